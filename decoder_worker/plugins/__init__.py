@@ -1,0 +1,1 @@
+"""Decoders that come with dotsctl; each is registered as an entry point like a stranger's."""

@@ -1,0 +1,523 @@
+"""All messages as frozen dataclasses, grouped by sender and receiver. A reader of the system starts here.
+
+The life of a page, with the messages in order::
+
+    client          coordinator         encoder            decoder
+      │ Submit  ─────────▶│                 │                  │
+      │◀─────── Accepted  │ Encode ────────▶│                  │
+      │                   │                 │ Embeddings ─────▶│   (data plane, raw frames)
+      │                   │◀─────── Encoded │                  │   the encoder still answers for the page
+      │                   │◀──────────────────────── Received  │   now the decoder does
+      │                   │◀──────────────────────── Consumed  │   the credit is free again
+      │◀────── PageTokens │◀────────────────────────── Decoded │   again and again
+      │◀────── PageResult │◀────────────────────────────  Done │
+
+Field types are what the codec knows: ``bool``, ``int``, ``float``, ``str``, ``StrEnum``, ``X | None``,
+``tuple[X, ...]``, fixed tuples, ``dict[str, str | int | float]`` and nested dataclasses of the same. Ranges are
+checked in ``__post_init__`` with ``ValueError``. ``SPEC.md`` describes the same messages; a test compares the two.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dotsctl.protocol.errors import ErrorCode
+
+MAX_HINT_BYTES = 256 * 1024
+MAX_RGB_BYTES = 256 * 1024 * 1024
+MAX_FILE_BYTES = 256 * 1024 * 1024
+FRAME_BYTES = 8 * 1024 * 1024
+"""Large buffers are cut into frames of this size: the fastest of the sizes measured for 15 and 44 MiB pages."""
+MAX_TOKENS_A_PAGE = 14_400
+"""Embeddings of the largest page: 11,289,600 pixels over 28 x 28."""
+
+
+class Role(StrEnum):
+    """What a worker does."""
+
+    ENCODER = "encoder"
+    DECODER = "decoder"
+
+
+class FinishReason(StrEnum):
+    """Why the decoder stopped."""
+
+    STOP = "stop"
+    """The model said so."""
+    LENGTH = "length"
+    """The token limit was reached; the text is cut."""
+    LOOP = "loop"
+    """The text repeated itself; the repetition was cut off."""
+
+
+class ImageKind(StrEnum):
+    """In which form a page travels."""
+
+    FILE = "file"
+    """The bytes of an image file with one frame."""
+    RGB = "rgb"
+    """uint8 (height, width, 3), rows from top to bottom."""
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise ValueError(problem)
+
+
+# --- parts of messages -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """Describes a page's image; its bytes are the message's buffers."""
+
+    kind: ImageKind
+    nbytes: int
+    width: int
+    """Pixels as stored, before EXIF orientation."""
+    height: int
+
+    def __post_init__(self) -> None:
+        _require(self.width >= 1 and self.height >= 1, f"image of {self.width}x{self.height} px")
+        if self.kind is ImageKind.RGB:
+            _require(self.nbytes == 3 * self.width * self.height, f"nbytes {self.nbytes} is not 3 * width * height")
+            _require(self.nbytes <= MAX_RGB_BYTES, f"nbytes {self.nbytes} is above {MAX_RGB_BYTES}")
+        _require(0 <= self.nbytes <= MAX_FILE_BYTES, f"nbytes {self.nbytes} is not between 0 and {MAX_FILE_BYTES}")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorHeader:
+    """Describes an array of two dimensions; its bytes are the message's buffers."""
+
+    dtype: str
+    """``<f2``, ``<f4`` or ``bf16``."""
+    shape: tuple[int, int]
+    """Embeddings, width."""
+    nbytes: int
+
+    def __post_init__(self) -> None:
+        sizes = {"<f2": 2, "bf16": 2, "<f4": 4}
+        _require(self.dtype in sizes, f"dtype {self.dtype!r} is none of {', '.join(sizes)}")
+        _require(1 <= self.shape[0] <= MAX_TOKENS_A_PAGE, f"shape[0] {self.shape[0]} is not 1 to {MAX_TOKENS_A_PAGE}")
+        _require(1 <= self.shape[1] <= 65_536, f"shape[1] {self.shape[1]} is not 1 to 65536")
+        expected = self.shape[0] * self.shape[1] * sizes[self.dtype]
+        _require(self.nbytes == expected, f"nbytes {self.nbytes} is not {expected} as shape and dtype say")
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """:class:`dotsctl.protocol.geometry.PageGeometry` on the wire: sizes are (width, height) in pixels."""
+
+    source: tuple[int, int]
+    orientation: int
+    resized: tuple[int, int]
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PageOptions:
+    """What is asked of one page."""
+
+    task: str
+    prompt: str | None
+    """Replaces the prompt of the task."""
+    max_tokens: int | None
+    """At most so many tokens of answer; none: what the model's limit leaves."""
+    max_pixels: int | None
+    """Resize to at most so many pixels; none: the model's own limit."""
+    hint: str
+    """Text that the page probably holds, for drafts; never changes the result."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_tokens is None or self.max_tokens >= 1, f"max_tokens {self.max_tokens} is below 1")
+        _require(self.max_pixels is None or self.max_pixels >= 784, f"max_pixels {self.max_pixels} is below 784")
+        _require(len(self.hint.encode()) <= MAX_HINT_BYTES, f"hint is longer than {MAX_HINT_BYTES} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """One worker in an answer to :class:`StatusRequest`."""
+
+    role: Role
+    plugin: str
+    state: str
+    pid: int
+    epoch: int
+    restarts: int
+    last_exit: str
+    pages: int
+    busy_share: float
+    """Share of the time since it was ready in which it had work, 0 to 1."""
+    log: str
+    """Path of the log file."""
+
+
+# --- client to coordinator -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHello:
+    """First message of a client."""
+
+    pid: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """One page with one task. Buffers: the image's bytes."""
+
+    job_id: str
+    page_index: int
+    digest: str
+    """sha256 of the image's bytes, hexadecimal."""
+    image: ImageHeader
+    options: PageOptions
+    stream: bool
+    """Whether the client wants the text while it is decoded."""
+
+    def __post_init__(self) -> None:
+        _require(1 <= len(self.job_id) <= 64, f"job_id of {len(self.job_id)} characters")
+        _require(self.page_index >= 0, f"page_index {self.page_index} is negative")
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJob:
+    """Stop all pages of a job, or one page."""
+
+    job_id: str
+    page_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """Ask for a :class:`Status`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """End the runtime: after the accepted pages, or now."""
+
+    now: bool
+
+
+# --- coordinator to client -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Answer to :class:`ClientHello` once both workers are ready."""
+
+    instance: str
+    pid: int
+    window: int
+    """Most pages that this client may have submitted and unanswered."""
+    model: str
+    fingerprint: str
+    encoder: str
+    decoder: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The page is in the ledger."""
+
+    job_id: str
+    page_index: int
+    request_id: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The page was not taken because the client's window is full; submit it again after a result."""
+
+    job_id: str
+    page_index: int
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageTokens:
+    """A group of tokens, as text that never splits a character."""
+
+    job_id: str
+    page_index: int
+    request_id: int
+    attempt: int
+    text: str
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """A worker died or stalled; text streamed in earlier attempts is void."""
+
+    job_id: str
+    page_index: int
+    request_id: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageResult:
+    """The page is read."""
+
+    job_id: str
+    page_index: int
+    request_id: int
+    attempt: int
+    text: str
+    finish_reason: FinishReason
+    geometry: Geometry
+    image_tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+    encoder: str
+    decoder: str
+    timings_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PageFailed:
+    """The page is given up; the others go on."""
+
+    job_id: str
+    page_index: int
+    request_id: int
+    attempt: int
+    code: ErrorCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Answer to :class:`StatusRequest`."""
+
+    instance: str
+    pid: int
+    version: str
+    model: str
+    fingerprint: str
+    state: str
+    uptime_s: float
+    workers: tuple[WorkerReport, ...]
+    clients: int
+    requests: dict[str, int]
+    """Requests in the ledger by state."""
+    counters: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Sent now and then to find clients that are gone; asks for no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The peer's last message was not understood or not accepted."""
+
+    code: ErrorCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The runtime ends; nothing more will come."""
+
+    reason: str
+    code: ErrorCode | None
+
+
+# --- coordinator to workers ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Answer to :class:`WorkerHello`: what to load."""
+
+    plugin: str
+    options: dict[str, str]
+    model: str
+    """Path of the model directory."""
+    model_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encode:
+    """Encode a page and push it to ``data_endpoint``. Buffers: the image's bytes."""
+
+    request_id: int
+    attempt: int
+    image: ImageHeader
+    options: PageOptions
+    data_endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """Forget an attempt of a request, in whatever state it is."""
+
+    request_id: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Finish nothing more and exit."""
+
+
+# --- workers to coordinator ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHello:
+    """First message of a worker."""
+
+    role: Role
+    epoch: int
+    pid: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """Progress before :class:`Ready`; extends the load deadline."""
+
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The model is loaded and a warm-up page went through the plugin."""
+
+    fingerprint: str
+    width: int
+    """Columns of the embeddings."""
+    data_endpoint: str
+    """Where the decoder pulls embeddings; empty for an encoder."""
+    capacity: int
+    """Pages in work at once: 1 for an encoder, the batch for a decoder."""
+    tasks: tuple[str, ...]
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The model cannot be loaded and another try would not help; the worker exits."""
+
+    code: ErrorCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The page's embeddings were handed to the data plane; the decoder has perhaps not got them."""
+
+    request_id: int
+    attempt: int
+    num_embeddings: int
+    nbytes: int
+    geometry: Geometry
+    timings_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The attempt was cancelled and will bring nothing more."""
+
+    request_id: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The decoder process holds the page's embeddings: custody moves to it."""
+
+    request_id: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """The embeddings are in the decoder's arrays; their frames are free."""
+
+    request_id: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Some tokens of a page, as text that never splits a character."""
+
+    request_id: int
+    attempt: int
+    text: str
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The whole answer of a page."""
+
+    request_id: int
+    attempt: int
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    timings_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """This attempt failed in a worker that goes on working."""
+
+    request_id: int
+    attempt: int
+    code: ErrorCode
+    message: str
+
+
+# --- encoder to decoder, on the data plane ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """A page's embeddings. Buffers: the tensor's bytes."""
+
+    request_id: int
+    attempt: int
+    tensor: TensorHeader
+    grid: tuple[int, int]
+    """Patches from top to bottom and from left to right."""
+    options: PageOptions
+
+    def __post_init__(self) -> None:
+        expected = self.grid[0] * self.grid[1] // 4
+        _require(
+            self.tensor.shape[0] == expected, f"grid {self.grid} has {expected} embeddings, not {self.tensor.shape[0]}"
+        )
+
+
+Message = (
+    ClientHello | Submit | CancelJob | StatusRequest | Shutdown
+    | Welcome | Accepted | Busy | PageTokens | Restarted | PageResult | PageFailed | Status | Ping | Refused | Bye
+    | Configure | Encode | CancelRequest | Stop
+    | WorkerHello | Loading | Ready | LoadFailed | Encoded | Dropped | Received | Consumed
+    | Decoded | Done | RequestFailed
+    | Embeddings
+)  # fmt: skip
+
+MESSAGE_TYPES: dict[int, type[Message]] = {
+    1: ClientHello, 2: Submit, 3: CancelJob, 4: StatusRequest, 5: Shutdown,
+    20: Welcome, 21: Accepted, 22: Busy, 23: PageTokens, 24: Restarted, 25: PageResult, 26: PageFailed, 27: Status,
+    28: Ping, 29: Refused, 30: Bye,
+    40: Configure, 41: Encode, 42: CancelRequest, 43: Stop,
+    60: WorkerHello, 61: Loading, 62: Ready, 63: LoadFailed, 64: Encoded, 65: Dropped, 66: Received, 67: Consumed,
+    68: Decoded, 69: Done, 70: RequestFailed,
+    80: Embeddings,
+}  # fmt: skip
+"""Number on the wire of each message; numbers are never used again for something else."""

@@ -1,0 +1,108 @@
+"""Finding a model by name or path, and its fingerprint.
+
+A model is a directory in the Hugging Face snapshot layout of dots.ocr. It is named by its path, by its name under
+the user's models folder, or ``demo`` for the small model that ships with dotsctl.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+from dotsctl.protocol.errors import MissingError, UsageError
+
+DEMO = "demo"
+FINGERPRINTED = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "prompts.json")
+"""Files beside the tensors that decide what the model answers."""
+
+
+def demo_directory() -> Path:
+    """Folder of the model that ships with dotsctl."""
+    return Path(__file__).resolve().parent.parent / "client" / "demo_model"
+
+
+def models_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """Folder of installed models: ``DOTSCTL_MODELS``, else ``models`` in the user's data folder."""
+    if chosen := environment.get("DOTSCTL_MODELS"):
+        return Path(chosen)
+    return Path(platformdirs.user_data_path("dotsctl")) / "models"
+
+
+def installed_models() -> list[str]:
+    """Names of the models in the models folder; the demo model is not among them."""
+    folder = models_directory()
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if (entry / "config.json").is_file())
+
+
+def find_model(chosen: str | None) -> tuple[str, Path]:
+    """Name and directory of the model to use.
+
+    Args:
+        chosen: a path, an installed name, ``demo``, or none: then the only installed model is taken.
+
+    Raises:
+        UsageError: none was chosen and several are installed.
+        MissingError: there is no such model, or none at all.
+    """
+    installed = installed_models()
+    if chosen is None:
+        if len(installed) > 1:
+            raise UsageError(f"several models are installed, choose one with --model: {', '.join(installed)}")
+        if not installed:
+            raise MissingError(
+                "no model is installed.\n"
+                "  dotsctl ocr --model /path/to/dots.ocr ...   uses a downloaded dots.ocr checkpoint\n"
+                "  dotsctl ocr --model demo ...                uses the small model that ships with dotsctl"
+            )
+        chosen = installed[0]
+    if chosen == DEMO:
+        folder = demo_directory()
+    elif chosen in installed:
+        folder = models_directory() / chosen
+    else:
+        folder = Path(chosen).expanduser()
+    if not (folder / "config.json").is_file():
+        known = ", ".join([*installed, DEMO])
+        raise MissingError(
+            f"there is no model {chosen!r}: {folder} has no config.json. Installed models: {known}. "
+            "Give the path of a dots.ocr snapshot, or --model demo"
+        )
+    return (chosen if chosen in (*installed, DEMO) else folder.resolve().name), folder.resolve()
+
+
+def fingerprint(folder: Path) -> str:
+    """sha256 over configuration, tokenizer and tensor bytes of a model, hexadecimal.
+
+    Hashing 6 GB takes seconds, so the result is cached by path, size and modification time of every file.
+    """
+    files = [folder / name for name in FINGERPRINTED if (folder / name).is_file()]
+    files += sorted(folder.glob("*.safetensors"))
+    stamps = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    key = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
+    cached = Path(platformdirs.user_cache_path("dotsctl")) / "fingerprints" / key
+    try:
+        return cached.read_text()
+    except OSError:
+        pass  # not cached yet, or the cache cannot be read: then it is computed
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0")
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    _remember(cached, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def _remember(cached: Path, value: str) -> None:
+    """Write the cache entry; a cache that cannot be written only costs time."""
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_suffix(f".{os.getpid()}")
+        partial.write_text(value)
+        partial.replace(cached)
+    except OSError:
+        return

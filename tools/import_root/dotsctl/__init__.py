@@ -1,0 +1,1 @@
+../../../client/front/__init__.py

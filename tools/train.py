@@ -1,0 +1,197 @@
+"""Trains the demo model on rendered pages: ``python -m dotsctl.tools.train --seconds 6000 FOLDER``.
+
+FOLDER gets ``state.pt`` (resumed from when it is there), ``log.jsonl`` and, at every save, the exported model in
+``model/`` in the layout of a dots.ocr snapshot, float16. Needs the extra ``[train]``.
+"""
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from dotsctl.encoder_worker.image import patchify
+from dotsctl.protocol.geometry import CELL_PX, PixelLimits
+from dotsctl.tools.demo_checkpoint import build_tokenizer, prompt_ids, write_files
+from dotsctl.tools.demo_network import DemoNetwork, NetworkShape
+from dotsctl.tools.demo_pages import CURRICULUM, grid_of, render_page
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+PAGES_A_STEP = (32, 24, 12, 10)
+"""Pages of one training step, for each stage of the curriculum."""
+PASS_ACCURACY = (0.80, 0.85, 0.93)
+"""Teacher-forced character accuracy that opens the next stage."""
+UNUSED = -100
+"""Target that the loss leaves out."""
+TRAINING_LIMITS = PixelLimits(CELL_PX**2, 11_289_600)
+"""The smallest training pages are smaller than any page that is served."""
+
+
+@dataclass
+class Batch:
+    """One training step's pages, all of the same grid."""
+
+    stage: int
+    rows: int
+    columns: int
+    patches: Tensor  # (pages, 4 rows columns, 588)
+    after: Tensor  # (pages, m) ids behind the page's embeddings
+    targets: Tensor  # (pages, m)
+    cells: Tensor  # (pages, rows columns CELL_CHARACTERS)
+
+
+class Pages(IterableDataset[Batch]):
+    """Endless batches; the stage is read from a shared tensor, so that it can move on while pages are made."""
+
+    def __init__(self, stage: Tensor, seed: int) -> None:
+        self._stage, self._seed = stage, seed
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng = random.Random(self._seed)
+        tokenizer = build_tokenizer()
+        _, after = prompt_ids(tokenizer)
+        end = tokenizer.encode("<|endofassistant|>").ids[0]
+        while True:
+            yield self._batch(rng, int(self._stage), tokenizer, after, end)
+
+    def _batch(self, rng: random.Random, stage: int, tokenizer: Any, after: list[int], end: int) -> Batch:
+        kind = CURRICULUM[stage]
+        rows, columns = grid_of(rng, kind)
+        pages = [render_page(rng, kind, rows, columns) for _ in range(PAGES_A_STEP[stage])]
+        values = []
+        for page in pages:
+            image = page.image.resize((columns * CELL_PX, rows * CELL_PX), 3)  # 3: bicubic, as the encoder does
+            values.append(patchify(image, image.size, 1, TRAINING_LIMITS).values)
+        ids = [[*tokenizer.encode(page.text).ids, end] for page in pages]
+        length = len(after) - 1 + max(map(len, ids))
+        inputs = torch.full((len(pages), length), end)
+        targets = torch.full((len(pages), length), UNUSED)
+        for row, answer in enumerate(ids):
+            inputs[row, : len(after) + len(answer) - 1] = torch.tensor(after + answer[:-1])
+            targets[row, len(after) - 1 : len(after) - 1 + len(answer)] = torch.tensor(answer)
+        cells = torch.from_numpy(np.stack([page.cells.reshape(-1) for page in pages]))
+        return Batch(stage, rows, columns, torch.from_numpy(np.stack(values)), inputs, targets, cells)
+
+
+def learning_rate(step: int, spent: float, peak: float) -> float:
+    """Warm-up over 200 steps, then constant, then falling over the last 40 % of the time to 2 % of the peak."""
+    return peak * min(1.0, (step + 1) / 200) * (1.0 if spent < 0.6 else max(0.02, (1 - spent) / 0.4))
+
+
+def train_step(
+    network: DemoNetwork, optimizer: torch.optim.Optimizer, batch: Batch, before: Tensor
+) -> dict[str, float]:
+    """One step of AdamW; returns loss and accuracies."""
+    logits, cell_logits = network(
+        batch.patches, batch.rows, batch.columns, before.expand(len(batch.patches), -1), batch.after
+    )
+    text_loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=UNUSED)
+    cell_loss = F.cross_entropy(cell_logits.flatten(0, 1), batch.cells.flatten())
+    optimizer.zero_grad()
+    (text_loss + cell_loss).backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    used = batch.targets != UNUSED
+    accuracy = (logits.detach().argmax(-1)[used] == batch.targets[used]).float().mean()
+    return {"text_loss": text_loss.item(), "cell_loss": cell_loss.item(), "accuracy": accuracy.item()}
+
+
+def export(network: DemoNetwork, shape: NetworkShape, folder: Path) -> None:
+    """Write the snapshot of the model that runs: without the auxiliary head, float16."""
+    largest = CURRICULUM[-1]
+    write_files(folder, shape, largest.rows[1] * largest.columns[1] * CELL_PX**2)
+    tensors = {
+        name: value.detach().half().contiguous()
+        for name, value in network.state_dict().items()
+        if not name.startswith("cell_head")
+    }
+    partial = folder / "model.safetensors.part"
+    save_file(tensors, str(partial), metadata={"format": "pt"})
+    partial.replace(folder / "model.safetensors")
+
+
+@dataclass
+class Progress:
+    """What a resumed run goes on from."""
+
+    seconds: float = 0.0
+    step: int = 0
+    stage: int = 0
+    accuracy: float = 0.0
+
+    def note(self, accuracy: float, stage: int) -> None:
+        """Count one step and open the next stage when this one is learnt."""
+        self.step += 1
+        if stage != self.stage:
+            return  # a batch that was made before the stage changed
+        self.accuracy += 0.02 * (accuracy - self.accuracy)
+        if self.stage < len(PASS_ACCURACY) and self.accuracy > PASS_ACCURACY[self.stage]:
+            self.stage, self.accuracy = self.stage + 1, 0.0
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--seconds", default=6000.0, show_default=True, help="Time to train, earlier runs included.")
+@click.option("--rate", default=1e-3, show_default=True, help="Peak learning rate of AdamW.")
+@click.option("--threads", default=os.cpu_count() or 1, show_default="all", help="Threads of PyTorch.")
+@click.option("--save-every", default=300.0, show_default=True, help="Seconds between saves.")
+@click.option("--seed", default=0, show_default=True)
+def main(folder: Path, seconds: float, rate: float, threads: int, save_every: float, seed: int) -> None:
+    """Train the demo model into FOLDER, going on where an earlier run stopped."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    shape, progress = NetworkShape(), Progress()
+    network = DemoNetwork(shape)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.02)
+    state_path = folder / "state.pt"
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        progress = Progress(**state["progress"])
+    stage = torch.tensor(progress.stage).share_memory_()
+    pages = DataLoader(Pages(stage, seed + progress.step), batch_size=None, num_workers=1, prefetch_factor=4)
+    before = torch.tensor(prompt_ids(build_tokenizer())[0])[None]
+
+    def save() -> None:
+        contents = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
+        torch.save(contents, state_path.with_suffix(".part"))
+        state_path.with_suffix(".part").replace(state_path)
+        export(network, shape, folder / "model")
+
+    last, saved = time.monotonic(), progress.seconds
+    with (folder / "log.jsonl").open("a") as log:
+        for batch in pages:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(progress.step, progress.seconds / seconds, rate)
+            figures = train_step(network, optimizer, batch, before)
+            progress.note(figures["accuracy"], batch.stage)
+            stage.fill_(progress.stage)
+            now = time.monotonic()
+            progress.seconds, last = progress.seconds + now - last, now
+            if progress.step % 50 == 0:
+                log.write(json.dumps(vars(progress) | figures) + "\n")
+                log.flush()
+                click.echo(
+                    f"{progress.step} steps, {progress.seconds:.0f} s, stage {progress.stage}, "
+                    f"loss {figures['text_loss']:.3f} + {figures['cell_loss']:.3f}, accuracy {progress.accuracy:.3f}"
+                )
+            if progress.seconds - saved > save_every or progress.seconds >= seconds:
+                saved = progress.seconds
+                save()
+            if progress.seconds >= seconds:
+                return
+
+
+if __name__ == "__main__":
+    main()
