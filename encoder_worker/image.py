@@ -12,7 +12,7 @@ import numpy as np
 from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.geometry import PageGeometry, PixelLimits, fit
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 PATCH_PX = 14
 MERGE = 2
@@ -55,7 +55,7 @@ def decode_image(content: bytes) -> tuple[Image.Image, tuple[int, int], int]:
             oriented = ImageOps.exif_transpose(image)
     except PageError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise PageError("this is not a picture in a format that Pillow reads: convert it to PNG or JPEG") from None
     except Image.DecompressionBombError as error:
         raise PageError(f"decompression bomb refused: {error}") from None

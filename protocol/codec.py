@@ -76,7 +76,7 @@ def decode(frames: Sequence[Buffer]) -> Decoded:
     cls = MESSAGE_TYPES.get(number) if type(number) is int else None
     if cls is None:
         raise ProtocolError(f"unknown message type {str(number)[:40]!r}", ErrorCode.UNKNOWN_TYPE)
-    message = typing.cast(Message, _reader(cls)(content, cls.__name__, newer))
+    message = typing.cast(Message, _reader(typing.cast(Any, cls))(content, cls.__name__, newer))
     buffers = [memoryview(frame).cast("B") for frame in frames[2:]]
     _check_buffers(message, buffers)
     return Decoded(message, buffers)

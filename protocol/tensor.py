@@ -11,7 +11,7 @@ from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.messages import TensorHeader
 from numpy.typing import NDArray
 
-NUMPY_DTYPES = {"<f2": np.dtype("<f2"), "<f4": np.dtype("<f4"), "bf16": np.dtype("<u2")}
+NUMPY_DTYPES: dict[str, np.dtype[Any]] = {"<f2": np.dtype("<f2"), "<f4": np.dtype("<f4"), "bf16": np.dtype("<u2")}
 """How each wire dtype is held in numpy."""
 
 
