@@ -38,7 +38,7 @@ def assemble(header: TensorHeader, frames: Sequence[memoryview]) -> NDArray[Any]
     The codec has checked that the frames are as many bytes as the header says.
     """
     values = np.empty(header.shape, NUMPY_DTYPES[header.dtype])
-    target, start = memoryview(values).cast("B"), 0
+    target, start = values.data.cast("B"), 0
     for frame in frames:
         target[start : start + frame.nbytes] = frame
         start += frame.nbytes
