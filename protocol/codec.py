@@ -43,9 +43,12 @@ def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
     """Frames of a message; the buffers are cut into frames of at most 8 MiB without being copied.
 
     Raises:
-        ProtocolError: the message is larger than a receiver would take.
+        ProtocolError: the message is larger than a receiver would take, or a value has no form on the wire.
     """
-    header = msgpack.packb({"t": _NUMBERS[type(message)], **_to_map(message)})
+    try:
+        header = msgpack.packb({"t": _NUMBERS[type(message)], **_to_map(message)})
+    except (ValueError, OverflowError) as error:  # half a surrogate pair, or an integer of more than 64 bits
+        raise ProtocolError(f"{type(message).__name__}: a value that cannot be sent ({error})") from None
     if len(header) > MAX_HEADER_BYTES:
         raise ProtocolError(
             f"{type(message).__name__}: header of {len(header)} bytes, at most {MAX_HEADER_BYTES}", ErrorCode.TOO_LARGE
@@ -70,20 +73,21 @@ def decode(frames: Sequence[Buffer]) -> Decoded:
     """
     if not 2 <= len(frames) <= MAX_FRAMES:
         raise ProtocolError(f"{len(frames)} frames, not 2 to {MAX_FRAMES}")
-    newer = _check_preamble(bytes(frames[0]))
+    newer = _check_preamble(frames[0])
     content = _unpack_header(frames[1])
     number = content.pop("t", None)
     cls = MESSAGE_TYPES.get(number) if type(number) is int else None
     if cls is None:
-        raise ProtocolError(f"unknown message type {str(number)[:40]!r}", ErrorCode.UNKNOWN_TYPE)
+        raise ProtocolError(f"unknown message type: {_excerpt(number)}", ErrorCode.UNKNOWN_TYPE)
     message = typing.cast(Message, _reader(typing.cast(Any, cls))(content, cls.__name__, newer))
     buffers = [memoryview(frame).cast("B") for frame in frames[2:]]
     _check_buffers(message, buffers)
     return Decoded(message, buffers)
 
 
-def _check_preamble(preamble: bytes) -> bool:
+def _check_preamble(frame: Buffer) -> bool:
     """Whether the sender's minor version is higher than ours."""
+    preamble = bytes(frame[: PREAMBLE_BYTES + 1])
     if len(preamble) != PREAMBLE_BYTES or preamble[:4] != MAGIC:
         raise ProtocolError("the first frame is not DOTS and two version bytes")
     major, minor = preamble[4], preamble[5]
@@ -104,7 +108,9 @@ def _unpack_header(frame: Buffer) -> dict[str, Any]:
             frame, raw=False, strict_map_key=True, max_ext_len=0, max_bin_len=0, max_array_len=4096, max_map_len=4096
         )
     except (ValueError, msgpack.exceptions.UnpackException) as error:  # StackError and UnicodeDecodeError included
-        raise ProtocolError(f"header is not msgpack of the expected form ({error})") from None
+        raise ProtocolError(
+            f"header is not msgpack of the expected form ({str(error) or type(error).__name__})"
+        ) from None
     if not isinstance(content, dict):
         raise ProtocolError(f"header is a {type(content).__name__}, not a map")
     return content
@@ -143,7 +149,13 @@ Reader = Callable[[Any, str, bool], Any]
 
 
 def _wrong(path: str, expected: str, value: object) -> ProtocolError:
-    return ProtocolError(f"{path}: expected {expected}, got {type(value).__name__} {str(value)[:40]!r}")
+    return ProtocolError(f"{path}: expected {expected}, got {_excerpt(value)}")
+
+
+def _excerpt(value: object) -> str:
+    """A value in an error's text; only the type of a container, which may be too deeply nested for ``str``."""
+    name = type(value).__name__
+    return name if isinstance(value, list | dict) else f"{name} {str(value)[:40]!r}"
 
 
 @cache

@@ -418,10 +418,8 @@ class Encoded:
 
     request_id: int
     attempt: int
-    num_embeddings: int
     nbytes: int
-    geometry: Geometry
-    timings_ms: dict[str, float]
+    """Bytes of the embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,7 +464,10 @@ class Done:
     attempt: int
     text: str
     finish_reason: FinishReason
+    geometry: Geometry
+    image_tokens: int
     prompt_tokens: int
+    """Embeddings included."""
     completion_tokens: int
     timings_ms: dict[str, float]
 
@@ -493,9 +494,13 @@ class Embeddings:
     tensor: TensorHeader
     grid: tuple[int, int]
     """Patches from top to bottom and from left to right."""
+    geometry: Geometry
     options: PageOptions
+    timings_ms: dict[str, float]
+    """Of the encoder; the decoder passes them on in :class:`Done` with its own."""
 
     def __post_init__(self) -> None:
+        _require(min(self.grid) >= 2 and not any(side % 2 for side in self.grid), f"grid {self.grid} is not of 2x2 blocks")
         expected = self.grid[0] * self.grid[1] // 4
         _require(
             self.tensor.shape[0] == expected, f"grid {self.grid} has {expected} embeddings, not {self.tensor.shape[0]}"
