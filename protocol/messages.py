@@ -500,7 +500,9 @@ class Embeddings:
     """Of the encoder; the decoder passes them on in :class:`Done` with its own."""
 
     def __post_init__(self) -> None:
-        _require(min(self.grid) >= 2 and not any(side % 2 for side in self.grid), f"grid {self.grid} is not of 2x2 blocks")
+        _require(
+            min(self.grid) >= 2 and not any(side % 2 for side in self.grid), f"grid {self.grid} is not of 2x2 blocks"
+        )
         expected = self.grid[0] * self.grid[1] // 4
         _require(
             self.tensor.shape[0] == expected, f"grid {self.grid} has {expected} embeddings, not {self.tensor.shape[0]}"
