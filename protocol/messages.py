@@ -328,7 +328,8 @@ class Bye:
     """The runtime ends; nothing more will come."""
 
     reason: str
-    code: ErrorCode | None
+    exit_code: int
+    """0 for an orderly end, else what the client's command should answer; see ``ExitCode``."""
 
 
 # --- coordinator to workers ------------------------------------------------------------------------------------------
@@ -408,7 +409,8 @@ class Ready:
 class LoadFailed:
     """The model cannot be loaded and another try would not help; the worker exits."""
 
-    code: ErrorCode
+    exit_code: int
+    """Of the command that wanted the runtime; see ``ExitCode``."""
     message: str
 
 

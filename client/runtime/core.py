@@ -1,0 +1,383 @@
+"""The coordinator: a state machine without sockets, threads or clock. Events go in with the time, commands come out.
+
+It owns the ledger of requests and decides everything: whose page is next (round robin between clients), whether it
+may go now (credits), who answers for it (custody moves when the receiver acknowledges), what happens when a worker
+dies (new attempt; the pages in its compute run alone until they are cleared) and when to give up. ``SPEC.md`` names
+the rules; ``tests/unit/test_core_simulation.py`` runs it through thousands of disordered schedules.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dotsctl.client.runtime.delivery import Command, Kill, ToClient, ToWorker
+from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.protocol.codec import Buffer
+from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol.messages import (
+    Accepted,
+    Busy,
+    CancelJob,
+    CancelRequest,
+    Consumed,
+    Decoded,
+    Done,
+    Dropped,
+    Encode,
+    Encoded,
+    Message,
+    PageFailed,
+    PageResult,
+    PageTokens,
+    Ready,
+    Received,
+    Refused,
+    RequestFailed,
+    Restarted,
+    Role,
+    Submit,
+)
+
+SOLO_DEATHS = 2
+"""Deaths of a worker with only this request in flight after which the request is poison."""
+MAX_STALLS = 2
+MAX_HELD_BYTES = 512 * 1024 * 1024
+"""Image bytes above which clients that already have a page in the ledger are told to wait."""
+BYTES_A_VALUE = 4
+"""Of an embedding, to guess a page's size before it is encoded."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Numbers that the coordinator keeps to; see ``RuntimeConfig`` for their meaning."""
+
+    credits: int = 2
+    credit_bytes: int = 128 * 1024 * 1024
+    stall_timeout_s: float = 120.0
+    page_timeout_s: float = 1800.0
+
+
+@dataclass
+class WorkerView:
+    """What the coordinator knows of the ready worker of one role."""
+
+    epoch: int
+    ready: Ready
+    since: float
+    progress_at: float
+    """When it last said something about a request, or got work while it had none."""
+    busy_s: float = 0.0
+
+
+@dataclass
+class Counters:
+    """What has happened since the start; part of every status answer."""
+
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    restarts: int = 0
+    stale_messages: int = 0
+    max_outstanding: int = 0
+    max_outstanding_bytes: int = 0
+
+
+@dataclass
+class Coordinator:
+    """Feed it events in the order of their ``now``; take the commands after each."""
+
+    limits: Limits
+    encoder_name: str
+    decoder_name: str
+    ledger: Ledger = field(default_factory=Ledger)
+    counters: Counters = field(default_factory=Counters)
+    workers: dict[Role, WorkerView] = field(default_factory=dict)
+    stopping: str = ""
+    """Why no new page is taken; empty while pages are taken."""
+    _capacity: int = 1
+    """Pages in the decoder's batch; remembered while a decoder restarts."""
+    _commands: list[Command] = field(default_factory=list)
+    _accounted_at: float = 0.0
+
+    # --- what the loop asks ------------------------------------------------------------------------------------------
+
+    def take_commands(self) -> list[Command]:
+        """Commands since the last call, in the order in which they are to be carried out."""
+        commands, self._commands = self._commands, []
+        return commands
+
+    @property
+    def window(self) -> int:
+        """Pages that one client may have in the ledger: enough to fill the decoder's batch and the credits."""
+        return self._capacity + self.limits.credits
+
+    @property
+    def settled(self) -> int:
+        """Pages that came to an end by themselves; each one is progress for the supervisor's counter of failures."""
+        return self.counters.done + self.counters.failed
+
+    # --- events of clients -------------------------------------------------------------------------------------------
+
+    def submit(self, client: bytes, message: Submit, buffers: Sequence[Buffer], now: float) -> None:
+        """A client asks for a page."""
+        self._account(now)
+        known = self.ledger.find((client, message.job_id, message.page_index))
+        mine = self.ledger.of_client(client)
+        if known and known.submit.digest == message.digest:
+            self._accept(known)
+        elif known:
+            text = f"page {message.page_index} of job {message.job_id} was submitted before with other bytes"
+            self._to_client(client, Refused(ErrorCode.CONFLICT, text))
+        elif self.stopping:
+            failure = PageFailed(
+                message.job_id, message.page_index, 0, 0, ErrorCode.CANCELLED, f"the runtime stops: {self.stopping}"
+            )
+            self._to_client(client, failure)
+        elif len(mine) >= self.window or (mine and self._held_bytes() + message.image.nbytes > MAX_HELD_BYTES):
+            self._to_client(client, Busy(message.job_id, message.page_index, self.window))
+        else:
+            self._accept(self.ledger.add(client, message, list(buffers), now))
+            self._dispatch(now)
+
+    def cancel(self, client: bytes, message: CancelJob, now: float) -> None:
+        """A client takes back a job or one page of it."""
+        self._account(now)
+        for request in self.ledger.of_client(client):
+            same_page = message.page_index in (None, request.submit.page_index)
+            if request.submit.job_id == message.job_id and same_page:
+                self._cancel(request)
+                self._fail(request, ErrorCode.CANCELLED, "cancelled by the client")
+        self._dispatch(now)
+
+    def client_gone(self, client: bytes, now: float) -> None:
+        """A client is not there any more; nobody waits for its pages."""
+        self._account(now)
+        for request in self.ledger.of_client(client):
+            self._cancel(request)
+            self.ledger.remove(request)
+            self.counters.cancelled += 1
+        self._dispatch(now)
+
+    def stop(self, reason: str, code: ErrorCode | None, now: float) -> None:
+        """Take no new pages; with a ``code`` those in the ledger fail too."""
+        self._account(now)
+        self.stopping = self.stopping or reason
+        if code is not None:
+            for request in list(self.ledger.requests.values()):
+                self._cancel(request)
+                self._fail(request, code, reason)
+
+    # --- events of workers -------------------------------------------------------------------------------------------
+
+    def worker_ready(self, role: Role, epoch: int, ready: Ready, now: float) -> None:
+        """A worker has loaded its model."""
+        self._account(now)
+        self.workers[role] = WorkerView(epoch, ready, since=now, progress_at=now)
+        if role is Role.DECODER:
+            self._capacity = ready.capacity
+        self._dispatch(now)
+
+    def worker_message(self, role: Role, epoch: int, message: Message, now: float) -> None:
+        """A ready worker says something about a request; unknown requests and old attempts are fenced off."""
+        self._account(now)
+        worker = self.workers.get(role)
+        if worker is None or worker.epoch != epoch:
+            self.counters.stale_messages += 1
+            return
+        worker.progress_at = now
+        if not isinstance(message, Encoded | Dropped | Received | Consumed | Decoded | Done | RequestFailed):
+            return
+        request = self.ledger.requests.get(message.request_id)
+        if request is None or request.attempt != message.attempt or request.state is State.QUEUED:
+            self.counters.stale_messages += 1
+            if isinstance(message, Received):  # it would decode a page that nobody waits for
+                self._to_worker(role, CancelRequest(message.request_id, message.attempt))
+            return
+        request.changed_at = now
+        self._advance(request, message, now)
+        self._dispatch(now)
+
+    def worker_dead(self, role: Role, epoch: int, reason: str, now: float) -> None:
+        """A worker's process has ended; pages that it answered for start a new attempt."""
+        self._account(now)
+        worker = self.workers.get(role)
+        if worker is None or worker.epoch != epoch:
+            return
+        del self.workers[role]
+        self.counters.restarts += 1
+        in_flight = self.ledger.in_flight()
+        alone = len(in_flight) == 1
+        lost = [r for r in in_flight if role is Role.DECODER or r.state <= State.SENT]
+        for request in self._in_compute(role, in_flight):
+            request.suspect = True
+            request.solo_deaths += alone
+        for request in reversed(lost):  # each goes to the front of its queue, so the oldest must come last
+            if request.solo_deaths >= SOLO_DEATHS:
+                text = f"the {role} died {request.solo_deaths} times while it worked on this page alone; {reason}"
+                self._fail(request, ErrorCode.POISON, text)
+            else:
+                self._retry(request, f"the {role} died: {reason}", now)
+        self._dispatch(now)
+
+    def tick(self, now: float) -> None:
+        """Look for workers and pages that do not move; to be called about once a second."""
+        self._account(now)
+        for role, worker in self.workers.items():
+            if self._has_work(role) and now - worker.progress_at > self.limits.stall_timeout_s:
+                worker.progress_at = now
+                silence = f"no progress for {self.limits.stall_timeout_s:.0f} s"
+                self._commands.append(Kill(role, worker.epoch, silence))
+        for request in self.ledger.in_flight():
+            self._check_page(request, now)
+        self._dispatch(now)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _advance(self, request: Request, message: Message, now: float) -> None:
+        """Apply a worker's message about the current attempt of a request."""
+        match message:
+            case Encoded():
+                request.embedding_bytes = message.nbytes
+                request.state = max(request.state, State.SENT)
+            case Received():
+                request.state = max(request.state, State.RECEIVED)
+            case Consumed():
+                request.state = State.DECODING
+            case Decoded():
+                request.state = State.DECODING
+                if request.submit.stream and message.text:
+                    tokens = PageTokens(*self._address(request), message.text, message.num_tokens)
+                    self._to_client(request.client, tokens)
+            case Done():
+                self._finish(request, message, now)
+            case RequestFailed():
+                self._cancel(request)
+                self._fail(request, message.code, message.message)
+            case Dropped():  # nobody cancelled this attempt, so the worker and we disagree: try again
+                self._retry(request, "the worker dropped the page", now)
+
+    def _finish(self, request: Request, done: Done, now: float) -> None:
+        waited = (request.dispatched_at or now) - request.accepted_at
+        timings = {"queue": waited * 1000, **done.timings_ms, "total": (now - request.accepted_at) * 1000}
+        result = PageResult(
+            *self._address(request),
+            text=done.text,
+            finish_reason=done.finish_reason,
+            geometry=done.geometry,
+            image_tokens=done.image_tokens,
+            prompt_tokens=done.prompt_tokens,
+            completion_tokens=done.completion_tokens,
+            encoder=self.encoder_name,
+            decoder=self.decoder_name,
+            timings_ms=timings,
+        )
+        self.ledger.remove(request)
+        self.counters.done += 1
+        self._to_client(request.client, result)
+
+    def _fail(self, request: Request, code: ErrorCode, text: str) -> None:
+        self.ledger.remove(request)
+        if code is ErrorCode.CANCELLED:
+            self.counters.cancelled += 1
+        else:
+            self.counters.failed += 1
+        self._to_client(request.client, PageFailed(*self._address(request), code, text))
+
+    def _retry(self, request: Request, reason: str, now: float) -> None:
+        self._cancel(request)
+        self.ledger.requeue(request, now)
+        self._to_client(request.client, Restarted(*self._address(request), reason))
+
+    def _cancel(self, request: Request) -> None:
+        """Tell the workers that may hold the current attempt to forget it."""
+        if request.state is not State.QUEUED:
+            for role in self.workers:
+                self._to_worker(role, CancelRequest(request.request_id, request.attempt))
+
+    def _check_page(self, request: Request, now: float) -> None:
+        """Backstop for lost messages, and the page's own deadline."""
+        if now - (request.dispatched_at or now) > self.limits.page_timeout_s:
+            self._cancel(request)
+            text = f"not read within {self.limits.page_timeout_s:.0f} s: raise the limit with --page-timeout"
+            self._fail(request, ErrorCode.DEADLINE, text)
+            return
+        # A received page may wait long for its place in the batch; everywhere else silence is a fault.
+        patience = 3 * self.limits.stall_timeout_s
+        if request.state is State.RECEIVED or now - request.changed_at <= patience:
+            return
+        request.stalls += 1
+        if request.stalls > MAX_STALLS:
+            self._cancel(request)
+            self._fail(request, ErrorCode.STALL, f"no progress for {patience:.0f} s in {request.stalls} attempts")
+        else:
+            self._retry(request, f"no progress for {patience:.0f} s", now)
+
+    def _in_compute(self, role: Role, in_flight: list[Request]) -> list[Request]:
+        """Requests that may have killed the worker of ``role``: the encoder works on one page, the oldest."""
+        if role is Role.DECODER:
+            return [r for r in in_flight if r.state >= State.RECEIVED]
+        encoding = [r for r in in_flight if r.state is State.ENCODING]
+        return sorted(encoding, key=lambda r: r.changed_at)[:1]
+
+    def _has_work(self, role: Role) -> bool:
+        if role is Role.ENCODER:
+            return any(r.state is State.ENCODING for r in self.ledger.requests.values())
+        return any(r.state > State.ENCODING for r in self.ledger.requests.values())
+
+    def _dispatch(self, now: float) -> None:
+        """Send pages to the encoder as long as credits allow."""
+        while len(self.workers) == len(Role) and (request := self._choose()):
+            if not self._has_work(Role.ENCODER):
+                self.workers[Role.ENCODER].progress_at = now
+            if not self._has_work(Role.DECODER):
+                self.workers[Role.DECODER].progress_at = now
+            request.state, request.changed_at = State.ENCODING, now
+            request.dispatched_at = request.dispatched_at or now
+            endpoint = self.workers[Role.DECODER].ready.data_endpoint
+            submit = request.submit
+            encode = Encode(request.request_id, request.attempt, submit.image, submit.options, endpoint)
+            self._to_worker(Role.ENCODER, encode, request.buffers)
+            outstanding = self.ledger.outstanding()
+            held = sum(map(self._embedding_bytes, outstanding))
+            self.counters.max_outstanding = max(self.counters.max_outstanding, len(outstanding))
+            self.counters.max_outstanding_bytes = max(self.counters.max_outstanding_bytes, held)
+
+    def _choose(self) -> Request | None:
+        """The request that may be dispatched now. A suspect waits until nothing is in flight, and then runs alone."""
+        if self.ledger.next_suspect():
+            return None if self.ledger.in_flight() else self.ledger.take_suspect()
+        if any(request.suspect for request in self.ledger.in_flight()):
+            return None
+        outstanding = self.ledger.outstanding()
+        if len(outstanding) >= self.limits.credits:
+            return None
+        if outstanding and sum(map(self._embedding_bytes, outstanding)) >= self.limits.credit_bytes:
+            return None
+        return self.ledger.take_next()
+
+    def _embedding_bytes(self, request: Request) -> int:
+        width = self.workers[Role.ENCODER].ready.width if Role.ENCODER in self.workers else 0
+        return request.embedding_bytes or request.cost * width * BYTES_A_VALUE
+
+    def _held_bytes(self) -> int:
+        return sum(request.submit.image.nbytes for request in self.ledger.requests.values())
+
+    def _accept(self, request: Request) -> None:
+        self._to_client(request.client, Accepted(*self._address(request)))
+
+    @staticmethod
+    def _address(request: Request) -> tuple[str, int, int, int]:
+        """The fields that every message about a page begins with."""
+        return (request.submit.job_id, request.submit.page_index, request.request_id, request.attempt)
+
+    def _to_client(self, client: bytes, message: Message) -> None:
+        self._commands.append(ToClient(client, message))
+
+    def _to_worker(self, role: Role, message: Message, buffers: Sequence[Buffer] = ()) -> None:
+        self._commands.append(ToWorker(role, self.workers[role].epoch, message, tuple(buffers)))
+
+    def _account(self, now: float) -> None:
+        """Add the time since the last event to the busy time of the workers that had work in it."""
+        for role, worker in self.workers.items():
+            if self._has_work(role):
+                worker.busy_s += now - max(self._accounted_at, worker.since)
+        self._accounted_at = now

@@ -1,0 +1,147 @@
+"""The requests that the coordinator has accepted and not answered yet, and the order in which they are served. Pure."""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import count
+
+from dotsctl.protocol.codec import Buffer
+from dotsctl.protocol.messages import Submit
+
+PIXELS_AN_EMBEDDING = 784
+
+
+class State(IntEnum):
+    """Where a request is; a message can only move it forward, a new attempt starts at the beginning."""
+
+    QUEUED = 0
+    ENCODING = 1
+    """Dispatched to the encoder, which answers for it."""
+    SENT = 2
+    """On the way to the decoder; the encoder still answers for it."""
+    RECEIVED = 3
+    """In the decoder's process, which answers for it from here on."""
+    DECODING = 4
+    """In the decoder's batch; its credit is free."""
+
+
+@dataclass
+class Request:
+    """One page with one task."""
+
+    request_id: int
+    client: bytes
+    submit: Submit
+    buffers: list[Buffer]
+    accepted_at: float
+    state: State = State.QUEUED
+    attempt: int = 1
+    dispatched_at: float | None = None
+    """Of the first attempt; the page's deadline counts from here."""
+    changed_at: float = 0.0
+    suspect: bool = False
+    """A worker died with this request in its compute; it runs alone until it is cleared."""
+    solo_deaths: int = 0
+    """Deaths of a worker during which this was the only request in flight."""
+    stalls: int = 0
+    embedding_bytes: int = 0
+    """Of this attempt, as the encoder said; 0 before."""
+
+    @property
+    def cost(self) -> int:
+        """Embeddings that the page will about have; what fairness counts."""
+        return max(1, self.submit.image.width * self.submit.image.height // PIXELS_AN_EMBEDDING)
+
+    @property
+    def key(self) -> tuple[bytes, str, int]:
+        """What the client calls it."""
+        return (self.client, self.submit.job_id, self.submit.page_index)
+
+
+class Ledger:
+    """All requests, with a queue for each client, and round robin between the queues.
+
+    Deficit round robin: a client whose turn it is may dispatch pages worth the largest page that waits anywhere, so a
+    client with big scans does not starve one with receipts, and a client alone gets everything.
+    """
+
+    def __init__(self) -> None:
+        self.requests: dict[int, Request] = {}
+        self._by_key: dict[tuple[bytes, str, int], Request] = {}
+        self._queues: dict[bytes, deque[Request]] = {}
+        self._turns: deque[bytes] = deque()
+        self._deficits: dict[bytes, int] = {}
+        self._suspects: deque[Request] = deque()
+        self._ids = count(1)
+
+    def find(self, key: tuple[bytes, str, int]) -> Request | None:
+        """The request that a client calls so."""
+        return self._by_key.get(key)
+
+    def of_client(self, client: bytes) -> list[Request]:
+        """All requests of a client, oldest first."""
+        return [request for request in self.requests.values() if request.client == client]
+
+    def in_flight(self) -> list[Request]:
+        """Dispatched and not finished, oldest first."""
+        return [request for request in self.requests.values() if request.state is not State.QUEUED]
+
+    def outstanding(self) -> list[Request]:
+        """Those that hold a credit: dispatched, and not yet in the decoder's batch."""
+        return [r for r in self.requests.values() if State.QUEUED < r.state < State.DECODING]
+
+    def add(self, client: bytes, submit: Submit, buffers: list[Buffer], now: float) -> Request:
+        """Accept a request at the end of its client's queue."""
+        request = Request(next(self._ids), client, submit, buffers, accepted_at=now, changed_at=now)
+        self.requests[request.request_id] = request
+        self._by_key[request.key] = request
+        self._queue_of(client).append(request)
+        return request
+
+    def remove(self, request: Request) -> None:
+        """Forget a request in whatever state it is."""
+        del self.requests[request.request_id]
+        del self._by_key[request.key]
+        if request.state is State.QUEUED:
+            queue = self._suspects if request.suspect else self._queues[request.client]
+            queue.remove(request)
+
+    def requeue(self, request: Request, now: float) -> None:
+        """Start a new attempt, before everything else of its client; a suspect waits for its turn alone."""
+        request.state, request.attempt, request.changed_at = State.QUEUED, request.attempt + 1, now
+        request.embedding_bytes = 0
+        if request.suspect:
+            self._suspects.append(request)
+        else:
+            self._queue_of(request.client).appendleft(request)
+
+    def next_suspect(self) -> Request | None:
+        """The suspect that is to run next; it stays queued."""
+        return self._suspects[0] if self._suspects else None
+
+    def take_suspect(self) -> Request:
+        """Take the next suspect out of its queue."""
+        return self._suspects.popleft()
+
+    def take_next(self) -> Request | None:
+        """Take the request whose turn it is out of its queue."""
+        while self._turns:
+            client = self._turns[0]
+            queue = self._queues[client]
+            if not queue:
+                self._turns.popleft()
+                del self._queues[client], self._deficits[client]
+            elif self._deficits[client] >= queue[0].cost:
+                self._deficits[client] -= queue[0].cost
+                return queue.popleft()
+            else:
+                self._turns.rotate(-1)
+                self._deficits[self._turns[0]] += max(q[0].cost for q in self._queues.values() if q)
+        return None
+
+    def _queue_of(self, client: bytes) -> deque[Request]:
+        if client not in self._queues:
+            self._queues[client] = deque()
+            self._deficits[client] = 0
+            self._turns.append(client)
+        return self._queues[client]

@@ -1,0 +1,48 @@
+"""Reading a model directory: its JSON files, and which tensor files a half of the model needs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dotsctl.protocol.errors import MissingError
+
+INDEX = "model.safetensors.index.json"
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Content of a JSON file of the model; raises MissingError when it is absent or is no JSON object."""
+    path = folder / name
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"{path} is missing: download the whole dots.ocr snapshot, or use --model demo") from None
+    except (OSError, ValueError) as error:
+        raise MissingError(f"{path} cannot be read ({error}): download the model again") from None
+    if not isinstance(content, dict):
+        raise MissingError(f"{path} holds a {type(content).__name__}, not an object: download the model again")
+    return content
+
+
+def tensor_files(folder: Path, prefixes: tuple[str, ...]) -> list[Path]:
+    """The ``.safetensors`` files with tensors whose names begin with one of ``prefixes``.
+
+    Raises:
+        MissingError: there are none, one that the index names is absent, or the weights are in another format.
+    """
+    if not (folder / INDEX).is_file():
+        files = sorted(folder.glob("*.safetensors"))
+        if files:
+            return files
+        if any(folder.glob("*.bin")):
+            raise MissingError(
+                f"{folder} holds its weights as .bin files, which can run code when they are opened: "
+                "get the .safetensors files of the model"
+            )
+        raise MissingError(f"{folder} has no .safetensors file: download the whole dots.ocr snapshot")
+    places = read_json(folder, INDEX).get("weight_map", {})
+    names = sorted({file for name, file in places.items() if name.startswith(prefixes)})
+    if not names:
+        raise MissingError(f"{folder / INDEX} names no tensors {' or '.join(prefixes)}...: this is no dots.ocr model")
+    if absent := [name for name in names if not (folder / name).is_file()]:
+        raise MissingError(f"{folder} lacks {', '.join(absent)}: download the model again")
+    return [folder / name for name in names]
