@@ -1,0 +1,112 @@
+"""Finding a model and its fingerprint."""
+
+import json
+import os
+from pathlib import Path
+
+import platformdirs
+import pytest
+from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.model_directory import DEMO, demo_directory, find_model, fingerprint, installed_models
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty models folder, and a cache folder that is not the user's."""
+    monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    return tmp_path / "models"
+
+
+def install(folder: Path, weights: bytes = b"tensors") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "dots_ocr"}))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+def test_without_a_choice_the_only_installed_model_is_taken(models: Path) -> None:
+    folder = install(models / "ocr")
+    assert find_model(None) == ("ocr", folder.resolve())
+
+
+def test_several_installed_models_need_a_choice(models: Path) -> None:
+    install(models / "b")
+    folder = install(models / "a")
+    with pytest.raises(UsageError, match="choose one with --model: a, b"):
+        find_model(None)
+    assert find_model("a") == ("a", folder.resolve())
+
+
+def test_no_installed_model_is_an_error_with_the_two_lines_that_help(models: Path) -> None:
+    with pytest.raises(MissingError) as caught:
+        find_model(None)
+    assert "--model demo" in str(caught.value)
+    assert "--model /path/to" in str(caught.value)
+
+
+def test_a_model_is_found_by_its_path(models: Path, tmp_path: Path) -> None:
+    folder = install(tmp_path / "elsewhere" / "snapshot")
+    assert find_model(str(folder)) == ("snapshot", folder.resolve())
+
+
+def test_a_model_that_is_not_there_is_named_beside_those_that_are(models: Path) -> None:
+    install(models / "ocr")
+    with pytest.raises(MissingError, match=r"no model 'orc'.*Installed models: ocr, demo"):
+        find_model("orc")
+
+
+def test_folders_and_files_without_a_configuration_are_no_models(models: Path) -> None:
+    install(models / "ocr")
+    (models / "half").mkdir()
+    (models / "notes.txt").write_text("not a model")
+    assert installed_models() == ["ocr"]
+
+
+def test_the_demo_model_is_only_used_by_name(models: Path) -> None:
+    folder = install(models / "ocr")
+    assert find_model(None)[1] == folder.resolve()
+    assert DEMO not in installed_models()
+    assert demo_directory().parts[-2:] == ("client", "demo_model")
+
+
+def test_the_fingerprint_is_of_the_content_and_not_of_the_place(models: Path, tmp_path: Path) -> None:
+    first, second = install(models / "a"), install(tmp_path / "b")
+    assert fingerprint(first) == fingerprint(second)
+    assert len(fingerprint(first)) == 64
+    (second / "README.md").write_text("no part of the model")
+    assert fingerprint(first) == fingerprint(second)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "prompts.json"])
+def test_the_fingerprint_changes_with_every_file_of_the_model(models: Path, name: str) -> None:
+    folder = install(models / "a")
+    before = fingerprint(folder)
+    (folder / name).write_bytes(b'{"changed": true}')
+    assert fingerprint(folder) != before
+
+
+def test_moving_bytes_from_one_file_to_the_next_changes_the_fingerprint(models: Path) -> None:
+    first, second = install(models / "a", b"ab"), install(models / "b", b"a")
+    (first / "model2.safetensors").write_bytes(b"c")
+    (second / "model2.safetensors").write_bytes(b"bc")
+    assert fingerprint(first) != fingerprint(second)
+
+
+def test_the_fingerprint_is_read_from_the_cache_while_no_file_changes(models: Path, tmp_path: Path) -> None:
+    folder = install(models / "a")
+    value = fingerprint(folder)
+    (entry,) = (tmp_path / "cache" / "dotsctl" / "fingerprints").iterdir()
+    assert entry.read_text() == value
+    stamp = (folder / "config.json").stat()
+    (folder / "config.json").write_bytes(b"x" * stamp.st_size)
+    os.utime(folder / "config.json", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert fingerprint(folder) == value
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(models: Path, tmp_path: Path) -> None:
+    folder = install(models / "a")
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert fingerprint(folder) == fingerprint(folder)
