@@ -5,6 +5,7 @@ the ``preprocessor_config.json`` of dots.ocr asks for.
 """
 
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 
@@ -12,14 +13,38 @@ import numpy as np
 from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.geometry import PageGeometry, PixelLimits, fit
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 PATCH_PX = 14
 MERGE = 2
-MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
-MAX_SOURCE_PIXELS = 500_000_000
-"""Above this a picture is taken for a decompression bomb: 1.5 GB as RGB."""
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+"""Of red, green and blue; CLIP's."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a stored image into what a viewer shows, by EXIF orientation; 1 is upright already."""
+
+
+def _normalised() -> NDArray[np.float32]:
+    """(3, 256) value of each channel and 8-bit level.
+
+    Rounded as transformers does it: scaled in float64, normalised in float32.
+    """
+    levels = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
+    mean, deviation = np.array(MEAN, np.float32)[:, None], np.array(DEVIATION, np.float32)[:, None]
+    return (levels - mean) / deviation
+
+
+NORMALISED = _normalised()
+_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error)
+"""What Pillow raises for damaged files."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +60,7 @@ class Patches:
 
 
 def decode_image(content: bytes) -> tuple[Image.Image, tuple[int, int], int]:
-    """RGB image as a viewer shows it, with the stored size and the EXIF orientation (1 to 8).
+    """RGB image as a viewer shows it, with the stored (width, height) and the EXIF orientation (1 to 8).
 
     Transparency is laid on white. Raises PageError with the remedy for everything that is no readable picture.
     """
@@ -43,39 +68,47 @@ def decode_image(content: bytes) -> tuple[Image.Image, tuple[int, int], int]:
         raise PageError("the file is empty: scan or export the page again")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # The largest page is a multiple of what Pillow warns about; its own error comes at twice that size.
+            warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(content))
-            source = image.size
-            if source[0] * source[1] > MAX_SOURCE_PIXELS:
-                raise PageError(
-                    f"the picture claims {source[0]}x{source[1]} px, more than {MAX_SOURCE_PIXELS:,}: "
-                    "a decompression bomb, or a scan to be made at a lower resolution"
-                )
-            orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
-            oriented = ImageOps.exif_transpose(image)
-    except PageError:
-        raise
+            image.load()
+            orientation = _orientation(image)
     except UnidentifiedImageError:
         raise PageError("this is not a picture in a format that Pillow reads: convert it to PNG or JPEG") from None
     except Image.DecompressionBombError as error:
-        raise PageError(f"decompression bomb refused: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise PageError(
+            f"the picture claims more pixels than are believed ({error}): scan it at a lower resolution"
+        ) from None
+    except _DAMAGED as error:
         raise PageError(f"the picture is damaged ({error}): scan or export the page again") from None
-    return to_rgb(oriented), source, orientation if 1 <= orientation <= 8 else 1
+    oriented = image.transpose(UPRIGHT[orientation]) if orientation > 1 else image
+    return to_rgb(oriented), image.size, orientation
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; a picture without one, or with a damaged one, is upright."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except _DAMAGED:
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """RGB picture; transparency on white, 16-bit grey scaled to 8 bits."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
         values = np.asarray(image.convert("I"), np.int64)
-        return Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8), "L").convert("RGB")
+        return Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise PageError("a picture of floating-point pixels has no defined white: convert it to 8 or 16 bits")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise PageError(f"colours of kind {image.mode} cannot be read ({error}): convert the picture to RGB") from None
 
 
 def patchify(image: Image.Image, source: tuple[int, int], orientation: int, limits: PixelLimits) -> Patches:
@@ -83,13 +116,13 @@ def patchify(image: Image.Image, source: tuple[int, int], orientation: int, limi
     geometry = fit(source, orientation, limits)
     if image.size != geometry.resized:
         image = image.resize(geometry.resized, Image.Resampling.BICUBIC)
-    pixels = np.asarray(image, np.float32) / np.float32(255)  # (height, width, 3)
-    pixels = (pixels - MEAN) / DEVIATION
+    pixels = np.asarray(image)  # (height, width, 3) uint8
     rows, columns = pixels.shape[0] // PATCH_PX, pixels.shape[1] // PATCH_PX
     blocks = pixels.reshape(rows // MERGE, MERGE, PATCH_PX, columns // MERGE, MERGE, PATCH_PX, 3)
-    blocks = blocks.transpose(0, 3, 1, 4, 6, 2, 5)  # (rows/2, columns/2, 2, 2, 3, 14, 14)
-    values = np.ascontiguousarray(blocks).reshape(rows * columns, 3 * PATCH_PX * PATCH_PX)
+    blocks = blocks.transpose(6, 0, 3, 1, 4, 2, 5)  # (3, rows/2, columns/2, 2, 2, 14, 14)
+    levels = blocks.reshape(3, rows * columns, PATCH_PX**2)  # (3, num_patches, 196)
+    values = np.empty((rows * columns, 3, PATCH_PX**2), np.float32)
+    for channel in range(3):
+        values[:, channel] = NORMALISED[channel][levels[channel]]
+    values = values.reshape(rows * columns, 3 * PATCH_PX**2)  # (num_patches, 588)
     return Patches(values, (rows, columns), geometry)
-
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False
