@@ -1,0 +1,226 @@
+"""From what a user names to pages: files, bytes, pictures and arrays for the library; ``sources.py`` walks folders.
+
+Nothing here holds more than one page. A header is read when a page is listed, its bytes when it is sent, so a
+folder of any size costs the memory of the pages in flight. Input that cannot be read is a page with ``error``.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.geometry import MAX_ASPECT
+from dotsctl.protocol.messages import MAX_FILE_BYTES, MAX_RGB_BYTES, ImageHeader, ImageKind
+from dotsctl.protocol.pixels import open_picture, picture_errors, stored_size, to_rgb
+from PIL import Image, ImageOps
+
+Buffer = bytes | memoryview
+LoadedPage = tuple[ImageHeader, Buffer, str]
+"""Header, bytes, and the bytes' sha256 in hexadecimal."""
+BYTES_NAME = "<bytes>"
+IMAGE_NAME = "<image>"
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+
+@dataclass(frozen=True)
+class PageInput:
+    """One page that can be sent, or the reason why it cannot."""
+
+    source: str
+    """Name to show: the path as given, ``-``, ``<bytes>`` or ``<image>``."""
+    path: Path | None
+    page: int = 1
+    """Page of its source, from 1."""
+    num_pages: int = 1
+    error: PageError | None = None
+    """Why this page cannot be read, with the remedy."""
+    reader: Callable[[], LoadedPage] | None = field(default=None, repr=False, compare=False)
+
+    def load(self) -> LoadedPage:
+        """Read the page's bytes now; called once, just before the page is sent. Raises PageError."""
+        if self.error is not None:
+            raise self.error
+        if self.reader is None:
+            raise PageError(f"page {self.page} of {self.source} was made without a way to read it")
+        return self.reader()
+
+
+def pages_of(source: Any) -> Iterator[PageInput]:
+    """The pages of one input of the library, lazily; what cannot be read is a page with ``error``.
+
+    Args:
+        source: a path, the bytes of a picture file, a PIL image, an array of shape (height, width),
+            (height, width, 3) or (height, width, 4), or a :class:`PageInput`.
+    """
+    if isinstance(source, PageInput):
+        yield source
+    elif isinstance(source, (str, os.PathLike)):
+        yield from pages_of_file(Path(source), shown(source))
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        yield from pages_of_bytes(bytes(source), BYTES_NAME)
+    elif isinstance(source, Image.Image):
+        yield PageInput(IMAGE_NAME, None, reader=lambda: _load_image(_upright(source)))
+    elif hasattr(source, "__array_interface__"):
+        yield PageInput(IMAGE_NAME, None, reader=lambda: _load_array(source))
+    else:
+        kinds = "a path, the bytes of a picture file, a PIL image or an array"
+        yield PageInput(f"<{type(source).__name__}>", None, error=PageError(f"{type(source).__name__} is not {kinds}"))
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as text that any terminal and any JSON file takes; bytes that are no UTF-8 are written as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def pages_of_file(path: Path, name: str) -> Iterator[PageInput]:
+    """The pages of a picture file; ``name`` is shown to the user."""
+    try:
+        count = _count_pages(path)
+    except PageError as error:
+        yield PageInput(name, path, error=error)
+        return
+    for page in range(1, count + 1):
+        yield PageInput(name, path, page, count, reader=_reader(path, page, count))
+
+
+def pages_of_bytes(content: bytes, name: str) -> Iterator[PageInput]:
+    """The pages of a picture file that was read already."""
+    try:
+        count = _count_pages(content)
+    except PageError as error:
+        yield PageInput(name, None, error=error)
+        return
+    for page in range(1, count + 1):
+        yield PageInput(name, None, page, count, reader=_reader(content, page, count))
+
+
+def _reader(origin: Path | bytes, page: int, count: int) -> Callable[[], LoadedPage]:
+    """How a page is read later: alone in its file as the file's bytes, among others as pixels."""
+    if count == 1:
+        return lambda: _load_file(origin)
+    return lambda: _load_frame(origin, page)
+
+
+def _opened(origin: Path | bytes) -> IO[bytes]:
+    """Open a file for reading; raises PageError for what stands in the way."""
+    if isinstance(origin, bytes):
+        return io.BytesIO(origin)
+    try:
+        return origin.open("rb")
+    except FileNotFoundError:
+        raise PageError("there is no such file: check the name and the folder you are in") from None
+    except IsADirectoryError:
+        raise PageError("this is a folder: name the pictures in it; the command line takes folders") from None
+    except PermissionError:
+        raise PageError("you may not read this file: change its permissions, as with chmod u+r") from None
+    except (OSError, ValueError) as error:
+        raise PageError(f"the file cannot be opened: {_reason(error)}") from None
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _count_pages(origin: Path | bytes) -> int:
+    """Number of pages by the header; only the frames of a TIFF are pages, those of a GIF are not.
+
+    Raises PageError for everything that the header tells: no picture, too many pixels, too long a side.
+    """
+    with _opened(origin) as stream:
+        try:
+            start = stream.read(64)
+            stream.seek(0)
+        except OSError as error:
+            raise PageError(f"the file cannot be read: {_reason(error)}") from None
+        try:
+            with open_picture(stream) as image, picture_errors():
+                _check_shape(*image.size)
+                return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+        except PageError:
+            _explain(start)
+            raise
+
+
+def _explain(start: bytes) -> None:
+    """Raise PageError with a better remedy than Pillow's where the first bytes tell what the file is."""
+    if not start:
+        raise PageError("the file is empty: scan or export the page again")
+    if start.startswith(b"%PDF"):
+        raise PageError("PDF is not read yet: export its pages first, as with pdftoppm -r 200 -png FILE.pdf page")
+    if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:
+        raise PageError("HEIC pictures are not read yet: convert this one to JPEG or PNG")
+    if start.isascii() and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in start):
+        raise PageError("this file holds text and no picture: name the scan itself, as PNG, JPEG or TIFF")
+
+
+def _check_shape(width_px: int, height_px: int) -> None:
+    if max(width_px, height_px) > MAX_ASPECT * min(width_px, height_px):
+        raise PageError(
+            f"a page of {width_px}x{height_px} px is more than {MAX_ASPECT} times as long as it is wide: "
+            "cut it into pages"
+        )
+
+
+def _load_file(origin: Path | bytes) -> LoadedPage:
+    """A picture with one frame travels as the bytes of its file."""
+    try:
+        with _opened(origin) as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise PageError(f"the file cannot be read: {_reason(error)}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise PageError(
+            f"the file is larger than {MAX_FILE_BYTES >> 20} MiB: save it compressed, as PNG or JPEG",
+            ErrorCode.TOO_LARGE,
+        )
+    with open_picture(io.BytesIO(content)) as image:
+        width, height = stored_size(image)
+    return ImageHeader(ImageKind.FILE, len(content), width, height), content, hashlib.sha256(content).hexdigest()
+
+
+def _load_frame(origin: Path | bytes, page: int) -> LoadedPage:
+    """A frame among others travels as pixels, turned as its EXIF orientation says."""
+    with _opened(origin) as stream, open_picture(stream) as image:
+        with picture_errors():
+            image.seek(page - 1)
+            image.load()
+        return _load_image(_upright(image))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as a viewer shows it: pixels travel without their EXIF orientation."""
+    with picture_errors():
+        return ImageOps.exif_transpose(image)
+
+
+def _load_array(array: Any) -> LoadedPage:
+    """An array travels like the PIL image that it makes."""
+    try:
+        image = Image.fromarray(array)
+    except (TypeError, ValueError) as error:
+        raise PageError(
+            f"an array of shape {array.shape} and type {array.dtype} is no page ({error}): "
+            "give uint8 of shape (height, width), (height, width, 3) or (height, width, 4)"
+        ) from None
+    return _load_image(image)
+
+
+def _load_image(image: Image.Image) -> LoadedPage:
+    """A picture in memory travels as RGB pixels of shape (height, width, 3)."""
+    width, height = image.size
+    if not (width and height):
+        raise PageError(f"a page of {width}x{height} px has no pixels")
+    _check_shape(width, height)
+    if 3 * width * height > MAX_RGB_BYTES:
+        raise PageError(
+            f"a page of {width}x{height} px is larger than {MAX_RGB_BYTES >> 20} MiB as pixels: "
+            "scan it at a lower resolution",
+            ErrorCode.TOO_LARGE,
+        )
+    with picture_errors():
+        content = to_rgb(image).tobytes()
+    return ImageHeader(ImageKind.RGB, len(content), width, height), content, hashlib.sha256(content).hexdigest()

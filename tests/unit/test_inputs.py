@@ -1,0 +1,301 @@
+import hashlib
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dotsctl.client.inputs import PageInput, pages_of, shown
+from dotsctl.client.sources import Document, expand, natural
+from dotsctl.protocol.errors import PageError
+from dotsctl.protocol.messages import ImageKind
+from dotsctl.protocol.pixels import to_rgb
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30), colour: str = "white") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def tiff(path: Path, frames: int, exif: Image.Exif | None = None) -> Path:
+    pages = [Image.new("RGB", (40 + index, 30), (index, 0, 0)) for index in range(frames)]
+    pages[0].save(path, save_all=True, append_images=pages[1:], **({"exif": exif} if exif else {}))
+    return path
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def only_error(source: object) -> str:
+    (page,) = pages_of(source)
+    assert page.error is not None
+    with pytest.raises(PageError):
+        page.load()
+    assert "\n" not in str(page.error)
+    return str(page.error)
+
+
+def names(*arguments: str | Path, stdin: bytes = b"") -> list[str]:
+    return [document.name for document in expand([str(argument) for argument in arguments], io.BytesIO(stdin))]
+
+
+def only_document(argument: str) -> Document:
+    (document,) = expand([argument], io.BytesIO())
+    return document
+
+
+def test_a_picture_file_travels_as_its_bytes(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    (page,) = pages_of(str(path))
+    header, content, digest = page.load()
+    assert content == path.read_bytes()
+    assert digest == hashlib.sha256(content).hexdigest()
+    assert (header.kind, header.nbytes, header.width, header.height) == (ImageKind.FILE, len(content), 40, 30)
+    assert (page.source, page.path, page.page, page.num_pages, page.error) == (str(path), path, 1, 1, None)
+
+
+def test_a_page_is_read_only_when_it_is_loaded(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    (page,) = pages_of(path)
+    path.unlink()
+    with pytest.raises(PageError, match="no such file"):
+        page.load()
+
+
+def test_the_frames_of_a_tiff_are_pages_of_pixels(tmp_path: Path) -> None:
+    pages = list(pages_of(tiff(tmp_path / "a.tif", 3)))
+    assert [(page.page, page.num_pages) for page in pages] == [(1, 3), (2, 3), (3, 3)]
+    for index, page in enumerate(pages):
+        header, content, digest = page.load()
+        assert (header.kind, header.width, header.height) == (ImageKind.RGB, 40 + index, 30)
+        assert bytes(content[:3]) == bytes((index, 0, 0))
+        assert digest == hashlib.sha256(content).hexdigest()
+
+
+def test_a_tiff_with_one_frame_travels_as_its_bytes(tmp_path: Path) -> None:
+    (page,) = pages_of(tiff(tmp_path / "a.tif", 1))
+    assert page.load()[0].kind is ImageKind.FILE
+
+
+def test_a_turned_tiff_tells_its_size_as_stored_and_its_frames_are_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    (single,) = pages_of(tiff(tmp_path / "one.tif", 1, exif))
+    stored = single.load()[0]
+    assert (stored.width, stored.height) == (40, 30)
+    first, _ = pages_of(tiff(tmp_path / "two.tif", 2, exif))
+    header = first.load()[0]
+    assert (header.width, header.height) == (30, 40)
+
+
+def test_an_animated_gif_is_one_page(tmp_path: Path) -> None:
+    frames = [Image.new("L", (30, 30), shade) for shade in (0, 128, 255)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert [page.num_pages for page in pages_of(tmp_path / "a.gif")] == [1]
+
+
+def test_bytes_of_a_picture_are_a_page(tmp_path: Path) -> None:
+    content = picture(tmp_path / "a.png").read_bytes()
+    (page,) = pages_of(content)
+    assert (page.source, page.path) == ("<bytes>", None)
+    assert page.load()[1] == content
+
+
+def test_a_pil_image_lies_on_white_where_it_is_transparent() -> None:
+    (page,) = pages_of(Image.new("RGBA", (20, 10), (0, 0, 0, 0)))
+    header, content, _ = page.load()
+    assert (header.kind, header.width, header.height) == (ImageKind.RGB, 20, 10)
+    assert bytes(content) == b"\xff" * 600
+
+
+def test_a_pil_image_is_sent_as_a_viewer_shows_it() -> None:
+    image = Image.new("RGB", (20, 10))
+    image.getexif()[274] = 6
+    (page,) = pages_of(image)
+    assert (page.load()[0].width, page.load()[0].height) == (10, 20)
+
+
+@pytest.mark.parametrize("array", [np.full((5, 7, 3), 9, np.uint8), np.full((5, 7), 9, np.uint8)])
+def test_an_array_is_a_page(array: np.ndarray) -> None:
+    (page,) = pages_of(array)
+    header, content, _ = page.load()
+    assert (header.width, header.height) == (7, 5)
+    assert bytes(content) == b"\x09" * 105
+
+
+def test_sixteen_bit_grey_is_scaled_to_eight() -> None:
+    (page,) = pages_of(np.full((5, 7), 0x8012, np.uint16))
+    assert set(page.load()[1]) == {0x80}
+
+
+def test_an_array_that_is_no_page_is_told_what_would_be_one() -> None:
+    (page,) = pages_of(np.zeros((5, 7, 9), np.uint8))
+    with pytest.raises(PageError, match=r"\(5, 7, 9\).*\(height, width, 3\)"):
+        page.load()
+
+
+def test_float_pixels_are_refused() -> None:
+    with pytest.raises(PageError, match="8 or 16 bits"):
+        to_rgb(Image.new("F", (3, 3)))
+
+
+def test_a_page_input_is_passed_on_as_it_is() -> None:
+    page = PageInput("a", None)
+    assert list(pages_of(page)) == [page]
+
+
+def test_an_object_that_is_no_input_is_named() -> None:
+    assert "int is not a path" in only_error(7)
+
+
+def test_a_missing_file_is_one_line_with_the_remedy(tmp_path: Path) -> None:
+    assert "check the name" in only_error(tmp_path / "nothing.png")
+
+
+def test_an_empty_file_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    assert "empty" in only_error(tmp_path / "a.png")
+
+
+def test_text_named_like_a_picture_is_called_text(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("Dear reader,\nthis is no picture.")
+    assert "text" in only_error(tmp_path / "a.png")
+
+
+def test_bytes_of_no_format_are_no_picture() -> None:
+    assert "convert it to PNG" in only_error(b"\x00\x01\x02\x03" * 20)
+
+
+def test_a_pdf_is_told_how_to_become_pictures() -> None:
+    assert "pdftoppm" in only_error(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3")
+
+
+def test_a_heic_picture_is_told_how_to_become_readable() -> None:
+    assert "HEIC" in only_error(b"\x00\x00\x00\x24ftypheic\x00\x00\x00\x00mif1heic")
+
+
+def test_a_decompression_bomb_is_refused_by_its_header() -> None:
+    assert "decompression bomb" in only_error(png_header(60_000, 60_000))
+
+
+def test_a_page_too_long_for_its_width_is_refused_by_its_header() -> None:
+    assert "10x2001 px" in only_error(png_header(10, 2001))
+    assert next(pages_of(png_header(10, 2000))).error is None
+
+
+def test_a_folder_given_to_the_library_is_refused(tmp_path: Path) -> None:
+    assert "folder" in only_error(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_without_permission_is_told_so(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    path.chmod(0)
+    assert "permissions" in only_error(path)
+
+
+def test_a_refused_open_is_a_page_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = picture(tmp_path / "a.png")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "permissions" in only_error(path)
+
+
+def test_a_path_that_no_file_system_takes_is_an_error_of_its_page() -> None:
+    assert "cannot be opened" in only_error("a\0b.png")
+
+
+def test_a_folder_is_walked_in_natural_order_for_pictures_alone(tmp_path: Path) -> None:
+    for name in ("p10.PNG", "p2.png", "sub/p1.jpg", ".hidden.png", ".git/p.png", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert names(tmp_path) == [str(tmp_path / name) for name in ("p2.png", "p10.PNG", "sub/p1.jpg")]
+
+
+def test_a_folder_without_pictures_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    (page,) = only_document(str(tmp_path)).pages()
+    assert "no picture in this folder" in str(page.error)
+
+
+def test_a_quoted_glob_reaches_into_folders(tmp_path: Path) -> None:
+    picture(tmp_path / "a/1.png")
+    picture(tmp_path / "a/b/2.png")
+    (tmp_path / "a/notes.txt").touch()
+    assert names(f"{tmp_path}/**/*") == [str(tmp_path / "a/1.png"), str(tmp_path / "a/b/2.png")]
+    assert {document.root for document in expand([f"{tmp_path}/a/**/*.png"], io.BytesIO())} == {tmp_path / "a"}
+
+
+def test_a_glob_for_folders_takes_their_pictures(tmp_path: Path) -> None:
+    picture(tmp_path / "2024/1.png")
+    picture(tmp_path / "2025/1.png")
+    assert names(f"{tmp_path}/20*") == [str(tmp_path / "2024/1.png"), str(tmp_path / "2025/1.png")]
+
+
+def test_a_glob_for_an_unknown_ending_takes_what_it_matches(tmp_path: Path) -> None:
+    (tmp_path / "a.scan").touch()
+    assert names(f"{tmp_path}/*.scan") == [str(tmp_path / "a.scan")]
+
+
+def test_a_glob_without_a_match_is_one_error(tmp_path: Path) -> None:
+    (page,) = only_document(f"{tmp_path}/*.png").pages()
+    assert "no file matches" in str(page.error)
+
+
+def test_a_file_with_brackets_in_its_name_is_no_glob(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a[1].png")
+    assert names(path) == [str(path)]
+
+
+def test_standard_input_is_a_document(tmp_path: Path) -> None:
+    content = picture(tmp_path / "a.png").read_bytes()
+    (document,) = expand(["-"], io.BytesIO(content))
+    (page,) = document.pages()
+    assert (page.source, page.path, page.load()[1]) == ("-", None, content)
+    assert document.digest() == hashlib.sha256(content).hexdigest()
+
+
+def test_an_input_named_twice_is_read_once(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    assert names(path, tmp_path, f"{tmp_path}/./a.png") == [str(path)]
+
+
+def test_an_empty_argument_is_an_error_of_its_own() -> None:
+    (page,) = only_document("").pages()
+    assert "empty name" in str(page.error)
+
+
+def test_the_digest_of_a_missing_file_is_empty(tmp_path: Path) -> None:
+    assert only_document(str(tmp_path / "nothing.png")).digest() == ""
+
+
+def test_a_name_that_is_no_text_is_shown_with_escapes() -> None:
+    assert shown(os.fsdecode(b"a\xff.png")) == "a\\xff.png"
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 10**12), unique=True))
+def test_numbers_in_names_sort_by_value(numbers: list[int]) -> None:
+    ordered = sorted((f"page{number}.png" for number in numbers), key=natural)
+    assert ordered == [f"page{number}.png" for number in sorted(numbers)]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.text(max_size=6), unique=True))
+def test_any_names_have_one_order(texts: list[str]) -> None:
+    assert sorted(texts, key=natural) == sorted(reversed(texts), key=natural)
