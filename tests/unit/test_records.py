@@ -1,0 +1,177 @@
+import json
+from pathlib import Path
+
+import pytest
+from dotsctl.client.cells import Cell, parse_cells
+from dotsctl.client.inputs import PageInput
+from dotsctl.client.records import Page
+from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol.geometry import PageGeometry, PixelLimits, fit
+from dotsctl.protocol.messages import FinishReason, Geometry, PageResult
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SAME_SIZE = PageGeometry(source=(560, 280), orientation=1, resized=(560, 280), scale=(1.0, 1.0))
+CELLS = [
+    {"bbox": [10, 20, 110, 40], "category": "Title", "text": "# A title"},
+    {"bbox": [10, 60, 500, 90], "category": "Formula", "text": "E = mc^2"},
+    {"bbox": [0, 100, 100, 200], "category": "Picture"},
+    {"bbox": [10, 210, 500, 270], "category": "Text", "text": 'Quoted "words" and a \\backslash.'},
+]
+
+
+def result(text: str, finish_reason: FinishReason = FinishReason.STOP, orientation: int = 1) -> PageResult:
+    return PageResult(
+        job_id="job",
+        page_index=0,
+        request_id=1,
+        attempt=2,
+        text=text,
+        finish_reason=finish_reason,
+        geometry=Geometry((560, 280), orientation, (280, 560), (1.0, 1.0), (0.0, 0.0)),
+        image_tokens=200,
+        prompt_tokens=210,
+        completion_tokens=7,
+        encoder="mlx",
+        decoder="fake",
+        timings_ms={"encode": 12.5},
+    )
+
+
+def page_of(answer: PageResult, task: str = "text") -> Page:
+    page = PageInput("scans/a.png", Path("scans/a.png"), 2, 3)
+    return Page.from_result(page, answer, model="demo", fingerprint="f" * 64, task=task)
+
+
+def test_a_page_of_plain_text_is_its_own_markdown() -> None:
+    page = page_of(result("Some *text*"))
+    assert (page.text, page.markdown, page.plain_text, page.cells) == ("Some *text*", "Some *text*", "Some *text*", ())
+    assert (page.status, page.error) == ("ok", None)
+
+
+def test_a_page_without_text_reads_as_empty() -> None:
+    assert page_of(result("")).markdown == ""
+    assert page_of(result("[]"), "layout").markdown == ""
+    assert page_of(result("[]"), "layout").status == "ok"
+
+
+@pytest.mark.parametrize("reason", [FinishReason.LENGTH, FinishReason.LOOP])
+def test_a_cut_text_is_partial(reason: FinishReason) -> None:
+    page = page_of(result("Some", reason))
+    assert (page.status, page.finish_reason) == ("partial", str(reason))
+
+
+def test_sizes_are_those_that_viewers_show() -> None:
+    page = page_of(result("x", orientation=6))
+    assert (page.width, page.height, page.input_width, page.input_height) == (280, 560, 280, 560)
+
+
+def test_the_record_has_the_documented_keys_and_is_json() -> None:
+    record = json.loads(json.dumps(page_of(result(json.dumps(CELLS)), "layout").record()))
+    keys = "schema path page num_pages status width height input_width input_height cells md raw repaired "
+    keys += "finish_reason tokens timing_ms model encoder decoder task attempt error"
+    assert " ".join(record) == keys
+    assert record["schema"] == "dotsctl/1"
+    assert (record["path"], record["page"], record["num_pages"]) == ("scans/a.png", 2, 3)
+    assert record["cells"][0] == {"bbox": [10, 20, 110, 40], "category": "Title", "text": "# A title"}
+    assert record["tokens"] == {"image": 200, "prompt": 210, "completion": 7}
+    assert record["model"] == {"name": "demo", "digest": "f" * 64}
+    assert (record["encoder"], record["decoder"], record["attempt"], record["error"]) == ("mlx", "fake", 2, None)
+
+
+def test_a_failed_page_says_why() -> None:
+    page = Page.from_failure(
+        PageInput("a.png", None), ErrorCode.BAD_IMAGE, "the file is empty", model="demo", fingerprint="", task="text"
+    )
+    assert page.status == "failed"
+    assert page.record()["error"] == {"code": "E_BAD_IMAGE", "message": "the file is empty"}
+    assert (page.record()["width"], page.markdown) == (None, "")
+
+
+def test_a_layout_answer_becomes_cells_and_markdown() -> None:
+    page = page_of(result(json.dumps(CELLS)), "layout")
+    assert [cell.category for cell in page.cells] == ["Title", "Formula", "Picture", "Text"]
+    assert page.markdown == '# A title\n\n$$\nE = mc^2\n$$\n\nQuoted "words" and a \\backslash.'
+    assert page.plain_text.startswith("# A title\n\nE = mc^2\n\n")
+    assert (page.status, page.repaired) == ("ok", ())
+
+
+def test_a_formula_that_has_its_marks_keeps_them() -> None:
+    assert Cell(None, "Formula", " $x$ ").markdown == "$x$"
+
+
+def test_prose_instead_of_cells_is_kept_as_it_is() -> None:
+    page = page_of(result("This page is blank."), "layout")
+    assert (page.cells, page.markdown) == ((), "This page is blank.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "num_cells", "repair"),
+    [
+        (json.dumps(CELLS)[:-1], 4, "the list was not closed"),
+        (json.dumps(CELLS)[:-8], 4, "cell 4: the answer is cut here"),
+        (json.dumps(CELLS)[: json.dumps(CELLS).rindex("270") + 2], 4, "cell 4: the answer is cut here"),
+        ("```json\n" + json.dumps(CELLS) + "\n```", 4, ""),
+        ("Here is the layout: " + json.dumps(CELLS), 4, ""),
+        (json.dumps(CELLS[0]), 1, ""),
+        (json.dumps(CELLS).replace("}, {", "}{"), 4, ""),
+        (json.dumps(CELLS, indent=2), 4, ""),
+        ('[{"bbox": [1, 2, 3, 4], "category": "Formula", "text": "\\alpha \\\\beta \\n"}]', 1, "backslashes"),
+        ('[{"bbox": [1, 2, 3, 4], "category": "Text", "text": "two\nlines"}]', 1, ""),
+        ('[{"bbox": [1, 2, 3], "category": "Text", "text": "three sides"}]', 1, "no box"),
+        ('[{"bbox": [1, 2, NaN, 4], "category": "Text", "text": "no number"}]', 1, "no box"),
+        ('[{"bbox": [1, 2, 3, 4], "text": "a "b" c"}, {"bbox": [1, 2, 3, 4], "text": "kept"}]', 1, "cell 1: lost"),
+    ],
+)
+def test_a_damaged_answer_costs_as_little_as_possible(answer: str, num_cells: int, repair: str) -> None:
+    cells, repairs = parse_cells(answer, SAME_SIZE)
+    assert len(cells) == num_cells
+    assert any(repair in note for note in repairs) if repair else repairs == ()
+
+
+def test_an_unknown_escape_is_read_as_it_was_meant() -> None:
+    cells, _ = parse_cells('[{"bbox": [1, 2, 3, 4], "text": "\\alpha and \\\\beta"}]', SAME_SIZE)
+    assert cells[0].text == "\\alpha and \\beta"
+
+
+def test_a_lost_cell_makes_the_page_partial() -> None:
+    assert page_of(result(json.dumps(CELLS)[:-1]), "layout").status == "partial"
+
+
+def test_a_deeply_nested_answer_is_given_up_without_harm() -> None:
+    cells, repairs = parse_cells('[{"bbox": ' + "[" * 100_000, SAME_SIZE)
+    assert cells == ()
+    assert "lost" in repairs[0]
+
+
+sides = st.integers(60, 4000)
+
+
+@settings(max_examples=100)
+@given(sides, sides, st.integers(1, 8), st.tuples(*[st.floats(0, 1)] * 4))
+def test_a_box_comes_back_to_where_it_was_on_the_page(
+    width: int, height: int, orientation: int, shares: tuple[float, float, float, float]
+) -> None:
+    geometry = fit((width, height), orientation, PixelLimits())
+    shown = geometry.oriented
+    x0, x1 = sorted(round(share * shown[0]) for share in shares[:2])
+    y0, y1 = sorted(round(share * shown[1]) for share in shares[2:])
+    (sx, sy), box = geometry.scale, (x0, y0, x1, y1)
+    seen = [x0 * sx, y0 * sy, x1 * sx, y1 * sy]
+    cells, repairs = parse_cells(json.dumps([{"bbox": seen, "category": "Text", "text": ""}]), geometry)
+    assert (cells[0].bbox, repairs) == (box, ())
+
+
+@settings(max_examples=200)
+@given(st.integers(0, len(json.dumps(CELLS))))
+def test_wherever_an_answer_is_cut_the_cells_before_are_kept(length: int) -> None:
+    answer = json.dumps(CELLS)
+    cells, _ = parse_cells(answer[:length], SAME_SIZE)
+    complete = sum(1 for cell in CELLS if answer.index(json.dumps(cell)) + len(json.dumps(cell)) <= length)
+    assert [cell.category for cell in cells[:complete]] == [cell["category"] for cell in CELLS[:complete]]
+
+
+@settings(max_examples=200)
+@given(st.text(alphabet='[]{}":,\\bboxcategorytext 0123456789.-eE', max_size=80))
+def test_no_answer_at_all_raises(answer: str) -> None:
+    parse_cells('[{"bbox":' + answer, SAME_SIZE)
