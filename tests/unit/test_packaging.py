@@ -1,0 +1,170 @@
+"""Folder X is ``dotsctl.X`` in every way of installing, and a wheel holds all of it."""
+
+import ast
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import dotsctl.protocol
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("client", "decoder_worker", "encoder_worker", "protocol", "tools")
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
+MAPPING: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
+LINKS = ROOT / "tools" / "import_root" / "dotsctl"
+NO_PART = shutil.ignore_patterns("__pycache__", "import_root", ".*")
+
+
+def folder_of(package: str) -> Path:
+    """Where a package lies in the checkout."""
+    if package in MAPPING:
+        return ROOT / MAPPING[package]
+    parent, _, name = package.rpartition(".")
+    return folder_of(parent) / name
+
+
+def module_file(module: str) -> Path:
+    parent, _, name = module.rpartition(".")
+    return folder_of(module) / "__init__.py" if module in PACKAGES else folder_of(parent) / f"{name}.py"
+
+
+def test_every_package_of_the_checkout_is_listed() -> None:
+    found = {
+        path.parent for folder in FOLDERS for path in (ROOT / folder).rglob("__init__.py") if LINKS not in path.parents
+    }
+    assert found == {folder_of(package) for package in PACKAGES}
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    for path in (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        assert (path.parent / "__init__.py").is_file(), path
+
+
+@pytest.mark.parametrize(
+    ("package", "pattern"),
+    [(package, p) for package, ps in PROJECT["tool"]["setuptools"]["package-data"].items() for p in ps],
+)
+def test_files_that_belong_to_a_package_exist(package: str, pattern: str) -> None:
+    assert [path for path in folder_of(package).glob(pattern) if path.is_file()]
+
+
+def test_the_type_checkers_folder_has_exactly_one_link_for_each_package() -> None:
+    expected = {folder: ROOT / folder for folder in FOLDERS}
+    expected |= {name: ROOT / "client" / "front" / name for name in ("__init__.py", "py.typed")}
+    found = {link.name: link for link in LINKS.iterdir() if link.name != "__pycache__"}
+    assert all(link.is_symlink() and not link.readlink().is_absolute() for link in found.values())
+    assert {name: link.resolve() for name, link in found.items()} == {n: p.resolve() for n, p in expected.items()}
+
+
+def test_an_editable_install_runs_the_files_of_the_checkout() -> None:
+    sources = [d.read_text("direct_url.json") for d in importlib.metadata.distributions(name="dotsctl")]
+    if not any(source and json.loads(source).get("dir_info", {}).get("editable") for source in sources):
+        pytest.skip("dotsctl is not installed in editable mode")
+    assert Path(dotsctl.protocol.__file__) == ROOT / "protocol" / "__init__.py"
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        assert spec.origin is not None
+        assert Path(spec.origin) == folder_of(package) / "__init__.py"
+
+
+def entry_points() -> list[str]:
+    groups = [PROJECT["project"]["scripts"], *PROJECT["project"]["entry-points"].values()]
+    return [target for group in groups for target in group.values()]
+
+
+@pytest.mark.parametrize("target", entry_points())
+def test_every_entry_point_names_something_that_is_there(target: str) -> None:
+    module, _, name = target.partition(":")
+    body = ast.parse(module_file(module).read_text(encoding="utf-8")).body
+    assert name in {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from a copy of the checkout, so that building leaves nothing in it."""
+    copy, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("wheel")
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, copy / folder, ignore=NO_PART)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    version = importlib.util.find_spec("setuptools") and importlib.metadata.version("setuptools")
+    new_enough = version and int(version.split(".")[0]) >= 77  # else pip fetches the build system that is asked for
+    pip([*(["--no-build-isolation"] if new_enough else []), "--wheel-dir", str(out), str(copy)], "wheel")
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which the wheel is installed."""
+    target = tmp_path_factory.mktemp("installed")
+    pip(["--no-index", "--target", str(target), str(wheel)], "install")
+    return target
+
+
+def pip(arguments: list[str], command: str) -> None:
+    shared = ["-q", "--disable-pip-version-check", "--no-deps"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", command, *shared, *arguments],
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def run(arguments: list[str], installed: Path, folder: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [sys.executable, "-P", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
+    expected = {
+        f"{package.replace('.', '/')}/{path.name}" for package in PACKAGES for path in folder_of(package).glob("*.py")
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {name for name in names if name.endswith(".py")} == expected
+    assert {"dotsctl/py.typed", "dotsctl/protocol/SPEC.md", "dotsctl/client/demo_model/config.json"} <= names
+    assert all(name.startswith(("dotsctl/", "dotsctl-")) for name in names)
+
+
+@pytest.fixture
+def decoys(tmp_path: Path) -> Path:
+    """A working directory with modules of the names that a checkout has, which fail when they are imported."""
+    for name in (*FOLDERS, "codec"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('decoy imported')\n")
+    (tmp_path / "dotsctl").mkdir()
+    (tmp_path / "dotsctl" / "__init__.py").write_text("raise RuntimeError('decoy imported')\n")
+    return tmp_path
+
+
+def test_the_wheel_is_imported_and_not_what_lies_in_the_working_directory(installed: Path, decoys: Path) -> None:
+    modules = [*PACKAGES, "dotsctl.protocol.codec", "dotsctl.encoder_worker.image"]
+    program = f"import importlib\nfor m in {modules!r}: print(importlib.import_module(m).__file__)"
+    found = [Path(line) for line in run(["-c", program], installed, decoys).splitlines()]
+    assert len(found) == len(modules)
+    assert all(path.is_relative_to(installed) for path in found)
+
+
+def test_a_program_of_the_wheel_starts_among_decoys(installed: Path, decoys: Path) -> None:
+    assert "--seed" in run(["-m", "dotsctl.tools.evaluate", "--help"], installed, decoys)
+
+
+def test_the_version_of_the_wheel_is_the_version_of_the_code(wheel: Path, installed: Path, decoys: Path) -> None:
+    version = run(["-c", "import dotsctl; print(dotsctl.__version__)"], installed, decoys).strip()
+    assert wheel.name == f"dotsctl-{version}-py3-none-any.whl"
