@@ -1,0 +1,220 @@
+"""Starts and stops runtime processes."""
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotsctl.client.config import RuntimeConfig
+from dotsctl.protocol import endpoints
+from dotsctl.protocol.endpoints import InstanceDirectory, RuntimeFacts
+from dotsctl.protocol.errors import (
+    AlreadyRunningError,
+    CommandFailedError,
+    DotsctlError,
+    ExitCode,
+    MissingError,
+    UsageError,
+)
+
+STOP_TIMEOUT_S = 20.0
+KILL_TIMEOUT_S = 5.0
+
+
+def private_name() -> str:
+    """A name for a runtime that belongs to one caller."""
+    return f"p-{secrets.token_hex(5)}"
+
+
+@dataclass
+class RuntimeProcess:
+    """A runtime that this process has started."""
+
+    process: "subprocess.Popen[bytes]"
+    directory: InstanceDirectory
+    ready_fd: int
+    private: bool
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Wait until both workers are ready.
+
+        Raises:
+            DotsctlError: the start failed; the error says why and has the exit code that the runtime named.
+        """
+        ready, _, _ = select.select([self.ready_fd], [], [], timeout_s)
+        line = os.read(self.ready_fd, 1 << 20) if ready else b""
+        os.close(self.ready_fd)
+        if line:
+            outcome = json.loads(line)
+            if outcome["exit_code"] == ExitCode.OK:
+                return
+            raise _start_error(outcome["exit_code"], outcome["reason"])
+        self.end(now=True)
+        if not ready:
+            raise CommandFailedError(f"the runtime was not ready after {timeout_s:.0f} s; it was ended")
+        raise CommandFailedError(f"the runtime ended at once (exit code {self.process.returncode})")
+
+    def end(self, *, now: bool) -> None:
+        """End a private runtime by closing its lifeline, or a named one by a signal, and wait until it is gone."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+        elif self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(KILL_TIMEOUT_S if now else STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(KILL_TIMEOUT_S)
+        if self.private:
+            shutil.rmtree(self.directory.path, ignore_errors=True)
+
+
+def _start_error(exit_code: int, reason: str) -> DotsctlError:
+    """The error with which the runtime's start failed, as the error class of its exit code."""
+    classes: tuple[type[DotsctlError], ...] = (UsageError, MissingError, AlreadyRunningError)
+    for cls in classes:
+        if cls.exit_code == exit_code:
+            return cls(reason)
+    return CommandFailedError(reason)
+
+
+def start(config: RuntimeConfig, *, private: bool) -> RuntimeProcess:
+    """Start a runtime process; it is not ready when this returns.
+
+    A private one ends with this process: its standard input is a pipe that only we hold. A named one lives on.
+    """
+    directory = endpoints.instance_directory(config.instance)
+    endpoints.create(directory)
+    log_folder = endpoints.log_directory(directory, private=private)
+    log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    reader, writer = os.pipe()
+    command = [sys.executable, "-P", "-m", "dotsctl.client.runtime", "--config", config.to_json()]
+    command += ["--ready-fd", str(writer), *(["--private"] if private else [])]
+    try:
+        with (log_folder / "runtime.log").open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if private else subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=directory.path,
+                pass_fds=[writer],
+                start_new_session=True,  # a Ctrl-C in the terminal is for the caller, who decides what ends
+            )
+    finally:
+        os.close(writer)
+    return RuntimeProcess(process, directory, reader, private)
+
+
+def start_detached(config: RuntimeConfig, timeout_s: float) -> RuntimeFacts:
+    """Start a named runtime that outlives this process; returns when it is ready.
+
+    Raises:
+        AlreadyRunningError: an instance of that name runs.
+        CommandFailedError: it did not become ready.
+    """
+    _refuse_running(config.instance)
+    runtime = start(config, private=False)
+    runtime.wait_ready(timeout_s)
+    runtime.process.returncode = 0  # not ours to wait for any more
+    facts = runtime.directory.read_facts()
+    if facts is None:
+        raise CommandFailedError(f"the runtime is ready, but {runtime.directory.facts_path} cannot be read")
+    return facts
+
+
+def start_foreground(config: RuntimeConfig, timeout_s: float = 900.0) -> int:
+    """Run a named runtime until it ends or a signal ends it; returns its exit code.
+
+    The first SIGINT, SIGTERM or SIGHUP lets it finish the accepted pages, the second ends it now.
+    """
+    _refuse_running(config.instance)
+    runtime = start(config, private=False)
+
+    def forward(number: int, _: object) -> None:
+        runtime.process.send_signal(signal.SIGTERM)
+
+    previous = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        runtime.wait_ready(timeout_s)
+        print(f"ready, pid {runtime.process.pid}; end with Ctrl-C or 'dotsctl down'", file=sys.stderr, flush=True)
+        return runtime.process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _refuse_running(name: str) -> None:
+    pid = endpoints.lock_holder(endpoints.instance_directory(name))
+    if pid is not None:
+        raise AlreadyRunningError(
+            f"instance {name!r} is already running (pid {pid}): use it, or stop it with 'dotsctl down'"
+        )
+
+
+def stop(name: str, *, now: bool, timeout_s: float) -> None:
+    """Stop a named runtime, and return only when its processes are gone and its lock is free.
+
+    Raises:
+        CommandFailedError: it is not running, or did not end; the message says which process is left.
+    """
+    directory = endpoints.instance_directory(name)
+    pid = endpoints.lock_holder(directory)
+    if pid is None:
+        raise CommandFailedError(f"instance {name!r} is not running")
+    deadline = time.monotonic() + timeout_s
+    for number in (signal.SIGTERM, signal.SIGTERM) if now else (signal.SIGTERM,):
+        _signal(pid, number)
+    if _gone(directory, deadline):
+        return
+    _signal(pid, signal.SIGKILL)  # the workers end with their lifelines
+    if not _gone(directory, time.monotonic() + KILL_TIMEOUT_S):
+        raise CommandFailedError(f"instance {name!r} (pid {pid}) does not end; its lock {directory.lock_path} is held")
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _gone(directory: InstanceDirectory, deadline: float) -> bool:
+    """Wait until the runtime's lock is free; it releases it last, when its workers are reaped."""
+    import fcntl  # POSIX; the blocking lock is the event that we wait for
+
+    try:
+        fd = os.open(directory.lock_path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    previous = signal.signal(signal.SIGALRM, _alarm)
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, deadline - time.monotonic()))
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return True
+    except TimeoutError:
+        return False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+        os.close(fd)
+
+
+def _alarm(*_: object) -> None:
+    raise TimeoutError
+
+
+def log_files(name: str) -> dict[str, Path]:
+    """Newest log file by role (``runtime``, ``encoder``, ``decoder``) of an instance, running or not."""
+    folder = endpoints.log_directory(endpoints.instance_directory(name), private=False)
+    newest: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.log"), key=lambda p: p.stat().st_mtime):
+        newest[path.name.split(".")[0]] = path
+    return newest

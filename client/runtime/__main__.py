@@ -1,0 +1,5 @@
+"""``python -P -m dotsctl.client.runtime``: the runtime process; started by ``dotsctl.client.launch``."""
+
+from dotsctl.client.runtime.main import main
+
+main()

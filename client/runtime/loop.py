@@ -1,0 +1,392 @@
+"""Connects the coordinator core to sockets, child processes and the clock. One thread, no model, no numpy."""
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+
+from dotsctl import __version__
+from dotsctl.client.config import RuntimeConfig
+from dotsctl.client.runtime.core import Coordinator, Limits
+from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
+from dotsctl.client.runtime.supervisor import (
+    STOP_GRACE_S,
+    STOP_NOW_GRACE_S,
+    Supervisor,
+    Worker,
+    WorkerState,
+    log_tail,
+)
+from dotsctl.protocol import codec
+from dotsctl.protocol.endpoints import InstanceDirectory, RuntimeFacts
+from dotsctl.protocol.errors import ErrorCode, ExitCode, ProtocolError
+from dotsctl.protocol.link import Incoming, Links, PeerGoneError
+from dotsctl.protocol.messages import (
+    Bye,
+    CancelJob,
+    ClientHello,
+    Configure,
+    LoadFailed,
+    Loading,
+    Message,
+    Ping,
+    Ready,
+    Refused,
+    Role,
+    Shutdown,
+    Status,
+    StatusRequest,
+    Stop,
+    Submit,
+    Welcome,
+    WorkerHello,
+)
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+MAX_BACKLOG = 10_000
+"""Messages kept for a client that does not read; one that falls further behind is dropped."""
+BAD_MESSAGES_LOGGED_EVERY_S = 10.0
+
+
+class RuntimeLoop:
+    """One instance, from its first socket to its last process."""
+
+    def __init__(
+        self, config: RuntimeConfig, directory: InstanceDirectory, supervisor: Supervisor, links: Links
+    ) -> None:
+        """Bind the sockets; the caller holds the instance's lock."""
+        self._config, self._directory, self._supervisor, self._links = config, directory, supervisor, links
+        self._clients = links.router(directory.client_endpoint)
+        self._workers = links.router(directory.worker_endpoint)
+        limits = Limits(config.credits, config.credit_bytes, config.stall_timeout_s, config.page_timeout_s)
+        self._core = Coordinator(limits, str(config.encoder), str(config.decoder))
+        self._instance = secrets.token_hex(8)
+        self._started = self._ticked = time.monotonic()
+        self._waiting: list[bytes] = []
+        """Clients that said hello before the workers were ready."""
+        self._known: set[bytes] = set()
+        self._backlog: dict[bytes, deque[Message]] = {}
+        self._bad_messages = 0
+        self._bad_logged = -BAD_MESSAGES_LOGGED_EVERY_S
+        self._settled = 0
+        self._end: Bye | None = None
+        self._end_now = False
+
+    def run(
+        self, lifeline: int | None, wakeup: int, signals: Callable[[], list[int]], ready: Callable[[], None]
+    ) -> Bye:
+        """Serve until the end; every process is gone when this returns.
+
+        Args:
+            lifeline: descriptor whose end means that the owner of a private runtime is gone; none for a named one.
+            wakeup: descriptor that becomes readable when a signal has come.
+            signals: takes the signals that have come.
+            ready: called once, when both workers are ready for the first time.
+        """
+        for role in Role:
+            self._supervisor.start(role, self._started)
+        announced = False
+        fds = [wakeup] if lifeline is None else [wakeup, lifeline]
+        while not self._finished():
+            readable = self._links.wait(self._timeout(), [self._clients, self._workers], fds)
+            now = time.monotonic()
+            if lifeline in readable and not os.read(lifeline, 1):  # type: ignore[arg-type]
+                self._stop("its owner is gone", now=True)
+            if wakeup in readable:
+                self._signalled(signals())
+            self._drain(self._workers.receive, self._from_worker)
+            self._drain(self._clients.receive, self._from_client)
+            self._watch_processes(now)
+            self._carry_out()
+            if not announced and self._all_ready():
+                announced = True
+                self._announce()
+                ready()
+        return self._shut_down()
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def _timeout(self) -> float:
+        """Seconds until something is due."""
+        now = time.monotonic()
+        due = self._ticked + (0.02 if self._backlog else TICK_S)
+        restart = self._supervisor.next_due()
+        return max(0.0, min(due, restart if restart is not None else due) - now)
+
+    def _watch_processes(self, now: float) -> None:
+        """Deaths, restarts, loads that hang, and once a second everything that the core looks after by time."""
+        for worker, epoch, reason in self._supervisor.reap(now):
+            log.warning("%s (epoch %d) ended: %s", worker.role, epoch, reason)
+            self._core.worker_dead(worker.role, epoch, reason, now)
+            if worker.state is WorkerState.FATAL and self._end is None:
+                self._give_up(
+                    worker, f"the {worker.role} worker died {worker.failures} times in a row, last by {reason}"
+                )
+        if self._core.settled != self._settled:
+            self._settled = self._core.settled
+            self._supervisor.progress()
+        if self._end is None:
+            self._supervisor.start_due(now)
+        for worker in self._supervisor.silent_loads(now, self._config.load_timeout_s):
+            worker.state = WorkerState.FATAL
+            self._supervisor.kill(worker.role)
+            self._give_up(
+                worker, f"the {worker.role} worker said nothing for {self._config.load_timeout_s:.0f} s of loading"
+            )
+        if now - self._ticked >= TICK_S:
+            self._ticked = now
+            self._core.tick(now)
+            for client in list(self._known):
+                self._send_client(client, Ping())
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def _drain(self, receive: Callable[[], Incoming | None], handle: Callable[[bytes, codec.Decoded], None]) -> None:
+        """Handle what has come, but not for ever: the other socket must have its turn."""
+        for _ in range(64):
+            incoming = receive()
+            if incoming is None:
+                return
+            try:
+                handle(incoming.sender, codec.decode(incoming.frames))
+            except ProtocolError as error:
+                self._refuse(incoming.sender, error, from_client=handle == self._from_client)
+            self._carry_out()
+
+    def _refuse(self, sender: bytes, error: ProtocolError, *, from_client: bool) -> None:
+        """Count a message that breaks the specification, and tell a client why."""
+        self._bad_messages += 1
+        now = time.monotonic()
+        if now - self._bad_logged > BAD_MESSAGES_LOGGED_EVERY_S:
+            self._bad_logged = now
+            log.warning("bad message number %d, from %r: %s", self._bad_messages, sender, error)
+        if from_client:
+            self._send_client(sender, Refused(error.code, str(error)))
+
+    def _from_client(self, client: bytes, received: codec.Decoded) -> None:
+        now, message = time.monotonic(), received.message
+        match message:
+            case ClientHello():
+                self._known.add(client)
+                self._waiting.append(client)
+                self._welcome()
+            case Submit():
+                self._known.add(client)
+                self._core.submit(client, message, received.buffers, now)
+            case CancelJob():
+                self._core.cancel(client, message, now)
+            case StatusRequest():
+                self._send_client(client, self.status())
+            case Shutdown():
+                self._known.add(client)
+                self._stop("a client asked for it", now=message.now)
+            case _:
+                text = f"{type(message).__name__} is not a message of a client"
+                self._send_client(client, Refused(ErrorCode.UNKNOWN_TYPE, text))
+
+    def _from_worker(self, identity: bytes, received: codec.Decoded) -> None:
+        now, message = time.monotonic(), received.message
+        worker = self._supervisor.by_identity(identity)
+        if worker is None:
+            return  # a process that is dead already, or never was ours
+        worker.heard_at = now
+        match message:
+            case WorkerHello():
+                worker.state = WorkerState.LOADING
+                choice = self._config.encoder if worker.role is Role.ENCODER else self._config.decoder
+                configure = Configure(choice.name, choice.options, self._config.model, self._config.model_name)
+                self._send_worker(ToWorker(worker.role, worker.epoch, configure))
+            case Loading():
+                log.info("%s: %s", worker.role, message.note)
+            case Ready():
+                self._ready(worker, message, now)
+            case LoadFailed():
+                worker.state = WorkerState.FATAL
+                self._finish(f"the {worker.role} worker cannot load: {message.message}", message.exit_code)
+            case _:
+                self._core.worker_message(worker.role, worker.epoch, message, now)
+
+    def _ready(self, worker: Worker, message: Ready, now: float) -> None:
+        """A worker is ready; two workers with different models never talk."""
+        other = self._core.workers.get(Role.DECODER if worker.role is Role.ENCODER else Role.ENCODER)
+        if other and (other.ready.fingerprint, other.ready.width) != (message.fingerprint, message.width):
+            self._finish(
+                f"{ErrorCode.MODEL_MISMATCH}: the {worker.role} has model {message.fingerprint[:12]} of width "
+                f"{message.width}, the other worker {other.ready.fingerprint[:12]} of width {other.ready.width}: "
+                "stop the runtime and start both with one model",
+                ExitCode.COMMAND,
+            )
+            return
+        worker.state = WorkerState.READY
+        log.info("%s (epoch %d) ready after %.1f s", worker.role, worker.epoch, message.load_s)
+        self._core.worker_ready(worker.role, worker.epoch, message, now)
+        self._welcome()
+
+    def _welcome(self) -> None:
+        if not self._all_ready():
+            return
+        decoder = self._core.workers[Role.DECODER].ready
+        config = self._config
+        for client in self._waiting:
+            welcome = Welcome(
+                instance=self._instance,
+                pid=os.getpid(),
+                window=self._core.window,
+                model=config.model_name,
+                fingerprint=decoder.fingerprint,
+                encoder=str(config.encoder),
+                decoder=str(config.decoder),
+                tasks=decoder.tasks,
+            )
+            self._send_client(client, welcome)
+        self._waiting.clear()
+
+    def _all_ready(self) -> bool:
+        return len(self._core.workers) == len(Role)
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def _carry_out(self) -> None:
+        """Carry out what the core wants, and what clients could not take before."""
+        for client in list(self._backlog):
+            self._flush(client)
+        while commands := self._core.take_commands():
+            for command in commands:
+                match command:
+                    case ToClient():
+                        self._send_client(command.client, command.message)
+                    case ToWorker():
+                        self._send_worker(command)
+                    case Kill():
+                        log.warning("killing the %s: %s", command.role, command.reason)
+                        self._supervisor.kill(command.role)
+
+    def _send_client(self, client: bytes, message: Message) -> None:
+        """Send, or keep for later when the client does not read; a client that is gone loses its pages."""
+        waiting = self._backlog.get(client)
+        if waiting is None:
+            self._try_client(client, message)
+        elif not isinstance(message, Ping):
+            waiting.append(message)
+            if len(waiting) > MAX_BACKLOG:
+                log.warning("client %r does not read its messages: dropped", client)
+                self._client_gone(client)
+
+    def _try_client(self, client: bytes, message: Message) -> bool:
+        try:
+            if self._clients.send(codec.encode(message), client):
+                return True
+        except PeerGoneError:
+            self._client_gone(client)
+            return True
+        if not isinstance(message, Ping):
+            self._backlog.setdefault(client, deque()).append(message)
+        return False
+
+    def _flush(self, client: bytes) -> None:
+        waiting = self._backlog.pop(client)
+        while waiting:
+            if not self._try_client(client, waiting.popleft()):
+                self._backlog[client].extend(waiting)
+                return
+
+    def _client_gone(self, client: bytes) -> None:
+        self._known.discard(client)
+        self._backlog.pop(client, None)
+        self._waiting = [waiting for waiting in self._waiting if waiting != client]
+        self._core.client_gone(client, time.monotonic())
+
+    def _send_worker(self, command: ToWorker) -> None:
+        worker = self._supervisor.workers[command.role]
+        if worker.epoch != command.epoch:
+            return
+        # A worker that is gone or full is noticed by its process or its silence; both give its pages a new attempt.
+        with contextlib.suppress(PeerGoneError):
+            self._workers.send(codec.encode(command.message, command.buffers), worker.identity.encode())
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _signalled(self, numbers: list[int]) -> None:
+        for number in numbers:
+            if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                again = bool(self._core.stopping)
+                self._stop(f"signal {signal.Signals(number).name}", now=again)
+
+    def _stop(self, reason: str, *, now: bool) -> None:
+        """Finish the accepted pages and end; or end now."""
+        log.info("stopping%s: %s", " now" if now else "", reason)
+        self._core.stop(reason, ErrorCode.CANCELLED if now else None, time.monotonic())
+        self._end_now = self._end_now or now
+        self._end = self._end or Bye(reason, ExitCode.OK)
+
+    def _give_up(self, worker: Worker, problem: str) -> None:
+        tail = log_tail(worker.log)
+        text = f"{problem}. Its last lines:\n{tail}" if tail else f"{problem}. Its log {worker.log} is empty"
+        self._finish(text, ExitCode.COMMAND)
+
+    def _finish(self, problem: str, exit_code: int) -> None:
+        """End because of an error: all pages fail with it."""
+        if self._end is not None and self._end.exit_code:
+            return
+        log.error("%s", problem)
+        self._core.stop(problem, ErrorCode.WORKER_FATAL, time.monotonic())
+        self._end, self._end_now = Bye(problem, exit_code), True
+
+    def _finished(self) -> bool:
+        return self._end is not None and (self._end_now or not self._core.ledger.requests)
+
+    def _shut_down(self) -> Bye:
+        """Say goodbye, end the workers, and return how it ended."""
+        self._carry_out()
+        end = self._end or Bye("finished", ExitCode.OK)
+        for worker in self._supervisor.workers.values():
+            self._send_worker(ToWorker(worker.role, worker.epoch, Stop()))
+        self._directory.facts_path.unlink(missing_ok=True)
+        self._supervisor.stop_all(STOP_NOW_GRACE_S if self._end_now else STOP_GRACE_S)
+        for client in {*self._known, *self._waiting}:
+            self._send_client(client, end)
+        return end
+
+    # --- facts -------------------------------------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        config = self._config
+        fingerprint = self._core.workers[Role.DECODER].ready.fingerprint
+        facts = RuntimeFacts(
+            self._instance, os.getpid(), config.model_name, fingerprint, str(config.encoder), str(config.decoder)
+        )
+        self._directory.write_facts(facts)
+
+    def status(self) -> Status:
+        """The answer to a status request."""
+        now = time.monotonic()
+        states: dict[str, int] = {}
+        for request in self._core.ledger.requests.values():
+            name = request.state.name.lower()
+            states[name] = states.get(name, 0) + 1
+        decoder = self._core.workers.get(Role.DECODER)
+        return Status(
+            instance=self._instance,
+            pid=os.getpid(),
+            version=__version__,
+            model=self._config.model_name,
+            fingerprint=decoder.ready.fingerprint if decoder else "",
+            state="stopping" if self._core.stopping else "ready" if self._all_ready() else "starting",
+            uptime_s=now - self._started,
+            workers=tuple(self._worker_report(role, now) for role in Role),
+            clients=len(self._known),
+            requests=states,
+            counters={**vars(self._core.counters), "bad_messages": self._bad_messages},
+        )
+
+    def _worker_report(self, role: Role, now: float):  # type: ignore[no-untyped-def]
+        view = self._core.workers.get(role)
+        busy_share = view.busy_s / max(1e-9, now - view.since) if view else 0.0
+        choice = self._config.encoder if role is Role.ENCODER else self._config.decoder
+        return self._supervisor.report(role, str(choice), self._core.counters.done, min(1.0, busy_share))

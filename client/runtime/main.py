@@ -1,0 +1,105 @@
+"""Process shell of the runtime: arguments, lock, signals, exit code.
+
+Not for the user's hands: ``dotsctl up`` and ``Client`` start it. The outcome of the start is written as one JSON line
+to ``--ready-fd``, so that the starter waits for an event and can show the reason of a failure.
+"""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+
+from dotsctl.client.config import RuntimeConfig
+from dotsctl.client.runtime.loop import RuntimeLoop
+from dotsctl.client.runtime.supervisor import Supervisor
+from dotsctl.protocol import endpoints
+from dotsctl.protocol.errors import DotsctlError, ExitCode
+from dotsctl.protocol.link import Links
+from dotsctl.protocol.messages import Bye
+
+
+def main() -> None:
+    """Run one instance and exit."""
+    parser = argparse.ArgumentParser(prog="dotsctl.client.runtime")
+    parser.add_argument("--config", required=True, help="RuntimeConfig as JSON")
+    parser.add_argument("--ready-fd", type=int, required=True, help="gets one JSON line: how the start went")
+    parser.add_argument("--private", action="store_true", help="end with the process that holds our standard input")
+    arguments = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    try:
+        end = run(RuntimeConfig.from_json(arguments.config), arguments.ready_fd, private=arguments.private)
+    except DotsctlError as error:
+        end = Bye(str(error), error.exit_code)
+    if end.exit_code:
+        logging.getLogger(__name__).error("%s", end.reason)
+    _tell(arguments.ready_fd, end.exit_code or ExitCode.COMMAND, end.reason)
+    sys.exit(end.exit_code)
+
+
+def _tell(ready_fd: int, exit_code: int, reason: str) -> None:
+    """Write the outcome; only the first one counts, for then the descriptor is closed."""
+    try:
+        os.write(ready_fd, json.dumps({"exit_code": exit_code, "reason": reason}).encode() + b"\n")
+        os.close(ready_fd)
+    except OSError:
+        return  # told before, or the starter is gone
+
+
+def run(config: RuntimeConfig, ready_fd: int, *, private: bool) -> Bye:
+    """Take the lock, serve, and leave nothing behind."""
+    directory = endpoints.instance_directory(config.instance)
+    endpoints.create(directory)
+    lock = endpoints.InstanceLock(directory)
+    try:
+        endpoints.remove_stale(directory)
+        log_folder = endpoints.log_directory(directory, private=private)
+        log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        wakeup, signals = _catch_signals()
+        with Links() as links:
+            supervisor = Supervisor(
+                directory.path, log_folder, directory.worker_endpoint, config.max_starts, config.backoff_s
+            )
+            loop = RuntimeLoop(config, directory, supervisor, links)
+            lifeline = sys.stdin.fileno() if private else None
+            try:
+                return loop.run(lifeline, wakeup, signals, lambda: _tell(ready_fd, ExitCode.OK, ""))
+            finally:
+                supervisor.stop_all(grace_s=0.0)
+    finally:
+        endpoints.remove_stale(directory)
+        lock.release()
+        if private:
+            shutil.rmtree(directory.path, ignore_errors=True)
+
+
+def _catch_signals() -> tuple[int, "Signals"]:
+    """A descriptor that becomes readable with every signal, and the signals that came."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)  # the wakeup descriptor carries the news into the loop
+    return reader, Signals(reader)
+
+
+def _pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer
+
+
+class Signals:
+    """Takes the numbers of the signals that have come."""
+
+    def __init__(self, reader: int) -> None:
+        self._reader = reader
+
+    def __call__(self) -> list[int]:
+        """Signal numbers since the last call, in order."""
+        try:
+            return list(os.read(self._reader, 4096))
+        except BlockingIOError:
+            return []

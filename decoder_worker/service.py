@@ -1,0 +1,152 @@
+"""The decoder's loop, on the main thread: admits pages while there is room and steps the plugin while pages run.
+
+Knows a plugin and a :class:`DecoderSockets`, but no process. Pages wait here in order of arrival; they are at most as
+many as the coordinator has credits.
+"""
+
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from dotsctl.decoder_worker.plugin import Decoder, EncodedPrompt, Finish, Piece
+from dotsctl.decoder_worker.sockets import Arrived, DecoderSockets
+from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.messages import CancelRequest, Consumed, Decoded, Done, Embeddings, RequestFailed, Stop
+from dotsctl.protocol.tensor import check_finite
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 60.0
+FLUSH_S = 0.05
+FLUSH_TOKENS = 16
+
+
+@dataclass
+class Page:
+    """A page in the plugin's batch."""
+
+    header: Embeddings
+    arrived_at: float
+    admitted_at: float = 0.0
+    first_token_at: float | None = None
+    text: list[str] = field(default_factory=list)
+    """Pieces that were not sent yet."""
+    num_tokens: int = 0
+    flushed_at: float = 0.0
+
+
+class DecoderService:
+    """Serves until the coordinator says stop."""
+
+    def __init__(self, sockets: DecoderSockets, decoder: Decoder) -> None:
+        self._sockets, self._decoder = sockets, decoder
+        self._waiting: deque[tuple[Arrived, float]] = deque()
+        self._running: dict[int, Page] = {}
+        self._stopped = False
+
+    def run(self) -> None:
+        """Decode; returns after ``Stop``."""
+        while not self._stopped:
+            self._read_events(0.0 if self._running or self._waiting else IDLE_S)
+            self._admit()
+            if self._running and not self._stopped:
+                for piece in self._decoder.step():
+                    self._pass_on(piece)
+
+    def _read_events(self, timeout_s: float) -> None:
+        """Take everything that has come; wait only for the first."""
+        event = self._sockets.next_event(timeout_s)
+        while event is not None:
+            match event:
+                case Arrived():
+                    self._waiting.append((event, time.monotonic()))
+                case CancelRequest():
+                    self._cancel(event)
+                case Stop():
+                    self._stopped = True
+            event = self._sockets.next_event(0.0)
+
+    def _cancel(self, cancel: CancelRequest) -> None:
+        for entry in list(self._waiting):
+            if (entry[0].header.request_id, entry[0].header.attempt) == (cancel.request_id, cancel.attempt):
+                self._waiting.remove(entry)
+        page = self._running.get(cancel.request_id)
+        if page is not None and page.header.attempt == cancel.attempt:
+            self._decoder.cancel(cancel.request_id)
+            del self._running[cancel.request_id]
+
+    def _admit(self) -> None:
+        """Hand waiting pages to the plugin in order of arrival, as long as the first one fits."""
+        while self._waiting:
+            arrived, at = self._waiting[0]
+            prompt = _prompt(arrived)
+            if not self._decoder.has_room(prompt):
+                return
+            self._waiting.popleft()
+            header = arrived.header
+            try:
+                check_finite(arrived.values)
+                self._decoder.admit(prompt)
+            except PageError as error:
+                self._sockets.send(RequestFailed(header.request_id, header.attempt, error.code, str(error)))
+                continue
+            except MemoryError:
+                text = "not enough memory to decode this page: lower --max-pixels"
+                self._sockets.send(RequestFailed(header.request_id, header.attempt, ErrorCode.OOM, text))
+                continue
+            now = time.monotonic()
+            self._running[header.request_id] = Page(header, arrived_at=at, admitted_at=now, flushed_at=now)
+            self._sockets.send(Consumed(header.request_id, header.attempt))
+
+    def _pass_on(self, piece: Piece) -> None:
+        """Collect the text of a page, and send it now and then, and when the page is done."""
+        page, now = self._running[piece.page_id], time.monotonic()
+        if piece.num_tokens and page.first_token_at is None:
+            page.first_token_at = now
+        page.text.append(piece.text)
+        page.num_tokens += piece.num_tokens
+        if piece.finish is not None:
+            self._flush(page, now)
+            del self._running[piece.page_id]
+            self._sockets.send(_done(page, piece.finish, now))
+        elif page.num_tokens >= FLUSH_TOKENS or now - page.flushed_at >= FLUSH_S:
+            self._flush(page, now)
+
+    def _flush(self, page: Page, now: float) -> None:
+        text = "".join(page.text)
+        self._sockets.send(Decoded(page.header.request_id, page.header.attempt, text, page.num_tokens))
+        page.text.clear()
+        page.num_tokens, page.flushed_at = 0, now
+
+
+def _prompt(arrived: Arrived) -> EncodedPrompt:
+    options = arrived.header.options
+    return EncodedPrompt(
+        page_id=arrived.header.request_id,
+        embeddings=arrived.values,
+        task=options.task,
+        prompt=options.prompt,
+        max_tokens=options.max_tokens,
+        hint=options.hint,
+    )
+
+
+def _done(page: Page, finish: Finish, now: float) -> Done:
+    timings = {
+        **page.header.timings_ms,
+        "wait": (page.admitted_at - page.arrived_at) * 1000,
+        "first_token": ((page.first_token_at or now) - page.admitted_at) * 1000,
+        "decode": (now - page.admitted_at) * 1000,
+    }
+    return Done(
+        request_id=page.header.request_id,
+        attempt=page.header.attempt,
+        text=finish.text,
+        finish_reason=finish.reason,
+        geometry=page.header.geometry,
+        image_tokens=page.header.tensor.shape[0],
+        prompt_tokens=finish.prompt_tokens,
+        completion_tokens=finish.completion_tokens,
+        timings_ms=timings,
+    )

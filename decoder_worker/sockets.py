@@ -1,0 +1,119 @@
+"""The decoder's I/O thread: owns all sockets, so that the main thread can belong to the model.
+
+It takes embeddings off the data plane, says ``Received`` at once (from then on this process answers for the page), and
+passes on what the main thread wants to say. The two threads share two queues and a pipe that wakes this one.
+"""
+
+import logging
+import os
+import queue
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from dotsctl.protocol import codec, tensor
+from dotsctl.protocol.errors import ErrorCode, ProtocolError
+from dotsctl.protocol.link import Link, Links
+from dotsctl.protocol.messages import CancelRequest, Embeddings, Message, Received, RequestFailed, Stop
+from dotsctl.protocol.worker_shell import Control
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 60.0
+REMEMBERED_CANCELS = 256
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A page's embeddings, copied out of the frames that they came in."""
+
+    header: Embeddings
+    values: NDArray[Any]
+    """(num_embeddings, width)."""
+
+
+Event = Arrived | CancelRequest | Stop
+
+
+class DecoderSockets:
+    """Runs the I/O thread; its methods are for the main thread."""
+
+    def __init__(self, links: Links, control: Control, pull: Link, width: int) -> None:
+        """Take over the sockets; no other thread may use them from here on."""
+        self._links, self._control, self._pull, self._width = links, control, pull, width
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._to_send: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._cancelled: OrderedDict[tuple[int, int], None] = OrderedDict()
+        """Attempts that were cancelled before their embeddings came."""
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        self._thread = threading.Thread(target=self._run, name="sockets", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def send(self, message: Message) -> None:
+        """Have a message sent to the coordinator."""
+        self._to_send.put(message)
+        os.write(self._wake_writer, b"\0")
+
+    def next_event(self, timeout_s: float) -> Event | None:
+        """What has come, or none after ``timeout_s`` seconds; 0 does not wait."""
+        try:
+            return self._events.get(timeout=timeout_s) if timeout_s > 0 else self._events.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _run(self) -> None:
+        """Serve the sockets for the life of the process; a fault here must end the process, not only the thread."""
+        try:
+            while True:
+                readable = self._links.wait(IDLE_S, [self._control.link, self._pull], [self._wake_reader])
+                if self._wake_reader in readable:
+                    self._send_all()
+                self._read_control()
+                self._read_embeddings()
+        except Exception:
+            log.exception("the I/O thread failed; the worker ends and is started again")
+            os._exit(1)
+
+    def _send_all(self) -> None:
+        os.read(self._wake_reader, 65_536)
+        while not self._to_send.empty():
+            self._control.send(self._to_send.get_nowait())
+
+    def _read_control(self) -> None:
+        while received := self._control.receive():
+            if isinstance(received.message, CancelRequest):
+                key = (received.message.request_id, received.message.attempt)
+                self._cancelled[key] = None
+                if len(self._cancelled) > REMEMBERED_CANCELS:
+                    self._cancelled.popitem(last=False)
+                self._events.put(received.message)
+            elif isinstance(received.message, Stop):
+                self._events.put(received.message)
+            else:
+                log.warning("%s is not for a decoder", type(received.message).__name__)
+
+    def _read_embeddings(self) -> None:
+        while incoming := self._pull.receive():
+            try:
+                received = codec.decode(incoming.frames)
+            except ProtocolError as error:
+                log.warning("bad message on the data plane: %s", error)
+                continue
+            if isinstance(received.message, Embeddings):
+                self._take(received.message, received.buffers)
+
+    def _take(self, header: Embeddings, buffers: list[memoryview]) -> None:
+        if (header.request_id, header.attempt) in self._cancelled:
+            return
+        if header.tensor.shape[1] != self._width:
+            text = f"embeddings of width {header.tensor.shape[1]} came, the decoder takes {self._width}"
+            self._control.send(RequestFailed(header.request_id, header.attempt, ErrorCode.BAD_EMBED, text))
+            return
+        self._control.send(Received(header.request_id, header.attempt))
+        self._events.put(Arrived(header, tensor.assemble(header.tensor, buffers)))

@@ -1,0 +1,131 @@
+"""An encoder without a model: deterministic, as fast or slow as asked, and faulty on request.
+
+What it makes of a page is the digest of the page's bytes, repeated over the whole array; the ``fake`` decoder checks
+every value and writes the digest as text. So a test can tell that the right bytes arrived whole.
+"""
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage, Report
+from dotsctl.protocol.errors import MissingError, PageError, UsageError
+from dotsctl.protocol.geometry import PageGeometry
+from dotsctl.protocol.model_directory import fingerprint
+
+WIDTH = 1024
+FAKE_FINGERPRINT = hashlib.sha256(b"fake").hexdigest()
+FAULTS = ("die", "hang", "raise", "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid")
+LOAD_FAULTS = ("die", "hang", "refuse")
+
+
+@dataclass
+class FakeOptions:
+    """Options of ``--encoder fake:key=value,...``."""
+
+    encode_ms: float = 0.0
+    """Milliseconds that a page takes, the making of its array included."""
+    embed_mib: float = 1 / 64
+    """Size of a page's embeddings."""
+    fault: str = ""
+    """What happens to the pages chosen by ``on``: one of FAULTS."""
+    on: str = ""
+    """Only pages whose bytes contain this text are faulty; empty: all."""
+    load_fault: str = ""
+    """What happens instead of loading: one of LOAD_FAULTS."""
+    gate: str = ""
+    """Path of a FIFO: a page is held while the FIFO exists and until a writer has opened and closed it."""
+
+
+def read_options(cls: type[FakeOptions], options: dict[str, str], plugin: str) -> FakeOptions:
+    """Fill the dataclass from texts; unknown names and wrong values are usage errors."""
+    defaults = vars(cls())
+    values: dict[str, object] = {}
+    for key, text in options.items():
+        if key not in defaults:
+            raise UsageError(f"{plugin} has no option {key!r}; it has: {', '.join(defaults)}")
+        try:
+            values[key] = type(defaults[key])(text)
+        except ValueError:
+            raise UsageError(f"{plugin}: {key}={text!r} is not a number") from None
+    return cls(**values)  # type: ignore[arg-type]
+
+
+class FakeEncoder:
+    """See the module's docstring."""
+
+    def load(self, model: Path, options: dict[str, str], report: Report) -> EncoderSpec:
+        """Read the options; takes no time and needs no model."""
+        self._options = read_options(FakeOptions, options, "encoder fake")
+        if self._options.fault not in ("", *FAULTS) or self._options.load_fault not in ("", *LOAD_FAULTS):
+            raise UsageError(
+                f"encoder fake: fault is one of {', '.join(FAULTS)}; load_fault of {', '.join(LOAD_FAULTS)}"
+            )
+        match self._options.load_fault:
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                threading.Event().wait()
+            case "refuse":
+                raise MissingError("encoder fake was told to miss something: take load_fault away")
+        self._warm = False
+        # Like a real model's, its fingerprint is that of the directory; without one both fakes agree on a constant.
+        known = fingerprint(model) if (model / "config.json").is_file() else FAKE_FINGERPRINT
+        return EncoderSpec(known, WIDTH, "<f4")
+
+    def encode(self, page: PageImage) -> EncodedPage:
+        """Digest of the page's bytes, or the fault that was asked for; the warm-up page is never faulty."""
+        started = time.monotonic()
+        content = page.content if page.content is not None else page.pixels.tobytes()  # type: ignore[union-attr]
+        fault = self._options.fault if self._warm and self._options.on.encode() in content else ""
+        if self._warm and self._options.gate:
+            wait_at_gate(Path(self._options.gate))
+        self._warm = True
+        self._misbehave(fault)
+        rows = max(1, round(self._options.embed_mib * 2**20 / (4 * WIDTH)))
+        values = digest_rows(hashlib.sha256(content).digest(), rows)
+        values = {"wrong-width": values[:, :-1].copy(), "wrong-dtype": values.astype("f8")}.get(fault, values)
+        if fault == "not-finite":
+            values[0, 0] = np.nan
+        grid = (2, 2 * rows + (4 if fault == "wrong-grid" else 0))
+        remaining_s = self._options.encode_ms / 1000 - (time.monotonic() - started)
+        if remaining_s > 0:
+            threading.Event().wait(remaining_s)
+        size = (grid[1] * 14, grid[0] * 14)
+        geometry = PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0))
+        return EncodedPage(values, grid, geometry, {"encode": (time.monotonic() - started) * 1000})
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    @staticmethod
+    def _misbehave(fault: str) -> None:
+        match fault:
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                threading.Event().wait()
+            case "raise":
+                raise ZeroDivisionError("encoder fake was told to raise")
+            case "refuse":
+                raise PageError("encoder fake was told to refuse this page")
+
+
+def digest_rows(digest: bytes, rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """(rows, WIDTH) float32: the 32 bytes of a digest as numbers, again and again."""
+    row = np.tile(np.frombuffer(digest, np.uint8).astype(np.float32), WIDTH // 32)  # (WIDTH,)
+    return np.tile(row, (rows, 1))  # (rows, WIDTH)
+
+
+def wait_at_gate(gate: Path) -> None:
+    """Meet the writer of a FIFO and go on when it closes its end; without the FIFO go on at once."""
+    try:
+        with gate.open("rb") as reader:
+            reader.read()
+    except FileNotFoundError:
+        return

@@ -1,0 +1,158 @@
+"""The encoder's loop: one page at a time, on one thread. Knows the links and an encoder, but no process.
+
+A prediction may hold the GIL for seconds, so nothing here answers in time; the coordinator judges the process by
+its life and its progress. Pages wait in the socket and in ``_pending`` (at most the credits, two).
+"""
+
+import logging
+import time
+from collections import deque
+
+import numpy as np
+from dotsctl.encoder_worker.plugin import EncodedPage, Encoder, EncoderSpec, PageImage
+from dotsctl.protocol import codec, tensor
+from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.link import Link, Links
+from dotsctl.protocol.messages import (
+    CancelRequest,
+    Dropped,
+    Embeddings,
+    Encode,
+    Encoded,
+    Geometry,
+    ImageKind,
+    RequestFailed,
+    Stop,
+)
+from dotsctl.protocol.worker_shell import Control
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 60.0
+PUSH_TIMEOUT_S = 60.0
+"""Longest wait for a decoder to take a page; by then the coordinator has long cancelled a page of a dead one."""
+
+
+class EncoderService:
+    """Serves until the coordinator says stop."""
+
+    def __init__(self, links: Links, control: Control, encoder: Encoder, spec: EncoderSpec) -> None:
+        self._links, self._control, self._encoder, self._spec = links, control, encoder, spec
+        self._pending: deque[tuple[Encode, list[memoryview]]] = deque()
+        self._push: Link | None = None
+        self._push_endpoint = ""
+        self._current: Encode | None = None
+        self._cancelled = False
+        """Whether the page in work was cancelled meanwhile."""
+        self._stopped = False
+
+    def run(self) -> None:
+        """Encode page after page; returns after ``Stop``."""
+        while not self._stopped:
+            self._links.wait(0.0 if self._pending else IDLE_S, [self._control.link])
+            self._read_control()
+            if self._pending and not self._stopped:
+                self._serve(*self._pending.popleft())
+
+    def _read_control(self) -> None:
+        while received := self._control.receive():
+            match received.message:
+                case Encode():
+                    self._pending.append((received.message, received.buffers))
+                case CancelRequest(request_id, attempt):
+                    self._cancel(request_id, attempt)
+                case Stop():
+                    self._stopped = True
+                case other:
+                    log.warning("%s is not for an encoder", type(other).__name__)
+
+    def _cancel(self, request_id: int, attempt: int) -> None:
+        waiting = [entry for entry in self._pending if (entry[0].request_id, entry[0].attempt) == (request_id, attempt)]
+        for entry in waiting:
+            self._pending.remove(entry)
+            self._control.send(Dropped(request_id, attempt))
+        if self._current and (self._current.request_id, self._current.attempt) == (request_id, attempt):
+            self._cancelled = True
+
+    def _serve(self, request: Encode, buffers: list[memoryview]) -> None:
+        """Encode one page and push it; whatever goes wrong with the page is the page's failure alone."""
+        self._current, self._cancelled = request, False
+        try:
+            self._encode_and_push(request, buffers)
+        except PageError as error:
+            self._fail(request, error.code, str(error))
+        except MemoryError:
+            text = "not enough memory to encode this page: lower --max-pixels"
+            self._fail(request, ErrorCode.OOM, text)
+        except Exception as error:  # a plugin's own fault: told to the user, kept in the log, survived
+            log.exception("request %d", request.request_id)
+            self._fail(request, ErrorCode.INTERNAL, f"the encoder raised {type(error).__name__}: {error}")
+        finally:
+            self._current = None
+
+    def _encode_and_push(self, request: Encode, buffers: list[memoryview]) -> None:
+        started = time.monotonic()
+        page = self._encoder.encode(page_image(request, buffers))
+        header = tensor.describe(page.embeddings, self._spec.dtype)
+        if header.shape[1] != self._spec.width:
+            text = f"the encoder made embeddings of width {header.shape[1]}, it announced {self._spec.width}"
+            raise PageError(text, ErrorCode.BAD_EMBED)
+        timings = {**page.timings_ms, "encode_total": (time.monotonic() - started) * 1000}
+        message = _embeddings(request, header, page, timings)
+        if self._send(request, codec.encode(message, [page.embeddings.data])):
+            self._control.send(Encoded(request.request_id, request.attempt, header.nbytes))
+        else:
+            self._control.send(Dropped(request.request_id, request.attempt))
+
+    def _send(self, request: Encode, frames: list[codec.Buffer]) -> bool:
+        """Hand the page to the data plane; false when it was cancelled before the decoder could take it."""
+        push = self._link_to(request.data_endpoint)
+        deadline = time.monotonic() + PUSH_TIMEOUT_S
+        while True:
+            self._read_control()
+            if self._cancelled or self._stopped:
+                return False
+            if push.send(frames):
+                return True
+            if time.monotonic() > deadline:
+                raise PageError(f"the decoder took no page for {PUSH_TIMEOUT_S:.0f} s", ErrorCode.STALL)
+            self._links.wait(1.0, [self._control.link], writable=[push])
+
+    def _link_to(self, endpoint: str) -> Link:
+        """The socket to the present decoder; pages still queued for a dead one are dropped with the old socket."""
+        if self._push is None or self._push_endpoint != endpoint:
+            if self._push is not None:
+                self._links.drop(self._push)
+            self._push, self._push_endpoint = self._links.push(endpoint), endpoint
+        return self._push
+
+    def _fail(self, request: Encode, code: ErrorCode, text: str) -> None:
+        self._control.send(RequestFailed(request.request_id, request.attempt, code, text))
+
+
+def page_image(request: Encode, buffers: list[memoryview]) -> PageImage:
+    """The page as the plugin takes it."""
+    content = b"".join(buffers)
+    header = request.image
+    if header.kind is ImageKind.FILE:
+        return PageImage(content, None, request.options.max_pixels)
+    pixels = np.frombuffer(content, np.uint8).reshape(header.height, header.width, 3)
+    return PageImage(None, pixels, request.options.max_pixels)
+
+
+def _embeddings(
+    request: Encode, header: tensor.TensorHeader, page: EncodedPage, timings: dict[str, float]
+) -> Embeddings:
+    geometry = page.geometry
+    try:
+        return Embeddings(
+            request_id=request.request_id,
+            attempt=request.attempt,
+            tensor=header,
+            grid=page.grid,
+            geometry=Geometry(geometry.source, geometry.orientation, geometry.resized, geometry.scale, geometry.offset),
+            options=request.options,
+            timings_ms=timings,
+        )
+    except ValueError as error:
+        raise PageError(f"the encoder's result is inconsistent: {error}", ErrorCode.BAD_EMBED) from None
