@@ -1,0 +1,122 @@
+"""Loads the text half of a dots.ocr snapshot into mlx-lm's Qwen2. Imported by the MLX plugin alone.
+
+Weights are float32 on a CPU, where bfloat16 products do not go through the BLAS and are ten times slower, and bfloat16
+on a GPU.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+from dotsctl.protocol.checkpoint import read_json, tensor_files
+from dotsctl.protocol.errors import MissingError, UsageError
+from mlx_lm.models import qwen2
+from tokenizers import Tokenizer
+
+PREFIXES = ("model.", "lm_head.")
+"""In front of the names of the text half's tensors; ``model.vision_tower.`` is not among them."""
+FORWARDED = (
+    "hidden_size",
+    "num_hidden_layers",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "vocab_size",
+    "rope_theta",
+    "max_position_embeddings",
+)
+"""Keys of config.json without which the model cannot be built."""
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """The decoder half, ready to compute."""
+
+    network: qwen2.Model
+    tokenizer: Tokenizer
+    width: int
+    """Columns of its embeddings; 1536 in dots.ocr."""
+    dtype: mx.Dtype
+    context: int
+    """Positions for prompt and answer together."""
+    end_ids: frozenset[int]
+    """Tokens that end an answer."""
+    image_token_id: int | None
+    """The placeholder's id, where config.json names it."""
+
+
+def load_model(folder: Path) -> TextModel:
+    """Load and evaluate the text half.
+
+    Raises:
+        MissingError: a file or a tensor is missing.
+        UsageError: it is a model of another kind.
+    """
+    config = read_json(folder, "config.json")
+    generation = read_json(folder, "generation_config.json")
+    arguments = _arguments(config)
+    dtype = mx.bfloat16 if mx.default_device().type == mx.DeviceType.gpu else mx.float32
+    network = qwen2.Model(arguments)
+    try:
+        network.load_weights(list(_tensors(folder, dtype).items()))
+    except ValueError as error:
+        raise MissingError(f"the weights do not fit config.json ({error}): download the model again") from None
+    mx.eval(network.parameters())
+    longest = generation.get("max_length")
+    positions = arguments.max_position_embeddings
+    return TextModel(
+        network=network,
+        tokenizer=_read_tokenizer(folder),
+        width=arguments.hidden_size,
+        dtype=dtype,
+        context=min(positions, longest) if isinstance(longest, int) else positions,
+        end_ids=_end_ids(generation),
+        image_token_id=config.get("image_token_id"),
+    )
+
+
+def _arguments(config: dict[str, Any]) -> qwen2.ModelArgs:
+    """Sizes for mlx-lm."""
+    if missing := [key for key in FORWARDED if key not in config]:
+        raise UsageError(f"config.json lacks {', '.join(missing)}: this is no dots.ocr model")
+    if config.get("use_sliding_window"):
+        raise UsageError("config.json asks for a sliding window, which no dots.ocr model has")
+    if "quantization" in config:
+        raise UsageError("the weights are quantised: use the original dots.ocr snapshot")
+    return qwen2.ModelArgs(
+        model_type="qwen2",
+        tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
+        rope_scaling=config.get("rope_scaling"),
+        **{key: config[key] for key in FORWARDED},
+    )
+
+
+def _tensors(folder: Path, dtype: mx.Dtype) -> dict[str, mx.array]:
+    """The text half's tensors; MLX reads them when they are evaluated, so the tower's are never read."""
+    tensors: dict[str, mx.array] = {}
+    for file in tensor_files(folder, PREFIXES):
+        for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
+            if name.startswith(PREFIXES) and not name.startswith("model.vision_tower."):
+                tensors[name] = tensor.astype(dtype)
+    return tensors
+
+
+def _end_ids(generation: dict[str, Any]) -> frozenset[int]:
+    """Ids that end an answer, from generation_config.json: config.json of dots.ocr has none, or wrong ones."""
+    found = generation.get("eos_token_id")
+    ids = found if isinstance(found, list) else [found]
+    if not ids or not all(type(token) is int for token in ids):
+        raise MissingError(
+            f"generation_config.json gives eos_token_id as {found!r}, not as one id or a list of ids: "
+            "download the model again"
+        )
+    return frozenset(ids)
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise MissingError(f"{path} is missing: download the whole dots.ocr snapshot")
+    return Tokenizer.from_file(str(path))

@@ -1,0 +1,90 @@
+"""Pages in, pieces of text out: prompt, splice, rows, stop rule and text put together. Used by the MLX plugin alone."""
+
+from pathlib import Path
+
+import numpy as np
+from dotsctl.decoder_worker.adapter import BatchAdapter, SplicedPage
+from dotsctl.decoder_worker.drafts import Drafter
+from dotsctl.decoder_worker.model import load_model
+from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish, Piece
+from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids, read_prompts
+from dotsctl.decoder_worker.rows import Gain, PageRun, RowScheduler
+from dotsctl.decoder_worker.splice import check_length, splice
+from dotsctl.decoder_worker.stop import StopRule
+from dotsctl.decoder_worker.text import TextStream, decode
+from dotsctl.protocol.messages import FinishReason
+
+WARM_UP_ID = -1
+
+
+class PageDecoder:
+    """Greedy decoding of several pages at once with one model. All calls in one thread."""
+
+    def __init__(self, folder: Path, batch: int, rows: int, prefill_chunk: int) -> None:
+        """Load the model of ``folder``; the numbers are the options of the plugin.
+
+        Raises:
+            MissingError: a file or a tensor of the model is missing.
+            UsageError: it is a model of another kind.
+        """
+        self._model = load_model(folder)
+        self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(folder), self._model.image_token_id)
+        self.scheduler = RowScheduler(BatchAdapter(self._model.network, prefill_chunk), batch, rows)
+        self._streams: dict[int, TextStream] = {}
+
+    @property
+    def width(self) -> int:
+        """Columns of the embeddings."""
+        return self._model.width
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that the model has a prompt for, the default one first."""
+        return self._prompts.tasks
+
+    def admit(self, prompt: EncodedPrompt) -> None:
+        """Splice the page into its prompt and queue it.
+
+        Raises:
+            PageError: an unknown task, a prompt that leaves no position for an answer, or embeddings that do not fit.
+        """
+        model = self._model
+        asked = self._prompts.build(prompt.task, prompt.prompt, len(prompt.embeddings))
+        room = check_length(asked, model.context)
+        embeddings = splice(asked, prompt.embeddings, model.network.model.embed_tokens, model.dtype, model.width)
+        limit = room if prompt.max_tokens is None else min(room, prompt.max_tokens)
+        hint = plain_ids(model.tokenizer, prompt.hint) if prompt.hint else []
+        run = PageRun(StopRule(model.end_ids, limit), Drafter(hint), len(asked.ids))
+        self.scheduler.admit(prompt.page_id, SplicedPage(asked.ids, embeddings), run)
+        self._streams[prompt.page_id] = TextStream(model.tokenizer)
+
+    def step(self) -> list[Piece]:
+        """One prefill chunk where a page waits for one, and one pass where pages run."""
+        return [self._piece(gain) for gain in self.scheduler.step()]
+
+    def cancel(self, page_id: int) -> None:
+        """Forget a page; unknown ids are ignored."""
+        self.scheduler.cancel(page_id)
+        self._streams.pop(page_id, None)
+
+    def close(self) -> None:
+        """Forget all pages."""
+        for page_id in list(self._streams):
+            self.cancel(page_id)
+
+    def warm_up(self) -> None:
+        """Decode a page of one embedding, so that the first real page finds everything compiled."""
+        page = np.zeros((1, self.width), np.float32)
+        self.admit(EncodedPrompt(WARM_UP_ID, page, self.tasks[0], None, 2, ""))
+        while self._streams:
+            self.step()
+
+    def _piece(self, gain: Gain) -> Piece:
+        stream, rule = self._streams[gain.page_id], gain.run.stop
+        new = stream.push(gain.tokens)
+        if rule.reason is None:
+            return Piece(gain.page_id, new, gain.num_decoded)
+        del self._streams[gain.page_id]
+        text = decode(self._model.tokenizer, rule.tokens) if rule.reason is FinishReason.LOOP else stream.text
+        finish = Finish(rule.reason, text, gain.run.prompt_tokens, rule.num_decoded)
+        return Piece(gain.page_id, new, gain.num_decoded, finish)

@@ -1,0 +1,157 @@
+"""Decides what each decoder pass computes: rows of pages, not pages. Pure; the model is behind a small contract.
+
+Between two passes at most one prefill chunk runs, so that running pages never stall for longer. A pass has about as
+many rows as the budget says: with few pages each may bring drafted tokens, with many each brings its newest token.
+"""
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from dotsctl.decoder_worker.drafts import Drafter
+from dotsctl.decoder_worker.stop import StopRule
+
+Page = TypeVar("Page")
+PageIn = TypeVar("PageIn", contravariant=True)
+
+
+class Rows(NamedTuple):
+    """What one page brings to a pass."""
+
+    last: int
+    """Its newest token, which the model has not seen yet."""
+    draft: list[int]
+    """Guesses of what follows."""
+
+
+class RowModel(Protocol[PageIn]):
+    """What the scheduler needs of a model."""
+
+    def open(self, page_id: int, page: PageIn) -> None:
+        """Begin the prefill of a page."""
+
+    def advance(self, page_id: int) -> int | None:
+        """Prefill one chunk; the last token of the prompt once the page has joined the running ones."""
+
+    def score(self, rows: Mapping[int, Rows]) -> Mapping[int, list[int]]:
+        """One pass over all running pages: the tokens that each one gains, at least one."""
+
+    def drop(self, page_ids: Collection[int]) -> None:
+        """Forget pages in whatever state."""
+
+
+@dataclass
+class PageRun:
+    """One page from its admission to its end."""
+
+    stop: StopRule
+    drafter: Drafter
+    prompt_tokens: int
+    last: int = 0
+    """Newest token; of the prompt at first."""
+
+
+@dataclass
+class Gain:
+    """What one pass brought for one page."""
+
+    page_id: int
+    run: PageRun
+    tokens: list[int]
+    """New tokens of the answer, without an end token."""
+    num_decoded: int
+    """New tokens with the end token."""
+
+
+@dataclass
+class RowScheduler(Generic[Page]):
+    """Admits pages, prefills them, and steps those that run."""
+
+    model: RowModel[Page]
+    capacity: int
+    """Most pages at once, prefilling ones included."""
+    row_budget: int
+    """Rows of a pass, at least one a page."""
+    passes: int = 0
+    """Passes so far."""
+    rows: int = 0
+    """Rows of all passes, without padding."""
+    _prefilling: deque[int] = field(default_factory=deque)
+    _runs: dict[int, PageRun] = field(default_factory=dict)
+    """All pages."""
+    _running: dict[int, PageRun] = field(default_factory=dict)
+    """Those that are through their prefill."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more page may come."""
+        return len(self._runs) < self.capacity
+
+    @property
+    def pages(self) -> Collection[int]:
+        """Ids of all pages here."""
+        return self._runs.keys()
+
+    def admit(self, page_id: int, page: Page, run: PageRun) -> None:
+        """Take a page; its prefill begins with one of the next steps.
+
+        Raises:
+            ValueError: there is no room, or a page of this id is here already.
+        """
+        if not self.has_room or page_id in self._runs:
+            raise ValueError(f"page {page_id} cannot be admitted to {len(self._runs)} of {self.capacity} pages")
+        self.model.open(page_id, page)
+        self._runs[page_id] = run
+        self._prefilling.append(page_id)
+
+    def step(self) -> list[Gain]:
+        """One prefill chunk where a page waits for one, and one pass where pages run."""
+        if self._prefilling:
+            self._prefill(self._prefilling[0])
+        return self._pass() if self._running else []
+
+    def cancel(self, page_id: int) -> None:
+        """Forget a page; unknown ids are ignored."""
+        if page_id in self._runs:
+            self._forget([page_id])
+
+    def _prefill(self, page_id: int) -> None:
+        last = self.model.advance(page_id)
+        if last is None:
+            return
+        self._prefilling.popleft()
+        self._running[page_id] = self._runs[page_id]
+        self._running[page_id].last = last
+
+    def _pass(self) -> list[Gain]:
+        depth = max(0, self.row_budget // len(self._running) - 1)
+        rows = {page_id: _rows(run, depth) for page_id, run in self._running.items()}
+        self.passes += 1
+        self.rows += sum(1 + len(row.draft) for row in rows.values())
+        gained = self.model.score(rows)
+        gains = [_gain(page_id, run, rows[page_id], gained[page_id]) for page_id, run in self._running.items()]
+        self._forget([gain.page_id for gain in gains if gain.run.stop.reason is not None])
+        return gains
+
+    def _forget(self, page_ids: list[int]) -> None:
+        if not page_ids:
+            return
+        self.model.drop(page_ids)
+        for page_id in page_ids:
+            del self._runs[page_id]
+            if self._running.pop(page_id, None) is None:
+                self._prefilling.remove(page_id)
+
+
+def _rows(run: PageRun, depth: int) -> Rows:
+    """Rows of one page; a draft that would go beyond the token limit is cut."""
+    return Rows(run.last, run.drafter.propose(min(depth, run.stop.room - 1)))
+
+
+def _gain(page_id: int, run: PageRun, rows: Rows, tokens: list[int]) -> Gain:
+    """Book the tokens of a pass."""
+    before = run.stop.num_decoded
+    run.drafter.learn(rows.draft, tokens)
+    run.last = tokens[-1]
+    return Gain(page_id, run, run.stop.extend(tokens), run.stop.num_decoded - before)

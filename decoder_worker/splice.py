@@ -1,0 +1,62 @@
+"""Puts a page's embeddings into its prompt. Imported by the MLX plugin alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from dotsctl.decoder_worker.prompt import Prompt
+from dotsctl.protocol.errors import ErrorCode, PageError
+from numpy.typing import NDArray
+
+Embed = Callable[[mx.array], mx.array]
+"""Rows of the embedding table (length, width) for ids (length,)."""
+
+
+def check_length(prompt: Prompt, context: int) -> int:
+    """Positions that are left for the answer; raises PageError E_TOO_LARGE when there are none.
+
+    Args:
+        prompt: of one page.
+        context: positions that the model has.
+    """
+    room = context - len(prompt.ids)
+    if room < 1:
+        raise PageError(
+            f"the prompt has {len(prompt.ids)} tokens, {prompt.ids.count(prompt.placeholder)} of them for the page; "
+            f"the model has {context} positions for prompt and answer: lower the page's size with --max-pixels, or "
+            "shorten the prompt",
+            ErrorCode.TOO_LARGE,
+        )
+    return room
+
+
+def splice(prompt: Prompt, page: NDArray[Any], embed: Embed, dtype: mx.Dtype, width: int) -> mx.array:
+    """Embeddings of the whole prompt, (length, width): the page's where placeholders stand, else the table's.
+
+    The result is evaluated, so that ``page`` may be freed.
+
+    Args:
+        prompt: with one placeholder for each row of ``page``.
+        page: (num_embeddings, width); uint16 is read as bfloat16.
+        embed: the model's embedding table.
+        dtype: of the result.
+        width: of the model.
+
+    Raises:
+        PageError: E_BAD_EMBED, the page has another width or number of rows than the prompt.
+    """
+    places = np.flatnonzero(np.array(prompt.ids) == prompt.placeholder)
+    if page.ndim != 2 or page.shape != (len(places), width):
+        raise PageError(
+            f"embeddings of shape {page.shape} for {len(places)} placeholders of width {width}: "
+            "encoder and decoder must load the same model",
+            ErrorCode.BAD_EMBED,
+        )
+    rows = mx.array(page)  # (num_embeddings, width)
+    if page.dtype == np.uint16:
+        rows = rows.view(mx.bfloat16)
+    spliced = embed(mx.array(prompt.ids)).astype(dtype)  # (length, width)
+    spliced[mx.array(places)] = rows.astype(dtype)
+    mx.eval(spliced)
+    return spliced
