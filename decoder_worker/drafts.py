@@ -9,7 +9,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 NGRAM = 3
-"""Tokens that must agree for a place in the hint, or in the answer itself, to be taken for the place we are at."""
+"""Tokens that must agree for a place in the hint to be taken for the place we are at."""
+SHORTER = (3, 2)
+"""The same for a place in the answer itself, tried in this order."""
 FIRST_DEPTH = 8
 """Drafted tokens before anything is known about how good the hint is."""
 DEEPEST = 64
@@ -46,12 +48,11 @@ class Drafter:
         if not self._hint or depth <= 0:
             return []
         depth = min(depth, self._depth)
-        last = tuple(self._answer[-NGRAM:])
-        where = self._nearest(last)
-        if where is None and (behind := self._in_answer.get(last)) is not None:
-            return self._answer[behind : behind + depth]
+        where = self._nearest(tuple(self._answer[-NGRAM:]))
         if where is not None:
             self._cursor = where
+        elif (behind := self._seen_before()) is not None:
+            return self._answer[behind : behind + depth]
         return self._hint[self._cursor : self._cursor + depth]
 
     def learn(self, draft: Sequence[int], tokens: Sequence[int]) -> None:
@@ -65,11 +66,19 @@ class Drafter:
             elif good == 0:
                 self._depth = max(1, self._depth // 2)
         for token in tokens:
-            if len(self._answer) >= NGRAM:
-                self._in_answer[tuple(self._answer[-NGRAM:])] = len(self._answer)
+            for size in SHORTER:
+                if len(self._answer) >= size:
+                    self._in_answer[tuple(self._answer[-size:])] = len(self._answer)
             self._answer.append(token)
         # A token that the hint has otherwise is mostly a misread one: then the hint goes on behind it.
         self._cursor += len(tokens)
+
+    def _seen_before(self) -> int | None:
+        """Place in the answer behind the last occurrence of what it ends with: the skeleton of a JSON list, say."""
+        for size in SHORTER:
+            if (behind := self._in_answer.get(tuple(self._answer[-size:]))) is not None:
+                return behind
+        return None
 
     def _nearest(self, ngram: tuple[int, ...]) -> int | None:
         """Place in the hint behind the n-gram's occurrence that is nearest to the cursor."""
