@@ -89,9 +89,14 @@ def _cell(content: dict[str, Any], geometry: PageGeometry) -> Cell:
     category, text = content.get("category"), content.get("text")
     return Cell(
         bbox=_box(content.get("bbox"), geometry),
-        category=category if isinstance(category, str) else "Text",
-        text=text if isinstance(text, str) else "" if text is None else str(text),
+        category=_encodable(category) if isinstance(category, str) else "Text",
+        text="" if text is None else _encodable(str(text)),
     )
+
+
+def _encodable(text: str) -> str:
+    """Without the halves of characters that a JSON escape such as ``\\ud800`` leaves and that no file takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _box(value: Any, geometry: PageGeometry) -> PixelBox | None:

@@ -65,10 +65,12 @@ class Page:
     decoder: str = ""
     task: str = ""
     attempt: int = 0
-    """How often the page was tried, worker restarts included; 0: it never got so far."""
+    """How often the page was tried, worker restarts included; 0 for a failed page."""
     repaired: tuple[str, ...] = ()
     """What was wrong with a layout answer, in words."""
     error: Failure | None = None
+    index: int = 0
+    """Place among all pages of the call, from 0, in the order of the inputs."""
 
     @property
     def markdown(self) -> str:
@@ -118,7 +120,7 @@ class Page:
 
     @classmethod
     def from_failure(
-        cls, page: PageInput, code: str, message: str, *, model: str, fingerprint: str, task: str, attempt: int = 0
+        cls, page: PageInput, code: str, message: str, *, model: str, fingerprint: str, task: str
     ) -> "Page":
         """The page that could not be read."""
         return cls(
@@ -130,7 +132,6 @@ class Page:
             model=model,
             fingerprint=fingerprint,
             task=task,
-            attempt=attempt,
             error=Failure(str(code), message),
         )
 

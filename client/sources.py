@@ -83,11 +83,11 @@ def _expand_one(argument: str, stdin: IO[bytes]) -> Iterator[Document]:
     elif not os.path.lexists(argument) and glob.has_magic(argument):
         yield from _matches(argument)
     else:
-        yield Document(shown(path), path, _absolute(path.parent))
+        yield Document(shown(path), path, absolute(path.parent))
 
 
-def _absolute(path: Path) -> Path:
-    """Without ``..``, but with symbolic links as the user sees them."""
+def absolute(path: Path) -> Path:
+    """An absolute path without ``..``, but with symbolic links as the user sees them."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps the dots
 
 
@@ -101,14 +101,14 @@ def _folder(folder: Path) -> Iterator[Document]:
             path = Path(parent, name)
             if looks_like_picture(path) and not name.startswith("."):
                 found = True
-                yield Document(shown(path), path, _absolute(folder))
+                yield Document(shown(path), path, absolute(folder))
     for problem in unread:
         found = True
         reason = PageError(f"the folder cannot be listed: {problem.strerror}; change its permissions")
-        yield Document(shown(problem.filename), None, _absolute(folder), error=reason)
+        yield Document(shown(problem.filename), None, absolute(folder), error=reason)
     if not found:
         reason = PageError("there is no picture in this folder: name one with .png, .jpg or .tif files in it")
-        yield Document(shown(folder), None, _absolute(folder), error=reason)
+        yield Document(shown(folder), None, absolute(folder), error=reason)
 
 
 def _matches(pattern: str) -> Iterator[Document]:
@@ -116,7 +116,7 @@ def _matches(pattern: str) -> Iterator[Document]:
     matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
     paths = [Path(match) for match in sorted(matches, key=natural)]
     files = [path for path in paths if path.is_file()]
-    root = _absolute(_fixed_part(pattern))
+    root = absolute(_fixed_part(pattern))
     chosen = [path for path in files if looks_like_picture(path)] or files
     for path in chosen:
         yield Document(shown(path), path, root)

@@ -134,6 +134,11 @@ def test_an_unknown_escape_is_read_as_it_was_meant() -> None:
     assert cells[0].text == "\\alpha and \\beta"
 
 
+def test_half_a_character_does_not_reach_a_file() -> None:
+    cells, _ = parse_cells('[{"bbox": [1, 2, 3, 4], "text": "a\\ud800b"}]', SAME_SIZE)
+    assert cells[0].text == "a?b"
+
+
 def test_a_lost_cell_makes_the_page_partial() -> None:
     assert page_of(result(json.dumps(CELLS)[:-1]), "layout").status == "partial"
 

@@ -1,0 +1,104 @@
+"""The user's choices, read in one place for the command line and for ``Client``.
+
+Precedence of each: argument or flag, environment (``DOTSCTL_MODEL`` and so on), ``dotsctl.toml`` in the current folder,
+``config.toml`` in the user's configuration folder, default. Both files look like this::
+
+    model = "demo"
+    encoder = "mlx"
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import platformdirs
+from dotsctl.protocol.errors import UsageError
+
+LOCAL_FILE = "dotsctl.toml"
+FILE_KEYS = ("model", "encoder", "decoder")
+DEFAULTS = {"encoder": "auto", "decoder": "mlx", "name": "default"}
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user chose, or the default."""
+
+    model: str | None
+    """Name or path; none: the only installed model."""
+    encoder: str
+    """``NAME[:key=value,...]``; ``auto`` leaves the choice to dotsctl."""
+    decoder: str
+    """``NAME[:key=value,...]``."""
+    name: str
+    """Instance of the runtime."""
+    origins: dict[str, str] = field(default_factory=dict, compare=False)
+    """Where each choice comes from: ``argument``, the variable, the file's path, or ``default``."""
+
+    def is_chosen(self, key: str) -> bool:
+        """Whether the user chose this; if not, a running runtime may have something else."""
+        return self.origins.get(key, DEFAULT) != DEFAULT
+
+
+def user_file() -> Path:
+    """The user's configuration file; it need not exist."""
+    return Path(platformdirs.user_config_path("dotsctl")) / "config.toml"
+
+
+def choose(
+    *,
+    model: str | None = None,
+    encoder: str | None = None,
+    decoder: str | None = None,
+    name: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+    files: tuple[Path, ...] | None = None,
+) -> Choices:
+    """Complete what the caller chose.
+
+    Args:
+        model: name or path; none: not chosen here, likewise for the others.
+        encoder: plugin with its options.
+        decoder: plugin with its options.
+        name: instance of the runtime.
+        environment: of the process; a variable that is empty counts as not set.
+        files: configuration files, the strongest first; none: the two of the module's docstring.
+
+    Raises:
+        UsageError: a file has an unknown key or a wrong value, or is no TOML.
+    """
+    arguments = {"model": model, "encoder": encoder, "decoder": decoder, "name": name}
+    variables = {f"DOTSCTL_{key.upper()}": key for key in arguments}
+    layers: list[tuple[str, Mapping[str, str]]] = [
+        ("argument", {key: value for key, value in arguments.items() if value}),
+        *((variable, {key: environment[variable]}) for variable, key in variables.items() if environment.get(variable)),
+        *((str(path), _read(path)) for path in (files if files is not None else (Path(LOCAL_FILE), user_file()))),
+        (DEFAULT, DEFAULTS),
+    ]
+    values: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        for key in layer.keys() - values.keys():
+            values[key], origins[key] = layer[key], origin
+    return Choices(values.get("model"), values["encoder"], values["decoder"], values["name"], origins)
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Choices of one file; empty when there is no such file."""
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}; correct its permissions or remove it") from None
+    except ValueError as error:  # TOMLDecodeError, or bytes that are no UTF-8
+        raise UsageError(f"{path} is no TOML: {error}") from None
+    known = f"it may have {', '.join(FILE_KEYS)}"
+    if unknown := sorted(content.keys() - set(FILE_KEYS)):
+        raise UsageError(f"{path} has the unknown key {unknown[0]!r}; {known}")
+    for key, value in content.items():
+        if not (isinstance(value, str) and value):
+            raise UsageError(f'{path}: {key} = {value!r} is no text; write {key} = "..."')
+    return content

@@ -1,0 +1,322 @@
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from dotsctl.client.inputs import PageInput
+from dotsctl.client.journal import JOURNAL_NAME, Entry, Journal, write_atomically
+from dotsctl.client.outputs import FolderOutput, Output, Reading, choose_format, choose_output
+from dotsctl.client.records import Page
+from dotsctl.client.sources import Document, expand
+from dotsctl.protocol.errors import OutputError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+READING = Reading("f" * 64, "mlx", "mlx", "text")
+
+
+def page(source: str, text: str = "", number: int = 1, of: int = 1) -> Page:
+    return Page(source, Path(source), number, of, "ok", text, task="text")
+
+
+def failed(source: str, number: int = 1, of: int = 1) -> Page:
+    origin = PageInput(source, Path(source), number, of)
+    return Page.from_failure(origin, "E_OOM", "no memory -- sorry", model="demo", fingerprint="", task="text")
+
+
+def documents(*paths: Path) -> list[Document]:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_bytes(str(path).encode())
+    return list(expand([str(path) for path in paths], io.BytesIO()))
+
+
+def printed(names: Iterable[str], pages: Iterable[Page], format_: str = "md") -> str:
+    text: list[str] = []
+    inputs = [Document(name, Path(name), Path.cwd()) for name in names]
+    output = choose_output(None, inputs, format_, text.append)
+    for one in pages:
+        output.add(one)
+    output.finish()
+    return "".join(text)
+
+
+def write_all(output: Output, inputs: list[Document]) -> list[str]:
+    """Read what is not done; the text of a page is the name of its input. Returns the names that were read."""
+    output.prepare()
+    todo = [document for document in inputs if not output.is_done(document, READING)]
+    for document in todo:
+        output.add(page(document.name, f"text of {Path(document.name).name}"))
+    output.finish()
+    return [Path(document.name).name for document in todo]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != JOURNAL_NAME]
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_page_is_printed_without_a_head() -> None:
+    assert printed(["a.png"], [page("a.png", "one\n")]) == "one\n"
+
+
+def test_several_inputs_are_printed_in_input_order_under_heads() -> None:
+    pages = [page("b.png", "two"), page("c.png", "three"), page("a.png", "one")]
+    expected = "==> a.png <==\none\n\n==> b.png <==\ntwo\n\n==> c.png <==\nthree\n"
+    assert printed(["a.png", "b.png", "c.png"], pages) == expected
+
+
+def test_a_page_is_printed_as_soon_as_those_before_it_are() -> None:
+    text: list[str] = []
+    inputs = [Document(name, Path(name), Path.cwd()) for name in ("a.tif", "b.png")]
+    output = choose_output("-", inputs, "md", text.append)
+    output.add(page("a.tif", "p2", 2, 2))
+    output.add(page("b.png", "b"))
+    assert text == []
+    output.add(page("a.tif", "p1", 1, 2))
+    assert text == ["==> a.tif <==\np1\n\np2\n\n==> b.png <==\nb\n"]
+
+
+def test_the_pages_of_a_source_are_joined_by_a_blank_line_and_a_failed_one_is_noted() -> None:
+    pages = [page("a.tif", "one", 1, 3), failed("a.tif", 2, 3), page("a.tif", "three", 3, 3)]
+    note = "page 2 failed: E_OOM: no memory"
+    assert printed(["a.tif"], pages) == f"one\n\n<!-- {note} - - sorry -->\n\nthree\n"
+    assert printed(["a.tif"], pages, "txt") == f"one\n\n[{note} -- sorry]\n\nthree\n"
+
+
+def test_a_failed_picture_leaves_no_trace_in_text() -> None:
+    assert printed(["a.png", "b.png"], [failed("a.png"), page("b.png", "b")]) == "==> b.png <==\nb\n"
+
+
+def test_json_lines_have_one_record_a_page_and_no_heads() -> None:
+    lines = printed(["a.png", "b.png"], [page("b.png", "é"), failed("a.png")], "jsonl").splitlines()
+    assert [(json.loads(line)["path"], json.loads(line)["status"]) for line in lines] == [
+        ("a.png", "failed"),
+        ("b.png", "ok"),
+    ]
+    assert "é" in lines[1]
+
+
+def test_json_of_one_page_is_its_record_and_of_several_an_array() -> None:
+    assert json.loads(printed(["a.png"], [page("a.png", "x")], "json"))["md"] == "x"
+    several = json.loads(printed(["a.png", "b.png"], [page("b.png"), page("a.png")], "json"))
+    assert [record["path"] for record in several] == ["a.png", "b.png"]
+    assert len(json.loads(printed(["a.tif"], [page("a.tif", "x", 1, 2), page("a.tif", "y", 2, 2)], "json"))) == 2
+
+
+def test_what_is_there_is_printed_when_a_page_never_comes() -> None:
+    assert printed(["a.png", "b.png", "c.png"], [page("b.png", "b")]) == "==> b.png <==\nb\n"
+    assert printed(["a.png"], [], "json") == ""
+
+
+@settings(max_examples=50)
+@given(st.permutations([(name, number) for name in "abc" for number in (1, 2)]))
+def test_the_order_of_finishing_never_changes_what_is_printed(order: list[tuple[str, int]]) -> None:
+    pages = [page(name, f"{name}{number}", number, 2) for name, number in order]
+    assert printed("abc", pages) == "==> a <==\na1\n\na2\n\n==> b <==\nb1\n\nb2\n\n==> c <==\nc1\n\nc2\n"
+
+
+# --- one file --------------------------------------------------------------------------------------------------------
+
+
+def test_one_input_goes_to_the_file(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.png")
+    assert write_all(choose_output(f"{tmp_path}/new/out.txt", inputs, "txt", print), inputs) == ["a.png"]
+    assert contents(tmp_path / "new") == {"out.txt": "text of a.png\n"}
+
+
+def test_several_inputs_go_to_one_file_of_the_formats_ending(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.png", tmp_path / "b.png")
+    write_all(choose_output(f"{tmp_path}/all.jsonl", inputs, "jsonl", print), inputs)
+    assert len((tmp_path / "all.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_file_is_not_touched_when_no_page_was_read(tmp_path: Path) -> None:
+    (tmp_path / "out.md").write_text("from yesterday")
+    output = choose_output(f"{tmp_path}/out.md", documents(tmp_path / "a.png"), "md", print)
+    output.add(failed(str(tmp_path / "a.png")))
+    output.finish()
+    assert (tmp_path / "out.md").read_text() == "from yesterday"
+
+
+def test_the_format_is_that_of_the_outputs_ending_unless_chosen() -> None:
+    assert choose_format("x/out.JSON", None) == "json"
+    assert choose_format("out.json", "md") == "md"
+    assert (choose_format("out", None), choose_format(None, None), choose_format("-", None)) == ("md", "md", "md")
+
+
+@pytest.mark.parametrize("target", ["file/out.md", "file/out/"])
+def test_an_output_that_cannot_be_written_is_told_before_any_work(tmp_path: Path, target: str) -> None:
+    (tmp_path / "file").touch()
+    output = choose_output(f"{tmp_path}/{target}", documents(tmp_path / "a.png"), "md", print)
+    with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file/out.*: (Not a directory|File exists)"):
+        output.prepare()
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_tree_is_mirrored_below_the_common_root(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "in/2024/a.png", tmp_path / "in/2025/b/c.png")
+    write_all(choose_output(f"{tmp_path}/out/", inputs, "md", print), inputs)
+    assert contents(tmp_path / "out") == {"2024/a.md": "text of a.png\n", "2025/b/c.md": "text of c.png\n"}
+
+
+def test_a_named_folder_is_the_root_even_when_all_its_pictures_lie_deeper(tmp_path: Path) -> None:
+    documents(tmp_path / "in/2024/a.png")
+    inputs = list(expand([str(tmp_path / "in")], io.BytesIO()))
+    write_all(choose_output(f"{tmp_path}/out/", inputs, "md", print), inputs)
+    assert list(contents(tmp_path / "out")) == ["2024/a.md"]
+
+
+def test_several_inputs_make_the_target_a_folder(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.png", tmp_path / "b.png")
+    write_all(choose_output(f"{tmp_path}/out", inputs, "md", print), inputs)
+    assert contents(tmp_path / "out") == {"a.md": "text of a.png\n", "b.md": "text of b.png\n"}
+
+
+def test_standard_input_has_a_name_in_a_folder(tmp_path: Path) -> None:
+    inputs = list(expand(["-"], io.BytesIO(b"picture")))
+    write_all(choose_output(f"{tmp_path}/out/", inputs, "md", print), inputs)
+    assert list(contents(tmp_path / "out")) == ["stdin.md"]
+
+
+def test_pictures_of_the_same_stem_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.png", tmp_path / "a.jpg", tmp_path / "A.gif")
+    write_all(FolderOutput(tmp_path / "out", inputs, "md"), inputs)
+    expected = {"a.md": "text of a.png\n", "a.jpg.md": "text of a.jpg\n", "A.gif.md": "text of A.gif\n"}
+    assert contents(tmp_path / "out") == expected
+
+
+def test_pictures_of_the_same_stem_keep_their_names_in_later_runs(tmp_path: Path) -> None:
+    png, jpg = documents(tmp_path / "a.png", tmp_path / "a.jpg")
+    for run in ([png], [jpg], [jpg, png], [png, jpg]):
+        write_all(FolderOutput(tmp_path / "out", run, "md"), run)
+    assert contents(tmp_path / "out") == {"a.md": "text of a.png\n", "a.jpg.md": "text of a.jpg\n"}
+
+
+def test_pictures_of_the_same_name_from_different_folders_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    for folder in ("x", "y", "z"):
+        inputs = documents(tmp_path / folder / "a.png")
+        write_all(FolderOutput(tmp_path / "out", inputs, "md"), inputs)
+    assert sorted(contents(tmp_path / "out")) == ["a.md", "a.png-2.md", "a.png.md"]
+
+
+def test_what_is_done_is_skipped(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.png", tmp_path / "b.png")
+    out = tmp_path / "out"
+    assert write_all(FolderOutput(out, inputs, "md"), inputs) == ["a.png", "b.png"]
+    assert write_all(FolderOutput(out, inputs, "md"), inputs) == []
+    assert write_all(FolderOutput(out, inputs, "json"), inputs) == ["a.png", "b.png"]
+    assert write_all(FolderOutput(out, inputs, "md", force=True), inputs) == ["a.png", "b.png"]
+
+
+def test_a_changed_input_and_a_lost_output_are_done_again(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png")
+    write_all(FolderOutput(tmp_path / "out", inputs, "md"), inputs)
+    (tmp_path / "a.png").write_bytes(b"a new scan")
+    (tmp_path / "out/b.md").unlink()
+    assert write_all(FolderOutput(tmp_path / "out", inputs, "md"), inputs) == ["a.png", "b.png"]
+
+
+def test_an_input_that_was_moved_is_not_read_again(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "before/a.png")
+    write_all(FolderOutput(tmp_path / "out", inputs, "md"), inputs)
+    (tmp_path / "before").rename(tmp_path / "after")
+    moved = documents(tmp_path / "after/a.png")
+    assert write_all(FolderOutput(tmp_path / "out", moved, "md"), moved) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Reading("0" * 64, "mlx", "mlx", "text"),
+        Reading("f" * 64, "coreml", "mlx", "text"),
+        Reading("f" * 64, "mlx", "fake", "text"),
+        Reading("f" * 64, "mlx", "mlx", "layout"),
+        Reading("f" * 64, "mlx", "mlx", "text", prompt="Read"),
+        Reading("f" * 64, "mlx", "mlx", "text", max_tokens=7),
+        Reading("f" * 64, "mlx", "mlx", "text", max_pixels=1000),
+    ],
+)
+def test_whatever_changes_the_result_makes_it_undone(tmp_path: Path, other: Reading) -> None:
+    inputs = documents(tmp_path / "a.png")
+    write_all(FolderOutput(tmp_path / "out", inputs, "md"), inputs)
+    assert FolderOutput(tmp_path / "out", inputs, "md").is_done(inputs[0], READING)
+    assert not FolderOutput(tmp_path / "out", inputs, "md").is_done(inputs[0], other)
+
+
+def test_a_document_with_a_failed_page_is_written_and_done_again_next_time(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.tif")
+    output = FolderOutput(tmp_path / "out", inputs, "md")
+    assert not output.is_done(inputs[0], READING)
+    output.add(failed(inputs[0].name, 2, 2))
+    output.add(page(inputs[0].name, "one", 1, 2))
+    assert contents(tmp_path / "out")["a.md"].startswith("one\n\n<!-- page 2 failed: E_OOM")
+    assert not FolderOutput(tmp_path / "out", inputs, "md").is_done(inputs[0], READING)
+
+
+def test_a_document_without_a_good_page_is_not_written(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.png")
+    output = FolderOutput(tmp_path / "out", inputs, "json")
+    output.prepare()
+    output.add(failed(inputs[0].name))
+    output.finish()
+    assert contents(tmp_path / "out") == {}
+
+
+def test_an_interrupted_document_keeps_its_pages_and_says_what_is_missing(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.tif")
+    output = FolderOutput(tmp_path / "out", inputs, "md")
+    output.is_done(inputs[0], READING)
+    output.add(page(inputs[0].name, "two", 2, 2))
+    output.finish()
+    assert contents(tmp_path / "out")["a.md"].startswith("<!-- page 1 failed: E_CANCELLED")
+    assert not FolderOutput(tmp_path / "out", inputs, "md").is_done(inputs[0], READING)
+
+
+def test_an_interruption_does_not_replace_a_complete_result(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.tif")
+    first, second = page(inputs[0].name, "one", 1, 2), page(inputs[0].name, "two", 2, 2)
+    for pages in ([first, second], [second]):
+        output = FolderOutput(tmp_path / "out", inputs, "md", force=True)
+        output.is_done(inputs[0], READING)
+        for one in pages:
+            output.add(one)
+        output.finish()
+    assert contents(tmp_path / "out") == {"a.md": "one\n\ntwo\n"}
+
+
+def test_a_journal_with_a_cut_last_line_is_read_and_continued(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png")
+    write_all(FolderOutput(tmp_path / "out", inputs, "md"), inputs)
+    journal = tmp_path / "out" / JOURNAL_NAME
+    journal.write_bytes(journal.read_bytes()[:-9])
+    assert write_all(FolderOutput(tmp_path / "out", inputs, "md"), inputs) == ["c.png"]
+    assert write_all(FolderOutput(tmp_path / "out", inputs, "md"), inputs) == []
+
+
+def test_the_last_line_of_an_output_holds(tmp_path: Path) -> None:
+    for finished in (True, False):
+        Journal(tmp_path).append(Entry("a.md", "/a.png", "d", "k", finished))
+    entry = Journal(tmp_path).entry("A.MD")
+    assert entry is not None
+    assert not entry.finished
+
+
+def test_a_failed_write_names_the_path_and_leaves_no_partial_file(tmp_path: Path) -> None:
+    (tmp_path / "out.md").mkdir()
+    with pytest.raises(OutputError, match=rf"cannot write {tmp_path}/out.md: Is a directory"):
+        write_atomically(tmp_path / "out.md", b"text")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.md"]
+
+
+def test_a_written_file_replaces_the_old_one_and_nothing_else_is_left(tmp_path: Path) -> None:
+    for text in (b"old", b"new"):
+        write_atomically(tmp_path / "sub/out.md", text)
+    assert contents(tmp_path) == {"sub/out.md": "new"}

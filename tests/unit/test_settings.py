@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+from dotsctl.client.settings import Choices, choose, user_file
+from dotsctl.protocol.errors import UsageError
+
+
+def file(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_without_any_choice_there_are_defaults() -> None:
+    choices = choose(environment={}, files=())
+    assert choices == Choices(None, "auto", "mlx", "default")
+    assert not any(map(choices.is_chosen, ("model", "encoder", "decoder", "name")))
+
+
+def test_a_flag_beats_the_environment_and_that_beats_the_files(tmp_path: Path) -> None:
+    near = file(tmp_path / "near.toml", 'model = "near"\nencoder = "near"\ndecoder = "near"')
+    far = file(tmp_path / "far.toml", 'model = "far"\nencoder = "far"\ndecoder = "far"')
+    environment = {"DOTSCTL_MODEL": "variable", "DOTSCTL_ENCODER": "variable", "DOTSCTL_NAME": "nightly"}
+    choices = choose(model="flag", environment=environment, files=(near, far))
+    assert choices == Choices("flag", "variable", "near", "nightly")
+    assert choices.origins["decoder"] == str(near)
+    assert choices.is_chosen("decoder")
+    assert choose(environment={}, files=(tmp_path / "nothing.toml", far)).model == "far"
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert choose(environment={"DOTSCTL_ENCODER": ""}, files=()).encoder == "auto"
+
+
+def test_the_files_are_that_of_the_folder_and_that_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    user_file().parent.mkdir(parents=True)
+    file(user_file(), 'model = "of-the-user"\nencoder = "of-the-user"')
+    file(tmp_path / "dotsctl.toml", 'model = "of-the-folder"')
+    choices = choose(environment={})
+    assert (choices.model, choices.encoder) == ("of-the-folder", "of-the-user")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('modell = "demo"', "unknown key 'modell'; it may have model, encoder, decoder"),
+        ("model = 7", "model = 7 is no text"),
+        ('model = ""', "is no text"),
+        ("model = ", "is no TOML"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_mistake(tmp_path: Path, text: str, problem: str) -> None:
+    path = file(tmp_path / "dotsctl.toml", text)
+    with pytest.raises(UsageError) as caught:
+        choose(environment={}, files=(path,))
+    assert problem in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_an_error_and_not_ignored(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        choose(environment={}, files=(tmp_path,))
+
+
+def test_bytes_that_are_no_text_are_no_toml(tmp_path: Path) -> None:
+    (tmp_path / "dotsctl.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="is no TOML"):
+        choose(environment={}, files=(tmp_path / "dotsctl.toml",))
