@@ -66,6 +66,8 @@ class RenderedPage:
     """Lines joined by newlines."""
     cells: np.ndarray
     """(rows, columns, CELL_CHARACTERS) int64: indices into CHARACTERS of what stands in each cell, else NOTHING."""
+    face: str
+    """Font of the text; empty on a page without text."""
 
 
 @cache
@@ -128,10 +130,11 @@ def render_page(rng: random.Random, kind: PageKind, rows: int, columns: int) -> 
     cells = np.full((rows, columns, CELL_CHARACTERS), NOTHING, np.int64)
     if rng.random() < kind.blank_share:
         paper = (255, 255, 255) if rng.random() < 0.5 else tuple(rng.randrange(256) for _ in range(3))
-        return RenderedPage(Image.new("RGB", (width_px, height_px), paper), "", cells)
+        return RenderedPage(Image.new("RGB", (width_px, height_px), paper), "", cells, "")
     image = Image.new("RGB", (width_px, height_px), (255, 255, 255))
     draw = ImageDraw.Draw(image)
-    font = _font(rng.choice(kind.faces), rng.randint(15, 20))
+    face = rng.choice(kind.faces)
+    font = _font(face, rng.randint(15, 20))
     ascent, descent = font.getmetrics()
     pitch_px = ascent + descent + rng.randint(0, 6)
     ink = tuple(rng.randint(0, 70) for _ in range(3))
@@ -142,7 +145,7 @@ def render_page(rng: random.Random, kind: PageKind, rows: int, columns: int) -> 
             lines.append(line)
             _mark_cells(cells, line, font, left, top + (ascent + descent) / 2, (width_px, height_px))
         top += pitch_px
-    return RenderedPage(image, "\n".join(lines), cells)
+    return RenderedPage(image, "\n".join(lines), cells, face)
 
 
 def grid_of(rng: random.Random, kind: PageKind) -> tuple[int, int]:
