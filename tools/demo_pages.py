@@ -145,7 +145,7 @@ def render_page(rng: random.Random, kind: PageKind, rows: int, columns: int) -> 
             lines.append(line)
             _mark_cells(cells, line, font, left, top + (ascent + descent) / 2, (width_px, height_px))
         top += pitch_px
-    return RenderedPage(image, "\n".join(lines), cells, face)
+    return RenderedPage(image, "\n".join(lines), cells, face if lines else "")
 
 
 def grid_of(rng: random.Random, kind: PageKind) -> tuple[int, int]:
