@@ -172,8 +172,7 @@ def stop(name: str, *, now: bool, timeout_s: float) -> None:
     if pid is None:
         raise CommandFailedError(f"instance {name!r} is not running")
     deadline = time.monotonic() + timeout_s
-    for number in (signal.SIGTERM, signal.SIGTERM) if now else (signal.SIGTERM,):
-        _signal(pid, number)
+    _signal(pid, signal.SIGQUIT if now else signal.SIGTERM)
     if _gone(directory, deadline):
         return
     _signal(pid, signal.SIGKILL)  # the workers end with their lifelines

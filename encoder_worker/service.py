@@ -23,6 +23,7 @@ from dotsctl.protocol.messages import (
     ImageKind,
     RequestFailed,
     Stop,
+    TensorHeader,
 )
 from dotsctl.protocol.worker_shell import Control
 
@@ -141,7 +142,7 @@ def page_image(request: Encode, buffers: list[memoryview]) -> PageImage:
 
 
 def _embeddings(
-    request: Encode, header: tensor.TensorHeader, page: EncodedPage, timings: dict[str, float]
+    request: Encode, header: TensorHeader, page: EncodedPage, timings: dict[str, float]
 ) -> Embeddings:
     geometry = page.geometry
     try:

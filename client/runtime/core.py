@@ -9,8 +9,10 @@ the rules; ``tests/unit/test_core_simulation.py`` runs it through thousands of d
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from dotsctl.client.runtime.admission import choose, outstanding_bytes
 from dotsctl.client.runtime.delivery import Command, Kill, ToClient, ToWorker
 from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.client.runtime.views import Counters, Limits, WorkerView, has_work, in_compute
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import (
@@ -42,43 +44,6 @@ SOLO_DEATHS = 2
 MAX_STALLS = 2
 MAX_HELD_BYTES = 512 * 1024 * 1024
 """Image bytes above which clients that already have a page in the ledger are told to wait."""
-BYTES_A_VALUE = 4
-"""Of an embedding, to guess a page's size before it is encoded."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Numbers that the coordinator keeps to; see ``RuntimeConfig`` for their meaning."""
-
-    credits: int = 2
-    credit_bytes: int = 128 * 1024 * 1024
-    stall_timeout_s: float = 120.0
-    page_timeout_s: float = 1800.0
-
-
-@dataclass
-class WorkerView:
-    """What the coordinator knows of the ready worker of one role."""
-
-    epoch: int
-    ready: Ready
-    since: float
-    progress_at: float
-    """When it last said something about a request, or got work while it had none."""
-    busy_s: float = 0.0
-
-
-@dataclass
-class Counters:
-    """What has happened since the start; part of every status answer."""
-
-    done: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    restarts: int = 0
-    stale_messages: int = 0
-    max_outstanding: int = 0
-    max_outstanding_bytes: int = 0
 
 
 @dataclass
@@ -207,7 +172,7 @@ class Coordinator:
         in_flight = self.ledger.in_flight()
         alone = len(in_flight) == 1
         lost = [r for r in in_flight if role is Role.DECODER or r.state <= State.SENT]
-        for request in self._in_compute(role, in_flight):
+        for request in in_compute(role, in_flight):
             request.suspect = True
             request.solo_deaths += alone
         for request in reversed(lost):  # each goes to the front of its queue, so the oldest must come last
@@ -222,7 +187,7 @@ class Coordinator:
         """Look for workers and pages that do not move; to be called about once a second."""
         self._account(now)
         for role, worker in self.workers.items():
-            if self._has_work(role) and now - worker.progress_at > self.limits.stall_timeout_s:
+            if has_work(role, self.ledger) and now - worker.progress_at > self.limits.stall_timeout_s:
                 worker.progress_at = now
                 silence = f"no progress for {self.limits.stall_timeout_s:.0f} s"
                 self._commands.append(Kill(role, worker.epoch, silence))
@@ -238,6 +203,7 @@ class Coordinator:
             case Encoded():
                 request.embedding_bytes = message.nbytes
                 request.state = max(request.state, State.SENT)
+                self._count_outstanding()
             case Received():
                 request.state = max(request.state, State.RECEIVED)
             case Consumed():
@@ -311,52 +277,29 @@ class Coordinator:
         else:
             self._retry(request, f"no progress for {patience:.0f} s", now)
 
-    def _in_compute(self, role: Role, in_flight: list[Request]) -> list[Request]:
-        """Requests that may have killed the worker of ``role``: the encoder works on one page, the oldest."""
-        if role is Role.DECODER:
-            return [r for r in in_flight if r.state >= State.RECEIVED]
-        encoding = [r for r in in_flight if r.state is State.ENCODING]
-        return sorted(encoding, key=lambda r: r.changed_at)[:1]
-
-    def _has_work(self, role: Role) -> bool:
-        if role is Role.ENCODER:
-            return any(r.state is State.ENCODING for r in self.ledger.requests.values())
-        return any(r.state > State.ENCODING for r in self.ledger.requests.values())
-
     def _dispatch(self, now: float) -> None:
         """Send pages to the encoder as long as credits allow."""
-        while len(self.workers) == len(Role) and (request := self._choose()):
-            if not self._has_work(Role.ENCODER):
-                self.workers[Role.ENCODER].progress_at = now
-            if not self._has_work(Role.DECODER):
-                self.workers[Role.DECODER].progress_at = now
+        while len(self.workers) == len(Role):
+            width = self.workers[Role.ENCODER].ready.width
+            idle = [role for role in Role if not has_work(role, self.ledger)]
+            request = choose(self.ledger, self.limits, width)
+            if request is None:
+                return
+            for role in idle:  # silence counts from the moment there is something to say
+                self.workers[role].progress_at = now
             request.state, request.changed_at = State.ENCODING, now
             request.dispatched_at = request.dispatched_at or now
             endpoint = self.workers[Role.DECODER].ready.data_endpoint
             submit = request.submit
             encode = Encode(request.request_id, request.attempt, submit.image, submit.options, endpoint)
             self._to_worker(Role.ENCODER, encode, request.buffers)
-            outstanding = self.ledger.outstanding()
-            held = sum(map(self._embedding_bytes, outstanding))
-            self.counters.max_outstanding = max(self.counters.max_outstanding, len(outstanding))
-            self.counters.max_outstanding_bytes = max(self.counters.max_outstanding_bytes, held)
+            self._count_outstanding()
 
-    def _choose(self) -> Request | None:
-        """The request that may be dispatched now. A suspect waits until nothing is in flight, and then runs alone."""
-        if self.ledger.next_suspect():
-            return None if self.ledger.in_flight() else self.ledger.take_suspect()
-        if any(request.suspect for request in self.ledger.in_flight()):
-            return None
-        outstanding = self.ledger.outstanding()
-        if len(outstanding) >= self.limits.credits:
-            return None
-        if outstanding and sum(map(self._embedding_bytes, outstanding)) >= self.limits.credit_bytes:
-            return None
-        return self.ledger.take_next()
-
-    def _embedding_bytes(self, request: Request) -> int:
+    def _count_outstanding(self) -> None:
         width = self.workers[Role.ENCODER].ready.width if Role.ENCODER in self.workers else 0
-        return request.embedding_bytes or request.cost * width * BYTES_A_VALUE
+        counters = self.counters
+        counters.max_outstanding = max(counters.max_outstanding, len(self.ledger.outstanding()))
+        counters.max_outstanding_bytes = max(counters.max_outstanding_bytes, outstanding_bytes(self.ledger, width))
 
     def _held_bytes(self) -> int:
         return sum(request.submit.image.nbytes for request in self.ledger.requests.values())
@@ -378,6 +321,6 @@ class Coordinator:
     def _account(self, now: float) -> None:
         """Add the time since the last event to the busy time of the workers that had work in it."""
         for role, worker in self.workers.items():
-            if self._has_work(role):
+            if has_work(role, self.ledger):
                 worker.busy_s += now - max(self._accounted_at, worker.since)
         self._accounted_at = now

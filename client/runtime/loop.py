@@ -6,13 +6,13 @@ import os
 import secrets
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
 
 from dotsctl import __version__
 from dotsctl.client.config import RuntimeConfig
-from dotsctl.client.runtime.core import Coordinator, Limits
+from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
+from dotsctl.client.runtime.peers import ClientPeers
 from dotsctl.client.runtime.supervisor import (
     STOP_GRACE_S,
     STOP_NOW_GRACE_S,
@@ -21,6 +21,7 @@ from dotsctl.client.runtime.supervisor import (
     WorkerState,
     log_tail,
 )
+from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol import codec
 from dotsctl.protocol.endpoints import InstanceDirectory, RuntimeFacts
 from dotsctl.protocol.errors import ErrorCode, ExitCode, ProtocolError
@@ -32,8 +33,6 @@ from dotsctl.protocol.messages import (
     Configure,
     LoadFailed,
     Loading,
-    Message,
-    Ping,
     Ready,
     Refused,
     Role,
@@ -44,13 +43,13 @@ from dotsctl.protocol.messages import (
     Submit,
     Welcome,
     WorkerHello,
+    WorkerReport,
 )
 
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-MAX_BACKLOG = 10_000
-"""Messages kept for a client that does not read; one that falls further behind is dropped."""
+BACKLOG_TICK_S = 0.02
 BAD_MESSAGES_LOGGED_EVERY_S = 10.0
 
 
@@ -70,8 +69,7 @@ class RuntimeLoop:
         self._started = self._ticked = time.monotonic()
         self._waiting: list[bytes] = []
         """Clients that said hello before the workers were ready."""
-        self._known: set[bytes] = set()
-        self._backlog: dict[bytes, deque[Message]] = {}
+        self._peers = ClientPeers(self._clients, self._client_gone)
         self._bad_messages = 0
         self._bad_logged = -BAD_MESSAGES_LOGGED_EVERY_S
         self._settled = 0
@@ -96,7 +94,7 @@ class RuntimeLoop:
         while not self._finished():
             readable = self._links.wait(self._timeout(), [self._clients, self._workers], fds)
             now = time.monotonic()
-            if lifeline in readable and not os.read(lifeline, 1):  # type: ignore[arg-type]
+            if lifeline in readable and not os.read(lifeline, 1):
                 self._stop("its owner is gone", now=True)
             if wakeup in readable:
                 self._signalled(signals())
@@ -115,7 +113,7 @@ class RuntimeLoop:
     def _timeout(self) -> float:
         """Seconds until something is due."""
         now = time.monotonic()
-        due = self._ticked + (0.02 if self._backlog else TICK_S)
+        due = self._ticked + (BACKLOG_TICK_S if self._peers.lagging else TICK_S)
         restart = self._supervisor.next_due()
         return max(0.0, min(due, restart if restart is not None else due) - now)
 
@@ -142,8 +140,7 @@ class RuntimeLoop:
         if now - self._ticked >= TICK_S:
             self._ticked = now
             self._core.tick(now)
-            for client in list(self._known):
-                self._send_client(client, Ping())
+            self._peers.ping_all()
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -167,28 +164,27 @@ class RuntimeLoop:
             self._bad_logged = now
             log.warning("bad message number %d, from %r: %s", self._bad_messages, sender, error)
         if from_client:
-            self._send_client(sender, Refused(error.code, str(error)))
+            self._peers.send(sender, Refused(error.code, str(error)))
 
     def _from_client(self, client: bytes, received: codec.Decoded) -> None:
         now, message = time.monotonic(), received.message
         match message:
             case ClientHello():
-                self._known.add(client)
+                self._peers.known.add(client)
                 self._waiting.append(client)
                 self._welcome()
             case Submit():
-                self._known.add(client)
+                self._peers.known.add(client)
                 self._core.submit(client, message, received.buffers, now)
             case CancelJob():
                 self._core.cancel(client, message, now)
             case StatusRequest():
-                self._send_client(client, self.status())
+                self._peers.send(client, self.status())
             case Shutdown():
-                self._known.add(client)
                 self._stop("a client asked for it", now=message.now)
             case _:
                 text = f"{type(message).__name__} is not a message of a client"
-                self._send_client(client, Refused(ErrorCode.UNKNOWN_TYPE, text))
+                self._peers.send(client, Refused(ErrorCode.UNKNOWN_TYPE, text))
 
     def _from_worker(self, identity: bytes, received: codec.Decoded) -> None:
         now, message = time.monotonic(), received.message
@@ -244,7 +240,7 @@ class RuntimeLoop:
                 decoder=str(config.decoder),
                 tasks=decoder.tasks,
             )
-            self._send_client(client, welcome)
+            self._peers.send(client, welcome)
         self._waiting.clear()
 
     def _all_ready(self) -> bool:
@@ -254,51 +250,19 @@ class RuntimeLoop:
 
     def _carry_out(self) -> None:
         """Carry out what the core wants, and what clients could not take before."""
-        for client in list(self._backlog):
-            self._flush(client)
+        self._peers.flush()
         while commands := self._core.take_commands():
             for command in commands:
                 match command:
                     case ToClient():
-                        self._send_client(command.client, command.message)
+                        self._peers.send(command.client, command.message)
                     case ToWorker():
                         self._send_worker(command)
                     case Kill():
                         log.warning("killing the %s: %s", command.role, command.reason)
                         self._supervisor.kill(command.role)
 
-    def _send_client(self, client: bytes, message: Message) -> None:
-        """Send, or keep for later when the client does not read; a client that is gone loses its pages."""
-        waiting = self._backlog.get(client)
-        if waiting is None:
-            self._try_client(client, message)
-        elif not isinstance(message, Ping):
-            waiting.append(message)
-            if len(waiting) > MAX_BACKLOG:
-                log.warning("client %r does not read its messages: dropped", client)
-                self._client_gone(client)
-
-    def _try_client(self, client: bytes, message: Message) -> bool:
-        try:
-            if self._clients.send(codec.encode(message), client):
-                return True
-        except PeerGoneError:
-            self._client_gone(client)
-            return True
-        if not isinstance(message, Ping):
-            self._backlog.setdefault(client, deque()).append(message)
-        return False
-
-    def _flush(self, client: bytes) -> None:
-        waiting = self._backlog.pop(client)
-        while waiting:
-            if not self._try_client(client, waiting.popleft()):
-                self._backlog[client].extend(waiting)
-                return
-
     def _client_gone(self, client: bytes) -> None:
-        self._known.discard(client)
-        self._backlog.pop(client, None)
         self._waiting = [waiting for waiting in self._waiting if waiting != client]
         self._core.client_gone(client, time.monotonic())
 
@@ -314,9 +278,9 @@ class RuntimeLoop:
 
     def _signalled(self, numbers: list[int]) -> None:
         for number in numbers:
-            if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                again = bool(self._core.stopping)
-                self._stop(f"signal {signal.Signals(number).name}", now=again)
+            if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+                at_once = bool(self._core.stopping) or number == signal.SIGQUIT
+                self._stop(f"signal {signal.Signals(number).name}", now=at_once)
 
     def _stop(self, reason: str, *, now: bool) -> None:
         """Finish the accepted pages and end; or end now."""
@@ -349,8 +313,8 @@ class RuntimeLoop:
             self._send_worker(ToWorker(worker.role, worker.epoch, Stop()))
         self._directory.facts_path.unlink(missing_ok=True)
         self._supervisor.stop_all(STOP_NOW_GRACE_S if self._end_now else STOP_GRACE_S)
-        for client in {*self._known, *self._waiting}:
-            self._send_client(client, end)
+        for client in list(self._peers.known):
+            self._peers.send(client, end)
         return end
 
     # --- facts -------------------------------------------------------------------------------------------------------
@@ -380,12 +344,12 @@ class RuntimeLoop:
             state="stopping" if self._core.stopping else "ready" if self._all_ready() else "starting",
             uptime_s=now - self._started,
             workers=tuple(self._worker_report(role, now) for role in Role),
-            clients=len(self._known),
+            clients=len(self._peers.known),
             requests=states,
             counters={**vars(self._core.counters), "bad_messages": self._bad_messages},
         )
 
-    def _worker_report(self, role: Role, now: float):  # type: ignore[no-untyped-def]
+    def _worker_report(self, role: Role, now: float) -> WorkerReport:
         view = self._core.workers.get(role)
         busy_share = view.busy_s / max(1e-9, now - view.since) if view else 0.0
         choice = self._config.encoder if role is Role.ENCODER else self._config.decoder

@@ -79,7 +79,7 @@ def _catch_signals() -> tuple[int, "Signals"]:
     """A descriptor that becomes readable with every signal, and the signals that came."""
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)  # the wakeup descriptor carries the news into the loop
     return reader, Signals(reader)
 

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +48,8 @@ class FakeOptions:
 class _Running:
     prompt: EncodedPrompt
     digest: str
+    started: float
     steps: int = 0
-    started: float = field(default_factory=time.monotonic)
 
 
 def fake_pieces(digest: str, tokens: int) -> list[str]:
@@ -89,10 +89,11 @@ class FakeDecoder:
         if prompt.task not in TASKS:
             text = f"unknown task {prompt.task!r}; the model knows: {', '.join(TASKS)}"
             raise PageError(text, ErrorCode.UNKNOWN_TASK)
+        started = time.monotonic()
         row = prompt.embeddings[0, :32]
         if not np.array_equal(prompt.embeddings, np.tile(row, (len(prompt.embeddings), WIDTH // 32))):
             raise PageError("the embeddings are not those that the fake encoder makes", ErrorCode.BAD_EMBED)
-        self._running[prompt.page_id] = _Running(prompt, row.astype(np.uint8).tobytes().hex())
+        self._running[prompt.page_id] = _Running(prompt, row.astype(np.uint8).tobytes().hex(), started)
 
     def step(self) -> list[Piece]:
         """One piece for every running page, in the time that is due."""

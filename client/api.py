@@ -1,0 +1,296 @@
+"""``Client``: reads pages with a running runtime, or with a private one that ends with it."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from dotsctl.client import launch, settings
+from dotsctl.client.config import PluginChoice, RuntimeConfig
+from dotsctl.client.inputs import PageInput, pages_of
+from dotsctl.client.records import Failure, Page
+from dotsctl.client.session import Session
+from dotsctl.protocol import endpoints
+from dotsctl.protocol.errors import ErrorCode, PageError, UsageError
+from dotsctl.protocol.messages import (
+    Busy,
+    CancelJob,
+    PageFailed,
+    PageOptions,
+    PageResult,
+    PageTokens,
+    Restarted,
+    Status,
+    Submit,
+)
+from dotsctl.protocol.model_directory import find_model
+
+Input = Any
+"""A path, bytes of a picture file, a PIL image, an array, or a :class:`PageInput`."""
+Event = PageTokens | Restarted
+"""What ``on_event`` gets: text as it is decoded, and the news that earlier text of a page is void."""
+RETRY_BUSY_S = 0.2
+SILENCE_S = 60.0
+
+
+class Client:
+    """Reads pages. Use it as a context manager, from one thread at a time.
+
+    Attributes:
+        model_name: name of the model that the runtime holds.
+        fingerprint: sha256 of the model.
+        encoder: the encoder plugin with its options.
+        decoder: the decoder plugin with its options.
+        tasks: what can be asked of a page; the first one is the default.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        encoder: str | None = None,
+        decoder: str | None = None,
+        name: str | None = None,
+        window: int | None = None,
+        private: bool = False,
+        timeout_s: float = 900.0,
+    ) -> None:
+        """Connect to the running runtime, or start a private one.
+
+        Args:
+            model: path or name of a model; none: ``DOTSCTL_MODEL``, the configuration file, the only installed one.
+            encoder: encoder plugin, ``NAME`` or ``NAME:key=value,...``.
+            decoder: decoder plugin, likewise.
+            name: the running instance to use; none: ``DOTSCTL_NAME`` or ``default``.
+            window: most pages in flight; none: as many as the runtime allows.
+            private: start a private runtime even if one is running.
+            timeout_s: longest time until both workers are ready.
+
+        Raises:
+            UsageError: the running runtime holds another model or encoder, or an option is wrong.
+            MissingError: there is no such model, or a dependency is missing.
+            CommandFailedError: the workers could not be started.
+        """
+        self._runtime: launch.RuntimeProcess | None = None
+        chosen = settings.choose(model=model, encoder=encoder, decoder=decoder, name=name)
+        directory = endpoints.instance_directory(chosen.name)
+        if not private and endpoints.lock_holder(directory) is not None:
+            self._session = Session(directory, timeout_s)
+            self._check_same(chosen)
+        else:
+            deadline = time.monotonic() + timeout_s
+            self._runtime = launch.start(runtime_config(chosen, launch.private_name()), private=True)
+            self._runtime.wait_ready(timeout_s)
+            self._session = Session(self._runtime.directory, max(1.0, deadline - time.monotonic()))
+        welcome = self._session.welcome
+        self.model_name, self.fingerprint = welcome.model, welcome.fingerprint
+        self.encoder, self.decoder, self.tasks = welcome.encoder, welcome.decoder, welcome.tasks
+        self._window = min(window or welcome.window, welcome.window)
+
+    def _check_same(self, chosen: "settings.Choices") -> None:
+        """Refuse a running runtime that is not what the caller asked for, naming both."""
+        welcome = self._session.welcome
+        asked = {"model": chosen.model, "encoder": chosen.encoder, "decoder": chosen.decoder}
+        running = {"model": welcome.model, "encoder": welcome.encoder, "decoder": welcome.decoder}
+        if chosen.model is not None:
+            asked["model"] = find_model(chosen.model)[0]
+        for key, value in asked.items():
+            if value not in (None, "auto", running[key]):
+                self._session.close()
+                raise UsageError(
+                    f"the running runtime {chosen.name!r} has {key} {running[key]!r}, asked for is {value!r}: "
+                    "stop it with 'dotsctl down', or use another --name"
+                )
+
+    def ocr(
+        self,
+        inputs: Iterable[Input],
+        *,
+        task: str | None = None,
+        prompt: str | None = None,
+        max_tokens: int | None = None,
+        max_pixels: int | None = None,
+        hint: str = "",
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Iterator[Page]:
+        """Read pages; yields them in the order in which they finish, ``Page.index`` counts them in input order.
+
+        Args:
+            inputs: paths, bytes of image files, PIL images, arrays (height, width, 3), or :class:`PageInput`.
+            task: one of :attr:`tasks`; none: the first.
+            prompt: replaces the task's prompt.
+            max_tokens: most tokens of an answer.
+            max_pixels: resize pages to at most so many pixels; none: the model's own limit.
+            hint: text that the pages probably hold; speeds decoding up, never changes the result.
+            on_event: called with every group of tokens and every restart of a page.
+
+        A page that cannot be read is a ``Page`` with ``error``; the others go on. Breaking off cancels the rest.
+
+        Raises:
+            UsageError: unknown task.
+            RuntimeLostError: the runtime went away.
+        """
+        options = self._options(task, prompt, max_tokens, max_pixels, hint)
+        facts: dict[str, Any] = {"model": self.model_name, "fingerprint": self.fingerprint, "task": options.task}
+        job = _Job(self._session, options, self._window, stream=on_event is not None)
+        try:
+            for index, page, news in job.run(inputs):
+                if isinstance(news, PageResult):
+                    yield replace(Page.from_result(page, news, **facts), index=index)
+                elif isinstance(news, Failure):
+                    yield replace(Page.from_failure(page, news.code, news.message, **facts), index=index)
+                elif on_event is not None:
+                    on_event(news)
+        finally:
+            job.close()
+
+    def stream(
+        self,
+        source: Input,
+        *,
+        task: str | None = None,
+        prompt: str | None = None,
+        max_tokens: int | None = None,
+        max_pixels: int | None = None,
+        hint: str = "",
+    ) -> Iterator[str]:
+        """Text of an input as it is decoded; the arguments are those of :meth:`ocr`, several pages follow each other.
+
+        After a restart of a worker a page is read again; what was given before is not repeated.
+
+        Raises:
+            PageError: a page cannot be read.
+        """
+        options = self._options(task, prompt, max_tokens, max_pixels, hint)
+        for one in pages_of(source):
+            job = _Job(self._session, options, 1, stream=True)
+            try:
+                yield from _new_text(job, one)
+            finally:
+                job.close()
+
+    def _options(
+        self, task: str | None, prompt: str | None, max_tokens: int | None, max_pixels: int | None, hint: str
+    ) -> PageOptions:
+        task = task or self.tasks[0]
+        if task not in self.tasks:
+            raise UsageError(f"unknown task {task!r}; the model {self.model_name!r} knows: {', '.join(self.tasks)}")
+        try:
+            return PageOptions(task, prompt, max_tokens, max_pixels, hint)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def status(self) -> Status:
+        """State of the runtime, its workers and its requests."""
+        return self._session.status()
+
+    def close(self) -> None:
+        """Close the connection, and end the private runtime if there is one."""
+        self._session.close()
+        if self._runtime is not None:
+            self._runtime.end(now=True)
+            self._runtime = None
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+News = Event | PageResult | Failure
+"""What a job tells of a page; the last two are the end of it."""
+
+
+class _Job:
+    """The pages of one call: keeps the window full and hands the news out."""
+
+    def __init__(self, session: Session, options: PageOptions, window: int, *, stream: bool) -> None:
+        self._session, self._options, self._window, self._stream = session, options, window, stream
+        self._job_id = str(uuid.uuid4())
+        self._in_flight: dict[int, PageInput] = {}
+        self._busy: list[int] = []
+        """Pages that the runtime did not take because another job of ours filled the window."""
+        session.open_job(self._job_id)
+
+    def run(self, inputs: Iterable[Input]) -> Iterator[tuple[int, PageInput, News]]:
+        """Submit and collect until every page has come to its end."""
+        pages = enumerate(page for source in inputs for page in pages_of(source))
+        exhausted = False
+        while not exhausted or self._in_flight:
+            while not exhausted and len(self._in_flight) < self._window:
+                index, page = next(pages, (-1, None))
+                if page is None:
+                    exhausted = True
+                elif failure := self._submit(index, page):
+                    yield index, page, failure
+            if self._in_flight and (answer := self._next_news()):
+                index, news = answer
+                ended = isinstance(news, PageResult | Failure)
+                yield index, self._in_flight.pop(index) if ended else self._in_flight[index], news
+
+    def _submit(self, index: int, page: PageInput) -> Failure | None:
+        """Send a page; answers why when it cannot be read."""
+        try:
+            header, content, digest = page.load()
+        except PageError as error:
+            return Failure(str(error.code), str(error))
+        self._session.send(Submit(self._job_id, index, digest, header, self._options, self._stream), (content,))
+        self._in_flight[index] = page
+        return None
+
+    def _next_news(self) -> tuple[int, News] | None:
+        """Handle one message; none when it is no news of a page that we wait for."""
+        message = self._session.next_of(self._job_id, RETRY_BUSY_S if self._busy else SILENCE_S)
+        busy, self._busy = self._busy, []
+        for index in busy:
+            self._submit(index, self._in_flight[index])
+        if message is None or message.page_index not in self._in_flight:
+            return None
+        match message:
+            case PageResult() | PageTokens() | Restarted():
+                return message.page_index, message
+            case PageFailed():
+                return message.page_index, Failure(str(message.code), message.message)
+            case Busy():
+                self._busy.append(message.page_index)
+        return None
+
+    def close(self) -> None:
+        """Cancel what is not answered."""
+        try:
+            if self._in_flight:
+                self._session.send(CancelJob(self._job_id, None))
+        finally:
+            self._session.close_job(self._job_id)
+
+
+def _new_text(job: _Job, page: PageInput) -> Iterator[str]:
+    """Text of one page as it comes; a new attempt is silent until it says more than was given already."""
+    attempt_text, given = "", 0
+    for _, _, news in job.run([page]):
+        if isinstance(news, Failure):
+            raise PageError(f"{page.source}: {news.message}", ErrorCode(news.code))
+        if isinstance(news, Restarted):
+            attempt_text = ""
+            continue
+        attempt_text = attempt_text + news.text if isinstance(news, PageTokens) else news.text
+        if len(attempt_text) > given:
+            yield attempt_text[given:]
+            given = len(attempt_text)
+
+
+def runtime_config(chosen: "settings.Choices", instance: str) -> RuntimeConfig:
+    """Configuration of a runtime from the user's choices; ``auto`` is ``mlx`` as long as there is no other encoder.
+
+    Two ``fake`` plugins need no model.
+    """
+    encoder = PluginChoice.parse(chosen.encoder)
+    if encoder.name == "auto":
+        encoder = PluginChoice("mlx", encoder.options)
+    decoder = PluginChoice.parse(chosen.decoder)
+    if chosen.model is None and encoder.name == decoder.name == "fake":
+        return RuntimeConfig(instance, "fake", "", encoder, decoder)
+    model_name, folder = find_model(chosen.model)
+    return RuntimeConfig(instance, model_name, str(folder), encoder, decoder)

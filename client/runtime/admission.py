@@ -1,0 +1,38 @@
+"""Which request may be dispatched now: credits, and suspects alone. Pure.
+
+A request holds a credit from its dispatch until the decoder has consumed its embeddings. Credits are counted from the
+ledger each time and never incremented, so a lost or repeated message cannot break them.
+"""
+
+from dotsctl.client.runtime.ledger import Ledger, Request
+from dotsctl.client.runtime.views import Limits
+
+BYTES_A_VALUE = 4
+"""Of an embedding, to guess a page's size before it is encoded."""
+
+
+def choose(ledger: Ledger, limits: Limits, width: int) -> Request | None:
+    """Take the request that may be dispatched now out of its queue.
+
+    A suspect waits until nothing is in flight, and then runs alone.
+
+    Args:
+        ledger: all requests.
+        limits: number of credits, and bytes of embeddings that may be outstanding.
+        width: columns of the embeddings.
+    """
+    if ledger.next_suspect():
+        return None if ledger.in_flight() else ledger.take_suspect()
+    if any(request.suspect for request in ledger.in_flight()):
+        return None
+    outstanding = ledger.outstanding()
+    if len(outstanding) >= limits.credits:
+        return None
+    if outstanding and outstanding_bytes(ledger, width) >= limits.credit_bytes:
+        return None
+    return ledger.take_next()
+
+
+def outstanding_bytes(ledger: Ledger, width: int) -> int:
+    """Bytes of embeddings in flight, as the encoder said or as the page's size suggests."""
+    return sum(r.embedding_bytes or r.cost * width * BYTES_A_VALUE for r in ledger.outstanding())

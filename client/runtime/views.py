@@ -1,0 +1,56 @@
+"""What the coordinator knows and counts: its limits, the ready workers, and what has happened so far. Pure."""
+
+from dataclasses import dataclass
+
+from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.protocol.messages import Ready, Role
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Numbers that the coordinator keeps to; see ``RuntimeConfig`` for their meaning."""
+
+    credits: int = 2
+    credit_bytes: int = 128 * 1024 * 1024
+    stall_timeout_s: float = 120.0
+    page_timeout_s: float = 1800.0
+
+
+@dataclass
+class WorkerView:
+    """The ready worker of one role."""
+
+    epoch: int
+    ready: Ready
+    since: float
+    progress_at: float
+    """When it last said something about a request, or got work while it had none."""
+    busy_s: float = 0.0
+
+
+@dataclass
+class Counters:
+    """What has happened since the start; part of every status answer."""
+
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    restarts: int = 0
+    stale_messages: int = 0
+    max_outstanding: int = 0
+    max_outstanding_bytes: int = 0
+
+
+def has_work(role: Role, ledger: Ledger) -> bool:
+    """Whether the worker of a role owes an answer."""
+    if role is Role.ENCODER:
+        return any(r.state is State.ENCODING for r in ledger.requests.values())
+    return any(r.state > State.ENCODING for r in ledger.requests.values())
+
+
+def in_compute(role: Role, in_flight: list[Request]) -> list[Request]:
+    """Requests that may have killed the worker of a role: the encoder works on one page, the oldest."""
+    if role is Role.DECODER:
+        return [r for r in in_flight if r.state >= State.RECEIVED]
+    encoding = [r for r in in_flight if r.state is State.ENCODING]
+    return sorted(encoding, key=lambda r: r.changed_at)[:1]
