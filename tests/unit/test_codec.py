@@ -158,4 +158,6 @@ def decode_or_refuse(frames: list[bytes]) -> None:
         assert str(error)
         assert error.code in (ErrorCode.SCHEMA, ErrorCode.UNKNOWN_TYPE, ErrorCode.PROTO)
     else:
-        assert decode(encode(received.message, received.buffers)) == received
+        again = decode(encode(received.message, received.buffers))
+        assert again.message == received.message
+        assert b"".join(again.buffers) == b"".join(received.buffers)

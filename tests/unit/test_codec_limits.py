@@ -151,8 +151,8 @@ WRONG_FIELDS: list[tuple[str, dict[str, Any], str]] = [
     ("ClientHello", {"pid": 1}, "ClientHello: missing key 'version'"),
     ("Shutdown", {"now": 1}, "Shutdown.now: expected true or false"),
     ("CancelJob", {"job_id": "j", "page_index": False}, "CancelJob.page_index: expected an integer"),
-    ("Bye", {"reason": "r", "code": "E_WHATEVER"}, "Bye.code: expected one of E_BAD_IMAGE"),
-    ("Bye", {"reason": "r", "code": 3}, "Bye.code: expected one of E_BAD_IMAGE"),
+    ("Refused", {"message": "r", "code": "E_WHATEVER"}, "Refused.code: expected one of E_BAD_IMAGE"),
+    ("Refused", {"message": "r", "code": 3}, "Refused.code: expected one of E_BAD_IMAGE"),
     ("Configure", {"plugin": "p", "options": {"a": 1}, "model": "m", "model_name": "n"}, "Configure.options.a: "),
     ("Configure", {"plugin": "p", "options": ["a"], "model": "m", "model_name": "n"}, "options: expected a map"),
 ]
