@@ -47,7 +47,7 @@ def splice(prompt: Prompt, page: NDArray[Any], embed: Embed, dtype: mx.Dtype, wi
         PageError: E_BAD_EMBED, the page has another width or number of rows than the prompt.
     """
     places = np.flatnonzero(np.array(prompt.ids) == prompt.placeholder)
-    if page.ndim != 2 or page.shape != (len(places), width):
+    if page.shape != (len(places), width) or not len(places):
         raise PageError(
             f"embeddings of shape {page.shape} for {len(places)} placeholders of width {width}: "
             "encoder and decoder must load the same model",
