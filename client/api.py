@@ -91,12 +91,12 @@ class Client:
     def _check_same(self, chosen: "settings.Choices") -> None:
         """Refuse a running runtime that is not what the caller asked for, naming both."""
         welcome = self._session.welcome
-        asked = {"model": chosen.model, "encoder": chosen.encoder, "decoder": chosen.decoder}
-        running = {"model": welcome.model, "encoder": welcome.encoder, "decoder": welcome.decoder}
-        if chosen.model is not None:
+        asked = {"model": chosen.model or "", "encoder": resolve_encoder(chosen.encoder), "decoder": chosen.decoder}
+        if chosen.is_chosen("model"):
             asked["model"] = find_model(chosen.model)[0]
+        running = {"model": welcome.model, "encoder": welcome.encoder, "decoder": welcome.decoder}
         for key, value in asked.items():
-            if value not in (None, "auto", running[key]):
+            if chosen.is_chosen(key) and value != running[key]:
                 self._session.close()
                 raise UsageError(
                     f"the running runtime {chosen.name!r} has {key} {running[key]!r}, asked for is {value!r}: "
@@ -281,14 +281,15 @@ def _new_text(job: _Job, page: PageInput) -> Iterator[str]:
             given = len(attempt_text)
 
 
-def runtime_config(chosen: "settings.Choices", instance: str) -> RuntimeConfig:
-    """Configuration of a runtime from the user's choices; ``auto`` is ``mlx`` as long as there is no other encoder.
+def resolve_encoder(text: str) -> str:
+    """The encoder that ``auto`` stands for: ``mlx``, as long as there is no other one for real pages."""
+    choice = PluginChoice.parse(text)
+    return str(PluginChoice("mlx", choice.options)) if choice.name == "auto" else str(choice)
 
-    Two ``fake`` plugins need no model.
-    """
-    encoder = PluginChoice.parse(chosen.encoder)
-    if encoder.name == "auto":
-        encoder = PluginChoice("mlx", encoder.options)
+
+def runtime_config(chosen: settings.Choices, instance: str) -> RuntimeConfig:
+    """Configuration of a runtime from the user's choices; two ``fake`` plugins need no model."""
+    encoder = PluginChoice.parse(resolve_encoder(chosen.encoder))
     decoder = PluginChoice.parse(chosen.decoder)
     if chosen.model is None and encoder.name == decoder.name == "fake":
         return RuntimeConfig(instance, "fake", "", encoder, decoder)
