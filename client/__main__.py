@@ -1,0 +1,5 @@
+"""``python -P -m dotsctl.client`` is ``dotsctl``."""
+
+from dotsctl.client.cli import main
+
+main()

@@ -1,0 +1,166 @@
+"""``dotsctl ocr``: what an earlier run has done is skipped, the rest goes through a runtime and to its output."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dotsctl.client import settings
+from dotsctl.client.cli_print import print_text
+from dotsctl.client.cli_report import Report
+from dotsctl.client.inputs import PageInput
+from dotsctl.client.outputs import FolderOutput, Output, Reading, choose_format, choose_output
+from dotsctl.client.records import Page
+from dotsctl.client.sources import STDIN, Document, expand
+from dotsctl.protocol.endpoints import instance_directory, lock_holder
+from dotsctl.protocol.errors import DotsctlError, ErrorCode, ExitCode, OutputError, UsageError
+from dotsctl.protocol.model_directory import fingerprint
+
+if TYPE_CHECKING:
+    from dotsctl.client.api import Client
+
+DEFAULT_TASK = ""
+"""Stands for the model's first task in a :class:`Reading`, as that is known only when a runtime answers."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """The options of one call."""
+
+    inputs: Sequence[str]
+    output: str | None
+    format_: str | None
+    task: str | None
+    prompt: str | None
+    max_tokens: int | None
+    max_pixels: int | None
+    model: str | None
+    encoder: str | None
+    decoder: str | None
+    jobs: int | None
+    name: str | None
+    force: bool
+    quiet: bool
+    verbose: bool
+
+    def reading(self, fingerprint: str, encoder: str, decoder: str) -> Reading:
+        """What the results depend on, with the default task as long as another one was not asked for."""
+        task = self.task or DEFAULT_TASK
+        return Reading(fingerprint, encoder, decoder, task, self.prompt, self.max_tokens, self.max_pixels)
+
+
+def run(order: Order) -> ExitCode:
+    """Read all inputs; returns the exit code of a run that came to its end.
+
+    Raises:
+        DotsctlError: the run could not start or go on; what was read before is written.
+        KeyboardInterrupt: likewise.
+    """
+    if STDIN in order.inputs and sys.stdin.isatty():
+        raise UsageError("- reads a picture from standard input, and that is the terminal: pipe one into the command")
+    documents = list(expand(order.inputs, sys.stdin.buffer))
+    with Report(len(documents), quiet=order.quiet, verbose=order.verbose) as report:
+
+        def write(text: str) -> None:
+            with report.bar_hidden():
+                print_text(text)
+
+        format_ = choose_format(order.output, order.format_)
+        output = choose_output(order.output, documents, format_, write, force=order.force)
+        reading = _expected_reading(order) if isinstance(output, FolderOutput) else None
+        if _has_work(documents, output, reading):
+            output.prepare()
+            _read(order, documents, output, report)
+        else:
+            for page in _unread(documents, output, reading, report):
+                _refuse(page, output, report)
+            output.finish()
+        report.summary()
+        return report.exit_code()
+
+
+def _expected_reading(order: Order) -> Reading | None:
+    """How a private runtime would read, so that a run with everything done starts none.
+
+    None: a runtime is up, which answers for itself and at once, or the model has no files.
+    """
+    from dotsctl.client.api import runtime_config
+
+    choices = settings.choose(model=order.model, encoder=order.encoder, decoder=order.decoder, name=order.name)
+    if lock_holder(instance_directory(choices.name)) is not None:
+        return None
+    config = runtime_config(choices, choices.name)
+    if not config.model:
+        return None
+    return order.reading(fingerprint(Path(config.model)), str(config.encoder), str(config.decoder))
+
+
+def _has_work(documents: Sequence[Document], output: Output, reading: Reading | None) -> bool:
+    """Whether there is a readable page that an earlier run has not finished."""
+    for document in documents:
+        if reading is not None and output.is_done(document, reading):
+            continue
+        if any(page.error is None for page in document.pages()):
+            return True
+    return False
+
+
+def _unread(
+    documents: Sequence[Document], output: Output, reading: Reading | None, report: Report
+) -> Iterator[PageInput]:
+    """The pages of all documents that are not done, lazily."""
+    for document in documents:
+        if reading is not None and output.is_done(document, reading):
+            report.skip(document.name)
+        else:
+            yield from document.pages()
+
+
+def _refuse(page: PageInput, output: Output, report: Report) -> None:
+    """Tell of a page that cannot be read, without a runtime."""
+    message = str(page.error) if page.error else "the file changed while it was looked at: run the command again"
+    code = page.error.code if page.error else ErrorCode.BAD_IMAGE
+    failed = Page.from_failure(page, code, message, model="", fingerprint="", task="")
+    report.page(failed)
+    output.add(failed)
+
+
+def _read(order: Order, documents: Sequence[Document], output: Output, report: Report) -> None:
+    """Send the pages through a runtime; whatever ends this, pages that were read are written."""
+    from dotsctl.client.api import Client
+
+    report.stage("loading the model")
+    with Client(
+        model=order.model, encoder=order.encoder, decoder=order.decoder, name=order.name, window=order.jobs
+    ) as client:
+        report.detail(f"model {client.model_name}, encoder {client.encoder}, decoder {client.decoder}")
+        report.stage("reading")
+        try:
+            for page in _pages(order, client, _unread(documents, output, _reading(order, client), report)):
+                report.page(page)
+                output.add(page)
+        except OutputError:
+            raise
+        except KeyboardInterrupt:
+            output.finish()
+            report.line(f"interrupted: {report.num_read} pages were read; the same command goes on with the rest")
+            raise
+        except DotsctlError:
+            output.finish()
+            raise
+        output.finish()
+
+
+def _pages(order: Order, client: "Client", inputs: Iterator[PageInput]) -> Iterator[Page]:
+    return client.ocr(
+        inputs, task=order.task, prompt=order.prompt, max_tokens=order.max_tokens, max_pixels=order.max_pixels
+    )
+
+
+def _reading(order: Order, client: "Client") -> Reading:
+    """How this runtime reads. Raises UsageError for a task that its model does not know."""
+    if order.task is not None and order.task not in client.tasks:
+        raise UsageError(f"unknown task {order.task!r}; {client.model_name} knows: {', '.join(client.tasks)}")
+    reading = order.reading(client.fingerprint, client.encoder, client.decoder)
+    return replace(reading, task=DEFAULT_TASK) if order.task == client.tasks[0] else reading
