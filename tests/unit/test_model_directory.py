@@ -95,6 +95,13 @@ def test_moving_bytes_from_one_file_to_the_next_changes_the_fingerprint(models: 
     assert fingerprint(first) != fingerprint(second)
 
 
+def test_the_same_bytes_under_another_name_are_another_model(models: Path) -> None:
+    first, second = install(models / "a"), install(models / "b")
+    for folder, name in ((first, "generation_config.json"), (second, "preprocessor_config.json")):
+        (folder / name).write_text("{}")  # both stand between the configuration and the tokenizer
+    assert fingerprint(first) != fingerprint(second)
+
+
 def test_the_fingerprint_is_read_from_the_cache_while_no_file_changes(models: Path, tmp_path: Path) -> None:
     folder = install(models / "a")
     value = fingerprint(folder)
