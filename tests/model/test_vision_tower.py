@@ -2,6 +2,7 @@
 
 import io
 import math
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,16 @@ def test_a_lower_pixel_limit_makes_fewer_embeddings_and_a_higher_one_changes_not
     assert len(encoder.encode(PageImage(content, None, 50_000)).embeddings) <= 50_000 // 784
     assert len(encoder.encode(PageImage(content, None, 784)).embeddings) == 1
     assert len(encoder.encode(PageImage(content, None, 10_000_000)).embeddings) == standard
+
+
+def test_an_encoder_process_gets_by_without_mlx_lm(model: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from dotsctl.encoder_worker.plugins.mlx import MLXEncoder;"
+        f"MLXEncoder().load(Path({str(model)!r}), {{}}, print);"
+        "print('mlx.core' in sys.modules, 'mlx_lm' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=50, check=True)
+    assert done.stdout.splitlines()[-1] == "True False"
 
 
 def test_an_unknown_option_is_refused_with_the_known_ones(model: Path) -> None:
