@@ -1,27 +1,26 @@
-"""The one file that knows mlx-lm's model and its batch cache (mlx-lm 0.32). Imported by the MLX plugin alone.
+"""The one file that knows mlx-lm's model and cache (mlx-lm 0.32). Imported by the MLX plugin alone.
 
 A page is prefilled into a cache of its own, a chunk at a time, up to the last token of its prompt; then its cache joins
 those of the running pages. A pass takes one or more rows of every running page: its newest token and the tokens drafted
-behind it. The batch cache is then set back to what each page keeps, which differs from page to page.
+behind it. Then each page keeps as many rows as were right, which differs from page to page.
 
 mlx-lm's own batching is not used: it takes no embeddings and verifies no drafts. It also wires all of the GPU's memory
 down, which has brought macOS kernels to panic (mlx#3186); nothing here calls what does that.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import mlx.core as mx
 from dotsctl.decoder_worker.drafts import accepted
+from dotsctl.decoder_worker.ragged_cache import RaggedCache
 from dotsctl.decoder_worker.rows import Rows
 from mlx_lm.models import qwen2
-from mlx_lm.models.cache import BatchKVCache, make_prompt_cache
+from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 FREED_BYTES = 1 << 30
 """Buffers that MLX may keep for reuse; its own limit on a Mac is nearly all of the memory."""
-SHARED_PADDING = 64
-"""Unused columns that all pages share before they are given back, which copies the caches."""
 
 
 @dataclass
@@ -36,7 +35,7 @@ class SplicedPage:
 @dataclass
 class _Prefill:
     page: SplicedPage
-    caches: list[Any]
+    caches: list[KVCache]
     done: int = 0
     """Positions in the caches."""
 
@@ -51,7 +50,7 @@ class BatchAdapter:
     _prefills: dict[int, _Prefill] = field(default_factory=dict)
     _pages: list[int] = field(default_factory=list)
     """Running pages in the order of the batch."""
-    _caches: list[BatchKVCache] = field(default_factory=list)
+    _caches: list[RaggedCache] = field(default_factory=list)
     """One a layer; empty while nothing runs."""
 
     def __post_init__(self) -> None:
@@ -85,7 +84,8 @@ class BatchAdapter:
         logits = self.network(mx.array(tokens), cache=self._caches)  # (pages, width, vocabulary)
         best = cast(list[list[int]], mx.argmax(logits, axis=-1).tolist())  # (pages, width)
         kept = [accepted(rows[page].draft, choice) for page, choice in zip(self._pages, best, strict=True)]
-        self._take_back([width - len(tokens) for tokens in kept])
+        for cache in self._caches:
+            cache.keep([len(tokens) for tokens in kept])
         return dict(zip(self._pages, kept, strict=True))
 
     def drop(self, page_ids: Collection[int]) -> None:
@@ -98,43 +98,26 @@ class BatchAdapter:
         self._pages = [self._pages[index] for index in staying]
         if staying:
             for cache in self._caches:
-                cache.filter(mx.array(staying))
+                cache.select(staying)
             self._evaluate()
         else:
             self._caches = []
         if not self._pages and not self._prefills:
             mx.clear_cache()
 
-    def _join(self, page_id: int, caches: list[Any]) -> None:
+    def _join(self, page_id: int, caches: list[KVCache]) -> None:
         """Put a prefilled page behind the running ones."""
-        joining = [BatchKVCache.merge([cache]) for cache in caches]
-        for cache, other in zip(self._caches, joining, strict=False):
-            cache.extend(other)
+        joining = [RaggedCache.of_page(*cache.keys_and_values()) for cache in caches]
+        for cache, other in zip(self._caches, joining, strict=False):  # there are none before the first page
+            cache.join(other)
         self._caches = self._caches or joining
         self._pages.append(page_id)
         self._evaluate()
 
-    def _take_back(self, surplus: Sequence[int]) -> None:
-        """Remove the newest ``surplus[i]`` positions of the i-th page."""
-        shared = min(surplus)
-        ragged = [count - shared for count in surplus]
-        for cache in self._caches:
-            if shared:
-                cache.trim(shared)
-            if any(ragged):  # shifts each page to the right, so that the newest positions are in one column again
-                cache.prepare(right_padding=ragged)
-                cache.finalize()
-        if any(ragged):
-            self._evaluate()
-            if min(cast(list[int], self._caches[0].left_padding.tolist())) >= SHARED_PADDING:
-                for cache in self._caches:
-                    cache.filter(mx.arange(len(self._pages)))  # gives back padding that all pages share
-                self._evaluate()
-
     def _evaluate(self) -> None:
-        mx.eval([(c.keys, c.values, c.offset, c.left_padding) for c in self._caches])
+        mx.eval([(cache.keys, cache.values) for cache in self._caches])
 
 
 def _padded(rows: Rows, width: int) -> list[int]:
-    """Tokens of one page in a pass, filled up with its newest one; what is filled up is taken back unread."""
+    """Tokens of one page in a pass, filled up with its newest one; what is filled up is never kept."""
     return [rows.last, *rows.draft] + [rows.last] * (width - 1 - len(rows.draft))

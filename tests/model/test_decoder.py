@@ -151,27 +151,6 @@ def test_pages_that_join_and_leave_read_as_they_would_alone(
     decoder.close()
 
 
-def test_columns_that_no_page_uses_are_given_back(
-    endless: Path, pages: list[np.ndarray], references: list[Reference], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dotsctl.decoder_worker import adapter
-
-    monkeypatch.setattr(adapter, "SHARED_PADDING", 2)
-    decoder = make(endless, batch="3", rows="24")
-    seen: list[int] = []
-    filtered = adapter.BatchKVCache.filter
-    monkeypatch.setattr(adapter.BatchKVCache, "filter", lambda cache, kept: (seen.append(1), filtered(cache, kept))[1])
-    chosen = [page_id for page_id, reference in enumerate(references) if reference.sure][:3]
-    prompts = [
-        EncodedPrompt(i, pages[i], "text", None, 60, hint_for("half right", references[i].tokens, i)) for i in chosen
-    ]
-    results, _ = decode_all(decoder, prompts, {})
-    assert len(seen) > 2 * 2 * len(chosen)  # more often than pages leave, in two layers
-    for page_id in chosen:
-        assert results[page_id].text == text_of(references[page_id].tokens)
-    decoder.close()
-
-
 def test_a_right_hint_saves_passes(endless: Path, pages: list[np.ndarray], references: list[Reference]) -> None:
     decoder = make(endless, batch="2", rows="16")
     scheduler = decoder._decoder.scheduler
