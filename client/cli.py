@@ -150,11 +150,11 @@ def ocr(ctx: click.Context, /, **options: Any) -> None:
 
     \b
     Examples:
-      dotsctl ocr scan.png --model demo              try it with the small model that ships with dotsctl
-      dotsctl ocr scans/ -o texts/                   every picture in scans/ and its folders
-      dotsctl ocr 'scans/**/*.tif' -o texts/ -f json text, boxes and timings of each page
-      dotsctl ocr *.jpg -f jsonl -o all.jsonl        one line of JSON for each page, in one file
-      curl -s URL | dotsctl ocr - -f txt | less      a picture from another program
+      dotsctl ocr scan.png --model demo                try it with the model that comes with dotsctl
+      dotsctl ocr scans/ -o texts/                     every picture in scans/ and its folders
+      dotsctl ocr 'scans/**/*.tif' -o texts/ -f json   text, boxes and timings of each page
+      dotsctl ocr *.jpg -o all.jsonl                   a line of JSON for each page, in one file
+      curl -s URL | dotsctl ocr - -f txt | less        a picture from another program
     """
     from dotsctl.client.cli_ocr import Order, run
 
@@ -265,8 +265,10 @@ def logs(role: str | None, lines: int, name: str | None) -> None:
 def bench(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """Measure how fast pages are read.
 
-    'dotsctl bench pipeline' measures both workers together, 'dotsctl bench transport' the way between them;
-    'dotsctl bench pipeline --help' lists the options.
+    \b
+      dotsctl bench pipeline        both workers together
+      dotsctl bench transport       the way between the processes
+      dotsctl bench pipeline -h     the options
     """
     if not arguments or arguments[0] in ctx.help_option_names:
         click.echo(ctx.get_help())

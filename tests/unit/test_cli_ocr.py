@@ -1,0 +1,266 @@
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from click.testing import CliRunner, Result
+from dotsctl.client.cli import cli
+from dotsctl.client.inputs import pages_of
+from dotsctl.client.records import Page
+from dotsctl.protocol.errors import (
+    AlreadyRunningError,
+    CommandFailedError,
+    DotsctlError,
+    MissingError,
+    PageError,
+    RuntimeLostError,
+)
+from PIL import Image
+
+
+class FakeClient:
+    """Stands for ``Client``: the text of a page is the name of its file; the attributes steer what goes wrong."""
+
+    created: ClassVar[list[dict[str, Any]]] = []
+    asked: ClassVar[list[dict[str, Any]]] = []
+    closed: ClassVar[int] = 0
+    failing: ClassVar[dict[str, str]] = {}
+    raising: ClassVar[BaseException | None] = None
+    raise_after: ClassVar[int] = 0
+    statuses: ClassVar[dict[str, str]] = {}
+
+    model_name, fingerprint, encoder, decoder, tasks = "demo", "f" * 64, "mlx", "mlx", ("text", "layout")
+
+    def __init__(self, **options: Any) -> None:
+        self.created.append(options)
+
+    def ocr(self, inputs: Iterable[Any], **options: Any) -> Iterator[Page]:
+        self.asked.append(options)
+        facts = {"model": self.model_name, "fingerprint": self.fingerprint, "task": "text"}
+        for number, page in enumerate(page for source in inputs for page in pages_of(source)):
+            if self.raising is not None and number == self.raise_after:
+                raise self.raising
+            name = Path(page.source).name
+            try:
+                page.load()
+            except PageError as error:
+                yield Page.from_failure(page, error.code, str(error), **facts)
+                continue
+            if name in self.failing:
+                yield Page.from_failure(page, self.failing[name], "it failed", **facts)
+            else:
+                reason = self.statuses.get(name, "stop")
+                status = "ok" if reason == "stop" else "partial"
+                text = f"text of {name}"
+                yield Page(page.source, page.path, page.page, page.num_pages, status, text, finish_reason=reason)
+
+    def __enter__(self) -> "FakeClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        type(self).closed += 1
+
+
+@pytest.fixture(autouse=True)
+def client(monkeypatch: pytest.MonkeyPatch, run_folder: Path, tmp_path: Path) -> Iterator[type[FakeClient]]:
+    """A class of its own for each test, so that nothing is carried over; the current folder is empty."""
+    kept: dict[str, Any] = {"created": [], "asked": [], "closed": 0, "failing": {}, "raising": None, "statuses": {}}
+    fake = type("FakeClient", (FakeClient,), kept)
+    monkeypatch.setattr("dotsctl.client.api.Client", fake)
+    model = tmp_path / "models" / "small"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path / "models"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    yield fake
+
+
+def call(*arguments: str, stdin: bytes | None = None) -> Result:
+    result = CliRunner().invoke(cli, arguments, input=stdin, prog_name="dotsctl")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def pictures(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (len(name), 0, 0)).save(name)
+
+
+# --- ocr: what is printed and written --------------------------------------------------------------------------------
+
+
+def test_one_page_is_printed_and_nothing_else() -> None:
+    pictures("a.png")
+    result = call("ocr", "a.png")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "text of a.png\n", "")
+
+
+def test_several_pages_are_printed_in_order_and_counted_on_stderr() -> None:
+    pictures("b.png", "a.png")
+    result = call("ocr", "b.png", "a.png")
+    assert result.stdout == "==> b.png <==\ntext of b.png\n\n==> a.png <==\ntext of a.png\n"
+    assert result.stderr == "2 pages read\n"
+
+
+def test_quiet_leaves_only_errors_on_stderr(client: type[FakeClient]) -> None:
+    pictures("a.png", "b.png")
+    client.failing["b.png"] = "E_OOM"
+    assert call("ocr", "-q", "a.png", "b.png").stderr == "b.png:1: it failed\n"
+
+
+def test_verbose_tells_of_each_page() -> None:
+    pictures("a.png")
+    lines = call("ocr", "-v", "a.png").stderr.splitlines()
+    assert lines == ["model demo, encoder mlx, decoder mlx", "a.png:1: ok, 0 tokens"]
+
+
+def test_standard_input_is_read() -> None:
+    pictures("a.png")
+    result = call("ocr", "-", "-f", "json", stdin=Path("a.png").read_bytes())
+    assert json.loads(result.stdout)["path"] == "-"
+
+
+def test_a_folder_becomes_a_folder_of_texts_and_is_skipped_the_next_time(client: type[FakeClient]) -> None:
+    pictures("in/a.png", "in/sub/b.png")
+    assert call("ocr", "in", "-o", "out").stdout == ""
+    assert Path("out/sub/b.md").read_text() == "text of b.png\n"
+    result = call("ocr", "in", "-o", "out")
+    assert (result.exit_code, result.stderr) == (0, "0 pages read, 2 skipped (done before; --force reads again)\n")
+    assert call("ocr", "in", "-o", "out", "--force").stderr == "2 pages read\n"
+
+
+def test_a_run_with_everything_done_starts_no_runtime(client: type[FakeClient]) -> None:
+    from dotsctl.protocol.model_directory import find_model, fingerprint
+
+    client.fingerprint = fingerprint(find_model("small")[1])  # as the runtime would say
+    pictures("a.png", "b.png")
+    call("ocr", "a.png", "b.png", "-o", "out")
+    result = call("ocr", "a.png", "b.png", "-o", "out")
+    assert (result.exit_code, len(client.created)) == (0, 1)
+    assert "2 skipped" in result.stderr
+
+
+def test_another_task_is_read_again(client: type[FakeClient]) -> None:
+    pictures("a.png")
+    call("ocr", "a.png", "-o", "out/")
+    assert "1 skipped" in call("ocr", "a.png", "-o", "out/", "--task", "text").stderr
+    assert "skipped" not in call("ocr", "a.png", "-o", "out/", "--task", "layout").stderr
+
+
+def test_the_options_reach_the_client(client: type[FakeClient]) -> None:
+    pictures("a.png")
+    options = "--model m --encoder e:k=v --decoder d --name n -j 3 --task layout --prompt P --max-tokens 5"
+    assert call("ocr", "a.png", *options.split(), "--max-pixels", "1000").exit_code == 0
+    assert client.created == [{"model": "m", "encoder": "e:k=v", "decoder": "d", "name": "n", "window": 3}]
+    assert client.asked == [{"task": "layout", "prompt": "P", "max_tokens": 5, "max_pixels": 1000}]
+    assert client.closed == 1
+
+
+def test_a_cut_page_is_told_but_is_no_failure(client: type[FakeClient]) -> None:
+    pictures("a.png")
+    client.statuses["a.png"] = "length"
+    result = call("ocr", "a.png")
+    assert (result.exit_code, result.stdout) == (0, "text of a.png\n")
+    assert result.stderr == "a.png:1: the text is cut, the limit of tokens was reached\n"
+
+
+# --- ocr: exit codes -------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_page_is_one_line_and_exit_1(client: type[FakeClient]) -> None:
+    pictures("a.png", "b.png")
+    client.failing["a.png"] = "E_OOM"
+    result = call("ocr", "a.png", "b.png")
+    assert (result.exit_code, result.stderr) == (1, "a.png:1: it failed\n1 page read, 1 failed\n")
+    assert result.stdout == "==> b.png <==\ntext of b.png\n"
+
+
+def test_the_only_page_failing_in_a_worker_is_exit_1(client: type[FakeClient]) -> None:
+    pictures("a.png")
+    client.failing["a.png"] = "E_POISON"
+    assert call("ocr", "a.png").exit_code == 1
+
+
+def test_no_readable_input_is_exit_4_without_starting_a_runtime(client: type[FakeClient]) -> None:
+    Path("empty").mkdir()
+    Path("text.png").write_text("no picture")
+    result = call("ocr", "missing.png", "empty", "text.png", "*.tif")
+    assert (result.exit_code, client.created, result.stdout) == (4, [], "")
+    told = [line.split(":")[0] for line in result.stderr.splitlines()]
+    assert told == ["missing.png", "empty", "text.png", "*.tif", "0 pages read, 4 failed"]
+
+
+def test_a_page_that_only_the_encoder_finds_unreadable_is_exit_4(client: type[FakeClient]) -> None:
+    pictures("a.png")
+    client.failing["a.png"] = "E_BAD_IMAGE"
+    assert call("ocr", "a.png").exit_code == 4
+
+
+def test_an_unreadable_input_beside_a_finished_one_is_exit_1(client: type[FakeClient]) -> None:
+    pictures("a.png")
+    call("ocr", "a.png", "-o", "out/")
+    assert call("ocr", "a.png", "missing.png", "-o", "out").exit_code == 1
+
+
+def test_an_unknown_task_is_a_usage_error_that_lists_the_known_ones(client: type[FakeClient]) -> None:
+    pictures("a.png")
+    result = call("ocr", "a.png", "--task", "poem")
+    assert (result.exit_code, client.closed) == (2, 1)
+    assert result.stderr == "dotsctl: unknown task 'poem'; demo knows: text, layout\n"
+
+
+@pytest.mark.parametrize("arguments", [["ocr"], ["ocr", "a.png", "--max-pixels", "9"], ["frobnicate"]])
+def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
+    assert call(*arguments).exit_code == 2
+
+
+def test_an_output_that_cannot_be_written_is_exit_5_before_a_runtime_starts(client: type[FakeClient]) -> None:
+    pictures("a.png")
+    Path("file").touch()
+    result = call("ocr", "a.png", "-o", "file/out/")
+    assert (result.exit_code, client.created) == (5, [])
+    assert "dotsctl: cannot write file/out: Not a directory" in result.stderr
+
+
+def test_an_output_that_fails_later_keeps_what_was_written() -> None:
+    pictures("a.png", "b.png", "c.png")
+    Path("out/b.md").mkdir(parents=True)
+    result = call("ocr", "a.png", "b.png", "c.png", "-o", "out")
+    assert result.exit_code == 5
+    assert "out/b.md: Is a directory" in result.stderr
+    assert Path("out/a.md").read_text() == "text of a.png\n"
+    assert not Path("out/c.md").exists()
+
+
+@pytest.mark.parametrize(("error", "code"), [(RuntimeLostError("gone"), 6), (KeyboardInterrupt(), 130)])
+def test_a_run_that_breaks_off_keeps_what_was_read(client: type[FakeClient], error: BaseException, code: int) -> None:
+    pictures("a.png", "b.png")
+    client.raising, client.raise_after = error, 1
+    result = call("ocr", "a.png", "b.png", "-o", "all.md")
+    assert (result.exit_code, client.closed) == (code, 1)
+    assert Path("all.md").read_text() == "==> a.png <==\ntext of a.png\n"
+
+
+def test_an_interrupted_folder_goes_on_where_it_stopped(client: type[FakeClient]) -> None:
+    pictures("a.png", "b.png")
+    client.raising, client.raise_after = KeyboardInterrupt(), 1
+    assert "interrupted: 1 page" in call("ocr", "a.png", "b.png", "-o", "out").stderr
+    client.raising = None
+    assert call("ocr", "a.png", "b.png", "-o", "out").stderr.startswith("1 page read, 1 skipped")
+
+
+@pytest.mark.parametrize("error", [MissingError("no model"), AlreadyRunningError("runs"), CommandFailedError("no")])
+def test_every_error_has_its_exit_code_and_no_traceback(monkeypatch: pytest.MonkeyPatch, error: DotsctlError) -> None:
+    def refuse(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("dotsctl.client.api.Client", refuse)
+    pictures("a.png")
+    result = call("ocr", "a.png")
+    assert (result.exit_code, result.stderr) == (error.exit_code, f"dotsctl: {error}\n")
+    assert "Traceback" in call("ocr", "-v", "a.png").stderr
+    assert "Traceback" in call("-v", "ocr", "a.png").stderr

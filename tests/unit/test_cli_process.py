@@ -1,0 +1,124 @@
+import contextlib
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+HELP_CPU_S = 0.1
+HEAVY = {"numpy", "zmq", "msgpack", "mlx", "PIL", "rich", "platformdirs"}
+CHILD_TIMEOUT_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def folder(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def pictures(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (len(name), 0, 0)).save(name)
+
+
+# --- ocr in a process of its own -------------------------------------------------------------------------------------
+
+FAKE_PROGRAM = """
+import sys, types
+from dotsctl.client.config import PluginChoice, RuntimeConfig
+from dotsctl.client.records import Page
+class Client:
+    model_name, fingerprint, encoder, decoder, tasks = "demo", "f", "mlx", "mlx", ("text",)
+    def __init__(self, **_): pass
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def ocr(self, inputs, **_):
+        for number, page in enumerate(inputs):
+            yield Page(page.source, page.path, 1, 1, "ok", "text " * 10_000)
+            {between}
+api = types.ModuleType("dotsctl.client.api")
+api.Client = Client
+api.runtime_config = lambda choices, name: RuntimeConfig(name, "demo", "", PluginChoice("mlx"), PluginChoice("mlx"))
+sys.modules["dotsctl.client.api"] = api
+from dotsctl.client.cli import main
+main()
+"""
+
+
+@contextlib.contextmanager
+def child(between: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    program = FAKE_PROGRAM.replace("{between}", between)
+    command = [sys.executable, "-P", "-c", program, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_closed_pipe_ends_silently_with_141() -> None:
+    pictures(*[f"{number}.png" for number in range(20)])
+    with child("pass", "ocr", ".") as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.wait(CHILD_TIMEOUT_S) == 141
+        assert process.stderr.read() == b""
+
+
+def test_a_full_disk_behind_stdout_is_exit_5() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    pictures("a.png")
+    command = [sys.executable, "-P", "-c", FAKE_PROGRAM.replace("{between}", "pass"), "ocr", "a.png"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=CHILD_TIMEOUT_S)
+    assert (done.returncode, done.stderr) == (5, b"dotsctl: cannot write to standard output: No space left on device\n")
+
+
+def test_the_first_ctrl_c_keeps_what_is_done_and_exits_with_130() -> None:
+    pictures("a.png", "b.png")
+    wait = "sys.stderr.write('waiting'); sys.stderr.flush(); __import__('select').select([], [], [], 60)"
+    with child(wait, "ocr", "a.png", "b.png", "-o", "out", "-f", "txt") as process:
+        assert process.stderr is not None
+        assert select.select([process.stderr], [], [], CHILD_TIMEOUT_S)[0]
+        assert process.stderr.read(7) == b"waiting"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(CHILD_TIMEOUT_S) == 130
+        assert b"Traceback" not in process.stderr.read()
+    assert Path("out/a.txt").exists()
+    assert [path.name for path in Path("out").glob(".*")] == [".dotsctl-journal.jsonl"]
+
+
+# --- help ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ocr", "--help"], ["up", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy_and_answers_at_once(arguments: list[str]) -> None:
+    program = (
+        "import atexit, os, sys\n"
+        f"heavy = lambda: ' '.join({HEAVY} & set(sys.modules))\n"
+        "atexit.register(lambda: sys.stderr.write(f'{heavy()}|{sum(os.times()[:2])}'))\n"
+        "from dotsctl.client.cli import main\n"
+        "main()"
+    )
+    cpu_s = []
+    for _ in range(5):
+        command = [sys.executable, "-P", "-c", program, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S)
+        heavy, seconds = done.stderr.split("|")
+        assert (done.returncode, heavy) == (0, "")
+        cpu_s.append(float(seconds))
+        if min(cpu_s) <= HELP_CPU_S:
+            return
+    raise AssertionError(f"{arguments} took {min(cpu_s):.3f} s of CPU at best, more than {HELP_CPU_S} s")
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-P", "-m", "dotsctl.client", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=True)
+    assert done.stdout.startswith("dotsctl ")
