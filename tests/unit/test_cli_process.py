@@ -1,4 +1,5 @@
 import contextlib
+import os
 import select
 import signal
 import subprocess
@@ -122,3 +123,50 @@ def test_the_module_is_the_command() -> None:
     command = [sys.executable, "-P", "-m", "dotsctl.client", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=True)
     assert done.stdout.startswith("dotsctl ")
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """The two ends of a terminal: ours and the program's."""
+    ours, theirs = os.openpty()
+    try:
+        yield ours, theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_terminal_gets_a_bar_and_stdout_stays_clean() -> None:
+    pictures("a.png", "b.png")
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    command = [sys.executable, "-P", "-c", FAKE_PROGRAM.replace("{between}", "pass"), "ocr", "a.png", "b.png"]
+    with terminal() as (ours, theirs):
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=theirs, env=environment, timeout=CHILD_TIMEOUT_S, check=True
+        )
+        shown = os.read(ours, 1 << 16).decode()
+    assert "2/2" in shown
+    assert "2 pages read" in shown
+    assert done.stdout.startswith(b"==> a.png <==\ntext text")
+    assert b"\x1b" not in done.stdout
+
+
+def test_results_and_bar_share_a_terminal_without_mixing() -> None:
+    pictures("a.png")
+    program = FAKE_PROGRAM.replace("{between}", "pass").replace("10_000", "1")
+    with terminal() as (ours, theirs):
+        command = [sys.executable, "-P", "-c", program, "ocr", "a.png"]
+        environment = {**os.environ, "TERM": "xterm"}
+        subprocess.run(command, stdout=theirs, stderr=theirs, env=environment, timeout=CHILD_TIMEOUT_S, check=True)
+        shown = os.read(ours, 1 << 16).decode()
+    before, text, _ = shown.partition("text \r\n")
+    assert text
+    assert before.endswith("\x1b[2K")  # the bar's line was erased just before
+
+
+def test_standard_input_that_is_the_terminal_is_a_usage_error() -> None:
+    with terminal() as (_, theirs):
+        command = [sys.executable, "-P", "-m", "dotsctl.client", "ocr", "-"]
+        done = subprocess.run(command, stdin=theirs, capture_output=True, timeout=CHILD_TIMEOUT_S)
+    assert done.returncode == 2
+    assert b"pipe one into the command" in done.stderr

@@ -299,3 +299,22 @@ def test_numbers_in_names_sort_by_value(numbers: list[int]) -> None:
 @given(st.lists(st.text(max_size=6), unique=True))
 def test_any_names_have_one_order(texts: list[str]) -> None:
     assert sorted(texts, key=natural) == sorted(reversed(texts), key=natural)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_beside_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "secret").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "secret":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    first, second = expand([str(tmp_path)], io.BytesIO())
+    assert (first.name, first.error) == (str(tmp_path / "a.png"), None)
+    assert second.name == str(tmp_path / "secret")
+    assert "cannot be listed: Permission denied" in str(second.error)
