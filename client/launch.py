@@ -56,6 +56,7 @@ class RuntimeProcess:
             outcome = json.loads(line)
             if outcome["exit_code"] == ExitCode.OK:
                 return
+            self.end(now=False)
             raise _start_error(outcome["exit_code"], outcome["reason"])
         self.end(now=True)
         if not ready:

@@ -1,0 +1,114 @@
+"""Fixtures of all tiers: a private home for every test, and proof that nothing is left of it."""
+
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+LEAVE_S = 5.0
+
+
+@pytest.fixture
+def run_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Folder of runtime directories, with a path short enough for sockets; fails when a test leaves something in it."""
+    base = Path(tempfile.mkdtemp(prefix="d", dir="/tmp"))
+    folder = base / "run"
+    monkeypatch.setenv("DOTSCTL_RUNTIME_DIR", str(folder))
+    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(base / "home"))
+    for variable in [name for name in os.environ if name.startswith("DOTSCTL_") and name != "DOTSCTL_RUNTIME_DIR"]:
+        monkeypatch.delenv(variable)
+    yield folder
+    left = [pid for pid in processes_in(folder) if not wait_gone(pid, LEAVE_S)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    # A named instance keeps its folder; a socket, lock, facts or temporary file in it is a leak.
+    files = [str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()]
+    shutil.rmtree(base)
+    assert not left, f"processes were left: {left}"
+    assert not files, f"files were left: {files}"
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Runtimes and workers whose working directory lies in ``folder``."""
+    if not sys.platform.startswith("linux"):
+        return []  # macOS shows no working directory of others without extra tools
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                directory = (entry / "cwd").readlink()
+            except OSError:
+                continue
+            if directory.is_relative_to(folder) or str(directory).startswith(f"{folder}/"):
+                found.append(int(entry.name))
+    return found
+
+
+def wait_gone(pid: int, timeout_s: float) -> bool:
+    """Whether a process, which need not be our child, has ended within the time."""
+    if hasattr(os, "pidfd_open"):
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return True
+        try:
+            return bool(select.select([fd], [], [], timeout_s)[0])
+        finally:
+            os.close(fd)
+    queue = select.kqueue()
+    try:
+        event = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+        return bool(queue.control([event], 1, timeout_s))
+    except ProcessLookupError:
+        return True
+    finally:
+        queue.close()
+
+
+class Gate:
+    """A FIFO that holds a fake plugin in the middle of a page."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self._fd: int | None = None
+
+    def wait_entered(self, timeout_s: float = 20.0) -> None:
+        """Return when a page stands at the gate."""
+        deadline = time.monotonic() + timeout_s
+        pause = select.poll()
+        while True:
+            try:
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+                return
+            except OSError:  # nobody has opened the reading end yet, and no system has an event for that
+                assert time.monotonic() < deadline, f"no page came to {self.path} within {timeout_s} s"
+                pause.poll(2)
+
+    def remove(self) -> None:
+        """Let every later page pass; the one that stands here stays."""
+        self.path.unlink(missing_ok=True)
+
+    def open(self) -> None:
+        """Let the page that stands here go on."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Iterator[list[Gate]]:
+    """Two gates, for encoder and decoder."""
+    made = [Gate(tmp_path / name) for name in ("gate1", "gate2")]
+    yield made
+    for gate in made:
+        gate.remove()
+        gate.open()

@@ -1,0 +1,129 @@
+"""Faults 1, 2, 3 and 5: workers that die at the worst moments."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+from dotsctl.decoder_worker.plugins.fake import fake_text
+from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol.messages import PageFailed, PageResult, PageTokens, Restarted, Role
+
+from tests.conftest import Gate
+from tests.process.conftest import Instance, submit
+
+pytestmark = pytest.mark.process
+Start = Callable[..., Instance]
+
+
+def text_of(answer: object) -> str:
+    assert isinstance(answer, PageResult), answer
+    return answer.text
+
+
+def test_a_page_survives_the_death_of_the_encoder_that_works_on_it(start: Start, gates: list[Gate]) -> None:
+    """Row 1."""
+    instance = start(f"fake:gate={gates[0].path}", "fake")
+    wait = instance.read_in_background([b"one", b"two", b"three"])
+    gates[0].wait_entered()
+    gates[0].remove()
+    instance.kill(Role.ENCODER)
+    answers = wait()
+    assert [text_of(answers[n]) for n in range(3)] == [fake_text(c) for c in (b"one", b"two", b"three")]
+    assert instance.restarts(Role.ENCODER) == 1
+    assert answers[0].attempt == 2  # type: ignore[attr-defined]
+
+
+def test_the_client_is_told_that_its_page_starts_again(start: Start, gates: list[Gate]) -> None:
+    """Row 1: and why."""
+    instance = start(f"fake:gate={gates[0].path}", "fake")
+    instance.session.open_job("job")
+    instance.session.send(*submit("job", 0, b"page"))
+    gates[0].wait_entered()
+    gates[0].remove()
+    instance.kill(Role.ENCODER)
+    restarted = instance.wait_restarted("job")
+    assert restarted.attempt == 2
+    assert "encoder died: signal SIGKILL" in restarted.reason
+
+
+def test_a_page_survives_when_its_bytes_die_with_the_encoder_after_it_said_encoded(start: Start) -> None:
+    """Row 2: the decoder is stopped, so 16 MiB stay in the encoder's memory although they were sent."""
+    instance = start("fake:embed_mib=16,on=never", "fake")
+    instance.read([b"warm"], job="warm")
+    decoder = instance.kill(Role.DECODER, signal.SIGSTOP)
+    wait = instance.read_in_background([b"page"])
+    instance.wait_status(lambda status: status.requests.get("sent") == 1, "a sent page")
+    instance.kill(Role.ENCODER)
+    instance.wait_status(lambda status: status.counters["restarts"] == 1, "the death of the encoder")
+    os.kill(decoder, signal.SIGCONT)
+    answer = wait()[0]
+    assert text_of(answer) == fake_text(b"page")
+    assert answer.attempt == 2  # type: ignore[attr-defined]
+    assert instance.restarts(Role.DECODER) == 0
+
+
+def test_tokens_of_a_dead_decoder_are_void_and_the_text_is_exact(start: Start, gates: list[Gate]) -> None:
+    """Row 3."""
+    instance = start("fake", f"fake:tokens=64,gate={gates[0].path}")
+    instance.session.open_job("job")
+    instance.session.send(*submit("job", 0, b"page", stream=True))
+    gates[0].wait_entered()  # half of the page is written
+    gates[0].remove()
+    instance.kill(Role.DECODER)
+    by_attempt: dict[int, str] = {}
+    restarts: list[Restarted] = []
+    while not isinstance(message := instance.session.next_of("job", 20.0), PageResult):
+        assert message is not None
+        if isinstance(message, PageTokens):
+            assert message.attempt == len(restarts) + 1, "tokens of an old attempt after the restart"
+            by_attempt[message.attempt] = by_attempt.get(message.attempt, "") + message.text
+        elif isinstance(message, Restarted):
+            restarts.append(message)
+    assert len(restarts) == 1
+    assert 0 < len(by_attempt[1]) < len(message.text)
+    assert by_attempt[2] == message.text == fake_text(b"page", 64)
+
+
+@pytest.mark.parametrize("position", [0, 1, 4])
+def test_a_page_that_kills_the_encoder_twice_alone_fails_alone(start: Start, position: int) -> None:
+    """Row 5."""
+    contents = [b"page %d" % n for n in range(6)]
+    contents[position] = b"poison"
+    instance = start("fake:fault=die,on=poison", "fake:batch=4")
+    answers = instance.read(contents)
+    poisoned = answers.pop(position)
+    assert isinstance(poisoned, PageFailed) and poisoned.code is ErrorCode.POISON
+    assert "alone" in poisoned.message and "SIGKILL" in poisoned.message
+    assert all(text_of(answer) == fake_text(contents[n]) for n, answer in answers.items())
+    assert 2 <= instance.restarts(Role.ENCODER) <= 3
+
+
+def test_a_page_that_kills_the_decoder_does_not_condemn_its_batch(start: Start) -> None:
+    """Row 5, for the decoder: suspects run alone, the healthy ones are cleared."""
+    contents = [b"page %d" % n for n in range(8)]
+    import hashlib
+
+    poison = hashlib.sha256(contents[3]).hexdigest()[:12]
+    instance = start("fake", f"fake:batch=8,decode_ms=40,fault=die,on={poison}")
+    answers = instance.read(contents)
+    poisoned = answers.pop(3)
+    assert isinstance(poisoned, PageFailed) and poisoned.code is ErrorCode.POISON
+    assert all(text_of(answer) == fake_text(contents[n]) for n, answer in answers.items())
+
+
+def test_random_deaths_lose_and_double_no_page(start: Start) -> None:
+    """Row 4, a small one: ten kills of either worker while 60 pages are read."""
+    contents = [b"page %d" % n for n in range(60)]
+    instance = start("fake:encode_ms=10", "fake:batch=4,decode_ms=30")
+    wait = instance.read_in_background(contents)
+    for number in range(10):
+        role = (Role.ENCODER, Role.DECODER)[number % 2]
+        done = instance.status().counters["done"]
+        instance.wait_status(lambda status, done=done: status.counters["done"] > done, "a page")  # type: ignore[misc]
+        instance.kill(role)
+        instance.wait_status(lambda status, n=number: status.counters["restarts"] > n, "the death")  # type: ignore[misc]
+        instance.wait_status(lambda status: status.state == "ready", "the restart")
+    answers = wait()
+    assert [text_of(answers[n]) for n in range(60)] == [fake_text(content) for content in contents]
+    assert instance.status().requests == {}

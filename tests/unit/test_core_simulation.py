@@ -1,0 +1,92 @@
+"""The coordinator core under disordered schedules; and the proof that the simulation notices a broken core."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+from dotsctl.client.runtime import admission, core
+from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.protocol.messages import Role
+from dotsctl.tools.simulation import BrokenPromise, run_schedule
+
+SCHEDULES = int(os.environ.get("DOTSCTL_TEST_SCHEDULES", "10000"))
+
+
+def test_ten_thousand_disordered_schedules_lose_nothing_and_double_nothing() -> None:
+    """A failing seed stands in the message; ``run_schedule(seed)`` plays it again."""
+    deaths = done = failed = stale = 0
+    for seed in range(SCHEDULES):
+        schedule = run_schedule(seed)
+        deaths += schedule.real_deaths
+        done += schedule.core.counters.done
+        failed += schedule.core.counters.failed
+        stale += schedule.core.counters.stale_messages
+    assert min(deaths, failed, stale) > SCHEDULES / 20, "the schedules are too calm to prove anything"
+    assert done > 2 * SCHEDULES
+
+
+def test_a_schedule_plays_again_in_the_same_way() -> None:
+    first, second = run_schedule(1234), run_schedule(1234)
+    assert vars(first.core.counters) == vars(second.core.counters)
+    assert first.now == second.now
+
+
+def _no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def requeue(self: Ledger, request: Request, now: float) -> None:
+        request.state, request.changed_at = State.QUEUED, now
+        self._queues.setdefault(request.client, type(self._turns)()).appendleft(request)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ledger, "requeue", requeue)
+
+
+def _generous_credits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ledger, "outstanding", lambda self: [])
+    monkeypatch.setattr(core, "choose", lambda ledger, limits, width: admission.choose(ledger, limits, width))
+    original = Ledger.in_flight
+
+    def check(self: core.Coordinator) -> None:
+        if len([r for r in original(self.ledger) if r.state < State.DECODING]) > self.limits.credits:
+            raise BrokenPromise("more pages than credits")
+
+    monkeypatch.setattr(core.Coordinator, "_count_outstanding", check)
+
+
+def _forgetful_of_sent_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Custody moves on the encoder's word: what it had sent and not delivered is lost with it."""
+    original = core.Coordinator.worker_dead
+
+    def worker_dead(self: core.Coordinator, role: Role, epoch: int, reason: str, now: float) -> None:
+        sent = [r for r in self.ledger.in_flight() if r.state is State.SENT and role is Role.ENCODER]
+        for request in sent:
+            request.state = State.RECEIVED
+        original(self, role, epoch, reason, now)
+
+    monkeypatch.setattr(core.Coordinator, "worker_dead", worker_dead)
+    monkeypatch.setattr(core.Coordinator, "tick", lambda *_: None)
+
+
+def _merciless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "SOLO_DEATHS", 0)
+
+
+def _batch_condemned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "choose", lambda ledger, limits, width: _crowd(ledger))
+
+
+def _crowd(ledger: Ledger) -> Request | None:
+    """Suspects are not isolated."""
+    if len(ledger.outstanding()) >= 2:
+        return None
+    return ledger.take_suspect() if ledger.next_suspect() else ledger.take_next()
+
+
+@pytest.mark.parametrize(
+    "break_it", [_no_fence, _generous_credits, _forgetful_of_sent_pages, _merciless, _batch_condemned]
+)
+def test_the_simulation_notices_a_broken_coordinator(
+    break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_it(monkeypatch)
+    with pytest.raises(BrokenPromise, match=r"seed|credits"):
+        for seed in range(2000):
+            run_schedule(seed)
