@@ -47,11 +47,16 @@ class BatchAdapter:
     network: qwen2.Model
     prefill_chunk: int
     """Positions of one chunk, the longest stall that a new page causes."""
+    look_ahead: bool = False
+    """Begin the next pass before the tokens of this one are known to Python. For a GPU, which else waits for Python; on
+    a CPU it saves nothing, and the pass that is begun in vain when a page ends costs 7 % with short pages."""
     _prefills: dict[int, _Prefill] = field(default_factory=dict)
     _pages: list[int] = field(default_factory=list)
     """Running pages in the order of the batch."""
     _caches: list[RaggedCache] = field(default_factory=list)
     """One a layer; empty while nothing runs."""
+    _ahead: mx.array | None = None
+    """(pages, 1) result of the next pass where it has begun; dropped when pages join or leave."""
 
     def __post_init__(self) -> None:
         mx.set_cache_limit(FREED_BYTES)
@@ -80,12 +85,17 @@ class BatchAdapter:
     def score(self, rows: Mapping[int, Rows]) -> dict[int, list[int]]:
         """One pass over all running pages; for each the tokens that greedy decoding gives, at least one."""
         width = 1 + max(len(rows[page].draft) for page in self._pages)
-        tokens = [_padded(rows[page], width) for page in self._pages]
-        logits = self.network(mx.array(tokens), cache=self._caches)  # (pages, width, vocabulary)
-        best = cast(list[list[int]], mx.argmax(logits, axis=-1).tolist())  # (pages, width)
-        kept = [accepted(rows[page].draft, choice) for page, choice in zip(self._pages, best, strict=True)]
-        for cache in self._caches:
-            cache.keep([len(tokens) for tokens in kept])
+        best = self._ahead if width == 1 else None
+        if best is None:
+            best = self._launch(mx.array([_padded(rows[page], width) for page in self._pages]))
+        self._ahead = None
+        if width == 1:  # what every page keeps is known before the pass has ended
+            self._keep([1] * len(self._pages))
+            self._ahead = self._launch(best) if self.look_ahead else None
+        choices = cast(list[list[int]], best.tolist())  # (pages, width)
+        kept = [accepted(rows[page].draft, choice) for page, choice in zip(self._pages, choices, strict=True)]
+        if width > 1:
+            self._keep([len(tokens) for tokens in kept])
         return dict(zip(self._pages, kept, strict=True))
 
     def drop(self, page_ids: Collection[int]) -> None:
@@ -95,7 +105,7 @@ class BatchAdapter:
         staying = [index for index, page in enumerate(self._pages) if page not in page_ids]
         if len(staying) == len(self._pages):
             return
-        self._pages = [self._pages[index] for index in staying]
+        self._pages, self._ahead = [self._pages[index] for index in staying], None
         if staying:
             for cache in self._caches:
                 cache.select(staying)
@@ -112,7 +122,18 @@ class BatchAdapter:
             cache.join(other)
         self._caches = self._caches or joining
         self._pages.append(page_id)
+        self._ahead = None
         self._evaluate()
+
+    def _launch(self, tokens: mx.array) -> mx.array:
+        """Begin a pass over tokens (pages, width), which need not be known yet: the best tokens behind each."""
+        best = mx.argmax(self.network(tokens, cache=self._caches), axis=-1)  # (pages, width)
+        mx.async_eval(best)  # type: ignore[no-untyped-call]
+        return best
+
+    def _keep(self, rows: list[int]) -> None:
+        for cache in self._caches:
+            cache.keep(rows)
 
     def _evaluate(self) -> None:
         mx.eval([(cache.keys, cache.values) for cache in self._caches])

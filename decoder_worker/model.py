@@ -45,6 +45,7 @@ class TextModel:
     """Tokens that end an answer."""
     image_token_id: int | None
     """The placeholder's id, where config.json names it."""
+    on_gpu: bool
 
 
 def load_model(folder: Path) -> TextModel:
@@ -57,7 +58,8 @@ def load_model(folder: Path) -> TextModel:
     config = read_json(folder, "config.json")
     generation = read_json(folder, "generation_config.json")
     arguments = _arguments(config)
-    dtype = mx.bfloat16 if mx.default_device().type == mx.DeviceType.gpu else mx.float32
+    on_gpu = mx.default_device().type == mx.DeviceType.gpu
+    dtype = mx.bfloat16 if on_gpu else mx.float32
     network = qwen2.Model(arguments)
     try:
         network.load_weights(list(_tensors(folder, dtype).items()))
@@ -74,6 +76,7 @@ def load_model(folder: Path) -> TextModel:
         context=min(positions, longest) if isinstance(longest, int) else positions,
         end_ids=_end_ids(generation),
         image_token_id=config.get("image_token_id"),
+        on_gpu=on_gpu,
     )
 
 

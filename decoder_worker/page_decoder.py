@@ -29,7 +29,8 @@ class PageDecoder:
         """
         self._model = load_model(folder)
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(folder), self._model.image_token_id)
-        self.scheduler = RowScheduler(BatchAdapter(self._model.network, prefill_chunk), batch, rows)
+        adapter = BatchAdapter(self._model.network, prefill_chunk, look_ahead=self._model.on_gpu)
+        self.scheduler = RowScheduler(adapter, batch, rows)
         self._streams: dict[int, TextStream] = {}
 
     @property

@@ -122,11 +122,13 @@ def hint_for(kind: str, tokens: list[int], seed: int) -> str:
 
 
 @pytest.mark.parametrize("hints", ["none", "right", "half right", "wrong", "mixed"])
-@pytest.mark.parametrize("chunk", ["16", "256"])
+@pytest.mark.parametrize(("chunk", "look_ahead"), [("16", True), ("256", False)])
 def test_pages_that_join_and_leave_read_as_they_would_alone(
-    endless: Path, pages: list[np.ndarray], references: list[Reference], hints: str, chunk: str
+    endless: Path, pages: list[np.ndarray], references: list[Reference], hints: str, chunk: str, look_ahead: bool
 ) -> None:
     decoder = make(endless, batch="4", rows="24", prefill_chunk=chunk)
+    adapter: Any = decoder._decoder.scheduler.model
+    adapter.look_ahead = look_ahead
     kinds = ["none", "right", "half right", "wrong"]
     prompts = [
         EncodedPrompt(
@@ -193,6 +195,8 @@ def test_a_cancelled_page_does_not_disturb_the_others(
     endless: Path, pages: list[np.ndarray], references: list[Reference]
 ) -> None:
     decoder = make(endless, batch="8", prefill_chunk="16")
+    adapter: Any = decoder._decoder.scheduler.model
+    adapter.look_ahead = True
     prompts = [EncodedPrompt(i, page, "text", None, 40, "") for i, page in enumerate(pages)]
     results, _ = decode_all(decoder, prompts, {}, cancels={0: 9, 3: 3, 5: 20})
     assert results.keys() == {1, 2, 4, 6, 7}
