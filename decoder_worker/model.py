@@ -46,6 +46,8 @@ class TextModel:
     image_token_id: int | None
     """The placeholder's id, where config.json names it."""
     on_gpu: bool
+    position_bytes: int
+    """Of the keys and values of one position in all layers; 28,672 in dots.ocr with bfloat16."""
 
 
 def load_model(folder: Path) -> TextModel:
@@ -77,6 +79,7 @@ def load_model(folder: Path) -> TextModel:
         end_ids=_end_ids(generation),
         image_token_id=config.get("image_token_id"),
         on_gpu=on_gpu,
+        position_bytes=_position_bytes(arguments, dtype),
     )
 
 
@@ -94,6 +97,11 @@ def _arguments(config: dict[str, Any]) -> qwen2.ModelArgs:
         rope_scaling=config.get("rope_scaling"),
         **{key: config[key] for key in FORWARDED},
     )
+
+
+def _position_bytes(arguments: qwen2.ModelArgs, dtype: mx.Dtype) -> int:
+    head_dim = arguments.hidden_size // arguments.num_attention_heads
+    return 2 * arguments.num_hidden_layers * arguments.num_key_value_heads * head_dim * dtype.size
 
 
 def _tensors(folder: Path, dtype: mx.Dtype) -> dict[str, mx.array]:

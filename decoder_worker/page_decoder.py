@@ -15,12 +15,14 @@ from dotsctl.decoder_worker.text import TextStream, decode
 from dotsctl.protocol.messages import FinishReason
 
 WARM_UP_ID = -1
+PROMPT_TOKENS = 256
+"""Room for the text around a page; it is tokenized only when the page is admitted."""
 
 
 class PageDecoder:
     """Greedy decoding of several pages at once with one model. All calls in one thread."""
 
-    def __init__(self, folder: Path, batch: int, rows: int, prefill_chunk: int) -> None:
+    def __init__(self, folder: Path, batch: int, rows: int, prefill_chunk: int, cache_mib: int) -> None:
         """Load the model of ``folder``; the numbers are the options of the plugin.
 
         Raises:
@@ -30,7 +32,8 @@ class PageDecoder:
         self._model = load_model(folder)
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(folder), self._model.image_token_id)
         adapter = BatchAdapter(self._model.network, prefill_chunk, look_ahead=self._model.on_gpu)
-        self.scheduler = RowScheduler(adapter, batch, rows)
+        positions = (cache_mib << 20) // self._model.position_bytes
+        self.scheduler = RowScheduler(adapter, batch, rows, positions)
         self._streams: dict[int, TextStream] = {}
 
     @property
@@ -42,6 +45,10 @@ class PageDecoder:
     def tasks(self) -> tuple[str, ...]:
         """Tasks that the model has a prompt for, the default one first."""
         return self._prompts.tasks
+
+    def has_room(self, prompt: EncodedPrompt) -> bool:
+        """Whether the page fits into the batch and its memory; true for any page when there is none."""
+        return self.scheduler.has_room(len(prompt.embeddings) + PROMPT_TOKENS)
 
     def admit(self, prompt: EncodedPrompt) -> None:
         """Splice the page into its prompt and queue it.

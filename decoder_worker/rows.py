@@ -12,6 +12,9 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from dotsctl.decoder_worker.drafts import Drafter
 from dotsctl.decoder_worker.stop import StopRule
 
+ANSWER_TOKENS = 2048
+"""Positions that are kept free for the rest of an answer; most pages of dots.ocr have shorter ones."""
+
 Page = TypeVar("Page")
 PageIn = TypeVar("PageIn", contravariant=True)
 
@@ -73,6 +76,8 @@ class RowScheduler(Generic[Page]):
     """Most pages at once, prefilling ones included."""
     row_budget: int
     """Rows of a pass, at least one a page."""
+    position_budget: int
+    """Positions of all pages, each counted as the longest; bounds the memory of keys and values."""
     passes: int = 0
     """Passes so far."""
     rows: int = 0
@@ -83,10 +88,16 @@ class RowScheduler(Generic[Page]):
     _running: dict[int, PageRun] = field(default_factory=dict)
     """Those that are through their prefill."""
 
-    @property
-    def has_room(self) -> bool:
-        """Whether one more page may come."""
-        return len(self._runs) < self.capacity
+    def has_room(self, prompt_tokens: int) -> bool:
+        """Whether one more page may come; true for any page when there is none.
+
+        Pages of one batch share arrays that are as long as the longest page, now and for the answers to come.
+        """
+        if not self._runs:
+            return True
+        used = [run.prompt_tokens + run.stop.num_decoded for run in self._runs.values()]
+        longest = max(prompt_tokens, *used) + ANSWER_TOKENS
+        return len(used) < self.capacity and (len(used) + 1) * longest <= self.position_budget
 
     @property
     def pages(self) -> Collection[int]:
@@ -97,9 +108,9 @@ class RowScheduler(Generic[Page]):
         """Take a page; its prefill begins with one of the next steps.
 
         Raises:
-            ValueError: there is no room, or a page of this id is here already.
+            ValueError: there are as many pages as there may be, or one of this id is here already.
         """
-        if not self.has_room or page_id in self._runs:
+        if len(self._runs) >= self.capacity or page_id in self._runs:
             raise ValueError(f"page {page_id} cannot be admitted to {len(self._runs)} of {self.capacity} pages")
         self.model.open(page_id, page)
         self._runs[page_id] = run

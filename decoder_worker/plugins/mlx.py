@@ -25,6 +25,8 @@ class _Options(NamedTuple):
     """Rows of a pass over which drafted tokens may spread."""
     prefill_chunk: int = 256
     """Positions of a prompt that are computed between two passes."""
+    cache_mib: int = 4096
+    """Memory for the keys and values of all pages; 18,700 positions for each of 8 pages of dots.ocr on a GPU."""
 
 
 class MLXDecoder:
@@ -49,14 +51,14 @@ class MLXDecoder:
         report("computing the model's fingerprint")
         digest = fingerprint(model)
         report("loading the text model")
-        self._loaded = PageDecoder(model, chosen.batch, chosen.rows, chosen.prefill_chunk)
+        self._loaded = PageDecoder(model, *chosen)
         report("decoding a warm-up page")
         self._loaded.warm_up()
         return DecoderSpec(digest, self._loaded.width, chosen.batch, self._loaded.tasks)
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
-        """Whether fewer than ``batch`` pages are here."""
-        return self._decoder.scheduler.has_room
+        """Whether fewer than ``batch`` pages are here and the page fits into ``cache_mib`` beside them."""
+        return self._decoder.has_room(prompt)
 
     def admit(self, prompt: EncodedPrompt) -> None:
         """Splice the page into its prompt and queue it.
@@ -92,7 +94,7 @@ def _read_options(options: dict[str, str]) -> _Options:
     if unknown := sorted(options.keys() - set(_Options._fields)):
         raise UsageError(
             f"decoder mlx has no option {', '.join(unknown)}. It knows batch (pages at once), rows (rows of a pass "
-            "for drafts) and prefill_chunk (positions between two passes)"
+            "for drafts), prefill_chunk (positions between two passes) and cache_mib (memory for keys and values)"
         )
     for key, value in options.items():
         if not value.isdecimal() or int(value) < 1:

@@ -153,6 +153,16 @@ def test_pages_that_join_and_leave_read_as_they_would_alone(
     decoder.close()
 
 
+def test_long_pages_share_the_memory_they_are_given(endless: Path, pages: list[np.ndarray]) -> None:
+    decoder = make(endless, cache_mib="2")  # 5,461 positions of 384 bytes: two pages with 2,048 tokens to come
+    prompts = [EncodedPrompt(i, page, "text", None, 5, "") for i, page in enumerate(pages)]
+    decoder.admit(prompts[0])
+    assert decoder.has_room(prompts[1])
+    decoder.admit(prompts[1])
+    assert not decoder.has_room(prompts[2])
+    decoder.close()
+
+
 def test_a_right_hint_saves_passes(endless: Path, pages: list[np.ndarray], references: list[Reference]) -> None:
     decoder = make(endless, batch="2", rows="16")
     scheduler = decoder._decoder.scheduler

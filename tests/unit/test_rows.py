@@ -63,9 +63,11 @@ def run(max_tokens: int = 1000, hint: list[int] | None = None) -> PageRun:
     return PageRun(StopRule([END], max_tokens), Drafter(hint or []), 1)
 
 
-def scheduler(capacity: int = 4, row_budget: int = 16) -> "tuple[RowScheduler[Script], ScriptedModel]":
+def scheduler(
+    capacity: int = 4, row_budget: int = 16, position_budget: int = 1 << 20
+) -> "tuple[RowScheduler[Script], ScriptedModel]":
     model = ScriptedModel()
-    return RowScheduler(model, capacity, row_budget), model
+    return RowScheduler(model, capacity, row_budget, position_budget), model
 
 
 answers = st.lists(st.integers(1, 9), max_size=12)
@@ -83,7 +85,7 @@ def test_every_page_gets_its_own_answer_whoever_joins_or_is_cancelled(
     waiting, runs, cancelled = list(enumerate(plan)), dict[int, PageRun](), set[int]()
     step = 0
     while waiting or rows.pages:
-        while waiting and rows.has_room and waiting[0][1][3] <= step:
+        while waiting and rows.has_room(1) and waiting[0][1][3] <= step:
             page_id, (answer, hint, chunks, _, _) = waiting.pop(0)
             runs[page_id] = run(hint=hint)
             rows.admit(page_id, Script(chunks, answer), runs[page_id])
@@ -150,7 +152,7 @@ def test_a_draft_does_not_go_beyond_the_token_limit() -> None:
 def test_a_page_more_than_the_capacity_is_refused() -> None:
     rows, _ = scheduler(capacity=1)
     rows.admit(1, Script(3, [1]), run())
-    assert not rows.has_room
+    assert not rows.has_room(1)
     with pytest.raises(ValueError, match="1 of 1 pages"):
         rows.admit(2, Script(1, [1]), run())
 
@@ -158,4 +160,15 @@ def test_a_page_more_than_the_capacity_is_refused() -> None:
 def test_cancelling_a_page_nobody_knows_is_ignored() -> None:
     rows, _ = scheduler()
     rows.cancel(77)
-    assert rows.has_room
+    assert rows.has_room(1)
+
+
+def test_pages_too_long_for_the_memory_run_one_after_another() -> None:
+    rows, _ = scheduler(position_budget=10_000)
+    assert rows.has_room(1_000_000)  # any page may come when there is none
+    rows.admit(1, Script(1, [4]), PageRun(StopRule([END], 9), Drafter([]), 2_900))
+    assert rows.has_room(2_900)  # 2 x (2,900 + 2,048) positions
+    assert not rows.has_room(3_000)
+    while rows.pages:
+        rows.step()
+    assert rows.has_room(3_000)
