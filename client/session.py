@@ -152,5 +152,5 @@ class Session:
 
 def _end_of(bye: Bye) -> DotsctlError:
     if bye.exit_code == ExitCode.OK:
-        return RuntimeLostError(f"the runtime was stopped: {bye.reason}")
+        return RuntimeLostError(f"{bye.reason}; what was finished is kept")
     return CommandFailedError(bye.reason)

@@ -93,9 +93,7 @@ class Coordinator:
             text = f"page {message.page_index} of job {message.job_id} was submitted before with other bytes"
             self._to_client(client, Refused(ErrorCode.CONFLICT, text))
         elif self.stopping:
-            failure = PageFailed(
-                message.job_id, message.page_index, 0, 0, ErrorCode.CANCELLED, f"the runtime stops: {self.stopping}"
-            )
+            failure = PageFailed(message.job_id, message.page_index, 0, 0, ErrorCode.CANCELLED, self.stopping)
             self._to_client(client, failure)
         elif len(mine) >= self.window or (mine and self._held_bytes() + message.image.nbytes > MAX_HELD_BYTES):
             self._to_client(client, Busy(message.job_id, message.page_index, self.window))

@@ -95,7 +95,7 @@ class RuntimeLoop:
             readable = self._links.wait(self._timeout(), [self._clients, self._workers], fds)
             now = time.monotonic()
             if lifeline in readable and not os.read(lifeline, 1):
-                self._stop("its owner is gone", now=True)
+                self._stop("the owner of the runtime is gone", now=True)
             if wakeup in readable:
                 self._signalled(signals())
             self._drain(self._workers.receive, self._from_worker)
@@ -181,7 +181,7 @@ class RuntimeLoop:
             case StatusRequest():
                 self._peers.send(client, self.status())
             case Shutdown():
-                self._stop("a client asked for it", now=message.now)
+                self._stop("the runtime was stopped by a client", now=message.now)
             case _:
                 text = f"{type(message).__name__} is not a message of a client"
                 self._peers.send(client, Refused(ErrorCode.UNKNOWN_TYPE, text))
@@ -280,7 +280,7 @@ class RuntimeLoop:
         for number in numbers:
             if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
                 at_once = bool(self._core.stopping) or number == signal.SIGQUIT
-                self._stop(f"signal {signal.Signals(number).name}", now=at_once)
+                self._stop(f"the runtime was stopped by {signal.Signals(number).name}", now=at_once)
 
     def _stop(self, reason: str, *, now: bool) -> None:
         """Finish the accepted pages and end; or end now."""
