@@ -35,7 +35,7 @@ def rows(rng: np.random.Generator, pages: int, length: int) -> tuple[np.ndarray,
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(["join", "pass", "pass", "pass", "leave"]), max_size=14))
 def test_pages_hold_what_they_kept_whoever_joins_and_leaves(seed: int, events: list[str]) -> None:
-    from dotsctl.decoder_worker.ragged_cache import RaggedCache
+    from dotsctl.decoder_worker.adapter import RaggedCache
 
     rng = np.random.default_rng(seed)
     first, keys, values = rows(rng, 1, int(rng.integers(1, 300)))
@@ -61,7 +61,7 @@ def test_pages_hold_what_they_kept_whoever_joins_and_leaves(seed: int, events: l
 
 
 def test_a_row_sees_its_own_page_up_to_itself_and_nothing_that_was_taken_back() -> None:
-    from dotsctl.decoder_worker.ragged_cache import RaggedCache
+    from dotsctl.decoder_worker.adapter import RaggedCache
 
     cache = RaggedCache(mx.zeros((2, 1, 8, 2)), mx.zeros((2, 1, 8, 2)), [1, 3])
     cache.make_mask(2)
@@ -74,7 +74,7 @@ def test_a_row_sees_its_own_page_up_to_itself_and_nothing_that_was_taken_back() 
 
 
 def test_a_pass_writes_in_place_and_copies_no_history() -> None:
-    from dotsctl.decoder_worker.ragged_cache import RaggedCache
+    from dotsctl.decoder_worker.adapter import RaggedCache
 
     shape = (4, 2, 2048, 128)  # 8 MiB in float32
     cache = RaggedCache(mx.zeros(shape), mx.zeros(shape), [100, 1900, 700, 1500])
