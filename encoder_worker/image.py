@@ -5,15 +5,14 @@ the ``preprocessor_config.json`` of dots.ocr asks for.
 """
 
 import io
-import struct
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.geometry import PageGeometry, PixelLimits, fit
+from dotsctl.protocol.pixels import DAMAGED, open_picture, picture_errors, to_rgb
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 PATCH_PX = 14
 MERGE = 2
@@ -43,8 +42,6 @@ def _normalised() -> NDArray[np.float32]:
 
 
 NORMALISED = _normalised()
-_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error)
-"""What Pillow raises for damaged files."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +63,10 @@ def decode_image(content: bytes) -> tuple[Image.Image, tuple[int, int], int]:
     """
     if not content:
         raise PageError("the file is empty: scan or export the page again")
-    try:
-        with warnings.catch_warnings():
-            # The largest page is a multiple of what Pillow warns about; its own error comes at twice that size.
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content))
-            image.load()
-            orientation = _orientation(image)
-    except UnidentifiedImageError:
-        raise PageError("this is not a picture in a format that Pillow reads: convert it to PNG or JPEG") from None
-    except Image.DecompressionBombError as error:
-        raise PageError(
-            f"the picture claims more pixels than are believed ({error}): scan it at a lower resolution"
-        ) from None
-    except _DAMAGED as error:
-        raise PageError(f"the picture is damaged ({error}): scan or export the page again") from None
+    image = open_picture(io.BytesIO(content))
+    with picture_errors():
+        image.load()
+        orientation = _orientation(image)
     oriented = image.transpose(UPRIGHT[orientation]) if orientation > 1 else image
     return to_rgb(oriented), image.size, orientation
 
@@ -89,26 +75,9 @@ def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8; a picture without one, or with a damaged one, is upright."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation)
-    except _DAMAGED:
+    except DAMAGED:
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB picture; transparency on white, 16-bit grey scaled to 8 bits."""
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
-        values = np.asarray(image.convert("I"), np.int64)
-        return Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise PageError("a picture of floating-point pixels has no defined white: convert it to 8 or 16 bits")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    try:
-        return image.convert("RGB")
-    except ValueError as error:
-        raise PageError(f"colours of kind {image.mode} cannot be read ({error}): convert the picture to RGB") from None
 
 
 def patchify(image: Image.Image, source: tuple[int, int], orientation: int, limits: PixelLimits) -> Patches:
