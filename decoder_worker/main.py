@@ -12,7 +12,7 @@ from dotsctl.decoder_worker.sockets import DecoderSockets
 from dotsctl.protocol.errors import DotsctlError, ExitCode
 from dotsctl.protocol.link import Links
 from dotsctl.protocol.messages import Configure, Ready, Role
-from dotsctl.protocol.worker_shell import Control, find_plugin, prepare_process, read_arguments
+from dotsctl.protocol.worker_shell import Control, find_plugin, import_errors, prepare_process, read_arguments
 
 
 def main() -> None:
@@ -44,6 +44,7 @@ def main() -> None:
 def load(configure: Configure, control: Control) -> tuple[Decoder, DecoderSpec, float]:
     """Import the plugin and load the model; the plugin decodes its own warm-up page."""
     started = time.monotonic()
-    decoder: Decoder = find_plugin("dotsctl.decoders", configure.plugin)()
-    spec = decoder.load(Path(configure.model), configure.options, control.report)
+    with import_errors(f"decoder {configure.plugin!r}"):  # plugins may import what is heavy only when they load
+        decoder: Decoder = find_plugin("dotsctl.decoders", configure.plugin)()
+        spec = decoder.load(Path(configure.model), configure.options, control.report)
     return decoder, spec, time.monotonic() - started

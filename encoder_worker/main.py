@@ -11,7 +11,7 @@ from dotsctl.encoder_worker.service import EncoderService
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode
 from dotsctl.protocol.link import Links
 from dotsctl.protocol.messages import Configure, Ready, Role
-from dotsctl.protocol.worker_shell import Control, find_plugin, prepare_process, read_arguments
+from dotsctl.protocol.worker_shell import Control, find_plugin, import_errors, prepare_process, read_arguments
 
 WARM_UP_PX = 56
 
@@ -39,8 +39,9 @@ def main() -> None:
 def load(configure: Configure, control: Control) -> tuple[Encoder, EncoderSpec, float]:
     """Import the plugin, load the model and encode a tiny page: a model that loads may still fail at its first use."""
     started = time.monotonic()
-    encoder: Encoder = find_plugin("dotsctl.encoders", configure.plugin)()
-    spec = encoder.load(Path(configure.model), configure.options, control.report)
+    with import_errors(f"encoder {configure.plugin!r}"):  # plugins may import what is heavy only when they load
+        encoder: Encoder = find_plugin("dotsctl.encoders", configure.plugin)()
+        spec = encoder.load(Path(configure.model), configure.options, control.report)
     control.report("warm-up page")
     page = encoder.encode(PageImage(blank_page(), None, None))
     if page.embeddings.ndim != 2 or page.embeddings.shape[1] != spec.width:

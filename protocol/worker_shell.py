@@ -10,15 +10,19 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from dotsctl.protocol import codec
 from dotsctl.protocol.codec import Buffer, Decoded
-from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode, UsageError
+from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode, MissingError, UsageError
 from dotsctl.protocol.link import Link, Links
 from dotsctl.protocol.messages import Configure, LoadFailed, Loading, Message, Role, WorkerHello
+
+log = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S = 30.0
 SEND_TIMEOUT_S = 30.0
@@ -99,6 +103,8 @@ def find_plugin(group: str, name: str) -> Any:
 
     Raises:
         UsageError: there is none, or two distributions register the name.
+        MissingError: something that the plugin imports is not installed.
+        CommandFailedError: its import fails for another reason.
     """
     entries = {(e.name, e.value, e.dist.name if e.dist else ""): e for e in metadata.entry_points(group=group)}
     named = [(value, dist, entry) for (key, value, dist), entry in entries.items() if key == name]
@@ -108,4 +114,37 @@ def find_plugin(group: str, name: str) -> Any:
     if len(named) > 1:
         owners = " and ".join(f"{dist} ({value})" for value, dist, _ in named)
         raise UsageError(f"plugin {name!r} in {group} is registered by {owners}: uninstall one")
-    return named[0][2].load()
+    value, dist, entry = named[0]
+    where = f"plugin {name!r} of {dist or 'an unnamed distribution'} ({value})"
+    with import_errors(where):
+        try:
+            return entry.load()
+        except ImportError:
+            raise
+        except Exception as error:  # somebody else's code, which may raise anything; another start would not help
+            log.exception("%s", where)
+            raise CommandFailedError(
+                f"{where} raises {type(error).__name__} when it is imported ({error}): repair it, uninstall it, or "
+                "choose another one"
+            ) from None
+
+
+@contextmanager
+def import_errors(where: str) -> Iterator[None]:
+    """Turn a failing import into an error that says what to install; another start of the worker would not help.
+
+    Args:
+        where: what is imported, for the user.
+
+    Raises:
+        MissingError: a module is not installed, or cannot be imported.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"{where} needs the module {error.name!r}, which is not installed: pip install 'dotsctl[all]', or what "
+            "the plugin's own documentation names"
+        ) from error
+    except ImportError as error:
+        raise MissingError(f"{where} cannot be imported ({error}): install its latest version, or repair it") from error
