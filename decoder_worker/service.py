@@ -13,7 +13,6 @@ from dotsctl.decoder_worker.plugin import Decoder, EncodedPrompt, Finish, Piece
 from dotsctl.decoder_worker.sockets import Arrived, DecoderSockets
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.messages import CancelRequest, Consumed, Decoded, Done, Embeddings, RequestFailed, Stop
-from dotsctl.protocol.tensor import check_finite
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,6 @@ class DecoderService:
             self._waiting.popleft()
             header = arrived.header
             try:
-                check_finite(arrived.values)
                 self._decoder.admit(prompt)
             except PageError as error:
                 self._sockets.send(RequestFailed(header.request_id, header.attempt, error.code, str(error)))

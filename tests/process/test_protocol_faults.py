@@ -8,6 +8,7 @@ from dotsctl.protocol import codec
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.link import Link, Links
 from dotsctl.protocol.messages import ClientHello, Ping, Refused, Status, StatusRequest, Welcome
+from dotsctl.tools.memory import rss_bytes
 
 from tests.process.conftest import Instance, submit
 
@@ -117,10 +118,3 @@ def test_garbage_is_counted_and_the_next_message_is_served(plain: tuple[Instance
     peer.send(codec.encode(StatusRequest()))
     status = peer.reply()
     assert isinstance(status, Status) and status.counters["bad_messages"] == 4
-
-
-def rss_bytes(pid: int) -> int:
-    """Resident memory of a process."""
-    import subprocess
-
-    return 1024 * int(subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=True).stdout)

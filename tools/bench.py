@@ -1,0 +1,108 @@
+"""Benchmarks of the runtime itself, with fake plugins: ``dotsctl bench pipeline`` and ``dotsctl bench transport``.
+
+Both print ratios measured side by side in one run, because the times of a shared machine mean little on their own.
+"""
+
+import json
+import platform
+import sys
+from dataclasses import asdict
+
+import click
+from dotsctl.protocol.errors import DotsctlError
+from dotsctl.tools import bench_pipeline, bench_transport
+
+LIMITS = {"balanced": 1.10, "unbalanced": 1.05}
+
+
+@click.group()
+def cli() -> None:
+    """Measure the pipeline and the transport, without a model."""
+
+
+def _parse_balance(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[tuple[float, float]]:
+    """``60/20`` to milliseconds of encoding and decoding."""
+    pairs = []
+    for text in texts:
+        try:
+            encode_ms, decode_ms = map(float, text.split("/"))
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not ENCODE_MS/DECODE_MS") from None
+        pairs.append((encode_ms, decode_ms))
+    return pairs
+
+
+@cli.command()
+@click.option("--pages", type=click.IntRange(min=8), default=60, show_default=True)
+@click.option("--embed-mib", type=float, default=10.0, show_default=True, help="Embeddings of a page.")
+@click.option(
+    "--balance",
+    "balances",
+    metavar="ENCODE_MS/DECODE_MS",
+    multiple=True,
+    default=("60/60", "20/80", "80/20"),
+    show_default=True,
+    callback=_parse_balance,
+    help="Milliseconds a page; may be repeated.",
+)
+@click.option("--check", is_flag=True, help="Exit 1 above 1.10 of the ideal (1.05 where one stage is slower).")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of a table.")
+def pipeline(pages: int, embed_mib: float, balances: list[tuple[float, float]], check: bool, as_json: bool) -> None:
+    """Wall time of encoding and decoding against the ideal two-stage pipeline, and without overlap.
+
+    The fake encoder and the serial fake decoder take the given times; the clock runs from the moment when both
+    workers are ready. The ideal is one page through both stages plus the slower stage for each other page.
+    """
+    outcomes = [bench_pipeline.measure(pages, embed_mib, *balance) for balance in balances]
+    if as_json:
+        click.echo(json.dumps({"machine": _machine(), "runs": [asdict(o) | {"ratio": o.ratio} for o in outcomes]}))
+    else:
+        click.echo(f"{pages} pages of {embed_mib:g} MiB, {_machine()}")
+        click.echo("encode/decode  ideal s  wall s  ratio  no overlap s  ratio  outstanding  busy enc/dec  RSS drift")
+        for outcome in outcomes:
+            click.echo(outcome.row())
+    above = [o for o in outcomes if o.ratio > LIMITS["balanced" if o.encode_ms == o.decode_ms else "unbalanced"]]
+    if check and above:
+        click.echo(f"{len(above)} of {len(outcomes)} runs are above their limit", err=True)
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--rounds", type=click.IntRange(min=5), default=50, show_default=True)
+@click.option("--mib", type=float, default=15.0, show_default=True, help="Embeddings of a page.")
+@click.option("--check", is_flag=True, help="Exit 1 above 1.3 times the bare transfer.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of text.")
+def transport(rounds: int, mib: float, check: bool, as_json: bool) -> None:
+    """Time of embeddings from encoder to decoder, against a bare PUSH/PULL of the same frames.
+
+    From an array in one process to an array in another. Ours adds the header, all checks of the codec, and the check
+    that every value is finite; both copy the frames out. The two take turns; medians are compared.
+    """
+    outcome = bench_transport.measure(rounds, mib)
+    if as_json:
+        click.echo(json.dumps({"machine": _machine(), **asdict(outcome), "ratio": outcome.ratio}))
+    else:
+        click.echo(f"{mib:g} MiB, medians of {rounds}, {_machine()}")
+        click.echo(f"ours {outcome.ours_ms:.2f} ms, bare {outcome.bare_ms:.2f} ms, ratio {outcome.ratio:.2f}")
+    if check and outcome.ratio > bench_transport.LIMIT:
+        click.echo(f"the ratio is above {bench_transport.LIMIT}", err=True)
+        sys.exit(1)
+
+
+def _machine() -> str:
+    import os
+
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli(prog_name="dotsctl bench")
+    except DotsctlError as error:
+        click.echo(f"dotsctl: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
