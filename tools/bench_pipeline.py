@@ -51,14 +51,14 @@ class PipelineOutcome:
 
 
 def measure(pages: int, embed_mib: float, encode_ms: float, decode_ms: float) -> PipelineOutcome:
-    """Read fake pages twice with one runtime: with overlap, then one by one."""
+    """Read fake pages twice: with overlap, then one by one."""
     encoder = f"fake:encode_ms={encode_ms},embed_mib={embed_mib}"
     with Client(encoder=encoder, decoder=f"fake:decode_ms={decode_ms}", private=True) as client:
-        memory = _Memory(client)
-        wall_s = _read(client, pages, memory)
+        memory = Memory(client)
+        wall_s = read_pages(client, pages, memory)
         status = client.status()
     with Client(encoder=encoder, decoder=f"fake:decode_ms={decode_ms}", private=True, window=1) as client:
-        serial_s = _read(client, pages, None)
+        serial_s = read_pages(client, pages, None)
     slower_s = max(encode_ms, decode_ms) / 1000
     return PipelineOutcome(
         pages=pages,
@@ -73,7 +73,7 @@ def measure(pages: int, embed_mib: float, encode_ms: float, decode_ms: float) ->
     )
 
 
-def _read(client: Client, pages: int, memory: "_Memory | None") -> float:
+def read_pages(client: Client, pages: int, memory: "Memory | None") -> float:
     """Seconds for all pages; each must come back without an error."""
     started = time.monotonic()
     for page in client.ocr(_fake_pages(pages)):
@@ -92,7 +92,7 @@ def _fake_pages(pages: int) -> Iterator[PageInput]:
         yield PageInput("<fake>", None, reader=lambda loaded=loaded: loaded)
 
 
-class _Memory:
+class Memory:
     """Resident memory of all processes, after each page."""
 
     def __init__(self, client: Client) -> None:

@@ -86,12 +86,27 @@ def _font(face: str, size_px: int) -> ImageFont.FreeTypeFont:
 
 
 def _word(rng: random.Random) -> str:
+    """A word, a number or a few characters of any kind, in about the shares of ordinary print."""
     kind = rng.random()
     if kind < 0.8:
-        return rng.choice(_words())
-    if kind < 0.94:
-        return str(rng.randrange(10 ** rng.randint(1, 6)))
+        word = rng.choice(_words())
+        case = rng.random()
+        return word.upper() if case < 0.03 else word.capitalize() if case < 0.1 else word
+    if kind < 0.95:
+        return _number(rng)
     return "".join(rng.choice(CHARACTERS) for _ in range(rng.randint(1, 5)))
+
+
+def _number(rng: random.Random) -> str:
+    """A count, an amount, a time of the day or a percentage."""
+    kind = rng.random()
+    if kind < 0.55:
+        return str(rng.randrange(10 ** rng.randint(1, 6)))
+    if kind < 0.85:
+        return f"{rng.randrange(10 ** rng.randint(1, 4))}.{rng.randrange(100):02}"
+    if kind < 0.93:
+        return f"{rng.randrange(24)}:{rng.randrange(60):02}"
+    return f"{rng.randrange(100)}%"
 
 
 def _line(rng: random.Random, font: ImageFont.FreeTypeFont, width_px: float) -> str:

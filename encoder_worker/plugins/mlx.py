@@ -87,7 +87,7 @@ class MLXEncoder:
         values = np.array(embeddings)  # (num_embeddings, width)
         encoded = time.perf_counter()
         timings_ms = {
-            "decode": (decoded - start) * 1e3,
+            "open": (decoded - start) * 1e3,
             "resize": (resized - decoded) * 1e3,
             "encode": (encoded - resized) * 1e3,
         }
