@@ -260,7 +260,7 @@ class _Job:
     def close(self) -> None:
         """Cancel what is not answered."""
         try:
-            if self._in_flight:
+            if self._in_flight and not self._session.is_closed:
                 self._session.send(CancelJob(self._job_id, None))
         finally:
             self._session.close_job(self._job_id)

@@ -49,6 +49,8 @@ class Session:
         self._jobs: dict[str, deque[JobMessage]] = {}
         self._status: Status | None = None
         self._end: DotsctlError | None = None
+        """Why nothing more will come."""
+        self.is_closed = False
         try:
             self.send(ClientHello(os.getpid(), __version__))
             self.welcome = self._wait_welcome(timeout_s)
@@ -75,12 +77,15 @@ class Session:
         self._jobs.pop(job_id, None)
 
     def send(self, message: Message, buffers: tuple[Buffer, ...] = ()) -> None:
-        """Send a message; raises RuntimeLostError when the runtime takes none for long."""
+        """Send a message; raises RuntimeLostError when the runtime is gone, or takes none for long."""
+        self._refuse_closed()
         frames = codec.encode(message, buffers)
         deadline = time.monotonic() + SEND_TIMEOUT_S
         while not self._link.send(frames):
             self._links.wait(CHECK_S, writable=[self._link])
             self._check_alive()
+            if self._end:
+                raise self._end
             if time.monotonic() > deadline:
                 raise RuntimeLostError(f"the runtime took no message for {SEND_TIMEOUT_S:.0f} s")
 
@@ -91,6 +96,7 @@ class Session:
             RuntimeLostError: the runtime is gone.
             DotsctlError: it ended with an error, which is this one.
         """
+        self._refuse_closed()
         inbox = self._jobs[job_id]
         deadline = time.monotonic() + timeout_s
         while not inbox:
@@ -147,7 +153,12 @@ class Session:
 
     def close(self) -> None:
         """Close the connection; the runtime then forgets our pages."""
+        self.is_closed = True
         self._links.close()
+
+    def _refuse_closed(self) -> None:
+        if self.is_closed:
+            raise RuntimeLostError("the connection to the runtime was closed here: open a new one")
 
 
 def _end_of(bye: Bye) -> DotsctlError:
