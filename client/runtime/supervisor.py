@@ -1,14 +1,16 @@
 """Starts the two workers, watches their processes, starts them again with growing pauses, and ends them.
 
 Knows processes and no sockets; :mod:`dotsctl.client.runtime.loop` tells it what the workers say and asks it what is
-due. The clock is passed in with every call.
+due. The clock is passed in with every call, except to the last one.
 """
 
 import contextlib
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -76,10 +78,23 @@ def log_tail(path: Path) -> str:
         return ""
 
 
+def worker_command(role: Role, endpoint: str, epoch: int) -> list[str]:
+    """What starts the process of a role."""
+    return [sys.executable, "-P", "-m", f"dotsctl.{role}_worker", "--endpoint", endpoint, "--epoch", str(epoch)]
+
+
 class Supervisor:
     """Both workers of an instance."""
 
-    def __init__(self, folder: Path, log_folder: Path, endpoint: str, max_starts: int, backoff_s: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        log_folder: Path,
+        endpoint: str,
+        max_starts: int,
+        backoff_s: float,
+        command: Callable[[Role, str, int], list[str]] = worker_command,
+    ) -> None:
         """Prepare; nothing is started yet.
 
         Args:
@@ -88,10 +103,11 @@ class Supervisor:
             endpoint: control socket that the workers connect to.
             max_starts: deaths in a row after which a worker is given up.
             backoff_s: pause before the second restart in a row; the first one comes at once.
+            command: from role, endpoint and epoch to the command of a process.
         """
         self.workers = {role: Worker(role) for role in Role}
         self._folder, self._log_folder, self._endpoint = folder, log_folder, endpoint
-        self._max_starts, self._backoff_s = max_starts, backoff_s
+        self._max_starts, self._backoff_s, self._command = max_starts, backoff_s, command
 
     def start(self, role: Role, now: float) -> None:
         """Start a process for the role; it is heard of again over the control socket, or when it dies."""
@@ -100,11 +116,9 @@ class Supervisor:
         worker.log = self._log_folder / f"{role}.{worker.epoch}.log"
         for old in sorted(self._log_folder.glob(f"{role}.*.log"), key=lambda p: p.stat().st_mtime)[: -KEPT_LOGS + 1]:
             old.unlink(missing_ok=True)
-        command = [sys.executable, "-P", "-m", f"dotsctl.{role}_worker"]
-        command += ["--endpoint", self._endpoint, "--epoch", str(worker.epoch)]
         with worker.log.open("ab") as log:
             worker.process = subprocess.Popen(
-                command,
+                self._command(role, self._endpoint, worker.epoch),
                 stdin=subprocess.PIPE,  # the lifeline: never written to; its end tells the worker that we are gone
                 stdout=log,
                 stderr=log,
@@ -174,11 +188,12 @@ class Supervisor:
             if worker.process is not None and worker.process.stdin is not None:
                 with contextlib.suppress(OSError):
                     worker.process.stdin.close()
+        deadline = time.monotonic() + grace_s  # for all of them together; nothing else goes on meanwhile
         for worker in self.workers.values():
             if worker.process is None:
                 continue
             try:
-                worker.process.wait(grace_s)
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait(STOP_GRACE_S)

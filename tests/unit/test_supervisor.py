@@ -1,0 +1,241 @@
+"""Restarts, pauses and ends of the two workers, with tiny children in their place and a clock that the test sets."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dotsctl.client.runtime.supervisor import (
+    KEPT_LOGS,
+    MAX_BACKOFF_S,
+    TAIL_LINES,
+    Supervisor,
+    Worker,
+    WorkerState,
+    describe_exit,
+    log_tail,
+    worker_command,
+)
+from dotsctl.protocol.messages import Role
+
+WAIT_S = 10.0
+DIES = "exit 3"
+OBEYS = "exec cat"
+"""Ends with its standard input, as a worker does."""
+IGNORES = "exec sleep 60 2>/dev/null"
+
+Make = Callable[..., Supervisor]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """A supervisor of ``sh -c SCRIPT``; what it has started is ended."""
+    made: list[Supervisor] = []
+
+    def supervisor(script: str, max_starts: int = 5, backoff_s: float = 0.5) -> Supervisor:
+        def command(role: Role, endpoint: str, epoch: int) -> list[str]:
+            return ["sh", "-c", script, "sh", role, endpoint, str(epoch)]
+
+        (tmp_path / "log").mkdir(exist_ok=True)
+        made.append(Supervisor(tmp_path, tmp_path / "log", "ipc://w.sock", max_starts, backoff_s, command))
+        return made[-1]
+
+    yield supervisor
+    for one in made:
+        one.stop_all(grace_s=0.0)
+
+
+def die(supervisor: Supervisor, now: float, role: Role = Role.ENCODER) -> Worker:
+    """Wait for the end of the role's process and have it reaped at a time."""
+    process = supervisor.workers[role].process
+    assert process is not None
+    process.wait(WAIT_S)
+    ((worker, _, _),) = supervisor.reap(now)
+    return worker
+
+
+def test_the_command_is_the_workers_module_without_the_current_folder_on_its_path() -> None:
+    command = worker_command(Role.DECODER, "ipc://w.sock", 7)
+    assert command[1:] == ["-P", "-m", "dotsctl.decoder_worker", "--endpoint", "ipc://w.sock", "--epoch", "7"]
+
+
+def test_a_child_runs_in_the_folder_with_its_arguments_and_its_log(make: Make, tmp_path: Path) -> None:
+    supervisor = make('pwd; echo "$@" >&2')
+    supervisor.start(Role.DECODER, 0.0)
+    worker = die(supervisor, 0.0, Role.DECODER)
+    assert worker.log == tmp_path / "log" / "decoder.1.log"
+    assert log_tail(worker.log) == f"{tmp_path.resolve()}\ndecoder ipc://w.sock 1"
+
+
+def test_the_first_restart_comes_at_once_and_the_pauses_double_up_to_a_limit(make: Make) -> None:
+    supervisor = make(DIES, max_starts=100, backoff_s=4.0)
+    supervisor.start(Role.ENCODER, 0.0)
+    now, pauses = 0.0, []
+    for _ in range(7):
+        worker = die(supervisor, now)
+        assert worker.state is WorkerState.BACKOFF
+        due = supervisor.next_due()
+        assert due is not None
+        if due > now:
+            supervisor.start_due(due - 0.001)
+            assert worker.process is None, "it was started before its pause was over"
+        pauses.append(due - now)
+        now = due
+        supervisor.start_due(now)
+        assert worker.state is WorkerState.STARTING
+    assert pauses == [0.0, 4.0, 8.0, 16.0, MAX_BACKOFF_S, MAX_BACKOFF_S, MAX_BACKOFF_S]
+    assert worker.epoch == 8
+
+
+def test_the_fifth_death_in_a_row_is_the_last(make: Make) -> None:
+    supervisor = make(DIES)
+    supervisor.start(Role.ENCODER, 0.0)
+    states = []
+    for now in range(0, 500, 100):
+        worker = die(supervisor, float(now))
+        states.append(worker.state)
+        supervisor.start_due(now + 99.0)
+    assert states == [WorkerState.BACKOFF] * 4 + [WorkerState.FATAL]
+    assert worker.process is None and supervisor.next_due() is None
+    assert worker.last_exit == "exit code 3"
+
+
+def test_a_finished_page_makes_the_next_death_the_first_one_again(make: Make) -> None:
+    supervisor = make(DIES, max_starts=3)
+    supervisor.start(Role.ENCODER, 0.0)
+    for now in range(0, 1000, 100):
+        worker = die(supervisor, float(now))
+        assert (worker.state, worker.start_at) == (WorkerState.BACKOFF, now)
+        supervisor.progress()
+        supervisor.start_due(float(now))
+    assert worker.epoch == 11
+
+
+def test_a_death_is_reported_once_with_its_epoch_and_the_other_worker_lives_on(make: Make) -> None:
+    supervisor = make(OBEYS)
+    for role in Role:
+        supervisor.start(role, 0.0)
+    other = supervisor.workers[Role.DECODER].process
+    assert supervisor.reap(1.0) == []
+    supervisor.kill(Role.ENCODER)
+    process = supervisor.workers[Role.ENCODER].process
+    assert process is not None
+    process.wait(WAIT_S)
+    assert supervisor.reap(2.0) == [(supervisor.workers[Role.ENCODER], 1, "signal SIGKILL")]
+    assert supervisor.reap(3.0) == []
+    assert other is not None and other.poll() is None
+
+
+def test_no_sibling_inherits_a_lifeline(make: Make) -> None:
+    supervisor = make(OBEYS)
+    for role in Role:
+        supervisor.start(role, 0.0)
+    first = supervisor.workers[Role.ENCODER].process
+    assert first is not None and first.stdin is not None
+    first.stdin.close()
+    assert first.wait(WAIT_S) == 0  # it would go on reading if the second child held the pipe's other end
+
+
+def test_the_name_on_the_socket_belongs_to_the_present_process_alone(make: Make) -> None:
+    supervisor = make(DIES)
+    assert supervisor.by_identity(b"encoder.0") is None
+    supervisor.start(Role.ENCODER, 0.0)
+    worker = supervisor.workers[Role.ENCODER]
+    assert supervisor.by_identity(b"encoder.1") is worker
+    die(supervisor, 0.0)
+    assert supervisor.by_identity(b"encoder.1") is None
+    supervisor.start_due(0.0)
+    assert supervisor.by_identity(b"encoder.1") is None
+    assert supervisor.by_identity(b"encoder.2") is worker
+
+
+def test_only_a_worker_that_loads_and_says_nothing_is_silent(make: Make) -> None:
+    supervisor = make(OBEYS)
+    for role in Role:
+        supervisor.start(role, 100.0)
+    encoder, decoder = supervisor.workers[Role.ENCODER], supervisor.workers[Role.DECODER]
+    assert supervisor.silent_loads(109.0, 10.0) == []
+    encoder.heard_at = 105.0
+    assert supervisor.silent_loads(111.0, 10.0) == [decoder]
+    encoder.state = WorkerState.LOADING
+    assert supervisor.silent_loads(116.0, 10.0) == [encoder, decoder]
+    decoder.state = WorkerState.READY
+    assert supervisor.silent_loads(1000.0, 10.0) == [encoder]
+
+
+def test_stopping_lets_obedient_workers_end_by_themselves(make: Make) -> None:
+    supervisor = make(OBEYS)
+    for role in Role:
+        supervisor.start(role, 0.0)
+    processes = [worker.process for worker in supervisor.workers.values()]
+    supervisor.stop_all(grace_s=WAIT_S)
+    assert [process.returncode for process in processes if process] == [0, 0]
+    assert all(worker.state is WorkerState.STOPPED for worker in supervisor.workers.values())
+    assert all(worker.process is None for worker in supervisor.workers.values())
+    assert supervisor.next_due() is None
+
+
+def test_stopping_kills_what_stays_after_one_grace_for_both(make: Make) -> None:
+    supervisor = make(IGNORES)
+    for role in Role:
+        supervisor.start(role, 0.0)
+    processes = [worker.process for worker in supervisor.workers.values()]
+    started = time.monotonic()
+    supervisor.stop_all(grace_s=1.0)
+    assert 1.0 <= time.monotonic() - started < 1.9
+    assert [process.returncode for process in processes if process] == [-signal.SIGKILL] * 2
+
+
+def test_a_worker_in_its_pause_is_not_started_after_a_stop(make: Make) -> None:
+    supervisor = make(DIES)
+    supervisor.start(Role.ENCODER, 0.0)
+    worker = die(supervisor, 0.0)
+    supervisor.stop_all(grace_s=0.0)
+    supervisor.start_due(1000.0)
+    assert worker.process is None and worker.epoch == 1
+
+
+def test_only_the_newest_logs_of_a_role_are_kept(make: Make, tmp_path: Path) -> None:
+    supervisor = make(DIES, max_starts=100, backoff_s=0.0)
+    (tmp_path / "log" / "decoder.1.log").touch()
+    supervisor.start(Role.ENCODER, 0.0)
+    for epoch in range(1, KEPT_LOGS + 4):
+        worker = die(supervisor, 0.0)
+        os.utime(worker.log, (epoch, epoch))  # a system's clock may give the same time to all of them
+        supervisor.start_due(0.0)
+    newest = range(worker.epoch - KEPT_LOGS + 1, worker.epoch + 1)
+    kept = {path.name for path in (tmp_path / "log").iterdir()}
+    assert kept == {"decoder.1.log", *(f"encoder.{epoch}.log" for epoch in newest)}
+
+
+def test_the_report_shows_process_and_restarts(make: Make) -> None:
+    supervisor = make("kill -TERM $$")
+    supervisor.start(Role.ENCODER, 0.0)
+    die(supervisor, 0.0)
+    report = supervisor.report(Role.ENCODER, "fake", 7, 0.5)
+    assert (report.state, report.pid, report.restarts, report.last_exit) == ("backoff", 0, 0, "signal SIGTERM")
+    supervisor.start_due(0.0)
+    report = supervisor.report(Role.ENCODER, "fake", 7, 0.5)
+    process = supervisor.workers[Role.ENCODER].process
+    assert isinstance(process, subprocess.Popen)
+    assert (report.state, report.pid, report.restarts, report.pages) == ("starting", process.pid, 1, 7)
+
+
+@pytest.mark.parametrize(
+    ("returncode", "text"),
+    [(0, "exit code 0"), (3, "exit code 3"), (-9, "signal SIGKILL"), (-15, "signal SIGTERM"), (-200, "signal 200")],
+)
+def test_an_exit_is_told_as_a_code_or_as_the_name_of_a_signal(returncode: int, text: str) -> None:
+    assert describe_exit(returncode) == text
+
+
+def test_the_tail_of_a_log_is_its_last_lines_whatever_bytes_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"\xff\xfe\n" + b"".join(b"line %d\n" % n for n in range(100)))
+    assert log_tail(path).splitlines() == [f"line {n}" for n in range(100 - TAIL_LINES, 100)]
+    path.write_bytes(b"broken \xff byte")
+    assert log_tail(path) == "broken \ufffd byte"
+    assert log_tail(tmp_path / "nothing") == ""
