@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ class PipelineOutcome:
     busy: dict[str, float]
     """Share of the run in which a worker had work."""
     rss_drift: dict[str, float] = field(default_factory=dict)
-    """Median resident memory of each process in the last quarter of the pages over that in the second."""
+    """Mean resident memory of each process in the last quarter of the pages over that in the second."""
 
     @property
     def ratio(self) -> float:
@@ -107,10 +106,10 @@ class Memory:
             self._samples[name].append(rss_bytes(pid))
 
     def drift(self) -> dict[str, float]:
-        """Median of the last quarter over the median of the second, for each process."""
+        """Mean of the last quarter over the mean of the second, for each process."""
         return {name: _last_over_second_quarter(values) for name, values in self._samples.items()}
 
 
 def _last_over_second_quarter(values: list[int]) -> float:
     quarter = len(values) // 4
-    return statistics.median(values[-quarter:]) / statistics.median(values[quarter : 2 * quarter])
+    return sum(values[-quarter:]) / sum(values[quarter : 2 * quarter])

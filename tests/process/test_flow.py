@@ -19,6 +19,15 @@ def test_encoding_and_decoding_overlap(run_folder: Path) -> None:
 
 @pytest.mark.timeout(150)
 def test_a_thousand_pages_keep_to_the_credits_and_leave_memory_flat(run_folder: Path) -> None:
+    """One array of 10 MiB more or less in flight is noise of up to 5 %, a leak is there in every run: so two tries."""
+    for attempt in ("first", "second"):
+        drift = thousand_pages()
+        if max(drift.values()) <= 1.05:
+            return
+    raise AssertionError(f"memory grew in the {attempt} run too: {drift}")
+
+
+def thousand_pages() -> dict[str, float]:
     with Client(encoder="fake:embed_mib=10", decoder="fake", private=True) as client:
         memory = Memory(client)
         read_pages(client, 1000, memory)
@@ -26,10 +35,10 @@ def test_a_thousand_pages_keep_to_the_credits_and_leave_memory_flat(run_folder: 
     assert counters["done"] == 1000
     assert counters["max_outstanding"] == 2
     assert counters["max_outstanding_bytes"] <= 2 * 10 * 2**20
-    assert all(drift <= 1.05 for drift in memory.drift().values()), memory.drift()
+    return memory.drift()
 
 
 def test_a_transfer_costs_little_more_than_the_bare_socket(run_folder: Path) -> None:
-    """The limit of 1.3 is for medians of 50 on a quiet machine; here a broken one must be seen: an extra copy is 1.8."""
+    """The limit of 1.3 is for a quiet machine; here it is enough to notice another copy, which costs 1.8."""
     outcome = min((bench_transport.measure(10, 15) for _ in range(3)), key=lambda outcome: outcome.ratio)
     assert outcome.ratio < 1.6, outcome
