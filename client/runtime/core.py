@@ -1,6 +1,6 @@
 """The coordinator: a state machine without sockets, threads or clock. Events go in with the time, commands come out.
 
-It owns the ledger of requests and decides everything: whose page is next (round robin between clients), whether it
+It owns the ledger of requests and decides everything: whose page is next (fair turns between clients), whether it
 may go now (credits), who answers for it (custody moves when the receiver acknowledges), what happens when a worker
 dies (new attempt; the pages in its compute run alone until they are cleared) and when to give up. ``SPEC.md`` names
 the rules; ``tests/unit/test_core_simulation.py`` runs it through thousands of disordered schedules.

@@ -59,18 +59,22 @@ class Request:
 
 
 class Ledger:
-    """All requests, with a queue for each client, and round robin between the queues.
+    """All requests, with a queue for each client, and fair turns between the queues.
 
-    Deficit round robin: a client whose turn it is may dispatch pages worth the largest page that waits anywhere, so a
-    client with big scans does not starve one with receipts, and a client alone gets everything.
+    Start-time fair queueing (Goyal, Vin and Cheng 1996): each client has a mark, the work that it was served; the
+    lowest mark is next. So a client with big scans does not starve one with receipts, among clients that wait the
+    served work never differs by more than the largest page, and a client alone gets everything. Who comes later
+    begins at the mark that was served last: it neither waits for the past of others nor is it paid for its own.
     """
 
     def __init__(self) -> None:
         self.requests: dict[int, Request] = {}
         self._by_key: dict[tuple[bytes, str, int], Request] = {}
         self._queues: dict[bytes, deque[Request]] = {}
-        self._turns: deque[bytes] = deque()
-        self._deficits: dict[bytes, int] = {}
+        self._marks: dict[bytes, int] = {}
+        """In embeddings; also of clients that have nothing to serve but are ahead of the others."""
+        self._mark = 0
+        """Of the client that was served last, before it was served."""
         self._suspects: deque[Request] = deque()
         self._ids = count(1)
 
@@ -125,23 +129,22 @@ class Ledger:
 
     def take_next(self) -> Request | None:
         """Take the request whose turn it is out of its queue."""
-        while self._turns:
-            client = self._turns[0]
-            queue = self._queues[client]
-            if not queue:
-                self._turns.popleft()
-                del self._queues[client], self._deficits[client]
-            elif self._deficits[client] >= queue[0].cost:
-                self._deficits[client] -= queue[0].cost
-                return queue.popleft()
-            else:
-                self._turns.rotate(-1)
-                self._deficits[self._turns[0]] += max(q[0].cost for q in self._queues.values() if q)
-        return None
+        waiting = [client for client, queue in self._queues.items() if queue]
+        if not waiting:  # nobody is ahead of anybody any more
+            self._queues.clear()
+            self._marks.clear()
+            self._mark = 0
+            return None
+        client = min(waiting, key=self._marks.__getitem__)  # among equals the one that came first
+        self._mark = self._marks[client]
+        request = self._queues[client].popleft()
+        self._marks[client] += request.cost
+        for idle in [c for c, queue in self._queues.items() if not queue and self._marks[c] <= self._mark]:
+            del self._queues[idle], self._marks[idle]
+        return request
 
     def _queue_of(self, client: bytes) -> deque[Request]:
-        if client not in self._queues:
-            self._queues[client] = deque()
-            self._deficits[client] = 0
-            self._turns.append(client)
-        return self._queues[client]
+        queue = self._queues.setdefault(client, deque())
+        if not queue:
+            self._marks[client] = max(self._mark, self._marks.get(client, 0))
+        return queue

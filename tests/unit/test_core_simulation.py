@@ -34,7 +34,7 @@ def test_a_schedule_plays_again_in_the_same_way() -> None:
 def _no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     def requeue(self: Ledger, request: Request, now: float) -> None:
         request.state, request.changed_at = State.QUEUED, now
-        self._queues.setdefault(request.client, type(self._turns)()).appendleft(request)  # type: ignore[arg-type]
+        self._queue_of(request.client).appendleft(request)
 
     monkeypatch.setattr(Ledger, "requeue", requeue)
 
