@@ -119,7 +119,10 @@ def create(directory: InstanceDirectory) -> None:
         directory.path.mkdir(mode=0o700, exist_ok=True)
         status = directory.path.lstat()
     except OSError as error:
-        raise CommandFailedError(f"cannot make the runtime directory {directory.path}: {error.strerror}") from None
+        raise CommandFailedError(
+            f"cannot make the runtime directory {directory.path}: {error.filename}: {error.strerror}; "
+            "set DOTSCTL_RUNTIME_DIR to a folder that you may write to"
+        ) from None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise CommandFailedError(
             f"the runtime directory {directory.path} must be a folder of yours with mode 0700, it has mode "
