@@ -96,7 +96,8 @@ def test_a_page_that_kills_the_encoder_twice_alone_fails_alone(start: Start, pos
     assert isinstance(poisoned, PageFailed) and poisoned.code is ErrorCode.POISON
     assert "alone" in poisoned.message and "SIGKILL" in poisoned.message
     assert all(text_of(answer) == fake_text(contents[n]) for n, answer in answers.items())
-    assert 2 <= instance.restarts(Role.ENCODER) <= 3
+    # The word that the page before was encoded may die with the encoder; then that page is suspected first.
+    assert 2 <= instance.restarts(Role.ENCODER) <= 5
 
 
 def test_a_page_that_kills_the_decoder_does_not_condemn_its_batch(start: Start) -> None:
