@@ -70,8 +70,10 @@ def test_tokens_of_a_dead_decoder_are_void_and_the_text_is_exact(start: Start, g
     instance.session.send(*submit("job", 0, b"page", stream=True))
     gates[0].wait_entered()  # half of the page is written
     gates[0].remove()
+    while not isinstance(first := instance.session.next_of("job", 20.0), PageTokens):
+        assert first is not None
     instance.kill(Role.DECODER)
-    by_attempt: dict[int, str] = {}
+    by_attempt = {1: first.text}
     restarts: list[Restarted] = []
     while not isinstance(message := instance.session.next_of("job", 20.0), PageResult):
         assert message is not None

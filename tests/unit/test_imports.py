@@ -21,7 +21,7 @@ SOURCES = sorted(
 )
 TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
 ONLY_IN = {
-    "zmq": ["protocol/link.py"],
+    "zmq": ["protocol/link.py", "tools/bench_transport.py"],
     "msgpack": ["protocol/codec.py"],
     "coremltools": [],
     "mlx": [
