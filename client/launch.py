@@ -172,12 +172,15 @@ def stop(name: str, *, now: bool, timeout_s: float) -> None:
     pid = endpoints.lock_holder(directory)
     if pid is None:
         raise CommandFailedError(f"instance {name!r} is not running")
+    if not pid:  # it has the lock and has not written its number yet; a signal to 0 would be one to ourselves
+        raise CommandFailedError(f"instance {name!r} is just starting: run the command again")
     deadline = time.monotonic() + timeout_s
     _signal(pid, signal.SIGQUIT if now else signal.SIGTERM)
-    if _gone(directory, deadline):
+    if _gone(directory, deadline) and _exited(pid, deadline):
         return
     _signal(pid, signal.SIGKILL)  # the workers end with their lifelines
-    if not _gone(directory, time.monotonic() + KILL_TIMEOUT_S):
+    deadline = time.monotonic() + KILL_TIMEOUT_S
+    if not (_gone(directory, deadline) and _exited(pid, deadline)):
         raise CommandFailedError(f"instance {name!r} (pid {pid}) does not end; its lock {directory.lock_path} is held")
 
 
@@ -205,6 +208,23 @@ def _gone(directory: InstanceDirectory, deadline: float) -> bool:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
         os.close(fd)
+
+
+def _exited(pid: int, deadline: float) -> bool:
+    """Wait for the end of a process that need not be our child."""
+    timeout_s = max(0.0, deadline - time.monotonic())
+    try:
+        if sys.platform == "linux":
+            fd = os.pidfd_open(pid)
+            try:
+                return bool(select.select([fd], [], [], timeout_s)[0])
+            finally:
+                os.close(fd)
+        with contextlib.closing(select.kqueue()) as queue:
+            event = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+            return bool(queue.control([event], 1, timeout_s))
+    except ProcessLookupError:
+        return True
 
 
 def _alarm(*_: object) -> None:
