@@ -5,9 +5,10 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from dotsctl.client.api import Client
-from dotsctl.client.inputs import PageInput
+from dotsctl.client.inputs import LoadedPage, PageInput
 from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.protocol.messages import ImageHeader, ImageKind, Role
 from dotsctl.tools.memory import rss_bytes
@@ -88,7 +89,11 @@ def _fake_pages(pages: int) -> Iterator[PageInput]:
         content = b"fake page %d" % number
         header = ImageHeader(ImageKind.FILE, len(content), 280, 280)
         loaded = (header, content, hashlib.sha256(content).hexdigest())
-        yield PageInput("<fake>", None, reader=lambda loaded=loaded: loaded)
+        yield PageInput("<fake>", None, reader=partial(_same, loaded))
+
+
+def _same(loaded: LoadedPage) -> LoadedPage:
+    return loaded
 
 
 class Memory:

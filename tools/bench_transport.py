@@ -103,7 +103,7 @@ def _send(commands: Connection, ours_endpoint: str, bare_endpoint: str, mib: flo
             if command == "ours":
                 _send_ours(links, push, values)
             else:
-                view = memoryview(values).cast("B")
+                view = values.data.cast("B")
                 bare.send_multipart([view[i : i + FRAME_BYTES] for i in range(0, len(view), FRAME_BYTES)], copy=False)
             commands.send(started)
         bare.close(linger=0)

@@ -1,0 +1,224 @@
+"""The workers and the network of a simulated schedule; see ``simulation.py``."""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+
+from dotsctl.client.runtime.core import Coordinator
+from dotsctl.protocol.messages import (
+    CancelRequest,
+    Consumed,
+    Decoded,
+    Done,
+    Dropped,
+    Encode,
+    Encoded,
+    FinishReason,
+    Geometry,
+    Message,
+    Ready,
+    Received,
+    Role,
+)
+
+GEOMETRY = Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
+
+
+class Clock:
+    """Simulated time, and what is to happen when."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+
+    def at(self, delay_s: float, event: Callable[[], None]) -> None:
+        """Have something happen ``delay_s`` seconds from now."""
+        heapq.heappush(self._events, (self.now + delay_s, next(self._order), event))
+
+    def step(self) -> None:
+        """Go on to the next event and let it happen."""
+        self.now, _, event = heapq.heappop(self._events)
+        event()
+
+
+@dataclass
+class Plan:
+    """What is drawn at the start of a schedule."""
+
+    clients: int
+    pages: int
+    loss: float
+    """Share of messages between coordinator and workers that never arrive."""
+    delay_s: float
+    """Longest delay of a message; delays differ, so messages overtake each other when ``reorder``."""
+    reorder: bool
+    deaths: int
+    killers: set[int]
+    """Digests (as numbers) of pages that kill a worker whenever it works on them."""
+    killed_role: Role
+    batch: int
+    cancels: int
+    leaving: int
+    """Clients that disappear."""
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> "Plan":
+        """A plan of any kind, calm ones included."""
+        clients, pages = rng.randint(1, 3), rng.randint(1, 5)
+        return cls(
+            clients=clients,
+            pages=pages,
+            loss=rng.choice((0.0, 0.0, 0.02, 0.1)),
+            delay_s=rng.choice((0.001, 0.05, 2.0)),
+            reorder=rng.random() < 0.5,
+            deaths=rng.choice((0, 0, 1, 3, 6)),
+            killers={rng.randrange(clients * pages)} if rng.random() < 0.2 else set(),
+            killed_role=rng.choice(list(Role)),
+            batch=rng.choice((1, 2, 8)),
+            cancels=rng.choice((0, 0, 0, 2)),
+            leaving=rng.choice((0, 0, 0, 1)) if clients > 1 else 0,
+        )
+
+
+@dataclass
+class SimulatedWorker:
+    """One process of a role; what it holds dies with it."""
+
+    role: Role
+    epoch: int
+    alive: bool = True
+    free_at: float = 0.0
+    held: dict[int, int] = field(default_factory=dict)
+    """Attempt by request that it has in work."""
+
+
+class SimulatedWorkers:
+    """Both roles: they load, work, die and start again."""
+
+    def __init__(self, plan: Plan, rng: random.Random, clock: Clock, core: Coordinator) -> None:
+        self._plan, self._rng, self._clock, self._core = plan, rng, clock, core
+        self.workers: dict[Role, SimulatedWorker] = {}
+        self.real_deaths = 0
+        self._last_arrival: dict[tuple[str, Role, int], float] = {}
+
+    def start(self, role: Role, epoch: int) -> None:
+        """Start a process; it is ready a little later."""
+        worker = SimulatedWorker(role, epoch)
+        self.workers[role] = worker
+
+        def ready() -> None:
+            if worker.alive:
+                batch = self._plan.batch if role is Role.DECODER else 1
+                message = Ready("f" * 64, 8, str(epoch) if role is Role.DECODER else "", batch, ("text",), 0.0)
+                self._core.worker_ready(role, epoch, message, self._clock.now)
+
+        self._clock.at(self._rng.uniform(0.1, 2), ready)
+
+    def kill(self, role: Role) -> None:
+        """Let the process of a role die; the coordinator hears of it, and another one starts."""
+        worker = self.workers[role]
+        if not worker.alive:
+            return
+        worker.alive = False
+        self.real_deaths += 1
+        worker.held.clear()
+
+        def noticed() -> None:
+            self._core.worker_dead(role, worker.epoch, "signal SIGKILL", self._clock.now)
+            self.start(role, worker.epoch + 1)
+
+        self._clock.at(self._rng.uniform(0.001, 0.1), noticed)
+
+    def tell(self, role: Role, epoch: int, message: Message) -> None:
+        """Bring a message of the coordinator to a worker, if it is still there."""
+        worker = self.workers[role]
+        if worker.epoch == epoch:
+            self._carry(worker, partial(self._work, worker, message))
+
+    def _carry(self, worker: SimulatedWorker, deliver: Callable[[], None]) -> None:
+        """Bring a message to a worker that may be dead by then; it may be lost, and overtaken when reordering."""
+        if self._rng.random() < self._plan.loss:
+            return
+        self._clock.at(self._delay(("down", worker.role, worker.epoch)), lambda: deliver() if worker.alive else None)
+
+    def _delay(self, channel: tuple[str, Role, int]) -> float:
+        """Seconds that a message takes; without reordering it cannot overtake the last one of its channel."""
+        arrival = self._clock.now + self._rng.uniform(0, self._plan.delay_s)
+        if not self._plan.reorder:
+            arrival = self._last_arrival[channel] = max(arrival, self._last_arrival.get(channel, 0.0))
+        return arrival - self._clock.now
+
+    def _say(self, worker: SimulatedWorker, message: Message) -> None:
+        """Bring a message to the coordinator; what was sent arrives even when the sender has died since."""
+        if not worker.alive or self._rng.random() < self._plan.loss:
+            return
+        delay_s = self._delay(("up", worker.role, worker.epoch))
+        self._clock.at(delay_s, lambda: self._core.worker_message(worker.role, worker.epoch, message, self._clock.now))
+
+    def _work(self, worker: SimulatedWorker, message: Message) -> None:
+        match message:
+            case Encode():
+                self._encode(worker, message)
+            case CancelRequest():
+                if worker.held.get(message.request_id) == message.attempt:
+                    del worker.held[message.request_id]
+                    if worker.role is Role.ENCODER:
+                        self._say(worker, Dropped(message.request_id, message.attempt))
+
+    def _encode(self, worker: SimulatedWorker, request: Encode) -> None:
+        worker.held[request.request_id] = request.attempt
+        page = self._page_of(request.request_id)
+        worker.free_at = max(worker.free_at, self._clock.now) + self._rng.uniform(0.01, 1)
+
+        def finish() -> None:
+            if not worker.alive or worker.held.get(request.request_id) != request.attempt:
+                return
+            if page in self._plan.killers and self._plan.killed_role is Role.ENCODER:
+                self.kill(Role.ENCODER)
+                return
+            del worker.held[request.request_id]
+            self._say(worker, Encoded(request.request_id, request.attempt, 32))
+            decoder = self.workers[Role.DECODER]
+            flight_s = self._rng.uniform(0, self._plan.delay_s)
+
+            def deliver() -> None:  # lost with the sender, when it dies while the bytes are still its own
+                if decoder.alive and str(decoder.epoch) == request.data_endpoint:
+                    self._arrive(decoder, request, page)
+
+            if worker.alive:
+                self._clock.at(flight_s, lambda: deliver() if worker.alive else None)
+
+        self._clock.at(worker.free_at - self._clock.now, finish)
+
+    def _arrive(self, decoder: SimulatedWorker, request: Encode, page: int | None) -> None:
+        key, attempt = request.request_id, request.attempt
+        decoder.held[key] = attempt
+        self._say(decoder, Received(key, attempt))
+        decoder.free_at = max(decoder.free_at, self._clock.now) + self._rng.uniform(0.01, 1) / self._plan.batch
+
+        def step(number: int) -> None:
+            if not decoder.alive or decoder.held.get(key) != attempt:
+                return
+            if number == 0:
+                self._say(decoder, Consumed(key, attempt))
+            elif number == 1 and page in self._plan.killers and self._plan.killed_role is Role.DECODER:
+                self.kill(Role.DECODER)
+                return
+            elif number < 3:
+                self._say(decoder, Decoded(key, attempt, "x", 1))
+            else:
+                del decoder.held[key]
+                self._say(decoder, Done(key, attempt, str(page), FinishReason.STOP, GEOMETRY, 1, 5, 2, {}))
+                return
+            self._clock.at(self._rng.uniform(0.01, 0.5), lambda: step(number + 1))
+
+        self._clock.at(decoder.free_at - self._clock.now, lambda: step(0))
+
+    def _page_of(self, request_id: int) -> int | None:
+        """The page behind a request, while the coordinator knows it."""
+        request = self._core.ledger.requests.get(request_id)
+        return request.submit.page_index if request else None
