@@ -44,6 +44,7 @@ class Session:
             CommandFailedError: no welcome within ``timeout_s`` seconds.
         """
         self._directory = directory
+        self._pid = lock_holder(directory)
         self._links = Links()
         self._link = self._links.dealer(directory.client_endpoint)
         self._jobs: dict[str, deque[JobMessage]] = {}
@@ -145,7 +146,10 @@ class Session:
         return message
 
     def _check_alive(self) -> None:
-        if lock_holder(self._directory) is None:
+        holder = lock_holder(self._directory)
+        self._pid = self._pid or holder  # not yet written when we connected
+        # A runtime that was started since then knows nothing of our pages, although it hears us.
+        if holder is None or (holder and holder != self._pid):
             self._end = RuntimeLostError(
                 f"the runtime {self._directory.name!r} is gone; what was finished is kept. Run the command again, "
                 "or look at 'dotsctl logs'"

@@ -46,10 +46,9 @@ class InstanceDirectory:
         """Where clients connect."""
         return f"ipc://{self.path / 'c.sock'}"
 
-    @property
-    def worker_endpoint(self) -> str:
-        """Where workers connect."""
-        return f"ipc://{self.path / 'w.sock'}"
+    def worker_endpoint(self, pid: int) -> str:
+        """Where workers of the runtime ``pid`` connect; what is left of an older one cannot find it."""
+        return f"ipc://{self.path / f'w.{pid}.sock'}"
 
     def data_endpoint(self, epoch: int) -> str:
         """Where a decoder pulls embeddings; the epoch keeps a dead decoder's pages from its successor."""
@@ -82,7 +81,7 @@ class InstanceDirectory:
 def run_directory(environment: Mapping[str, str] = os.environ) -> Path:
     """Folder of all instances: ``DOTSCTL_RUNTIME_DIR``, else a folder of the user that no cleaner empties."""
     if chosen := environment.get("DOTSCTL_RUNTIME_DIR"):
-        return Path(chosen)
+        return Path(chosen).absolute()  # the runtime and its workers have another working directory
     if sys.platform != "darwin" and (runtime := environment.get("XDG_RUNTIME_DIR")):
         return Path(runtime) / "dotsctl"
     return platformdirs.user_cache_path("dotsctl") / "run"

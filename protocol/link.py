@@ -75,9 +75,9 @@ class Link:
         sender = frames.pop(0).bytes if self._addressed and frames else b""
         return Incoming(sender, [frame.buffer for frame in frames])
 
-    def close(self) -> None:
-        """Close the socket and drop what was not sent."""
-        self._socket.close(linger=0)
+    def close(self, linger_s: float = 0.0) -> None:
+        """Close the socket; what was not sent within ``linger_s`` seconds is dropped."""
+        self._socket.close(linger=round(linger_s * 1000))
 
 
 class Links:
@@ -150,12 +150,12 @@ class Links:
         with contextlib.suppress(ValueError):
             self._links.remove(link)
 
-    def close(self) -> None:
-        """Close all sockets and the context; unsent messages are dropped."""
+    def close(self, linger_s: float = 0.0) -> None:
+        """Close all sockets and the context; what was not sent within ``linger_s`` seconds is dropped."""
         for link in self._links:
-            link.close()
+            link.close(linger_s)
         self._links.clear()
-        self._context.destroy(linger=0)
+        self._context.term()
 
     def __enter__(self) -> "Links":
         return self

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dotsctl.client.runtime.admission import choose, outstanding_bytes
 from dotsctl.client.runtime.delivery import Command, Kill, ToClient, ToWorker
 from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.client.runtime.patience import Patience
 from dotsctl.client.runtime.views import Counters, Limits, WorkerView, has_work, in_compute
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
@@ -62,6 +63,10 @@ class Coordinator:
     """Pages in the decoder's batch; remembered while a decoder restarts."""
     _commands: list[Command] = field(default_factory=list)
     _accounted_at: float = 0.0
+    _patience: Patience = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._patience = Patience(self.limits)
 
     # --- what the loop asks ------------------------------------------------------------------------------------------
 
@@ -69,6 +74,11 @@ class Coordinator:
         """Commands since the last call, in the order in which they are to be carried out."""
         commands, self._commands = self._commands, []
         return commands
+
+    @property
+    def all_ready(self) -> bool:
+        """Whether there is a ready worker of each role."""
+        return len(self.workers) == len(Role)
 
     @property
     def window(self) -> int:
@@ -184,8 +194,9 @@ class Coordinator:
     def tick(self, now: float) -> None:
         """Look for workers and pages that do not move; to be called about once a second."""
         self._account(now)
+        self._patience.forgive_sleep(self.workers.values(), self.ledger.in_flight(), now)
         for role, worker in self.workers.items():
-            if has_work(role, self.ledger) and now - worker.progress_at > self.limits.stall_timeout_s:
+            if self._patience.is_silent(worker, now):
                 worker.progress_at = now
                 silence = f"no progress for {self.limits.stall_timeout_s:.0f} s"
                 self._commands.append(Kill(role, worker.epoch, silence))
@@ -259,32 +270,26 @@ class Coordinator:
 
     def _check_page(self, request: Request, now: float) -> None:
         """Backstop for lost messages, and the page's own deadline."""
-        if now - (request.dispatched_at or now) > self.limits.page_timeout_s:
+        if (patience := self._patience).is_overdue(request, now):
             self._cancel(request)
             text = f"not read within {self.limits.page_timeout_s:.0f} s: raise the limit with --page-timeout"
             self._fail(request, ErrorCode.DEADLINE, text)
-            return
-        # A received page may wait long for its place in the batch; everywhere else silence is a fault.
-        patience = 3 * self.limits.stall_timeout_s
-        if request.state is State.RECEIVED or now - request.changed_at <= patience:
-            return
-        request.stalls += 1
-        if request.stalls > MAX_STALLS:
-            self._cancel(request)
-            self._fail(request, ErrorCode.STALL, f"no progress for {patience:.0f} s in {request.stalls} attempts")
-        else:
-            self._retry(request, f"no progress for {patience:.0f} s", now)
+        elif patience.is_stalled(request, now):
+            silence = f"no progress for {patience.stall_s:.0f} s"
+            request.stalls += 1
+            if request.stalls > MAX_STALLS:
+                self._cancel(request)
+                self._fail(request, ErrorCode.STALL, f"{silence} in {request.stalls} attempts")
+            else:
+                self._retry(request, silence, now)
 
     def _dispatch(self, now: float) -> None:
         """Send pages to the encoder as long as credits allow."""
-        while len(self.workers) == len(Role):
+        while self.all_ready:
             width = self.workers[Role.ENCODER].ready.width
-            idle = [role for role in Role if not has_work(role, self.ledger)]
             request = choose(self.ledger, self.limits, width)
             if request is None:
                 return
-            for role in idle:  # silence counts from the moment there is something to say
-                self.workers[role].progress_at = now
             request.state, request.changed_at = State.ENCODING, now
             request.dispatched_at = request.dispatched_at or now
             endpoint = self.workers[Role.DECODER].ready.data_endpoint
@@ -317,8 +322,10 @@ class Coordinator:
         self._commands.append(ToWorker(role, self.workers[role].epoch, message, tuple(buffers)))
 
     def _account(self, now: float) -> None:
-        """Add the time since the last event to the busy time of the workers that had work in it."""
+        """Add the time since the last event to the busy time, or the patience, of each worker."""
         for role, worker in self.workers.items():
             if has_work(role, self.ledger):
                 worker.busy_s += now - max(self._accounted_at, worker.since)
+            else:  # silence counts from the moment there is something to say
+                worker.progress_at = now
         self._accounted_at = now

@@ -1,6 +1,5 @@
 """Connects the coordinator core to sockets, child processes and the clock. One thread, no model, no numpy."""
 
-import contextlib
 import logging
 import os
 import secrets
@@ -8,11 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 
-from dotsctl import __version__
 from dotsctl.client.config import RuntimeConfig
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
+from dotsctl.client.runtime.patience import LONGEST_TICK_S
 from dotsctl.client.runtime.peers import ClientPeers
+from dotsctl.client.runtime.reporting import status_of, welcome_of
 from dotsctl.client.runtime.supervisor import (
     STOP_GRACE_S,
     STOP_NOW_GRACE_S,
@@ -31,19 +31,19 @@ from dotsctl.protocol.messages import (
     CancelJob,
     ClientHello,
     Configure,
+    Encode,
     LoadFailed,
     Loading,
     Ready,
     Refused,
+    RequestFailed,
     Role,
     Shutdown,
     Status,
     StatusRequest,
     Stop,
     Submit,
-    Welcome,
     WorkerHello,
-    WorkerReport,
 )
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,9 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 BACKLOG_TICK_S = 0.02
 BAD_MESSAGES_LOGGED_EVERY_S = 10.0
+MAX_REASON_CHARACTERS = 16_000
+GOODBYE_S = 0.5
+"""For clients to take the last message; a client that does not read must not hold the end up."""
 
 
 class RuntimeLoop:
@@ -62,7 +65,7 @@ class RuntimeLoop:
         """Bind the sockets; the caller holds the instance's lock."""
         self._config, self._directory, self._supervisor, self._links = config, directory, supervisor, links
         self._clients = links.router(directory.client_endpoint)
-        self._workers = links.router(directory.worker_endpoint)
+        self._workers = links.router(directory.worker_endpoint(os.getpid()))
         limits = Limits(config.credits, config.credit_bytes, config.stall_timeout_s, config.page_timeout_s)
         self._core = Coordinator(limits, str(config.encoder), str(config.decoder))
         self._instance = secrets.token_hex(8)
@@ -102,7 +105,7 @@ class RuntimeLoop:
             self._drain(self._clients.receive, self._from_client)
             self._watch_processes(now)
             self._carry_out()
-            if not announced and self._all_ready():
+            if not announced and self._core.all_ready:
                 announced = True
                 self._announce()
                 ready()
@@ -113,24 +116,30 @@ class RuntimeLoop:
     def _timeout(self) -> float:
         """Seconds until something is due."""
         now = time.monotonic()
-        due = self._ticked + (BACKLOG_TICK_S if self._peers.lagging else TICK_S)
-        restart = self._supervisor.next_due()
-        return max(0.0, min(due, restart if restart is not None else due) - now)
+        due = [self._ticked + TICK_S]
+        if self._peers.lagging:
+            due.append(now + BACKLOG_TICK_S)
+        if (restart := self._supervisor.next_due()) is not None:
+            due.append(restart)
+        return max(0.0, min(due) - now)
 
     def _watch_processes(self, now: float) -> None:
         """Deaths, restarts, loads that hang, and once a second everything that the core looks after by time."""
         for worker, epoch, reason in self._supervisor.reap(now):
             log.warning("%s (epoch %d) ended: %s", worker.role, epoch, reason)
             self._core.worker_dead(worker.role, epoch, reason, now)
-            if worker.state is WorkerState.FATAL and self._end is None:
+            if worker.state is WorkerState.FATAL:
                 self._give_up(
                     worker, f"the {worker.role} worker died {worker.failures} times in a row, last by {reason}"
                 )
         if self._core.settled != self._settled:
             self._settled = self._core.settled
             self._supervisor.progress()
-        if self._end is None:
-            self._supervisor.start_due(now)
+        if not self._end_now:  # while accepted pages are finished, a worker may be needed once more
+            self._start_workers(now)
+        if now - self._ticked > LONGEST_TICK_S:  # the machine has slept, or we were stopped
+            for worker in self._supervisor.workers.values():
+                worker.heard_at = now
         for worker in self._supervisor.silent_loads(now, self._config.load_timeout_s):
             worker.state = WorkerState.FATAL
             self._supervisor.kill(worker.role)
@@ -141,6 +150,12 @@ class RuntimeLoop:
             self._ticked = now
             self._core.tick(now)
             self._peers.ping_all()
+
+    def _start_workers(self, now: float) -> None:
+        try:
+            self._supervisor.start_due(now)
+        except OSError as error:  # the disk is full, or somebody removed our folders
+            self._finish(f"a worker cannot be started: {error}", ExitCode.COMMAND)
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -179,7 +194,7 @@ class RuntimeLoop:
             case CancelJob():
                 self._core.cancel(client, message, now)
             case StatusRequest():
-                self._peers.send(client, self.status())
+                self._peers.send(client, self._status())
             case Shutdown():
                 self._stop("the runtime was stopped by a client", now=message.now)
             case _:
@@ -225,26 +240,11 @@ class RuntimeLoop:
         self._welcome()
 
     def _welcome(self) -> None:
-        if not self._all_ready():
+        if not self._core.all_ready:
             return
-        decoder = self._core.workers[Role.DECODER].ready
-        config = self._config
         for client in self._waiting:
-            welcome = Welcome(
-                instance=self._instance,
-                pid=os.getpid(),
-                window=self._core.window,
-                model=config.model_name,
-                fingerprint=decoder.fingerprint,
-                encoder=str(config.encoder),
-                decoder=str(config.decoder),
-                tasks=decoder.tasks,
-            )
-            self._peers.send(client, welcome)
+            self._peers.send(client, welcome_of(self._config, self._core, self._instance))
         self._waiting.clear()
-
-    def _all_ready(self) -> bool:
-        return len(self._core.workers) == len(Role)
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
@@ -270,9 +270,16 @@ class RuntimeLoop:
         worker = self._supervisor.workers[command.role]
         if worker.epoch != command.epoch:
             return
-        # A worker that is gone or full is noticed by its process or its silence; both give its pages a new attempt.
-        with contextlib.suppress(PeerGoneError):
-            self._workers.send(codec.encode(command.message, command.buffers), worker.identity.encode())
+        message = command.message
+        try:
+            self._workers.send(codec.encode(message, command.buffers), worker.identity.encode())
+        except PeerGoneError:
+            return  # noticed by its process or its silence; both give its pages a new attempt
+        except ProtocolError as error:
+            if not isinstance(message, Encode):
+                raise
+            failed = RequestFailed(message.request_id, message.attempt, error.code, str(error))
+            self._core.worker_message(command.role, command.epoch, failed, time.monotonic())
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -290,7 +297,7 @@ class RuntimeLoop:
         self._end = self._end or Bye(reason, ExitCode.OK)
 
     def _give_up(self, worker: Worker, problem: str) -> None:
-        tail = log_tail(worker.log)
+        tail = log_tail(worker.log)[-MAX_REASON_CHARACTERS // 2 :]
         text = f"{problem}. Its last lines:\n{tail}" if tail else f"{problem}. Its log {worker.log} is empty"
         self._finish(text, ExitCode.COMMAND)
 
@@ -299,6 +306,7 @@ class RuntimeLoop:
         if self._end is not None and self._end.exit_code:
             return
         log.error("%s", problem)
+        problem = problem[:MAX_REASON_CHARACTERS]
         self._core.stop(problem, ErrorCode.WORKER_FATAL, time.monotonic())
         self._end, self._end_now = Bye(problem, exit_code), True
 
@@ -315,6 +323,7 @@ class RuntimeLoop:
         self._supervisor.stop_all(STOP_NOW_GRACE_S if self._end_now else STOP_GRACE_S)
         for client in list(self._peers.known):
             self._peers.send(client, end)
+        self._links.close(GOODBYE_S)
         return end
 
     # --- facts -------------------------------------------------------------------------------------------------------
@@ -327,30 +336,13 @@ class RuntimeLoop:
         )
         self._directory.write_facts(facts)
 
-    def status(self) -> Status:
-        """The answer to a status request."""
-        now = time.monotonic()
-        states: dict[str, int] = {}
-        for request in self._core.ledger.requests.values():
-            name = request.state.name.lower()
-            states[name] = states.get(name, 0) + 1
-        decoder = self._core.workers.get(Role.DECODER)
-        return Status(
+    def _status(self) -> Status:
+        return status_of(
+            self._config,
+            self._core,
+            self._supervisor,
             instance=self._instance,
-            pid=os.getpid(),
-            version=__version__,
-            model=self._config.model_name,
-            fingerprint=decoder.ready.fingerprint if decoder else "",
-            state="stopping" if self._core.stopping else "ready" if self._all_ready() else "starting",
-            uptime_s=now - self._started,
-            workers=tuple(self._worker_report(role, now) for role in Role),
+            started=self._started,
             clients=len(self._peers.known),
-            requests=states,
-            counters={**vars(self._core.counters), "bad_messages": self._bad_messages},
+            bad_messages=self._bad_messages,
         )
-
-    def _worker_report(self, role: Role, now: float) -> WorkerReport:
-        view = self._core.workers.get(role)
-        busy_share = view.busy_s / max(1e-9, now - view.since) if view else 0.0
-        choice = self._config.encoder if role is Role.ENCODER else self._config.decoder
-        return self._supervisor.report(role, str(choice), self._core.counters.done, min(1.0, busy_share))

@@ -33,6 +33,8 @@ def main() -> None:
         end = run(RuntimeConfig.from_json(arguments.config), arguments.ready_fd, private=arguments.private)
     except DotsctlError as error:
         end = Bye(str(error), error.exit_code)
+    except OSError as error:  # a full or read-only disk
+        end = Bye(f"the runtime cannot go on: {error}", ExitCode.COMMAND)
     if end.exit_code:
         logging.getLogger(__name__).error("%s", end.reason)
     _tell(arguments.ready_fd, end.exit_code or ExitCode.COMMAND, end.reason)
@@ -60,7 +62,7 @@ def run(config: RuntimeConfig, ready_fd: int, *, private: bool) -> Bye:
         wakeup, signals = _catch_signals()
         with Links() as links:
             supervisor = Supervisor(
-                directory.path, log_folder, directory.worker_endpoint, config.max_starts, config.backoff_s
+                directory.path, log_folder, directory.worker_endpoint(os.getpid()), config.max_starts, config.backoff_s
             )
             loop = RuntimeLoop(config, directory, supervisor, links)
             lifeline = sys.stdin.fileno() if private else None

@@ -5,8 +5,10 @@ from collections import deque
 from collections.abc import Callable
 
 from dotsctl.protocol import codec
+from dotsctl.protocol.codec import Buffer
+from dotsctl.protocol.errors import ProtocolError
 from dotsctl.protocol.link import Link, PeerGoneError
-from dotsctl.protocol.messages import Message, Ping
+from dotsctl.protocol.messages import Message, PageFailed, PageResult, Ping
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class ClientPeers:
     def _try(self, client: bytes, message: Message) -> bool:
         """Whether the client took the message; otherwise it is kept, or the client is gone."""
         try:
-            if self._link.send(codec.encode(message), client):
+            if self._link.send(_frames(message), client):
                 return True
         except PeerGoneError:
             self._forget(client)
@@ -71,3 +73,14 @@ class ClientPeers:
         self.known.discard(client)
         self._backlog.pop(client, None)
         self._gone(client)
+
+
+def _frames(message: Message) -> list[Buffer]:
+    """Frames of a message; an answer that is larger than a client takes is the failure of its page alone."""
+    try:
+        return codec.encode(message)
+    except ProtocolError as error:
+        if not isinstance(message, PageResult | PageFailed):
+            raise
+        address = (message.job_id, message.page_index, message.request_id, message.attempt)
+        return codec.encode(PageFailed(*address, error.code, str(error)))

@@ -24,7 +24,7 @@ class WorkerView:
     ready: Ready
     since: float
     progress_at: float
-    """When it last said something about a request, or got work while it had none."""
+    """When it last said something about a request, or had no work."""
     busy_s: float = 0.0
 
 

@@ -99,7 +99,7 @@ def test_a_killed_runtime_takes_its_workers_along_and_the_next_one_starts_over_i
     assert code == 6, err
     assert "is gone" in err
     left = {path.name for path in (run_folder / NAME).iterdir()}
-    assert {"lock", "c.sock", "w.sock", "runtime.json"} <= left
+    assert {"lock", "c.sock", f"w.{pid}.sock", "runtime.json"} <= left
     assert endpoints.lock_holder(endpoints.instance_directory(NAME)) is None
     assert named() != pid
     code, out, err = finish(dotsctl("ocr", str(page), "--name", NAME))

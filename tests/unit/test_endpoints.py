@@ -121,7 +121,7 @@ def test_the_folder_of_all_instances_is_the_chosen_one_or_one_of_the_users(monke
 
 def test_every_path_of_an_instance_lies_in_its_folder(directory: InstanceDirectory) -> None:
     assert directory.client_endpoint == f"ipc://{directory.path}/c.sock"
-    assert directory.worker_endpoint == f"ipc://{directory.path}/w.sock"
+    assert directory.worker_endpoint(42) == f"ipc://{directory.path}/w.42.sock"
     assert directory.data_endpoint(3) == f"ipc://{directory.path}/d.3.sock"
     assert log_directory(directory, private=True) == directory.path / "log"
     assert not log_directory(directory, private=False).is_relative_to(directory.path)
