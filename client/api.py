@@ -1,37 +1,20 @@
 """``Client``: reads pages with a running runtime, or with a private one that ends with it."""
 
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from dotsctl.client import launch, settings
 from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.client.inputs import PageInput, pages_of
+from dotsctl.client.inputs import pages_of
+from dotsctl.client.job import Event, Input, Job, new_text
 from dotsctl.client.records import Failure, Page
 from dotsctl.client.session import Session
 from dotsctl.protocol import endpoints
-from dotsctl.protocol.errors import ErrorCode, PageError, UsageError
-from dotsctl.protocol.messages import (
-    Busy,
-    CancelJob,
-    PageFailed,
-    PageOptions,
-    PageResult,
-    PageTokens,
-    Restarted,
-    Status,
-    Submit,
-)
+from dotsctl.protocol.errors import DotsctlError, UsageError
+from dotsctl.protocol.messages import PageOptions, PageResult, Status
 from dotsctl.protocol.model_directory import find_model
-
-Input = Any
-"""A path, bytes of a picture file, a PIL image, an array, or a :class:`PageInput`."""
-Event = PageTokens | Restarted
-"""What ``on_event`` gets: text as it is decoded, and the news that earlier text of a page is void."""
-RETRY_BUSY_S = 0.2
-SILENCE_S = 60.0
 
 
 class Client:
@@ -77,16 +60,27 @@ class Client:
         directory = endpoints.instance_directory(chosen.name)
         if not private and endpoints.lock_holder(directory) is not None:
             self._session = Session(directory, timeout_s)
-            self._check_same(chosen)
+            try:
+                self._check_same(chosen)
+            except DotsctlError:
+                self._session.close()
+                raise
         else:
-            deadline = time.monotonic() + timeout_s
-            self._runtime = launch.start(runtime_config(chosen, launch.private_name()), private=True)
-            self._runtime.wait_ready(timeout_s)
-            self._session = Session(self._runtime.directory, max(1.0, deadline - time.monotonic()))
+            self._session = self._start_private(chosen, timeout_s)
         welcome = self._session.welcome
         self.model_name, self.fingerprint = welcome.model, welcome.fingerprint
         self.encoder, self.decoder, self.tasks = welcome.encoder, welcome.decoder, welcome.tasks
         self._window = min(window or welcome.window, welcome.window)
+
+    def _start_private(self, chosen: "settings.Choices", timeout_s: float) -> Session:
+        deadline = time.monotonic() + timeout_s
+        self._runtime = launch.start(runtime_config(chosen, launch.private_name()), private=True)
+        try:
+            self._runtime.wait_ready(timeout_s)
+            return Session(self._runtime.directory, max(1.0, deadline - time.monotonic()))
+        except BaseException:  # Ctrl-C too: nobody has this object yet, so nobody else could end the runtime
+            self._runtime.end(now=True)
+            raise
 
     def _check_same(self, chosen: "settings.Choices") -> None:
         """Refuse a running runtime that is not what the caller asked for, naming both."""
@@ -97,7 +91,6 @@ class Client:
         running = {"model": welcome.model, "encoder": welcome.encoder, "decoder": welcome.decoder}
         for key, value in asked.items():
             if chosen.is_chosen(key) and value != running[key]:
-                self._session.close()
                 raise UsageError(
                     f"the running runtime {chosen.name!r} has {key} {running[key]!r}, asked for is {value!r}: "
                     "stop it with 'dotsctl down', or use another --name"
@@ -133,7 +126,7 @@ class Client:
         """
         options = self._options(task, prompt, max_tokens, max_pixels, hint)
         facts: dict[str, Any] = {"model": self.model_name, "fingerprint": self.fingerprint, "task": options.task}
-        job = _Job(self._session, options, self._window, stream=on_event is not None)
+        job = Job(self._session, options, self._window, stream=on_event is not None)
         try:
             for index, page, news in job.run(inputs):
                 if isinstance(news, PageResult):
@@ -164,9 +157,9 @@ class Client:
         """
         options = self._options(task, prompt, max_tokens, max_pixels, hint)
         for one in pages_of(source):
-            job = _Job(self._session, options, 1, stream=True)
+            job = Job(self._session, options, 1, stream=True)
             try:
-                yield from _new_text(job, one)
+                yield from new_text(job, one)
             finally:
                 job.close()
 
@@ -197,88 +190,6 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-News = Event | PageResult | Failure
-"""What a job tells of a page; the last two are the end of it."""
-
-
-class _Job:
-    """The pages of one call: keeps the window full and hands the news out."""
-
-    def __init__(self, session: Session, options: PageOptions, window: int, *, stream: bool) -> None:
-        self._session, self._options, self._window, self._stream = session, options, window, stream
-        self._job_id = str(uuid.uuid4())
-        self._in_flight: dict[int, PageInput] = {}
-        self._busy: list[int] = []
-        """Pages that the runtime did not take because another job of ours filled the window."""
-        session.open_job(self._job_id)
-
-    def run(self, inputs: Iterable[Input]) -> Iterator[tuple[int, PageInput, News]]:
-        """Submit and collect until every page has come to its end."""
-        pages = enumerate(page for source in inputs for page in pages_of(source))
-        exhausted = False
-        while not exhausted or self._in_flight:
-            while not exhausted and len(self._in_flight) < self._window:
-                index, page = next(pages, (-1, None))
-                if page is None:
-                    exhausted = True
-                elif failure := self._submit(index, page):
-                    yield index, page, failure
-            if self._in_flight and (answer := self._next_news()):
-                index, news = answer
-                ended = isinstance(news, PageResult | Failure)
-                yield index, self._in_flight.pop(index) if ended else self._in_flight[index], news
-
-    def _submit(self, index: int, page: PageInput) -> Failure | None:
-        """Send a page; answers why when it cannot be read."""
-        try:
-            header, content, digest = page.load()
-        except PageError as error:
-            return Failure(str(error.code), str(error))
-        self._session.send(Submit(self._job_id, index, digest, header, self._options, self._stream), (content,))
-        self._in_flight[index] = page
-        return None
-
-    def _next_news(self) -> tuple[int, News] | None:
-        """Handle one message; none when it is no news of a page that we wait for."""
-        message = self._session.next_of(self._job_id, RETRY_BUSY_S if self._busy else SILENCE_S)
-        busy, self._busy = self._busy, []
-        for index in busy:
-            self._submit(index, self._in_flight[index])
-        if message is None or message.page_index not in self._in_flight:
-            return None
-        match message:
-            case PageResult() | PageTokens() | Restarted():
-                return message.page_index, message
-            case PageFailed():
-                return message.page_index, Failure(str(message.code), message.message)
-            case Busy():
-                self._busy.append(message.page_index)
-        return None
-
-    def close(self) -> None:
-        """Cancel what is not answered."""
-        try:
-            if self._in_flight and not self._session.is_closed:
-                self._session.send(CancelJob(self._job_id, None))
-        finally:
-            self._session.close_job(self._job_id)
-
-
-def _new_text(job: _Job, page: PageInput) -> Iterator[str]:
-    """Text of one page as it comes; a new attempt is silent until it says more than was given already."""
-    attempt_text, given = "", 0
-    for _, _, news in job.run([page]):
-        if isinstance(news, Failure):
-            raise PageError(f"{page.source}: {news.message}", ErrorCode(news.code))
-        if isinstance(news, Restarted):
-            attempt_text = ""
-            continue
-        attempt_text = attempt_text + news.text if isinstance(news, PageTokens) else news.text
-        if len(attempt_text) > given:
-            yield attempt_text[given:]
-            given = len(attempt_text)
 
 
 def resolve_encoder(text: str) -> str:

@@ -28,7 +28,7 @@ def ask_status(instance: str) -> Status:
     directory = instance_directory(instance)
     if lock_holder(directory) is None:
         raise RuntimeLostError(f"the runtime {instance!r} is not running: start it with 'dotsctl up -d'")
-    session = Session(directory, STATUS_TIMEOUT_S)
+    session = Session(directory, STATUS_TIMEOUT_S, hello=False)
     try:
         return session.status()
     finally:

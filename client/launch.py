@@ -49,9 +49,10 @@ class RuntimeProcess:
         Raises:
             DotsctlError: the start failed; the error says why and has the exit code that the runtime named.
         """
-        ready, _, _ = select.select([self.ready_fd], [], [], timeout_s)
-        line = os.read(self.ready_fd, 1 << 20) if ready else b""
-        os.close(self.ready_fd)
+        try:
+            line = _read_line(self.ready_fd, timeout_s)
+        finally:
+            os.close(self.ready_fd)
         if line:
             outcome = json.loads(line)
             if outcome["exit_code"] == ExitCode.OK:
@@ -59,7 +60,7 @@ class RuntimeProcess:
             self.end(now=False)
             raise _start_error(outcome["exit_code"], outcome["reason"])
         self.end(now=True)
-        if not ready:
+        if line is None:
             raise CommandFailedError(f"the runtime was not ready after {timeout_s:.0f} s; it was ended")
         raise CommandFailedError(f"the runtime ended at once (exit code {self.process.returncode})")
 
@@ -77,6 +78,22 @@ class RuntimeProcess:
             self.process.wait(KILL_TIMEOUT_S)
         if self.private:
             shutil.rmtree(self.directory.path, ignore_errors=True)
+
+
+def _read_line(fd: int, timeout_s: float) -> bytes | None:
+    """Read a pipe up to a line's end or its own end; none when neither comes within the time."""
+    poller = select.poll()  # select() takes no descriptor above 1023, which programs with many files reach
+    poller.register(fd, select.POLLIN)
+    deadline = time.monotonic() + timeout_s
+    line = b""
+    while not line.endswith(b"\n"):  # a long line comes in pieces
+        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            return None
+        piece = os.read(fd, 1 << 16)
+        if not piece:
+            return b""
+        line += piece
+    return line
 
 
 def _start_error(exit_code: int, reason: str) -> DotsctlError:

@@ -29,6 +29,8 @@ from dotsctl.protocol.messages import (
 JobMessage = Accepted | Busy | PageTokens | Restarted | PageResult | PageFailed
 CHECK_S = 0.5
 """How often a silent runtime is checked for life."""
+SILENT_S = 60.0
+"""Silence after which a runtime is given up whose process lives; it says something every second."""
 SEND_TIMEOUT_S = 30.0
 STATUS_TIMEOUT_S = 10.0
 
@@ -36,8 +38,12 @@ STATUS_TIMEOUT_S = 10.0
 class Session:
     """One connection; used by one thread at a time."""
 
-    def __init__(self, directory: InstanceDirectory, timeout_s: float) -> None:
+    welcome: Welcome
+
+    def __init__(self, directory: InstanceDirectory, timeout_s: float, *, hello: bool = True) -> None:
         """Connect and wait for the runtime's welcome, which comes when both workers are ready.
+
+        Without ``hello`` there is no welcome and no waiting: for who asks nothing but the status.
 
         Raises:
             RuntimeLostError: there is no runtime, or it went away.
@@ -51,7 +57,10 @@ class Session:
         self._status: Status | None = None
         self._end: DotsctlError | None = None
         """Why nothing more will come."""
+        self._silence_s = 0.0
         self.is_closed = False
+        if not hello:
+            return
         try:
             self.send(ClientHello(os.getpid(), __version__))
             self.welcome = self._wait_welcome(timeout_s)
@@ -125,8 +134,10 @@ class Session:
     def _receive(self, timeout_s: float) -> Message | None:
         """Take one message and put it where it belongs; after a silence make sure that somebody is there."""
         if not self._links.wait(timeout_s, [self._link]):
+            self._silence_s += timeout_s  # and not by the clock: we may have been stopped ourselves
             self._check_alive()
             return None
+        self._silence_s = 0.0
         incoming = self._link.receive()
         if incoming is None:
             return None
@@ -153,6 +164,11 @@ class Session:
             self._end = RuntimeLostError(
                 f"the runtime {self._directory.name!r} is gone; what was finished is kept. Run the command again, "
                 "or look at 'dotsctl logs'"
+            )
+        elif self._silence_s > SILENT_S:
+            self._end = RuntimeLostError(
+                f"the runtime {self._directory.name!r} (pid {holder}) has said nothing for {SILENT_S:.0f} s: it is "
+                "stopped or hangs. End it with 'dotsctl down --now' and run the command again"
             )
 
     def close(self) -> None:

@@ -67,7 +67,8 @@ class Ledger:
     begins at the mark that was served last: it neither waits for the past of others nor is it paid for its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_id: int = 1) -> None:
+        """Begin empty; a random ``first_id`` keeps apart what is left of an earlier runtime, such as its embeddings."""
         self.requests: dict[int, Request] = {}
         self._by_key: dict[tuple[bytes, str, int], Request] = {}
         self._queues: dict[bytes, deque[Request]] = {}
@@ -76,7 +77,7 @@ class Ledger:
         self._mark = 0
         """Of the client that was served last, before it was served."""
         self._suspects: deque[Request] = deque()
-        self._ids = count(1)
+        self._ids = count(first_id)
 
     def find(self, key: tuple[bytes, str, int]) -> Request | None:
         """The request that a client calls so."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dotsctl.client.config import RuntimeConfig
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
+from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.patience import LONGEST_TICK_S
 from dotsctl.client.runtime.peers import ClientPeers
 from dotsctl.client.runtime.reporting import status_of, welcome_of
@@ -67,7 +68,7 @@ class RuntimeLoop:
         self._clients = links.router(directory.client_endpoint)
         self._workers = links.router(directory.worker_endpoint(os.getpid()))
         limits = Limits(config.credits, config.credit_bytes, config.stall_timeout_s, config.page_timeout_s)
-        self._core = Coordinator(limits, str(config.encoder), str(config.decoder))
+        self._core = Coordinator(limits, str(config.encoder), str(config.decoder), Ledger(1 + secrets.randbits(48)))
         self._instance = secrets.token_hex(8)
         self._started = self._ticked = time.monotonic()
         self._waiting: list[bytes] = []

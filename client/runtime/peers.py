@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from dotsctl.protocol import codec
 from dotsctl.protocol.codec import Buffer
-from dotsctl.protocol.errors import ProtocolError
+from dotsctl.protocol.errors import ExitCode, ProtocolError
 from dotsctl.protocol.link import Link, PeerGoneError
-from dotsctl.protocol.messages import Message, PageFailed, PageResult, Ping
+from dotsctl.protocol.messages import Bye, Message, PageFailed, PageResult, Ping
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,9 @@ class ClientPeers:
             waiting.append(message)
             if len(waiting) > MAX_BACKLOG:
                 log.warning("client %r does not read its messages: dropped", client)
-                self._forget(client)
+                self._gone(client)
+                waiting.clear()
+                waiting.append(Bye("the runtime gave this client up, which did not read its messages", ExitCode.OK))
 
     def ping_all(self) -> None:
         """Find the clients that are gone: sending to one of them fails."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from dotsctl.client import launch
+from dotsctl.client.api import Client
 from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.client.session import Session
 from dotsctl.decoder_worker.plugins.fake import fake_text
@@ -20,7 +21,7 @@ from dotsctl.protocol.errors import CommandFailedError, RuntimeLostError
 from dotsctl.protocol.link import Links
 from dotsctl.protocol.messages import PageResult, Ping, Role, Shutdown, Status, StatusRequest
 
-from tests.conftest import Gate
+from tests.conftest import Gate, processes_in
 from tests.process.conftest import START_S, Instance, submit
 
 pytestmark = pytest.mark.process
@@ -160,7 +161,7 @@ def test_a_worker_that_cannot_be_started_again_ends_the_runtime_with_the_reason(
     shutil.rmtree(log)
     log.write_text("a file where the folder of logs was")
     instance.kill(Role.ENCODER)
-    with pytest.raises(CommandFailedError, match="a worker cannot be started.*Not a directory"):
+    with pytest.raises(CommandFailedError, match=r"a worker cannot be started.*Not a directory"):
         instance.session.next_of("job", 20.0)
     assert instance.runtime.process.wait(20) == 7
 
@@ -172,3 +173,49 @@ def test_a_client_is_told_why_its_runtime_ended(start: Start) -> None:
         instance.session.send(Shutdown(now=True))
         with pytest.raises(RuntimeLostError, match="stopped by a client"):
             instance.session.next_of("job", 20.0)
+
+
+def test_the_status_of_a_runtime_that_still_loads_is_told(run_folder: Path) -> None:
+    config = RuntimeConfig(
+        launch.private_name(), "fake", "", PluginChoice.parse("fake:load_fault=hang"), PluginChoice.parse("fake")
+    )
+    runtime = launch.start(config, private=True)
+    session = None
+    try:
+        session = Session(runtime.directory, START_S, hello=False)
+        status = session.status()
+        assert status.state == "starting"
+    finally:
+        if session:
+            session.close()
+        runtime.end(now=True)
+        os.close(runtime.ready_fd)
+
+
+def test_a_runtime_that_stands_still_is_given_up_by_its_clients(
+    named: InstanceDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = start_named()
+    session = Session(named, START_S)
+    monkeypatch.setattr("dotsctl.client.session.SILENT_S", 1.0)
+    session.open_job("job")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(RuntimeLostError, match=f"pid {pid}.*said nothing"):
+            while session.next_of("job", 20.0) is None:
+                raise AssertionError("the client waits for ever")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        session.close()
+
+
+def test_a_client_that_cannot_be_made_leaves_no_runtime(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: launch.RuntimeProcess, timeout_s: float) -> None:
+        os.close(self.ready_fd)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch.RuntimeProcess, "wait_ready", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:  # which keeps the frame, and with it the client, alive
+        Client(encoder="fake", decoder="fake", private=True)
+    assert processes_in(run_folder) == []
+    assert caught.value.__traceback__ is not None

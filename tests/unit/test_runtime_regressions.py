@@ -1,29 +1,49 @@
 """Faults of the coordinator and of what lies around it that a review found: each test failed before its repair."""
 
+import os
+import resource
+import threading
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dotsctl.client.inputs import PageInput
+from dotsctl.client.job import Job
+from dotsctl.client.launch import RuntimeProcess
+from dotsctl.client.records import Failure
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToWorker
+from dotsctl.client.runtime.peers import MAX_BACKLOG, ClientPeers
 from dotsctl.client.runtime.views import Limits
-from dotsctl.protocol import endpoints
-from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol import codec, endpoints
+from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError
 from dotsctl.protocol.messages import (
+    Busy,
+    Bye,
     Consumed,
     Done,
     Encode,
     Encoded,
     FinishReason,
+    Geometry,
+    ImageHeader,
+    ImageKind,
     Message,
+    PageFailed,
+    PageOptions,
+    PageResult,
+    PageTokens,
     Ready,
     Received,
     RequestFailed,
     Role,
     Submit,
 )
-from dotsctl.tools.simulation import GEOMETRY, OPTIONS
 
 CLIENT = b"client"
+GEOMETRY = Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
+OPTIONS = PageOptions("text", None, None, None, "")
 
 
 @pytest.fixture
@@ -36,8 +56,6 @@ def core() -> Coordinator:
 
 
 def submit(core: Coordinator, index: int, now: float) -> None:
-    from dotsctl.protocol.messages import ImageHeader, ImageKind
-
     image = ImageHeader(ImageKind.FILE, 1, 280, 280)
     core.submit(CLIENT, Submit("job", index, str(index), image, OPTIONS, False), [b"x"], now)
 
@@ -93,3 +111,122 @@ def test_a_relative_runtime_directory_means_the_same_in_every_working_directory(
     monkeypatch.setenv("DOTSCTL_RUNTIME_DIR", "run")
     monkeypatch.chdir(tmp_path)
     assert endpoints.run_directory({"DOTSCTL_RUNTIME_DIR": "run"}) == tmp_path / "run"
+
+
+class FullLink:
+    """A client that takes no message until it is told to."""
+
+    def __init__(self) -> None:
+        self.is_full = True
+        self.taken: list[Message] = []
+
+    def send(self, frames: list[codec.Buffer], to: bytes) -> bool:
+        if not self.is_full:
+            self.taken.append(codec.decode(frames).message)
+        return not self.is_full
+
+
+def test_a_client_that_was_given_up_is_told_when_it_reads_again() -> None:
+    link, gone = FullLink(), []
+    peers = ClientPeers(link, gone.append)  # type: ignore[arg-type]
+    for number in range(MAX_BACKLOG + 1):
+        peers.send(CLIENT, PageTokens("job", 0, 1, 1, "x", number))
+    assert gone == [CLIENT]
+    link.is_full = False
+    peers.flush()
+    assert len(link.taken) == 1 and isinstance(link.taken[0], Bye)
+    assert "did not read" in link.taken[0].reason
+    assert not peers.lagging
+
+
+def test_an_answer_that_is_too_large_to_send_fails_its_page_alone() -> None:
+    link = FullLink()
+    link.is_full = False
+    text = "x" * codec.MAX_HEADER_BYTES
+    result = PageResult("job", 7, 1, 1, text, FinishReason.STOP, GEOMETRY, 1, 5, 2, "fake", "fake", {})
+    ClientPeers(link, lambda _: None).send(CLIENT, result)  # type: ignore[arg-type]
+    (answer,) = link.taken
+    assert isinstance(answer, PageFailed) and answer.code is ErrorCode.TOO_LARGE and answer.page_index == 7
+
+
+class BusySession:
+    """A runtime that has no room at first; the page's file is gone when it is asked for again."""
+
+    is_closed = False
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self._answers: deque[Message] = deque()
+
+    def open_job(self, job_id: str) -> None:
+        self.job_id = job_id
+
+    close_job = open_job
+
+    def send(self, message: Message, buffers: tuple[codec.Buffer, ...] = ()) -> None:
+        self.sent.append(message)
+        self._answers.append(Busy(self.job_id, 0, 1))
+
+    def next_of(self, job_id: str, timeout_s: float) -> Message | None:
+        assert timeout_s < 1 or self._answers, "waits for an answer to a page that was not sent"
+        return self._answers.popleft() if self._answers else None
+
+
+def test_a_page_that_disappears_before_its_second_submission_fails() -> None:
+    loads: Iterator[bool] = iter((True, False))
+
+    def read() -> tuple[ImageHeader, bytes, str]:
+        if not next(loads):
+            raise PageError("there is no such file")
+        return ImageHeader(ImageKind.FILE, 4, 28, 28), b"page", "digest"
+
+    session = BusySession()
+    job = Job(session, OPTIONS, 1, stream=False)  # type: ignore[arg-type]
+    ((index, _, news),) = job.run([PageInput("a.png", None, reader=read)])
+    assert index == 0 and isinstance(news, Failure) and "no such file" in news.message
+    assert len(session.sent) == 1
+
+
+@pytest.fixture
+def many_files() -> Iterator[int]:
+    """A process with more than a thousand open files; gives a descriptor above 1023 to use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1200:
+        pytest.skip("the system allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY)]
+    while opened[-1] < 1030:
+        opened.append(os.dup(opened[0]))
+    yield opened[-1]
+    for fd in opened[:-1]:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_long_reason_reaches_a_program_with_many_open_files_whole(many_files: int) -> None:
+    class Ended:
+        stdin = None
+        returncode = 7
+
+        def poll(self) -> int:
+            return 7
+
+        def wait(self, timeout_s: float) -> int:
+            return 7
+
+    reader, writer = os.pipe()
+    os.dup2(reader, many_files)
+    os.close(reader)
+    reason = "x" * 300_000  # more than a pipe holds
+
+    def tell() -> None:
+        with os.fdopen(writer, "w") as pipe:
+            pipe.write(f'{{"exit_code": 7, "reason": "{reason}"}}\n')
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    runtime = RuntimeProcess(Ended(), None, many_files, False)  # type: ignore[arg-type]
+    with pytest.raises(CommandFailedError) as caught:
+        runtime.wait_ready(10.0)
+    thread.join(10)
+    assert str(caught.value) == reason
