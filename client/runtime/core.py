@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dotsctl.client.runtime.admission import choose, outstanding_bytes
-from dotsctl.client.runtime.delivery import Command, Kill, ToClient, ToWorker
+from dotsctl.client.runtime.delivery import Command, Kill, ToClient, ToWorker, result_of
 from dotsctl.client.runtime.ledger import Ledger, Request, State
 from dotsctl.client.runtime.patience import Patience
 from dotsctl.client.runtime.views import Counters, Limits, WorkerView, has_work, in_compute
@@ -29,7 +29,6 @@ from dotsctl.protocol.messages import (
     Encoded,
     Message,
     PageFailed,
-    PageResult,
     PageTokens,
     Ready,
     Received,
@@ -220,34 +219,22 @@ class Coordinator:
             case Decoded():
                 request.state = State.DECODING
                 if request.submit.stream and message.text:
-                    tokens = PageTokens(*self._address(request), message.text, message.num_tokens)
+                    tokens = PageTokens(*request.address, message.text, message.num_tokens)
                     self._to_client(request.client, tokens)
             case Done():
                 self._finish(request, message, now)
+            case RequestFailed(code=ErrorCode.STALL):  # the decoder took no page, which is not the page's fault
+                self._stalled(request, message.message, now)
             case RequestFailed():
                 self._cancel(request)
                 self._fail(request, message.code, message.message)
-            case Dropped():  # nobody cancelled this attempt, so the worker and we disagree: try again
-                self._retry(request, "the worker dropped the page", now)
+            case Dropped():  # nobody cancelled this attempt, so the worker and we disagree
+                self._stalled(request, "the worker dropped the page", now)
 
     def _finish(self, request: Request, done: Done, now: float) -> None:
-        waited = (request.dispatched_at or now) - request.accepted_at
-        timings = {"queue": waited * 1000, **done.timings_ms, "total": (now - request.accepted_at) * 1000}
-        result = PageResult(
-            *self._address(request),
-            text=done.text,
-            finish_reason=done.finish_reason,
-            geometry=done.geometry,
-            image_tokens=done.image_tokens,
-            prompt_tokens=done.prompt_tokens,
-            completion_tokens=done.completion_tokens,
-            encoder=self.encoder_name,
-            decoder=self.decoder_name,
-            timings_ms=timings,
-        )
         self.ledger.remove(request)
         self.counters.done += 1
-        self._to_client(request.client, result)
+        self._to_client(request.client, result_of(request, done, self.encoder_name, self.decoder_name, now))
 
     def _fail(self, request: Request, code: ErrorCode, text: str) -> None:
         self.ledger.remove(request)
@@ -255,12 +242,12 @@ class Coordinator:
             self.counters.cancelled += 1
         else:
             self.counters.failed += 1
-        self._to_client(request.client, PageFailed(*self._address(request), code, text))
+        self._to_client(request.client, PageFailed(*request.address, code, text))
 
     def _retry(self, request: Request, reason: str, now: float) -> None:
         self._cancel(request)
         self.ledger.requeue(request, now)
-        self._to_client(request.client, Restarted(*self._address(request), reason))
+        self._to_client(request.client, Restarted(*request.address, reason))
 
     def _cancel(self, request: Request) -> None:
         """Tell the workers that may hold the current attempt to forget it."""
@@ -270,18 +257,21 @@ class Coordinator:
 
     def _check_page(self, request: Request, now: float) -> None:
         """Backstop for lost messages, and the page's own deadline."""
-        if (patience := self._patience).is_overdue(request, now):
+        if self._patience.is_overdue(request, now):
             self._cancel(request)
-            text = f"not read within {self.limits.page_timeout_s:.0f} s: raise the limit with --page-timeout"
+            text = f"not read within {self.limits.page_timeout_s:.0f} s: lower --max-tokens or --max-pixels"
             self._fail(request, ErrorCode.DEADLINE, text)
-        elif patience.is_stalled(request, now):
-            silence = f"no progress for {patience.stall_s:.0f} s"
-            request.stalls += 1
-            if request.stalls > MAX_STALLS:
-                self._cancel(request)
-                self._fail(request, ErrorCode.STALL, f"{silence} in {request.stalls} attempts")
-            else:
-                self._retry(request, silence, now)
+        elif self._patience.is_stalled(request, now):
+            self._stalled(request, f"no progress for {self._patience.stall_s:.0f} s", now)
+
+    def _stalled(self, request: Request, reason: str, now: float) -> None:
+        """Try a page again that got stuck through no fault of its own, but not for ever."""
+        request.stalls += 1
+        if request.stalls <= MAX_STALLS:
+            self._retry(request, reason, now)
+        else:
+            self._cancel(request)
+            self._fail(request, ErrorCode.STALL, f"{reason}, in {request.stalls} attempts")
 
     def _dispatch(self, now: float) -> None:
         """Send pages to the encoder as long as credits allow."""
@@ -308,12 +298,7 @@ class Coordinator:
         return sum(request.submit.image.nbytes for request in self.ledger.requests.values())
 
     def _accept(self, request: Request) -> None:
-        self._to_client(request.client, Accepted(*self._address(request)))
-
-    @staticmethod
-    def _address(request: Request) -> tuple[str, int, int, int]:
-        """The fields that every message about a page begins with."""
-        return (request.submit.job_id, request.submit.page_index, request.request_id, request.attempt)
+        self._to_client(request.client, Accepted(*request.address))
 
     def _to_client(self, client: bytes, message: Message) -> None:
         self._commands.append(ToClient(client, message))

@@ -1,9 +1,10 @@
-"""What the coordinator wants done: the commands that come out of the state machine."""
+"""What the coordinator wants done: the commands that come out of the state machine, and a page's result. Pure."""
 
 from dataclasses import dataclass
 
+from dotsctl.client.runtime.ledger import Request
 from dotsctl.protocol.codec import Buffer
-from dotsctl.protocol.messages import Message, Role
+from dotsctl.protocol.messages import Done, Message, PageResult, Role
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,20 @@ class Kill:
 
 
 Command = ToClient | ToWorker | Kill
+
+
+def result_of(request: Request, done: Done, encoder: str, decoder: str, now: float) -> PageResult:
+    """The answer to a page: the decoder's words, who read it, and how long it took altogether."""
+    waited_s = (request.dispatched_at or now) - request.accepted_at
+    return PageResult(
+        *request.address,
+        text=done.text,
+        finish_reason=done.finish_reason,
+        geometry=done.geometry,
+        image_tokens=done.image_tokens,
+        prompt_tokens=done.prompt_tokens,
+        completion_tokens=done.completion_tokens,
+        encoder=encoder,
+        decoder=decoder,
+        timings_ms={"queue": waited_s * 1000, **done.timings_ms, "total": (now - request.accepted_at) * 1000},
+    )

@@ -53,6 +53,11 @@ class Request:
         return max(1, self.submit.image.width * self.submit.image.height // PIXELS_AN_EMBEDDING)
 
     @property
+    def address(self) -> tuple[str, int, int, int]:
+        """The fields that every message to the client about the page begins with."""
+        return (self.submit.job_id, self.submit.page_index, self.request_id, self.attempt)
+
+    @property
     def key(self) -> tuple[bytes, str, int]:
         """What the client calls it."""
         return (self.client, self.submit.job_id, self.submit.page_index)

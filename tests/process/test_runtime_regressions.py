@@ -1,5 +1,6 @@
 """Faults of the runtime that a review found: each test failed before its repair."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -17,9 +18,9 @@ from dotsctl.client.session import Session
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol import codec, endpoints
 from dotsctl.protocol.endpoints import InstanceDirectory
-from dotsctl.protocol.errors import CommandFailedError, RuntimeLostError
+from dotsctl.protocol.errors import CommandFailedError, ErrorCode, RuntimeLostError
 from dotsctl.protocol.link import Links
-from dotsctl.protocol.messages import PageResult, Ping, Role, Shutdown, Status, StatusRequest
+from dotsctl.protocol.messages import PageFailed, PageResult, Ping, Role, Shutdown, Status, StatusRequest
 
 from tests.conftest import Gate, processes_in
 from tests.process.conftest import START_S, Instance, submit
@@ -219,3 +220,28 @@ def test_a_client_that_cannot_be_made_leaves_no_runtime(run_folder: Path, monkey
         Client(encoder="fake", decoder="fake", private=True)
     assert processes_in(run_folder) == []
     assert caught.value.__traceback__ is not None
+
+
+def test_a_worker_that_is_given_up_while_the_runtime_drains_ends_it(start: Start, gates: list[Gate]) -> None:
+    instance = start("fake", f"fake:gate={gates[0].path}", max_starts=1)
+    instance.session.open_job("job")
+    instance.session.send(*submit("job", 0, b"page"))
+    gates[0].wait_entered()
+    gates[0].remove()
+    instance.session.send(Shutdown(now=False))
+    instance.wait_status(lambda status: status.state == "stopping", "the drain")
+    instance.kill(Role.DECODER)
+    with pytest.raises(CommandFailedError, match="decoder worker died 1 times"):
+        while instance.session.next_of("job", 20.0):
+            pass
+    assert instance.runtime.process.wait(20) == 7
+
+
+def test_a_decoder_whose_plugin_raises_is_started_again_at_once(start: Start) -> None:
+    bad = hashlib.sha256(b"bad").hexdigest()[:12]
+    instance = start("fake", f"fake:fault=raise,on={bad}")
+    started = time.monotonic()
+    answers = instance.read([b"one", b"bad", b"two"])
+    assert time.monotonic() - started < 15
+    assert isinstance(answers[1], PageFailed) and answers[1].code is ErrorCode.POISON
+    assert [type(answers[n]) for n in (0, 2)] == [PageResult, PageResult]

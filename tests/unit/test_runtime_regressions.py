@@ -5,6 +5,7 @@ import resource
 import threading
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from dotsctl.client.job import Job
 from dotsctl.client.launch import RuntimeProcess
 from dotsctl.client.records import Failure
 from dotsctl.client.runtime.core import Coordinator
-from dotsctl.client.runtime.delivery import Kill, ToWorker
+from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
 from dotsctl.client.runtime.peers import MAX_BACKLOG, ClientPeers
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol import codec, endpoints
@@ -23,6 +24,7 @@ from dotsctl.protocol.messages import (
     Bye,
     Consumed,
     Done,
+    Dropped,
     Encode,
     Encoded,
     FinishReason,
@@ -103,6 +105,20 @@ def test_a_silent_worker_is_killed_once_and_not_at_every_tick(core: Coordinator)
     for second in range(122):
         core.tick(float(second))
     assert kills(core) == [Role.ENCODER]
+
+
+@pytest.mark.parametrize("lost", [RequestFailed(1, 1, ErrorCode.STALL, "no page was taken"), Dropped(1, 1)])
+def test_a_page_that_the_decoder_does_not_take_is_tried_again_but_not_for_ever(
+    core: Coordinator, lost: RequestFailed | Dropped
+) -> None:
+    submit(core, 0, 0.0)
+    for attempt in (1, 2, 3):
+        assert core.ledger.requests[1].attempt == attempt
+        core.take_commands()
+        say(core, Role.ENCODER, replace(lost, attempt=attempt), 60.0 * attempt)
+    failures = [c.message for c in core.take_commands() if isinstance(c, ToClient)]
+    assert core.ledger.requests == {}
+    assert isinstance(failures[0], PageFailed) and failures[0].code is ErrorCode.STALL
 
 
 def test_a_relative_runtime_directory_means_the_same_in_every_working_directory(
