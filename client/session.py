@@ -31,6 +31,8 @@ CHECK_S = 0.5
 """How often a silent runtime is checked for life."""
 SILENT_S = 60.0
 """Silence after which a runtime is given up whose process lives; it says something every second."""
+LAST_WORDS_S = 0.1
+"""For what a runtime that has ended said before."""
 SEND_TIMEOUT_S = 30.0
 STATUS_TIMEOUT_S = 10.0
 
@@ -159,6 +161,8 @@ class Session:
     def _check_alive(self) -> None:
         holder = lock_holder(self._directory)
         self._pid = self._pid or holder  # not yet written when we connected
+        if self._links.wait(0.0 if holder else LAST_WORDS_S, [self._link]):
+            return  # it has said something, which is to be read first
         # A runtime that was started since then knows nothing of our pages, although it hears us.
         if holder is None or (holder and holder != self._pid):
             self._end = RuntimeLostError(

@@ -175,7 +175,7 @@ def lock_holder(directory: InstanceDirectory) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that two who look do not take each other for it
         return None
     except BlockingIOError:
         text = os.pread(fd, 32, 0).decode(errors="replace").strip()

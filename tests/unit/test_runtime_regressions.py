@@ -1,5 +1,6 @@
 """Faults of the coordinator and of what lies around it that a review found: each test failed before its repair."""
 
+import fcntl
 import os
 import resource
 import threading
@@ -17,8 +18,10 @@ from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
 from dotsctl.client.runtime.peers import MAX_BACKLOG, ClientPeers
 from dotsctl.client.runtime.views import Limits
+from dotsctl.client.session import Session
 from dotsctl.protocol import codec, endpoints
-from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError
+from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError, RuntimeLostError
+from dotsctl.protocol.link import Links
 from dotsctl.protocol.messages import (
     Busy,
     Bye,
@@ -40,6 +43,7 @@ from dotsctl.protocol.messages import (
     Received,
     RequestFailed,
     Role,
+    StatusRequest,
     Submit,
 )
 
@@ -246,3 +250,41 @@ def test_a_long_reason_reaches_a_program_with_many_open_files_whole(many_files: 
         runtime.wait_ready(10.0)
     thread.join(10)
     assert str(caught.value) == reason
+
+
+@pytest.fixture
+def instance(run_folder: Path) -> Iterator[endpoints.InstanceDirectory]:
+    directory = endpoints.instance_directory("test")
+    endpoints.create(directory)
+    yield directory
+    endpoints.remove_stale(directory)
+    directory.lock_path.unlink(missing_ok=True)
+
+
+def test_two_who_look_for_a_runtime_do_not_take_each_other_for_it(instance: endpoints.InstanceDirectory) -> None:
+    instance.lock_path.write_text("42\n")  # left by a runtime that was killed
+    with instance.lock_path.open("r+") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert endpoints.lock_holder(instance) is None
+
+
+def test_the_last_words_of_a_runtime_are_heard_after_its_end(
+    instance: endpoints.InstanceDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Links() as links:
+        router = links.router(instance.client_endpoint)
+        session = Session(instance, 1.0, hello=False)  # nobody holds the lock
+        session.open_job("job")
+        session.send(StatusRequest())
+        assert links.wait(5.0, [router])
+        incoming = router.receive()
+        assert incoming
+        result = PageResult("job", 0, 1, 1, "text", FinishReason.STOP, GEOMETRY, 1, 5, 2, "fake", "fake", {})
+        late = threading.Timer(0.03, router.send, (codec.encode(result), incoming.sender))
+        late.start()
+        session.next_of("job", 0.001)  # hears nothing yet, and sees that nobody is there
+        late.join()
+        assert session.next_of("job", 5.0) == result
+        with pytest.raises(RuntimeLostError, match="is gone"):
+            session.next_of("job", 5.0)
+        session.close()
