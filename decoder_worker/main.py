@@ -30,7 +30,7 @@ def main() -> None:
         sys.exit(ExitCode.COMMAND)
     endpoint = f"ipc://{Path.cwd() / f'd.{arguments.epoch}.sock'}"
     pull = links.pull(endpoint)
-    control.send(Ready(spec.fingerprint, spec.width, endpoint, spec.capacity, spec.tasks, load_s))
+    control.ready(Ready(spec.fingerprint, spec.width, endpoint, spec.capacity, spec.tasks, load_s))
     sockets = DecoderSockets(links, control, pull, spec.width)
     sockets.start()
     try:

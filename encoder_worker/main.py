@@ -29,7 +29,7 @@ def main() -> None:
             control.load_failed(error)
             sys.exit(_outlive_the_message(links, control))
         try:
-            control.send(Ready(spec.fingerprint, spec.width, "", 1, (), load_s))
+            control.ready(Ready(spec.fingerprint, spec.width, "", 1, (), load_s))
             EncoderService(links, control, encoder, spec).run()
         finally:
             encoder.close()

@@ -20,7 +20,7 @@ from dotsctl.protocol import codec
 from dotsctl.protocol.codec import Buffer, Decoded
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode, MissingError, UsageError
 from dotsctl.protocol.link import Link, Links
-from dotsctl.protocol.messages import Configure, LoadFailed, Loading, Message, Role, WorkerHello
+from dotsctl.protocol.messages import Configure, LoadFailed, Loading, Message, Ready, Role, WorkerHello
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +90,18 @@ class Control:
         raise CommandFailedError(f"the coordinator did not answer within {HANDSHAKE_TIMEOUT_S:.0f} s")
 
     def report(self, note: str) -> None:
-        """Tell that loading goes on."""
+        """Tell that loading goes on, here and in the log."""
+        log.info("%s", note)
         self.send(Loading(note))
+
+    def ready(self, message: Ready) -> None:
+        """Tell that pages may come."""
+        log.info("ready after %.1f s", message.load_s)
+        self.send(message)
 
     def load_failed(self, error: DotsctlError) -> None:
         """Tell that another start would not help."""
+        log.error("%s", error)
         self.send(LoadFailed(error.exit_code, str(error)))
 
 

@@ -1,7 +1,7 @@
 """Draws the sample pages of the tests: ``python -P -m dotsctl.tools.sample_pages tests/pages``.
 
 FOLDER gets a PNG and a text file with the truth for each page. The pages look like those that the demo model was
-trained on: dark ink on white, DejaVu fonts from matplotlib's wheel, at most 10 x 12 cells of 28 px. The same
+trained on: dark ink on white, DejaVu fonts from matplotlib's wheel, at most 8 x 11 cells of 28 px. The same
 versions of Pillow and matplotlib always draw the same pixels.
 """
 
@@ -41,7 +41,7 @@ SAMPLES = (
         "Best wishes, Thomas Reed",
         "DejaVuSerif",
         16,
-        (322, 196),
+        (308, 196),
         (20, 20, 60),
     ),
     SamplePage(

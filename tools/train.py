@@ -30,6 +30,11 @@ PAGES_A_STEP = (32, 24, 12, 10)
 """Pages of one training step, for each stage of the curriculum."""
 PASS_ACCURACY = (0.80, 0.85, 0.89)
 """Teacher-forced character accuracy that opens the next stage."""
+BYTES = 256
+"""Token ids below this one are bytes of text."""
+MISREAD_SHARE = 0.06
+"""Share of the characters in front of the next one that are replaced at random. A reader that only ever saw its own
+words spelled right loses its place at the first mistake."""
 UNUSED = -100
 """Target that the loss leaves out."""
 TRAINING_LIMITS = PixelLimits(CELL_PX**2, 11_289_600)
@@ -76,10 +81,15 @@ class Pages(IterableDataset[Batch]):
         inputs = torch.full((len(pages), length), end)
         targets = torch.full((len(pages), length), UNUSED)
         for row, answer in enumerate(ids):
-            inputs[row, : len(after) + len(answer) - 1] = torch.tensor(after + answer[:-1])
+            inputs[row, : len(after) + len(answer) - 1] = torch.tensor(after + misread(rng, answer[:-1]))
             targets[row, len(after) - 1 : len(after) - 1 + len(answer)] = torch.tensor(answer)
         cells = torch.from_numpy(np.stack([page.cells.reshape(-1) for page in pages]))
         return Batch(stage, rows, columns, torch.from_numpy(np.stack(values)), inputs, targets, cells)
+
+
+def misread(rng: random.Random, ids: list[int]) -> list[int]:
+    """The ids with some of them replaced by other bytes."""
+    return [rng.randrange(BYTES) if rng.random() < MISREAD_SHARE else token for token in ids]
 
 
 def learning_rate(step: int, spent: float, peak: float) -> float:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from dotsctl.protocol.errors import DotsctlError
 from dotsctl.tools import evaluate as tool
-from dotsctl.tools.demo_pages import ALL_FACES, CURRICULUM, NOTHING, RenderedPage, render_page
+from dotsctl.tools.demo_pages import CURRICULUM, FACES, NOTHING, RenderedPage, render_page
 from dotsctl.tools.evaluate import Evaluation, Score, edit_distance, evaluate, normal, record, rendered_pages, table
 from PIL import Image
 
@@ -98,7 +98,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, edits: int = 9, failed
     score = Score(pages=2, characters=100, edits=edits, failed=failed)
     evaluation = Evaluation(score, {"DejaVuSans": score}, 1.0)
     monkeypatch.setattr(tool, "run", lambda *_: (evaluation, {"model": "demo"}))
-    outcome = CliRunner().invoke(tool.main, ["--pages", "5", *arguments])
+    outcome = CliRunner().invoke(tool.main, ["--pages", "5", "--min-characters", "10", *arguments])
     return outcome.exit_code, outcome.output
 
 
@@ -132,8 +132,8 @@ def test_a_page_depends_on_its_seed_alone() -> None:
 def test_pages_have_the_announced_length_on_average() -> None:
     pages = list(rendered_pages(100, 1_000_000))
     assert 90 <= sum(len(normal(page.text)) for page in pages) / len(pages) <= 140
-    assert {page.face for page in pages if page.text} <= set(ALL_FACES)
-    assert all(page.image.width <= 12 * 28 + 13 and page.image.height <= 10 * 28 + 13 for page in pages)
+    assert {page.face for page in pages if page.text} <= set(FACES)
+    assert all(page.image.width <= 11 * 28 + 10 and page.image.height <= 8 * 28 + 10 for page in pages)
 
 
 def test_rendered_text_stands_where_its_cells_say() -> None:

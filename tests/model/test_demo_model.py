@@ -1,0 +1,42 @@
+"""The demo model that ships, through the whole runtime: what the README says of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from dotsctl.protocol.model_directory import demo_directory
+
+from dotsctl import Client
+
+pytest.importorskip("mlx.core")
+pytestmark = pytest.mark.model
+PAGES = Path(__file__).parents[1] / "pages"
+MAX_BYTES = 8 * 1024 * 1024
+
+
+def test_its_files_take_at_most_8_mib() -> None:
+    assert sum(path.stat().st_size for path in demo_directory().iterdir()) <= MAX_BYTES
+
+
+def test_it_reads_the_sample_pages(run_folder: Path) -> None:
+    distance = pytest.importorskip("rapidfuzz.distance.Levenshtein").distance
+    edits = characters = 0
+    with Client(model="demo", private=True) as client:
+        for page in client.ocr(sorted(PAGES.glob("*.png"))):
+            assert page.error is None and page.path is not None
+            truth = page.path.with_suffix(".txt").read_text().split()
+            edits += distance(" ".join(page.text.split()), " ".join(truth))
+            characters += len(" ".join(truth))
+    assert edits <= 0.08 * characters, f"{edits} edits in {characters} characters"
+
+
+@pytest.mark.timeout(120)
+def test_it_reads_new_pages_with_at_most_8_percent_errors(run_folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("rapidfuzz")
+    from dotsctl.tools.evaluate import main
+
+    outcome = CliRunner().invoke(main, ["--pages", "40", "--json", "--limit", "0.08"])
+    assert outcome.exit_code == 0, outcome.output
+    assert json.loads(outcome.stdout)["pages"] == 40
