@@ -109,15 +109,18 @@ def start(config: RuntimeConfig, *, private: bool) -> RuntimeProcess:
     """Start a runtime process; it is not ready when this returns.
 
     A private one ends with this process: its standard input is a pipe that only we hold. A named one lives on.
+
+    Raises:
+        CommandFailedError: its folders cannot be made, or the system starts no process.
     """
     directory = endpoints.instance_directory(config.instance)
     endpoints.create(directory)
     log_folder = endpoints.log_directory(directory, private=private)
-    log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     reader, writer = os.pipe()
     command = [sys.executable, "-P", "-m", "dotsctl.client.runtime", "--config", config.to_json()]
     command += ["--ready-fd", str(writer), *(["--private"] if private else [])]
     try:
+        log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (log_folder / "runtime.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
@@ -128,6 +131,9 @@ def start(config: RuntimeConfig, *, private: bool) -> RuntimeProcess:
                 pass_fds=[writer],
                 start_new_session=True,  # a Ctrl-C in the terminal is for the caller, who decides what ends
             )
+    except OSError as error:
+        os.close(reader)
+        raise CommandFailedError(f"the runtime cannot be started: {error}. Its logs go to {log_folder}") from None
     finally:
         os.close(writer)
     return RuntimeProcess(process, directory, reader, private)

@@ -79,18 +79,13 @@ def run(config: RuntimeConfig, ready_fd: int, *, private: bool) -> Bye:
 
 def _catch_signals() -> tuple[int, "Signals"]:
     """A descriptor that becomes readable with every signal, and the signals that came."""
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)  # the wakeup descriptor carries the news into the loop
     return reader, Signals(reader)
-
-
-def _pipe() -> tuple[int, int]:
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(writer, False)
-    return reader, writer
 
 
 class Signals:

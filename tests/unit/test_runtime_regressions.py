@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dotsctl.client import launch
+from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.client.inputs import PageInput
 from dotsctl.client.job import Job
 from dotsctl.client.launch import RuntimeProcess
@@ -288,3 +290,15 @@ def test_the_last_words_of_a_runtime_are_heard_after_its_end(
         with pytest.raises(RuntimeLostError, match="is gone"):
             session.next_of("job", 5.0)
         session.close()
+
+
+def test_a_folder_for_logs_that_cannot_be_made_is_named(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(endpoints, "log_directory", lambda *_, **__: tmp_path / "file" / "log")
+    fake = PluginChoice.parse("fake")
+    before = len(list(Path("/dev/fd").iterdir()))
+    with pytest.raises(CommandFailedError, match=r"cannot be started.*file/log"):
+        launch.start(RuntimeConfig("test", "fake", "", fake, fake), private=False)
+    assert len(list(Path("/dev/fd").iterdir())) == before
