@@ -13,8 +13,9 @@ from dotsctl.client.records import Failure, Page
 from dotsctl.client.session import Session
 from dotsctl.protocol import endpoints
 from dotsctl.protocol.errors import DotsctlError, UsageError
-from dotsctl.protocol.messages import PageOptions, PageResult, Status
+from dotsctl.protocol.messages import PageResult, Status
 from dotsctl.protocol.model_directory import find_model
+from dotsctl.protocol.parts import PageOptions
 
 
 class Client:

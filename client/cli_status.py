@@ -15,7 +15,8 @@ from dotsctl import __version__
 from dotsctl.protocol import PROTOCOL_VERSION
 from dotsctl.protocol.endpoints import instance_directory, lock_holder
 from dotsctl.protocol.errors import RuntimeLostError
-from dotsctl.protocol.messages import Status, WorkerReport
+from dotsctl.protocol.messages import Status
+from dotsctl.protocol.parts import WorkerReport
 
 STATUS_TIMEOUT_S = 10.0
 LIBRARIES = ("mlx", "mlx-lm", "coremltools", "numpy", "pillow", "pyzmq", "msgpack", "tokenizers", "faiss-cpu")

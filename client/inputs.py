@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.geometry import MAX_ASPECT
-from dotsctl.protocol.messages import MAX_FILE_BYTES, MAX_RGB_BYTES, ImageHeader, ImageKind
+from dotsctl.protocol.parts import MAX_FILE_BYTES, MAX_RGB_BYTES, ImageHeader, ImageKind
 from dotsctl.protocol.pixels import open_picture, picture_errors, stored_size, to_rgb
 from PIL import Image, ImageOps
 

@@ -8,16 +8,8 @@ from dotsctl.client.inputs import PageInput, pages_of
 from dotsctl.client.records import Failure
 from dotsctl.client.session import Session
 from dotsctl.protocol.errors import ErrorCode, PageError
-from dotsctl.protocol.messages import (
-    Busy,
-    CancelJob,
-    PageFailed,
-    PageOptions,
-    PageResult,
-    PageTokens,
-    Restarted,
-    Submit,
-)
+from dotsctl.protocol.messages import Busy, CancelJob, PageFailed, PageResult, PageTokens, Restarted, Submit
+from dotsctl.protocol.parts import PageOptions
 
 Input = Any
 """A path, bytes of a picture file, a PIL image, an array, or a :class:`PageInput`."""

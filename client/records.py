@@ -11,7 +11,8 @@ from typing import Any
 from dotsctl.client.cells import EMPTY_LIST, Cell, parse_cells
 from dotsctl.client.inputs import PageInput
 from dotsctl.protocol.geometry import PageGeometry
-from dotsctl.protocol.messages import FinishReason, Geometry, PageResult
+from dotsctl.protocol.messages import PageResult
+from dotsctl.protocol.parts import FinishReason, Geometry
 
 SCHEMA = "dotsctl/1"
 OK, PARTIAL, FAILED = "ok", "partial", "failed"

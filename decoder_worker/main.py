@@ -11,7 +11,8 @@ from dotsctl.decoder_worker.service import DecoderService
 from dotsctl.decoder_worker.sockets import DecoderSockets
 from dotsctl.protocol.errors import DotsctlError, ExitCode
 from dotsctl.protocol.link import Links
-from dotsctl.protocol.messages import Configure, Ready, Role
+from dotsctl.protocol.messages import Configure, Ready
+from dotsctl.protocol.parts import Role
 from dotsctl.protocol.worker_shell import Control, find_plugin, import_errors, prepare_process, read_arguments
 
 

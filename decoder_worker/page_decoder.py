@@ -12,7 +12,7 @@ from dotsctl.decoder_worker.rows import Gain, PageRun, RowScheduler
 from dotsctl.decoder_worker.splice import check_length, splice
 from dotsctl.decoder_worker.stop import StopRule
 from dotsctl.decoder_worker.text import TextStream, decode
-from dotsctl.protocol.messages import FinishReason
+from dotsctl.protocol.parts import FinishReason
 
 WARM_UP_ID = -1
 PROMPT_TOKENS = 256

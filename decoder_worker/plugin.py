@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dotsctl.protocol.messages import FinishReason
+from dotsctl.protocol.parts import FinishReason
 from numpy.typing import NDArray
 
 Report = Callable[[str], None]

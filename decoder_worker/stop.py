@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from dotsctl.protocol.messages import FinishReason
+from dotsctl.protocol.parts import FinishReason
 
 LOOP_TOKENS = 1024
 """Repeating tokens below which nothing is taken for a loop: dotted lines and empty tables repeat for hundreds."""

@@ -10,7 +10,8 @@ from dotsctl.encoder_worker.plugin import Encoder, EncoderSpec, PageImage
 from dotsctl.encoder_worker.service import EncoderService
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode
 from dotsctl.protocol.link import Links
-from dotsctl.protocol.messages import Configure, Ready, Role
+from dotsctl.protocol.messages import Configure, Ready
+from dotsctl.protocol.parts import Role
 from dotsctl.protocol.worker_shell import Control, find_plugin, import_errors, prepare_process, read_arguments
 
 WARM_UP_PX = 56

@@ -13,18 +13,8 @@ from dotsctl.encoder_worker.plugin import EncodedPage, Encoder, EncoderSpec, Pag
 from dotsctl.protocol import codec, tensor
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.link import Link, Links
-from dotsctl.protocol.messages import (
-    CancelRequest,
-    Dropped,
-    Embeddings,
-    Encode,
-    Encoded,
-    Geometry,
-    ImageKind,
-    RequestFailed,
-    Stop,
-    TensorHeader,
-)
+from dotsctl.protocol.messages import CancelRequest, Dropped, Embeddings, Encode, Encoded, RequestFailed, Stop
+from dotsctl.protocol.parts import Geometry, ImageKind, TensorHeader
 from dotsctl.protocol.worker_shell import Control
 
 log = logging.getLogger(__name__)
@@ -141,9 +131,7 @@ def page_image(request: Encode, buffers: list[memoryview]) -> PageImage:
     return PageImage(None, pixels, request.options.max_pixels)
 
 
-def _embeddings(
-    request: Encode, header: TensorHeader, page: EncodedPage, timings: dict[str, float]
-) -> Embeddings:
+def _embeddings(request: Encode, header: TensorHeader, page: EncodedPage, timings: dict[str, float]) -> Embeddings:
     geometry = page.geometry
     try:
         return Embeddings(

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import msgpack
 from dotsctl.protocol import PROTOCOL_VERSION
 from dotsctl.protocol.errors import ErrorCode, ProtocolError
-from dotsctl.protocol.messages import FRAME_BYTES, MESSAGE_TYPES, Message
+from dotsctl.protocol.messages import MESSAGE_TYPES, Message
+from dotsctl.protocol.parts import FRAME_BYTES
 
 Buffer = bytes | bytearray | memoryview
 

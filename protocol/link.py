@@ -12,7 +12,7 @@ from typing import NamedTuple
 import zmq
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import CommandFailedError
-from dotsctl.protocol.messages import FRAME_BYTES
+from dotsctl.protocol.parts import FRAME_BYTES
 
 MAX_ENDPOINT_BYTES = zmq.IPC_PATH_MAX_LEN
 """Longest path of an ipc socket on this system."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from dotsctl.protocol.errors import ErrorCode, PageError
-from dotsctl.protocol.messages import TensorHeader
+from dotsctl.protocol.parts import TensorHeader
 from numpy.typing import NDArray
 
 NUMPY_DTYPES: dict[str, np.dtype[Any]] = {"<f2": np.dtype("<f2"), "<f4": np.dtype("<f4"), "bf16": np.dtype("<u2")}

@@ -20,7 +20,8 @@ from dotsctl.protocol import codec
 from dotsctl.protocol.codec import Buffer, Decoded
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode, MissingError, UsageError
 from dotsctl.protocol.link import Link, Links
-from dotsctl.protocol.messages import Configure, LoadFailed, Loading, Message, Ready, Role, WorkerHello
+from dotsctl.protocol.messages import Configure, LoadFailed, Loading, Message, Ready, WorkerHello
+from dotsctl.protocol.parts import Role
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from functools import partial
 from dotsctl.client.api import Client
 from dotsctl.client.inputs import LoadedPage, PageInput
 from dotsctl.protocol.errors import CommandFailedError
-from dotsctl.protocol.messages import ImageHeader, ImageKind, Role
+from dotsctl.protocol.parts import ImageHeader, ImageKind, Role
 from dotsctl.tools.memory import rss_bytes
 
 

@@ -13,7 +13,8 @@ import zmq
 from dotsctl.protocol import codec, tensor
 from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.protocol.link import Link, Links
-from dotsctl.protocol.messages import FRAME_BYTES, Embeddings, Geometry, PageOptions
+from dotsctl.protocol.messages import Embeddings
+from dotsctl.protocol.parts import FRAME_BYTES, Geometry, PageOptions
 from numpy.typing import NDArray
 
 LIMIT = 1.3

@@ -16,13 +16,11 @@ from dotsctl.protocol.messages import (
     Dropped,
     Encode,
     Encoded,
-    FinishReason,
-    Geometry,
     Message,
     Ready,
     Received,
-    Role,
 )
+from dotsctl.protocol.parts import FinishReason, Geometry, Role
 
 GEOMETRY = Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
 

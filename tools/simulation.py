@@ -12,19 +12,8 @@ from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.errors import ErrorCode
-from dotsctl.protocol.messages import (
-    CancelJob,
-    ImageHeader,
-    ImageKind,
-    Message,
-    PageFailed,
-    PageOptions,
-    PageResult,
-    PageTokens,
-    Restarted,
-    Role,
-    Submit,
-)
+from dotsctl.protocol.messages import CancelJob, Message, PageFailed, PageResult, PageTokens, Restarted, Submit
+from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions, Role
 from dotsctl.tools.simulated_workers import Clock, Plan, SimulatedWorkers
 
 OPTIONS = PageOptions("text", None, None, None, "")

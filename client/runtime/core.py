@@ -35,9 +35,9 @@ from dotsctl.protocol.messages import (
     Refused,
     RequestFailed,
     Restarted,
-    Role,
     Submit,
 )
+from dotsctl.protocol.parts import Role
 
 SOLO_DEATHS = 2
 """Deaths of a worker with only this request in flight after which the request is poison."""

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from dotsctl.client.runtime.ledger import Request
 from dotsctl.protocol.codec import Buffer
-from dotsctl.protocol.messages import Done, Message, PageResult, Role
+from dotsctl.protocol.messages import Done, Message, PageResult
+from dotsctl.protocol.parts import Role
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,6 @@ from dotsctl.protocol.messages import (
     Ready,
     Refused,
     RequestFailed,
-    Role,
     Shutdown,
     Status,
     StatusRequest,
@@ -46,6 +45,7 @@ from dotsctl.protocol.messages import (
     Submit,
     WorkerHello,
 )
+from dotsctl.protocol.parts import Role
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from dotsctl import __version__
 from dotsctl.client.config import RuntimeConfig
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.supervisor import Supervisor
-from dotsctl.protocol.messages import Role, Status, Welcome, WorkerReport
+from dotsctl.protocol.messages import Status, Welcome
+from dotsctl.protocol.parts import Role, WorkerReport
 
 
 def welcome_of(config: RuntimeConfig, core: Coordinator, instance: str) -> Welcome:

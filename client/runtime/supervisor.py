@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from dotsctl.protocol.messages import Role, WorkerReport
+from dotsctl.protocol.parts import Role, WorkerReport
 
 MAX_BACKOFF_S = 30.0
 KEPT_LOGS = 5

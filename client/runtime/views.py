@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from dotsctl.client.runtime.ledger import Ledger, Request, State
-from dotsctl.protocol.messages import Ready, Role
+from dotsctl.protocol.messages import Ready
+from dotsctl.protocol.parts import Role
 
 
 @dataclass(frozen=True)

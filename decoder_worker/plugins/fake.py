@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from dotsctl.decoder_worker.plugin import DecoderSpec, EncodedPrompt, Finish, Piece, Report
 from dotsctl.protocol.errors import ErrorCode, PageError, UsageError
-from dotsctl.protocol.messages import FinishReason
 from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.parts import FinishReason
 
 WIDTH = 1024
 FAKE_FINGERPRINT = hashlib.sha256(b"fake").hexdigest()

@@ -11,7 +11,7 @@ import pytest
 from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.protocol.errors import ErrorCode, MissingError, PageError, UsageError
-from dotsctl.protocol.messages import FinishReason
+from dotsctl.protocol.parts import FinishReason
 
 mx = pytest.importorskip("mlx.core")
 ByteLevel = pytest.importorskip("tokenizers.pre_tokenizers").ByteLevel

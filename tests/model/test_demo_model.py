@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from dotsctl.protocol.model_directory import demo_directory
-
 from dotsctl import Client
+from dotsctl.protocol.model_directory import demo_directory
 
 pytest.importorskip("mlx.core")
 pytestmark = pytest.mark.model

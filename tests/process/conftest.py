@@ -14,17 +14,8 @@ import pytest
 from dotsctl.client import launch
 from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.client.session import Session
-from dotsctl.protocol.messages import (
-    ImageHeader,
-    ImageKind,
-    PageFailed,
-    PageOptions,
-    PageResult,
-    Restarted,
-    Role,
-    Status,
-    Submit,
-)
+from dotsctl.protocol.messages import PageFailed, PageResult, Restarted, Status, Submit
+from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions, Role
 
 pytestmark = pytest.mark.process
 START_S = 30.0

@@ -16,7 +16,8 @@ from dotsctl.client import launch
 from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.errors import PageError
-from dotsctl.protocol.messages import PageTokens, Restarted, Role
+from dotsctl.protocol.messages import PageTokens, Restarted
+from dotsctl.protocol.parts import Role
 from PIL import Image
 
 from tests.conftest import Gate, processes_in

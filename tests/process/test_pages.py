@@ -7,7 +7,8 @@ import pytest
 from dotsctl.client.session import Session
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.errors import CommandFailedError, ErrorCode, MissingError, UsageError
-from dotsctl.protocol.messages import CancelJob, FinishReason, PageFailed, PageResult, PageTokens, Role
+from dotsctl.protocol.messages import CancelJob, PageFailed, PageResult, PageTokens
+from dotsctl.protocol.parts import FinishReason, Role
 
 from tests.process.conftest import Instance, submit
 

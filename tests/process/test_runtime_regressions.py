@@ -20,7 +20,8 @@ from dotsctl.protocol import codec, endpoints
 from dotsctl.protocol.endpoints import InstanceDirectory
 from dotsctl.protocol.errors import CommandFailedError, ErrorCode, RuntimeLostError
 from dotsctl.protocol.link import Links
-from dotsctl.protocol.messages import PageFailed, PageResult, Ping, Role, Shutdown, Status, StatusRequest
+from dotsctl.protocol.messages import PageFailed, PageResult, Ping, Shutdown, Status, StatusRequest
+from dotsctl.protocol.parts import Role
 
 from tests.conftest import Gate, processes_in
 from tests.process.conftest import START_S, Instance, submit

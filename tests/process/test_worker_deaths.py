@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.errors import ErrorCode
-from dotsctl.protocol.messages import PageFailed, PageResult, PageTokens, Restarted, Role
+from dotsctl.protocol.messages import PageFailed, PageResult, PageTokens, Restarted
+from dotsctl.protocol.parts import Role
 
 from tests.conftest import Gate
 from tests.process.conftest import Instance, submit

@@ -7,7 +7,8 @@ from click.testing import CliRunner, Result
 from dotsctl.client.cli import ROLES, cli
 from dotsctl.client.config import RuntimeConfig
 from dotsctl.protocol.errors import AlreadyRunningError
-from dotsctl.protocol.messages import Role, Status, WorkerReport
+from dotsctl.protocol.messages import Status
+from dotsctl.protocol.parts import Role, WorkerReport
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgpack
 import pytest
-from dotsctl.protocol import PROTOCOL_VERSION, messages
+from dotsctl.protocol import PROTOCOL_VERSION, messages, parts
 from dotsctl.protocol.codec import decode, encode
 from dotsctl.protocol.errors import ErrorCode, ProtocolError
-from dotsctl.protocol.messages import FRAME_BYTES, MESSAGE_TYPES, Message
+from dotsctl.protocol.messages import MESSAGE_TYPES, Message
+from dotsctl.protocol.parts import FRAME_BYTES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,24 +26,24 @@ floats = st.floats(allow_nan=False, allow_infinity=False)
 small = st.integers(1, 30)
 positive = st.integers(1, 2**40)
 
-files = st.builds(messages.ImageHeader, st.just(messages.ImageKind.FILE), st.integers(0, 300), positive, positive)
+files = st.builds(parts.ImageHeader, st.just(parts.ImageKind.FILE), st.integers(0, 300), positive, positive)
 pictures = st.builds(
-    lambda width, height: messages.ImageHeader(messages.ImageKind.RGB, 3 * width * height, width, height), small, small
+    lambda width, height: parts.ImageHeader(parts.ImageKind.RGB, 3 * width * height, width, height), small, small
 )
 options = st.builds(
-    messages.PageOptions, texts, st.none() | texts, st.none() | positive, st.none() | st.integers(784, 2**40), texts
+    parts.PageOptions, texts, st.none() | texts, st.none() | positive, st.none() | st.integers(784, 2**40), texts
 )
 
 
-def tensor(dtype: str, rows: int, columns: int) -> messages.TensorHeader:
-    return messages.TensorHeader(dtype, (rows, columns), rows * columns * (4 if dtype == "<f4" else 2))
+def tensor(dtype: str, rows: int, columns: int) -> parts.TensorHeader:
+    return parts.TensorHeader(dtype, (rows, columns), rows * columns * (4 if dtype == "<f4" else 2))
 
 
 dtypes = st.sampled_from(["<f2", "<f4", "bf16"])
 restricted: dict[Any, st.SearchStrategy[Any]] = {
-    messages.ImageHeader: files | pictures,
-    messages.TensorHeader: st.builds(tensor, dtypes, small, small),
-    messages.PageOptions: options,
+    parts.ImageHeader: files | pictures,
+    parts.TensorHeader: st.builds(tensor, dtypes, small, small),
+    parts.PageOptions: options,
 }
 """Types whose fields depend on each other."""
 
@@ -97,8 +98,8 @@ def test_every_message_comes_back_as_it_was_sent(message: Message) -> None:
 @pytest.mark.parametrize("size", [0, 1, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, 3 * FRAME_BYTES + 5])
 def test_buffers_are_cut_into_frames_and_are_identical_when_joined(size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
-    image = messages.ImageHeader(messages.ImageKind.FILE, size, 10, 10)
-    submit = messages.Submit("job", 0, "digest", image, messages.PageOptions("text", None, None, None, ""), False)
+    image = parts.ImageHeader(parts.ImageKind.FILE, size, 10, 10)
+    submit = messages.Submit("job", 0, "digest", image, parts.PageOptions("text", None, None, None, ""), False)
     frames = encode(submit, [memoryview(content)[:size]])
     assert len(frames) == 2 + math.ceil(size / FRAME_BYTES)
     assert max(map(len, frames)) <= FRAME_BYTES
@@ -107,8 +108,8 @@ def test_buffers_are_cut_into_frames_and_are_identical_when_joined(size: int) ->
 
 def test_buffers_are_sent_and_received_without_a_copy() -> None:
     content = bytearray(3 * 20 * 20)
-    image = messages.ImageHeader(messages.ImageKind.RGB, len(content), 20, 20)
-    options = messages.PageOptions("text", None, None, None, "")
+    image = parts.ImageHeader(parts.ImageKind.RGB, len(content), 20, 20)
+    options = parts.PageOptions("text", None, None, None, "")
     received = decode(encode(messages.Encode(1, 1, image, options, "ipc://x"), [content])).buffers[0]
     content[5] = 77
     assert received[5] == 77

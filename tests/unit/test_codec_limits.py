@@ -8,17 +8,18 @@ from typing import Any
 
 import msgpack
 import pytest
-from dotsctl.protocol import PROTOCOL_VERSION, messages
+from dotsctl.protocol import PROTOCOL_VERSION, messages, parts
 from dotsctl.protocol.codec import MAX_FRAMES, MAX_HEADER_BYTES, decode, encode
 from dotsctl.protocol.errors import ErrorCode, ProtocolError
-from dotsctl.protocol.messages import FRAME_BYTES, MAX_HINT_BYTES, MESSAGE_TYPES
+from dotsctl.protocol.messages import MESSAGE_TYPES
+from dotsctl.protocol.parts import FRAME_BYTES, MAX_HINT_BYTES
 
 MAJOR, MINOR = PROTOCOL_VERSION
 PREAMBLE = b"DOTS" + bytes(PROTOCOL_VERSION)
 NEWER = b"DOTS" + bytes([MAJOR, MINOR + 1])
 NUMBERS = {cls.__name__: number for number, cls in MESSAGE_TYPES.items()}
-PICTURE = messages.ImageHeader(messages.ImageKind.RGB, 12, 2, 2)
-OPTIONS = messages.PageOptions("text", None, None, None, "")
+PICTURE = parts.ImageHeader(parts.ImageKind.RGB, 12, 2, 2)
+OPTIONS = parts.PageOptions("text", None, None, None, "")
 SUBMIT = messages.Submit("job", 0, "digest", PICTURE, OPTIONS, False)
 ENCODE = messages.Encode(1, 1, PICTURE, OPTIONS, "ipc://x")
 
@@ -119,7 +120,7 @@ def test_deep_nesting_is_a_protocol_error_that_says_something(start: bytes, dept
 
 def test_frames_above_8_mib_are_refused() -> None:
     size = FRAME_BYTES + 1
-    image = messages.ImageHeader(messages.ImageKind.FILE, size, 10, 10)
+    image = parts.ImageHeader(parts.ImageKind.FILE, size, 10, 10)
     header = bytes(encode(messages.Encode(1, 1, image, OPTIONS, "ipc://x"))[1])
     assert str(FRAME_BYTES) in str(refusal(PREAMBLE, header, bytes(size)))
 

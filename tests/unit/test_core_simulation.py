@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from dotsctl.client.runtime import admission, core
 from dotsctl.client.runtime.ledger import Ledger, Request, State
-from dotsctl.protocol.messages import Role
+from dotsctl.protocol.parts import Role
 from dotsctl.tools.simulation import BrokenPromise, run_schedule
 
 SCHEDULES = int(os.environ.get("DOTSCTL_TEST_SCHEDULES", "10000"))

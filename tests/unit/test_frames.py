@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dotsctl.protocol import PROTOCOL_VERSION, messages
+from dotsctl.protocol import PROTOCOL_VERSION, parts
 from dotsctl.protocol.codec import decode, encode
 from dotsctl.protocol.messages import MESSAGE_TYPES, Message
 
@@ -23,10 +23,10 @@ FRAMES = Path(__file__).parents[1] / "frames"
 CURRENT = FRAMES / f"v{PROTOCOL_VERSION[0]}_{PROTOCOL_VERSION[1]}"
 STORED = sorted(path.relative_to(FRAMES).as_posix() for path in FRAMES.glob("v*/*.hex"))
 FIXED: dict[Any, Any] = {
-    messages.ImageHeader: messages.ImageHeader(messages.ImageKind.RGB, 18, 3, 2),
-    messages.TensorHeader: messages.TensorHeader("<f2", (2, 3), 12),
-    messages.Geometry: messages.Geometry((1170, 827), 6, (840, 1176), (840 / 827, 1176 / 1170), (0.0, 0.0)),
-    messages.PageOptions: messages.PageOptions("layout", None, 500, 1_000_000, "Rechnung Nr. 7 für Zoë"),
+    parts.ImageHeader: parts.ImageHeader(parts.ImageKind.RGB, 18, 3, 2),
+    parts.TensorHeader: parts.TensorHeader("<f2", (2, 3), 12),
+    parts.Geometry: parts.Geometry((1170, 827), 6, (840, 1176), (840 / 827, 1176 / 1170), (0.0, 0.0)),
+    parts.PageOptions: parts.PageOptions("layout", None, 500, 1_000_000, "Rechnung Nr. 7 für Zoë"),
 }
 """Parts whose fields depend on each other."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from dotsctl.client.inputs import PageInput, pages_of
 from dotsctl.protocol.errors import PageError
-from dotsctl.protocol.messages import ImageKind
+from dotsctl.protocol.parts import ImageKind
 from dotsctl.protocol.pixels import to_rgb
 from PIL import Image
 

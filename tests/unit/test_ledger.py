@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 from dotsctl.client.runtime.ledger import Ledger, Request, State
-from dotsctl.protocol.messages import ImageHeader, ImageKind, PageOptions, Submit
+from dotsctl.protocol.messages import Submit
+from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule

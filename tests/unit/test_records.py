@@ -7,7 +7,8 @@ from dotsctl.client.inputs import PageInput
 from dotsctl.client.records import Page
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.geometry import PageGeometry, PixelLimits, fit
-from dotsctl.protocol.messages import FinishReason, Geometry, PageResult
+from dotsctl.protocol.messages import PageResult
+from dotsctl.protocol.parts import FinishReason, Geometry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ import pytest
 from dotsctl.decoder_worker.drafts import Drafter, accepted
 from dotsctl.decoder_worker.rows import PageRun, Rows, RowScheduler
 from dotsctl.decoder_worker.stop import StopRule
-from dotsctl.protocol.messages import FinishReason
+from dotsctl.protocol.parts import FinishReason
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -32,22 +32,17 @@ from dotsctl.protocol.messages import (
     Dropped,
     Encode,
     Encoded,
-    FinishReason,
-    Geometry,
-    ImageHeader,
-    ImageKind,
     Message,
     PageFailed,
-    PageOptions,
     PageResult,
     PageTokens,
     Ready,
     Received,
     RequestFailed,
-    Role,
     StatusRequest,
     Submit,
 )
+from dotsctl.protocol.parts import FinishReason, Geometry, ImageHeader, ImageKind, PageOptions, Role
 
 CLIENT = b"client"
 GEOMETRY = Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from dotsctl.protocol import PROTOCOL_VERSION, codec, messages
+from dotsctl.protocol import PROTOCOL_VERSION, codec, messages, parts
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import MESSAGE_TYPES
 
@@ -70,12 +70,12 @@ def test_every_number_belongs_to_one_sender() -> None:
 
 def test_every_part_and_enumeration_is_described() -> None:
     found = dict(row for row in rows("Parts") if row[0] not in ("part", "enumeration"))
-    public = [value for value in vars(messages).values() if isinstance(value, type)]
-    parts = [cls for cls in public if dataclasses.is_dataclass(cls) and cls not in MESSAGE_TYPES.values()]
+    public = {value for value in [*vars(parts).values(), *vars(messages).values()] if isinstance(value, type)}
+    described = [cls for cls in public if dataclasses.is_dataclass(cls) and cls not in MESSAGE_TYPES.values()]
     enumerations = [cls for cls in public if issubclass(cls, StrEnum) and cls is not StrEnum]
     assert ErrorCode in enumerations
     assert found == {
-        **{cls.__name__: field_list(cls) for cls in parts},
+        **{cls.__name__: field_list(cls) for cls in described},
         **{cls.__name__: ", ".join(f"`{member.value}`" for member in cls) for cls in enumerations},
     }
 
@@ -83,16 +83,16 @@ def test_every_part_and_enumeration_is_described() -> None:
 def test_the_limits_are_those_of_the_code() -> None:
     assert dict(rows("3. Limits")[1:]) == {
         "frames of one message": str(codec.MAX_FRAMES),
-        "bytes of one frame": str(messages.FRAME_BYTES),
+        "bytes of one frame": str(parts.FRAME_BYTES),
         "bytes of the header": str(codec.MAX_HEADER_BYTES),
         "entries of one array or map in the header": "4096",
-        "bytes of an image": str(messages.MAX_FILE_BYTES),
-        "bytes of a hint": str(messages.MAX_HINT_BYTES),
-        "embeddings of a page": str(messages.MAX_TOKENS_A_PAGE),
+        "bytes of an image": str(parts.MAX_FILE_BYTES),
+        "bytes of a hint": str(parts.MAX_HINT_BYTES),
+        "embeddings of a page": str(parts.MAX_TOKENS_A_PAGE),
         "columns of an embedding": "65536",
         "characters of a job_id": "64",
     }
-    assert messages.MAX_FILE_BYTES == messages.MAX_RGB_BYTES
+    assert parts.MAX_FILE_BYTES == parts.MAX_RGB_BYTES
 
 
 EXCHANGE = re.findall(r"^(\w+), [a-z ]+:\n\n```json\n(.*?)\n```\n\n```hex\n(.*?)\n```$", SPEC, flags=re.M | re.S)

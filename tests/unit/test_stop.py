@@ -1,6 +1,6 @@
 import pytest
 from dotsctl.decoder_worker.stop import LoopDetector, StopRule
-from dotsctl.protocol.messages import FinishReason
+from dotsctl.protocol.parts import FinishReason
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -19,7 +19,7 @@ from dotsctl.client.runtime.supervisor import (
     log_tail,
     worker_command,
 )
-from dotsctl.protocol.messages import Role
+from dotsctl.protocol.parts import Role
 
 WAIT_S = 10.0
 DIES = "exit 3"

@@ -4,15 +4,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.protocol import messages
+from dotsctl.protocol import messages, parts
 from dotsctl.protocol.codec import decode, encode
 from dotsctl.protocol.errors import ErrorCode, PageError
-from dotsctl.protocol.messages import FRAME_BYTES, MAX_TOKENS_A_PAGE, TensorHeader
+from dotsctl.protocol.parts import FRAME_BYTES, MAX_TOKENS_A_PAGE, TensorHeader
 from dotsctl.protocol.tensor import NUMPY_DTYPES, assemble, check_finite, describe
 from numpy.typing import NDArray
 
-GEOMETRY = messages.Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
-OPTIONS = messages.PageOptions("text", None, None, None, "")
+GEOMETRY = parts.Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
+OPTIONS = parts.PageOptions("text", None, None, None, "")
 
 
 def matrix(dtype: str, rows: int, columns: int) -> NDArray[Any]:

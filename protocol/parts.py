@@ -1,0 +1,131 @@
+"""Parts of messages: headers of buffers, options of a page, enumerations and limits. See ``messages.py``."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_HINT_BYTES = 256 * 1024
+MAX_RGB_BYTES = 256 * 1024 * 1024
+MAX_FILE_BYTES = 256 * 1024 * 1024
+FRAME_BYTES = 8 * 1024 * 1024
+"""Large buffers are cut into frames of this size: the fastest of the sizes measured for 15 and 44 MiB pages."""
+MAX_TOKENS_A_PAGE = 14_400
+"""Embeddings of the largest page: 11,289,600 pixels over 28 x 28."""
+
+
+class Role(StrEnum):
+    """What a worker does."""
+
+    ENCODER = "encoder"
+    DECODER = "decoder"
+
+
+class FinishReason(StrEnum):
+    """Why the decoder stopped."""
+
+    STOP = "stop"
+    """The model said so."""
+    LENGTH = "length"
+    """The token limit was reached; the text is cut."""
+    LOOP = "loop"
+    """The text repeated itself; the repetition was cut off."""
+
+
+class ImageKind(StrEnum):
+    """In which form a page travels."""
+
+    FILE = "file"
+    """The bytes of an image file with one frame."""
+    RGB = "rgb"
+    """uint8 (height, width, 3), rows from top to bottom."""
+
+
+def require(condition: bool, problem: str) -> None:
+    """Refuse a value while a message is built; the codec turns the ValueError into a ProtocolError with the path."""
+    if not condition:
+        raise ValueError(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """Describes a page's image; its bytes are the message's buffers."""
+
+    kind: ImageKind
+    nbytes: int
+    width: int
+    """Pixels as stored, before EXIF orientation."""
+    height: int
+
+    def __post_init__(self) -> None:
+        require(self.width >= 1 and self.height >= 1, f"image of {self.width}x{self.height} px")
+        if self.kind is ImageKind.RGB:
+            require(self.nbytes == 3 * self.width * self.height, f"nbytes {self.nbytes} is not 3 * width * height")
+            require(self.nbytes <= MAX_RGB_BYTES, f"nbytes {self.nbytes} is above {MAX_RGB_BYTES}")
+        require(0 <= self.nbytes <= MAX_FILE_BYTES, f"nbytes {self.nbytes} is not between 0 and {MAX_FILE_BYTES}")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorHeader:
+    """Describes an array of two dimensions; its bytes are the message's buffers."""
+
+    dtype: str
+    """``<f2``, ``<f4`` or ``bf16``."""
+    shape: tuple[int, int]
+    """Embeddings, width."""
+    nbytes: int
+
+    def __post_init__(self) -> None:
+        sizes = {"<f2": 2, "bf16": 2, "<f4": 4}
+        require(self.dtype in sizes, f"dtype {self.dtype!r} is none of {', '.join(sizes)}")
+        require(1 <= self.shape[0] <= MAX_TOKENS_A_PAGE, f"shape[0] {self.shape[0]} is not 1 to {MAX_TOKENS_A_PAGE}")
+        require(1 <= self.shape[1] <= 65_536, f"shape[1] {self.shape[1]} is not 1 to 65536")
+        expected = self.shape[0] * self.shape[1] * sizes[self.dtype]
+        require(self.nbytes == expected, f"nbytes {self.nbytes} is not {expected} as shape and dtype say")
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """:class:`dotsctl.protocol.geometry.PageGeometry` on the wire: sizes are (width, height) in pixels."""
+
+    source: tuple[int, int]
+    orientation: int
+    resized: tuple[int, int]
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PageOptions:
+    """What is asked of one page."""
+
+    task: str
+    prompt: str | None
+    """Replaces the prompt of the task."""
+    max_tokens: int | None
+    """At most so many tokens of answer; none: what the model's limit leaves."""
+    max_pixels: int | None
+    """Resize to at most so many pixels; none: the model's own limit."""
+    hint: str
+    """Text that the page probably holds, for drafts; never changes the result."""
+
+    def __post_init__(self) -> None:
+        require(self.max_tokens is None or self.max_tokens >= 1, f"max_tokens {self.max_tokens} is below 1")
+        require(self.max_pixels is None or self.max_pixels >= 784, f"max_pixels {self.max_pixels} is below 784")
+        require(len(self.hint.encode()) <= MAX_HINT_BYTES, f"hint is longer than {MAX_HINT_BYTES} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """One worker in an answer to :class:`StatusRequest`."""
+
+    role: Role
+    plugin: str
+    state: str
+    pid: int
+    epoch: int
+    restarts: int
+    last_exit: str
+    pages: int
+    busy_share: float
+    """Share of the time since it was ready in which it had work, 0 to 1."""
+    log: str
+    """Path of the log file."""
