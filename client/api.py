@@ -39,6 +39,8 @@ class Client:
         window: int | None = None,
         private: bool = False,
         timeout_s: float = 900.0,
+        stall_timeout_s: float | None = None,
+        page_timeout_s: float | None = None,
     ) -> None:
         """Connect to the running runtime, or start a private one.
 
@@ -50,6 +52,8 @@ class Client:
             window: most pages in flight; none: as many as the runtime allows.
             private: start a private runtime even if one is running.
             timeout_s: longest time until both workers are ready.
+            stall_timeout_s: of a runtime that is started: longest silence of a worker that has work.
+            page_timeout_s: of a runtime that is started: longest time of one page.
 
         Raises:
             UsageError: the running runtime holds another model or encoder, or an option is wrong.
@@ -57,7 +61,14 @@ class Client:
             CommandFailedError: the workers could not be started.
         """
         self._runtime: launch.RuntimeProcess | None = None
-        chosen = settings.choose(model=model, encoder=encoder, decoder=decoder, name=name)
+        chosen = settings.choose(
+            model=model,
+            encoder=encoder,
+            decoder=decoder,
+            name=name,
+            stall_timeout_s=stall_timeout_s,
+            page_timeout_s=page_timeout_s,
+        )
         directory = endpoints.instance_directory(chosen.name)
         if not private and endpoints.lock_holder(directory) is not None:
             self._session = Session(directory, timeout_s)
@@ -204,6 +215,16 @@ def runtime_config(chosen: settings.Choices, instance: str) -> RuntimeConfig:
     encoder = PluginChoice.parse(resolve_encoder(chosen.encoder))
     decoder = PluginChoice.parse(chosen.decoder)
     if chosen.model is None and encoder.name == decoder.name == "fake":
-        return RuntimeConfig(instance, "fake", "", encoder, decoder)
-    model_name, folder = find_model(chosen.model)
-    return RuntimeConfig(instance, model_name, str(folder), encoder, decoder)
+        model_name, folder = "fake", ""
+    else:
+        model_name, found = find_model(chosen.model)
+        folder = str(found)
+    return RuntimeConfig(
+        instance=instance,
+        model_name=model_name,
+        model=folder,
+        encoder=encoder,
+        decoder=decoder,
+        stall_timeout_s=chosen.stall_timeout_s,
+        page_timeout_s=chosen.page_timeout_s,
+    )

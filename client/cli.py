@@ -94,8 +94,9 @@ def cli() -> None:
       dotsctl up -d                            keep the model loaded: later calls start at once
       dotsctl down                             end that again
 
-    Where a choice is not made by an option it is taken from DOTSCTL_MODEL, DOTSCTL_ENCODER, DOTSCTL_DECODER and
-    DOTSCTL_NAME, then from dotsctl.toml in this folder, then from your configuration file.
+    Where a choice is not made by an option it is taken from DOTSCTL_MODEL, DOTSCTL_ENCODER, DOTSCTL_DECODER,
+    DOTSCTL_NAME, DOTSCTL_STALL_TIMEOUT or DOTSCTL_PAGE_TIMEOUT, then from dotsctl.toml in this folder, then from
+    your configuration file.
 
     \b
     Exit codes:
@@ -169,17 +170,17 @@ def ocr(ctx: click.Context, /, **options: Any) -> None:
     "--timeout", "timeout_s", type=click.FloatRange(min=1), metavar="SECONDS", default=LOAD_TIMEOUT_S,
     show_default=True, help="Longest time to load the model."
 )  # fmt: skip
+@click.option(
+    "--stall-timeout", "stall_timeout_s", type=click.FloatRange(min=1), metavar="SECONDS",
+    help="Silence after which a working process is taken for hung. [default: 120]"
+)  # fmt: skip
+@click.option(
+    "--page-timeout", "page_timeout_s", type=click.FloatRange(min=1), metavar="SECONDS",
+    help="Longest time of one page. [default: 1800]"
+)  # fmt: skip
 @verbose_option
 @click.pass_context
-def up(
-    ctx: click.Context,
-    model: str | None,
-    encoder: str | None,
-    decoder: str | None,
-    name: str | None,
-    detach: bool,
-    timeout_s: float,
-) -> None:
+def up(ctx: click.Context, /, detach: bool, timeout_s: float, **chosen: Any) -> None:
     """Start a runtime: load the model once and keep it for all later calls.
 
     Without -d it stays in the foreground; Ctrl-C lets it finish its pages, a second Ctrl-C ends it at once.
@@ -193,7 +194,7 @@ def up(
     from dotsctl.client.launch import start_detached, start_foreground
     from dotsctl.client.settings import choose
 
-    choices = choose(model=model, encoder=encoder, decoder=decoder, name=name)
+    choices = choose(**chosen)
     config = runtime_config(choices, choices.name)
     plugins = f"model {config.model_name}, encoder {config.encoder}, decoder {config.decoder}"
     click.echo(f"starting {config.instance!r}: {plugins}", err=True)

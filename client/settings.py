@@ -5,6 +5,7 @@ Precedence of each: argument or flag, environment (``DOTSCTL_MODEL`` and so on),
 
     model = "demo"
     encoder = "mlx"
+    stall_timeout = 600        # seconds
 """
 
 import os
@@ -14,11 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
+from dotsctl.client.config import RuntimeConfig
 from dotsctl.protocol.errors import UsageError
 
 LOCAL_FILE = "dotsctl.toml"
-FILE_KEYS = ("model", "encoder", "decoder")
-DEFAULTS = {"encoder": "auto", "decoder": "mlx", "name": "default"}
+FILE_KEYS = ("model", "encoder", "decoder", "stall_timeout", "page_timeout")
+DEFAULTS = {
+    "encoder": "auto",
+    "decoder": "mlx",
+    "name": "default",
+    "stall_timeout": str(RuntimeConfig.stall_timeout_s),
+    "page_timeout": str(RuntimeConfig.page_timeout_s),
+}
 DEFAULT = "default"
 
 
@@ -34,6 +42,10 @@ class Choices:
     """``NAME[:key=value,...]``."""
     name: str
     """Instance of the runtime."""
+    stall_timeout_s: float = RuntimeConfig.stall_timeout_s
+    """Of a runtime that is started now: the longest silence of a worker that has work."""
+    page_timeout_s: float = RuntimeConfig.page_timeout_s
+    """Of a runtime that is started now: the longest time of one page."""
     origins: dict[str, str] = field(default_factory=dict, compare=False)
     """Where each choice comes from: ``argument``, the variable, the file's path, or ``default``."""
 
@@ -53,6 +65,8 @@ def choose(
     encoder: str | None = None,
     decoder: str | None = None,
     name: str | None = None,
+    stall_timeout_s: float | None = None,
+    page_timeout_s: float | None = None,
     environment: Mapping[str, str] = os.environ,
     files: tuple[Path, ...] | None = None,
 ) -> Choices:
@@ -63,6 +77,8 @@ def choose(
         encoder: plugin with its options.
         decoder: plugin with its options.
         name: instance of the runtime.
+        stall_timeout_s: longest silence of a worker that has work, in seconds.
+        page_timeout_s: longest time of one page, in seconds.
         environment: of the process; a variable that is empty counts as not set.
         files: configuration files, the strongest first; none: the two of the module's docstring.
 
@@ -70,6 +86,8 @@ def choose(
         UsageError: a file has an unknown key or a wrong value, or is no TOML.
     """
     arguments = {"model": model, "encoder": encoder, "decoder": decoder, "name": name}
+    seconds = {"stall_timeout": stall_timeout_s, "page_timeout": page_timeout_s}
+    arguments |= {key: None if value is None else str(value) for key, value in seconds.items()}
     variables = {f"DOTSCTL_{key.upper()}": key for key in arguments}
     layers: list[tuple[str, Mapping[str, str]]] = [
         ("argument", {key: value for key, value in arguments.items() if value}),
@@ -82,7 +100,26 @@ def choose(
     for origin, layer in layers:
         for key in layer.keys() - values.keys():
             values[key], origins[key] = layer[key], origin
-    return Choices(values.get("model"), values["encoder"], values["decoder"], values["name"], origins)
+    return Choices(
+        model=values.get("model"),
+        encoder=values["encoder"],
+        decoder=values["decoder"],
+        name=values["name"],
+        stall_timeout_s=_seconds("stall_timeout", values, origins),
+        page_timeout_s=_seconds("page_timeout", values, origins),
+        origins=origins,
+    )
+
+
+def _seconds(key: str, values: Mapping[str, str], origins: Mapping[str, str]) -> float:
+    """A time of at least one second. Raises UsageError."""
+    try:
+        value = float(values[key])
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < float("inf"):
+        raise UsageError(f"{key} = {values[key]!r} ({origins[key]}) is no number of seconds, at least 1")
+    return value
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -99,6 +136,8 @@ def _read(path: Path) -> dict[str, str]:
     if unknown := sorted(content.keys() - set(FILE_KEYS)):
         raise UsageError(f"{path} has the unknown key {unknown[0]!r}; {known}")
     for key, value in content.items():
-        if not (isinstance(value, str) and value):
+        if key.endswith("_timeout") and type(value) in (int, float):
+            content[key] = str(value)
+        elif not (isinstance(value, str) and value):
             raise UsageError(f'{path}: {key} = {value!r} is no text; write {key} = "..."')
     return content

@@ -1,9 +1,10 @@
 """Everything that two processes of dotsctl must agree on; imports nothing else of the project.
 
-Start with ``messages.py`` (who says what to whom; ``parts.py`` holds what they are made of) and ``SPEC.md`` (how it looks on the wire). ``codec.py`` turns a
-message into frames and checks every received byte, ``tensor.py`` does the same for arrays, ``link.py`` is the only
-file that knows ZeroMQ, ``endpoints.py`` makes the runtime directory, ``geometry.py`` maps boxes, ``model_directory.py``
-finds and fingerprints models, ``errors.py`` draws the error tree.
+Start with ``messages.py`` (who says what to whom; ``parts.py`` is what they are made of) and ``SPEC.md`` (how it looks
+on the wire). ``codec.py`` turns a message into frames and checks every received byte, ``tensor.py`` does the same for
+arrays, ``link.py`` is the only file that knows ZeroMQ, ``endpoints.py`` makes the runtime directory, ``errors.py``
+draws the error tree. ``geometry.py`` maps boxes, ``pixels.py`` reads pictures, ``model_directory.py`` and
+``checkpoint.py`` find models and their files. ``worker_shell.py`` and ``blas.py`` are for both workers.
 """
 
 PROTOCOL_VERSION = (1, 0)

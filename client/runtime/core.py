@@ -197,7 +197,7 @@ class Coordinator:
         for role, worker in self.workers.items():
             if self._patience.is_silent(worker, now):
                 worker.progress_at = now
-                silence = f"no progress for {self.limits.stall_timeout_s:.0f} s"
+                silence = f"no progress for {self.limits.stall_timeout_s:.0f} s, DOTSCTL_STALL_TIMEOUT changes that"
                 self._commands.append(Kill(role, worker.epoch, silence))
         for request in self.ledger.in_flight():
             self._check_page(request, now)
@@ -259,7 +259,9 @@ class Coordinator:
         """Backstop for lost messages, and the page's own deadline."""
         if self._patience.is_overdue(request, now):
             self._cancel(request)
-            text = f"not read within {self.limits.page_timeout_s:.0f} s: lower --max-tokens or --max-pixels"
+            text = (
+                f"not read within {self.limits.page_timeout_s:.0f} s: lower --max-pixels, or raise DOTSCTL_PAGE_TIMEOUT"
+            )
             self._fail(request, ErrorCode.DEADLINE, text)
         elif self._patience.is_stalled(request, now):
             self._stalled(request, f"no progress for {self._patience.stall_s:.0f} s", now)

@@ -68,3 +68,18 @@ def test_bytes_that_are_no_text_are_no_toml(tmp_path: Path) -> None:
     (tmp_path / "dotsctl.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="is no TOML"):
         choose(environment={}, files=(tmp_path / "dotsctl.toml",))
+
+
+def test_timeouts_come_from_the_same_layers(tmp_path: Path) -> None:
+    file = tmp_path / "dotsctl.toml"
+    file.write_text("stall_timeout = 600\npage_timeout = 7200\n")
+    chosen = choose(environment={"DOTSCTL_PAGE_TIMEOUT": "90"}, files=(file,))
+    assert (chosen.stall_timeout_s, chosen.page_timeout_s) == (600.0, 90.0)
+    assert choose(stall_timeout_s=5.0, environment={}, files=(file,)).stall_timeout_s == 5.0
+    assert choose(environment={}, files=()).page_timeout_s == 1800.0
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-3", "inf", "nan"])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused_with_its_origin(text: str) -> None:
+    with pytest.raises(UsageError, match="DOTSCTL_STALL_TIMEOUT"):
+        choose(environment={"DOTSCTL_STALL_TIMEOUT": text}, files=())
