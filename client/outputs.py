@@ -8,6 +8,7 @@ order of the inputs; a folder writes a document as soon as its last page is ther
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,9 +42,10 @@ class Reading:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-class Output:
+class Output(ABC):
     """What the three kinds of output have in common."""
 
+    @abstractmethod
     def prepare(self) -> None:
         """See that the output can be written, before any work is done. Raises OutputError."""
 
@@ -51,10 +53,11 @@ class Output:
         """Whether an earlier run wrote this document; to be asked before its pages are read."""
         return False
 
+    @abstractmethod
     def add(self, page: Page) -> None:
         """Take a page, failed ones included. Raises OutputError."""
-        raise NotImplementedError(f"{type(self).__name__} takes no pages")
 
+    @abstractmethod
     def finish(self) -> None:
         """Write what is still held, also when pages are missing. Raises OutputError."""
 
@@ -65,6 +68,9 @@ class StreamOutput(Output):
     def __init__(self, documents: Sequence[Document], format_: str, write: Callable[[str], None]) -> None:
         self._stream = Stream([document.name for document in documents], format_)
         self._write = write
+
+    def prepare(self) -> None:
+        """The terminal, or the pipe, is there."""
 
     def add(self, page: Page) -> None:
         """Print every page whose turn it is."""

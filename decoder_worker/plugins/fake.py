@@ -8,19 +8,15 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from dotsctl.decoder_worker.plugin import DecoderSpec, EncodedPrompt, Finish, Piece, Report
 from dotsctl.protocol.errors import ErrorCode, PageError, UsageError
-from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.fakes import FAULTS, LOAD_FAULTS, WIDTH, fake_fingerprint, read_options, wait_at_gate
 from dotsctl.protocol.parts import FinishReason
 
-WIDTH = 1024
-FAKE_FINGERPRINT = hashlib.sha256(b"fake").hexdigest()
-FAULTS = ("die", "hang", "raise")
-LOAD_FAULTS = ("die", "hang", "refuse")
 TASKS = ("text", "layout")
 
 
@@ -34,12 +30,12 @@ class FakeOptions:
     """Steps and pieces of a page."""
     batch: int = 1
     """Pages decoded at once."""
-    fault: str = ""
-    """What happens, at half of a page, to the pages chosen by ``on``: one of FAULTS."""
+    fault: str = field(default="", metadata={"one_of": FAULTS})
+    """What happens, at half of a page, to the pages chosen by ``on``."""
     on: str = ""
     """Only pages whose digest begins so (hexadecimal) are faulty; empty: all."""
-    load_fault: str = ""
-    """What happens instead of loading: one of LOAD_FAULTS."""
+    load_fault: str = field(default="", metadata={"one_of": LOAD_FAULTS})
+    """What happens instead of loading."""
     gate: str = ""
     """Path of a FIFO: at half of a page decoding waits until a writer has opened and closed it."""
 
@@ -68,7 +64,9 @@ class FakeDecoder:
 
     def load(self, model: Path, options: dict[str, str], report: Report) -> DecoderSpec:
         """Read the options; takes no time and needs no model."""
-        self._options = _read_options(options)
+        self._options = read_options(FakeOptions, options, "decoder fake")
+        if min(self._options.tokens, self._options.batch) < 1:
+            raise UsageError("decoder fake: tokens and batch are at least 1")
         match self._options.load_fault:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -77,8 +75,7 @@ class FakeDecoder:
             case "refuse":
                 raise UsageError("decoder fake was told to refuse loading: take load_fault away")
         self._running: dict[int, _Running] = {}
-        known = fingerprint(model) if (model / "config.json").is_file() else FAKE_FINGERPRINT
-        return DecoderSpec(known, WIDTH, self._options.batch, TASKS)
+        return DecoderSpec(fake_fingerprint(model), WIDTH, self._options.batch, TASKS)
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
         """Up to ``batch`` pages."""
@@ -127,11 +124,7 @@ class FakeDecoder:
 
     def _misbehave(self, digest: str) -> None:
         if self._options.gate:
-            try:
-                with Path(self._options.gate).open("rb") as reader:
-                    reader.read()
-            except FileNotFoundError:
-                pass  # the gate was taken away: nobody wants to hold us
+            wait_at_gate(Path(self._options.gate))
         if not digest.startswith(self._options.on):
             return
         match self._options.fault:
@@ -141,19 +134,3 @@ class FakeDecoder:
                 threading.Event().wait()
             case "raise":
                 raise ZeroDivisionError("decoder fake was told to raise")
-
-
-def _read_options(options: dict[str, str]) -> FakeOptions:
-    defaults = vars(FakeOptions())
-    values: dict[str, object] = {}
-    for key, text in options.items():
-        if key not in defaults:
-            raise UsageError(f"decoder fake has no option {key!r}; it has: {', '.join(defaults)}")
-        try:
-            values[key] = type(defaults[key])(text)
-        except ValueError:
-            raise UsageError(f"decoder fake: {key}={text!r} is not a number") from None
-    read = FakeOptions(**values)  # type: ignore[arg-type]
-    if read.fault not in ("", *FAULTS) or read.load_fault not in ("", *LOAD_FAULTS) or min(read.tokens, read.batch) < 1:
-        raise UsageError(f"decoder fake: fault is one of {', '.join(FAULTS)}; tokens and batch are at least 1")
-    return read

@@ -9,19 +9,16 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage, Report
-from dotsctl.protocol.errors import MissingError, PageError, UsageError
+from dotsctl.protocol.errors import MissingError, PageError
+from dotsctl.protocol.fakes import FAULTS, LOAD_FAULTS, WIDTH, fake_fingerprint, read_options, wait_at_gate
 from dotsctl.protocol.geometry import PageGeometry
-from dotsctl.protocol.model_directory import fingerprint
 
-WIDTH = 1024
-FAKE_FINGERPRINT = hashlib.sha256(b"fake").hexdigest()
-FAULTS = ("die", "hang", "raise", "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid")
-LOAD_FAULTS = ("die", "hang", "refuse")
+PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid")
 
 
 @dataclass
@@ -32,28 +29,14 @@ class FakeOptions:
     """Milliseconds that a page takes, the making of its array included."""
     embed_mib: float = 1 / 64
     """Size of a page's embeddings."""
-    fault: str = ""
-    """What happens to the pages chosen by ``on``: one of FAULTS."""
+    fault: str = field(default="", metadata={"one_of": PAGE_FAULTS})
+    """What happens to the pages chosen by ``on``."""
     on: str = ""
     """Only pages whose bytes contain this text are faulty; empty: all."""
-    load_fault: str = ""
-    """What happens instead of loading: one of LOAD_FAULTS."""
+    load_fault: str = field(default="", metadata={"one_of": LOAD_FAULTS})
+    """What happens instead of loading."""
     gate: str = ""
     """Path of a FIFO: a page is held while the FIFO exists and until a writer has opened and closed it."""
-
-
-def read_options(cls: type[FakeOptions], options: dict[str, str], plugin: str) -> FakeOptions:
-    """Fill the dataclass from texts; unknown names and wrong values are usage errors."""
-    defaults = vars(cls())
-    values: dict[str, object] = {}
-    for key, text in options.items():
-        if key not in defaults:
-            raise UsageError(f"{plugin} has no option {key!r}; it has: {', '.join(defaults)}")
-        try:
-            values[key] = type(defaults[key])(text)
-        except ValueError:
-            raise UsageError(f"{plugin}: {key}={text!r} is not a number") from None
-    return cls(**values)  # type: ignore[arg-type]
 
 
 class FakeEncoder:
@@ -62,10 +45,6 @@ class FakeEncoder:
     def load(self, model: Path, options: dict[str, str], report: Report) -> EncoderSpec:
         """Read the options; takes no time and needs no model."""
         self._options = read_options(FakeOptions, options, "encoder fake")
-        if self._options.fault not in ("", *FAULTS) or self._options.load_fault not in ("", *LOAD_FAULTS):
-            raise UsageError(
-                f"encoder fake: fault is one of {', '.join(FAULTS)}; load_fault of {', '.join(LOAD_FAULTS)}"
-            )
         match self._options.load_fault:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -74,9 +53,7 @@ class FakeEncoder:
             case "refuse":
                 raise MissingError("encoder fake was told to miss something: take load_fault away")
         self._warm = False
-        # Like a real model's, its fingerprint is that of the directory; without one both fakes agree on a constant.
-        known = fingerprint(model) if (model / "config.json").is_file() else FAKE_FINGERPRINT
-        return EncoderSpec(known, WIDTH, "<f4")
+        return EncoderSpec(fake_fingerprint(model), WIDTH, "<f4")
 
     def encode(self, page: PageImage) -> EncodedPage:
         """Digest of the page's bytes, or the fault that was asked for; the warm-up page is never faulty."""
@@ -120,12 +97,3 @@ def digest_rows(digest: bytes, rows: int) -> np.ndarray[tuple[int, int], np.dtyp
     """(rows, WIDTH) float32: the 32 bytes of a digest as numbers, again and again."""
     row = np.tile(np.frombuffer(digest, np.uint8).astype(np.float32), WIDTH // 32)  # (WIDTH,)
     return np.tile(row, (rows, 1))  # (rows, WIDTH)
-
-
-def wait_at_gate(gate: Path) -> None:
-    """Meet the writer of a FIFO and go on when it closes its end; without the FIFO go on at once."""
-    try:
-        with gate.open("rb") as reader:
-            reader.read()
-    except FileNotFoundError:
-        return
