@@ -5,8 +5,8 @@ FOLDER gets ``state.pt`` (resumed from when it is there), ``log.jsonl`` and, at 
 """
 
 import json
-import os
 import random
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+import torch.multiprocessing
 import torch.nn.functional as F
 from dotsctl.encoder_worker.image import patchify
 from dotsctl.protocol.geometry import CELL_PX, PixelLimits
@@ -23,7 +24,7 @@ from dotsctl.tools.demo_checkpoint import build_tokenizer, prompt_ids, write_fil
 from dotsctl.tools.demo_network import DemoNetwork, NetworkShape
 from dotsctl.tools.demo_pages import CURRICULUM, grid_of, render_page
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, IterableDataset
 
 PAGES_A_STEP = (32, 24, 12, 10)
@@ -98,9 +99,9 @@ def learning_rate(step: int, spent: float, peak: float) -> float:
 
 
 def train_step(
-    network: DemoNetwork, optimizer: torch.optim.Optimizer, batch: Batch, before: Tensor
+    network: DemoNetwork, optimizer: torch.optim.Optimizer, batch: Batch, before: Tensor, seconds: float
 ) -> dict[str, float]:
-    """One step of AdamW; returns loss and accuracies."""
+    """One step of AdamW over the batches of all processes; returns means of loss, accuracy and ``seconds``."""
     logits, cell_logits = network(
         batch.patches, batch.rows, batch.columns, before.expand(len(batch.patches), -1), batch.after
     )
@@ -108,11 +109,26 @@ def train_step(
     cell_loss = F.cross_entropy(cell_logits.flatten(0, 1), batch.cells.flatten())
     optimizer.zero_grad()
     (text_loss + cell_loss).backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimizer.step()
     used = batch.targets != UNUSED
     accuracy = (logits.detach().argmax(-1)[used] == batch.targets[used]).float().mean()
-    return {"text_loss": text_loss.item(), "cell_loss": cell_loss.item(), "accuracy": accuracy.item()}
+    figures = torch.tensor([text_loss.item(), cell_loss.item(), accuracy.item(), seconds])
+    _average([parameter.grad for parameter in network.parameters() if parameter.grad is not None] + [figures])
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    return dict(zip(("text_loss", "cell_loss", "accuracy", "seconds"), figures.tolist(), strict=True))
+
+
+def _average(tensors: list[Tensor]) -> None:
+    """Replace tensors by their means over all processes, in one exchange."""
+    if not distributed.is_initialized():
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    start = 0
+    for tensor in tensors:
+        tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
+        start += tensor.numel()
 
 
 def export(network: DemoNetwork, shape: NetworkShape, folder: Path) -> None:
@@ -148,59 +164,105 @@ class Progress:
             self.stage, self.accuracy = self.stage + 1, 0.0
 
 
+@dataclass(frozen=True)
+class Run:
+    """The options of one run."""
+
+    folder: Path
+    seconds: float
+    rate: float
+    threads: int
+    processes: int
+    save_every: float
+    seed: int
+
+
+class Trainer:
+    """One process of a run; all of them hold the same network and take the same steps."""
+
+    def __init__(self, run: Run, rank: int) -> None:
+        self.run, self.rank, self.progress = run, rank, Progress()
+        torch.manual_seed(run.seed)
+        self.shape = NetworkShape()
+        self.network = DemoNetwork(self.shape)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=run.rate, betas=(0.9, 0.98), weight_decay=0.02)
+        self.state_path = run.folder / "state.pt"
+        if self.state_path.exists():
+            state = torch.load(self.state_path, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.progress = Progress(**state["progress"])
+        self.saved = self.progress.seconds
+
+    def train(self) -> None:
+        """Train until the time is over."""
+        run, progress = self.run, self.progress
+        stage = torch.tensor(progress.stage).share_memory_()
+        seed = run.seed + progress.step + 1_000_003 * self.rank
+        pages = DataLoader(Pages(stage, seed), batch_size=None, num_workers=1, prefetch_factor=4)
+        before = torch.tensor(prompt_ids(build_tokenizer())[0])[None]
+        start = time.monotonic() - progress.seconds
+        for batch in pages:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(progress.step, progress.seconds / run.seconds, run.rate)
+            figures = train_step(self.network, self.optimizer, batch, before, time.monotonic() - start)
+            progress.note(figures["accuracy"], batch.stage)
+            stage.fill_(progress.stage)
+            progress.seconds = figures["seconds"]  # the mean, so that all processes end with the same step
+            if self.rank == 0:
+                self._report(figures)
+            if progress.seconds >= run.seconds:
+                return
+
+    def _report(self, figures: dict[str, float]) -> None:
+        """Log now and then, and save now and then and at the end."""
+        progress = self.progress
+        if progress.step % 50 == 0:
+            with (self.run.folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps(figures | vars(progress)) + "\n")
+            click.echo(
+                f"{progress.step} steps, {progress.seconds:.0f} s, stage {progress.stage}, "
+                f"loss {figures['text_loss']:.3f} + {figures['cell_loss']:.3f}, accuracy {progress.accuracy:.3f}"
+            )
+        if progress.seconds - self.saved > self.run.save_every or progress.seconds >= self.run.seconds:
+            self.saved = progress.seconds
+            contents = {
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "progress": vars(progress),
+            }
+            torch.save(contents, self.state_path.with_suffix(".part"))
+            self.state_path.with_suffix(".part").replace(self.state_path)
+            export(self.network, self.shape, self.run.folder / "model")
+
+
+def _train_in_process(rank: int, run: Run, meeting_point: str) -> None:
+    torch.set_num_threads(run.threads)
+    if run.processes > 1:
+        distributed.init_process_group("gloo", init_method=meeting_point, rank=rank, world_size=run.processes)
+    Trainer(run, rank).train()
+    if run.processes > 1:
+        distributed.destroy_process_group()
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--seconds", default=6000.0, show_default=True, help="Time to train, earlier runs included.")
 @click.option("--rate", default=1e-3, show_default=True, help="Peak learning rate of AdamW.")
-@click.option("--threads", default=os.cpu_count() or 1, show_default="all", help="Threads of PyTorch.")
+@click.option("--processes", default=1, show_default=True, help="Processes that average their gradients.")
+@click.option("--threads", default=1, show_default=True, help="PyTorch threads of each; more help little at this size.")
 @click.option("--save-every", default=300.0, show_default=True, help="Seconds between saves.")
 @click.option("--seed", default=0, show_default=True)
-def main(folder: Path, seconds: float, rate: float, threads: int, save_every: float, seed: int) -> None:
+def main(**options: Any) -> None:
     """Train the demo model into FOLDER, going on where an earlier run stopped."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    shape, progress = NetworkShape(), Progress()
-    network = DemoNetwork(shape)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.02)
-    state_path = folder / "state.pt"
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        progress = Progress(**state["progress"])
-    stage = torch.tensor(progress.stage).share_memory_()
-    pages = DataLoader(Pages(stage, seed + progress.step), batch_size=None, num_workers=1, prefetch_factor=4)
-    before = torch.tensor(prompt_ids(build_tokenizer())[0])[None]
-
-    def save() -> None:
-        contents = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
-        torch.save(contents, state_path.with_suffix(".part"))
-        state_path.with_suffix(".part").replace(state_path)
-        export(network, shape, folder / "model")
-
-    last, saved = time.monotonic(), progress.seconds
-    with (folder / "log.jsonl").open("a") as log:
-        for batch in pages:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(progress.step, progress.seconds / seconds, rate)
-            figures = train_step(network, optimizer, batch, before)
-            progress.note(figures["accuracy"], batch.stage)
-            stage.fill_(progress.stage)
-            now = time.monotonic()
-            progress.seconds, last = progress.seconds + now - last, now
-            if progress.step % 50 == 0:
-                log.write(json.dumps(vars(progress) | figures) + "\n")
-                log.flush()
-                click.echo(
-                    f"{progress.step} steps, {progress.seconds:.0f} s, stage {progress.stage}, "
-                    f"loss {figures['text_loss']:.3f} + {figures['cell_loss']:.3f}, accuracy {progress.accuracy:.3f}"
-                )
-            if progress.seconds - saved > save_every or progress.seconds >= seconds:
-                saved = progress.seconds
-                save()
-            if progress.seconds >= seconds:
-                return
+    run = Run(**options)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as meeting:
+        arguments = (run, f"file://{meeting}/processes")
+        if run.processes == 1:
+            _train_in_process(0, *arguments)
+        else:
+            torch.multiprocessing.spawn(_train_in_process, arguments, run.processes)
 
 
 if __name__ == "__main__":
