@@ -41,6 +41,8 @@ from dotsctl.protocol.parts import Role
 
 SOLO_DEATHS = 2
 """Deaths of a worker with only this request in flight after which the request is poison."""
+MAX_POISON = 3
+"""Pages in a row that are found to be poison; from here on it is the worker, and its deaths are counted on."""
 MAX_STALLS = 2
 MAX_HELD_BYTES = 512 * 1024 * 1024
 """Image bytes above which clients that already have a page in the ledger are told to wait."""
@@ -58,6 +60,9 @@ class Coordinator:
     workers: dict[Role, WorkerView] = field(default_factory=dict)
     stopping: str = ""
     """Why no new page is taken; empty while pages are taken."""
+    settled: int = 0
+    """Pages that came to an end by themselves; each one is progress for the supervisor's counter of failures."""
+    _poison_in_a_row: int = 0
     _capacity: int = 1
     """Pages in the decoder's batch; remembered while a decoder restarts."""
     _commands: list[Command] = field(default_factory=list)
@@ -83,11 +88,6 @@ class Coordinator:
     def window(self) -> int:
         """Pages that one client may have in the ledger: enough to fill the decoder's batch and the credits."""
         return self._capacity + self.limits.credits
-
-    @property
-    def settled(self) -> int:
-        """Pages that came to an end by themselves; each one is progress for the supervisor's counter of failures."""
-        return self.counters.done + self.counters.failed
 
     # --- events of clients -------------------------------------------------------------------------------------------
 
@@ -234,6 +234,7 @@ class Coordinator:
     def _finish(self, request: Request, done: Done, now: float) -> None:
         self.ledger.remove(request)
         self.counters.done += 1
+        self.settled, self._poison_in_a_row = self.settled + 1, 0
         self._to_client(request.client, result_of(request, done, self.encoder_name, self.decoder_name, now))
 
     def _fail(self, request: Request, code: ErrorCode, text: str) -> None:
@@ -242,6 +243,8 @@ class Coordinator:
             self.counters.cancelled += 1
         else:
             self.counters.failed += 1
+            self._poison_in_a_row += code is ErrorCode.POISON
+            self.settled += self._poison_in_a_row < MAX_POISON
         self._to_client(request.client, PageFailed(*request.address, code, text))
 
     def _retry(self, request: Request, reason: str, now: float) -> None:

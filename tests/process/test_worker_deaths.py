@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from dotsctl.decoder_worker.plugins.fake import fake_text
-from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol.errors import CommandFailedError, ErrorCode
 from dotsctl.protocol.messages import PageFailed, PageResult, PageTokens, Restarted
 from dotsctl.protocol.parts import Role
 
@@ -131,3 +131,11 @@ def test_random_deaths_lose_and_double_no_page(start: Start) -> None:
     answers = wait()
     assert [text_of(answers[n]) for n in range(60)] == [fake_text(content) for content in contents]
     assert instance.status().requests == {}
+
+
+def test_a_worker_that_dies_on_every_page_is_given_up(start: Start) -> None:
+    """Three pages in a row that kill it are not three bad pages."""
+    instance = start("fake:fault=die", "fake")
+    with pytest.raises(CommandFailedError, match=r"encoder worker died 5 times in a row, last by signal SIGKILL"):
+        instance.read([b"page %d" % n for n in range(40)])
+    assert instance.runtime.process.wait(10) == CommandFailedError.exit_code
