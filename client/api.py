@@ -10,6 +10,7 @@ from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.client.inputs import pages_of
 from dotsctl.client.job import Event, Input, Job, new_text
 from dotsctl.client.records import Failure, Page
+from dotsctl.client.selection import DEFAULT_DPI, Selection
 from dotsctl.client.session import Session
 from dotsctl.protocol import endpoints
 from dotsctl.protocol.errors import DotsctlError, UsageError
@@ -117,30 +118,37 @@ class Client:
         max_tokens: int | None = None,
         max_pixels: int | None = None,
         hint: str = "",
+        pages: str | None = None,
+        dpi: int = DEFAULT_DPI,
+        password: str | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Iterator[Page]:
         """Read pages; yields them in the order in which they finish, ``Page.index`` counts them in input order.
 
         Args:
-            inputs: paths, bytes of image files, PIL images, arrays (height, width, 3), or :class:`PageInput`.
+            inputs: paths, bytes of image files or PDFs, PIL images, arrays (height, width, 3), or :class:`PageInput`.
             task: one of :attr:`tasks`; none: the first.
             prompt: replaces the task's prompt.
             max_tokens: most tokens of an answer.
             max_pixels: resize pages to at most so many pixels; none: the model's own limit.
             hint: text that the pages probably hold; speeds decoding up, never changes the result.
+            pages: those of each PDF or TIFF that are read, as ``1-3,7,10-``; none: all.
+            dpi: resolution at which pages of a PDF are rendered, 36 to 1200.
+            password: of protected PDFs; none: ``DOTSCTL_PASSWORD``.
             on_event: called with every group of tokens and every restart of a page.
 
         A page that cannot be read is a ``Page`` with ``error``; the others go on. Breaking off cancels the rest.
 
         Raises:
-            UsageError: unknown task.
+            UsageError: unknown task, or wrong pages or resolution.
             RuntimeLostError: the runtime went away.
         """
         options = self._options(task, prompt, max_tokens, max_pixels, hint)
+        selection = Selection.of(pages, dpi, password)
         facts: dict[str, Any] = {"model": self.model_name, "fingerprint": self.fingerprint, "task": options.task}
         job = Job(self._session, options, self._window, stream=on_event is not None)
         try:
-            for index, page, news in job.run(inputs):
+            for index, page, news in job.run(inputs, selection):
                 if isinstance(news, PageResult):
                     yield replace(Page.from_result(page, news, **facts), index=index)
                 elif isinstance(news, Failure):
@@ -159,6 +167,9 @@ class Client:
         max_tokens: int | None = None,
         max_pixels: int | None = None,
         hint: str = "",
+        pages: str | None = None,
+        dpi: int = DEFAULT_DPI,
+        password: str | None = None,
     ) -> Iterator[str]:
         """Text of an input as it is decoded; the arguments are those of :meth:`ocr`, several pages follow each other.
 
@@ -168,7 +179,7 @@ class Client:
             PageError: a page cannot be read.
         """
         options = self._options(task, prompt, max_tokens, max_pixels, hint)
-        for one in pages_of(source):
+        for one in pages_of(source, Selection.of(pages, dpi, password)):
             job = Job(self._session, options, 1, stream=True)
             try:
                 yield from new_text(job, one)

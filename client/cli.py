@@ -11,6 +11,7 @@ from typing import Any
 import click
 from dotsctl import __version__
 from dotsctl.client.cli_print import ClosedPipeError, print_text
+from dotsctl.client.selection import DEFAULT_DPI
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode
 
 VERBOSE = "dotsctl.verbose"
@@ -90,6 +91,7 @@ def cli() -> None:
     \b
     Examples:
       dotsctl ocr scan.png                     print the page as Markdown
+      dotsctl ocr report.pdf -o report.md      all pages of a PDF in one file
       dotsctl ocr scans/ -o texts/             one .md file for each picture in scans/
       dotsctl up -d                            keep the model loaded: later calls start at once
       dotsctl down                             end that again
@@ -133,6 +135,9 @@ def cli() -> None:
     metavar="N",
     help="Shrink larger pages to N pixels: faster, less exact.",
 )
+@click.option("--pages", metavar="RANGES", help="Pages of each PDF or TIFF, as '1-3,7,10-'. [default: all]")
+@click.option("--dpi", type=int, metavar="N", default=DEFAULT_DPI, show_default=True, help="Of PDF pages, 36 to 1200.")
+@click.option("--password", metavar="TEXT", help="Of protected PDFs. [default: DOTSCTL_PASSWORD, the safer way]")
 @model_options
 @click.option(
     "-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="Pages in work at once. [default: what fits]"
@@ -143,7 +148,7 @@ def cli() -> None:
 @verbose_option
 @click.pass_context
 def ocr(ctx: click.Context, /, **options: Any) -> None:
-    """Read pages: pictures, folders of pictures, quoted globs, or - for standard input.
+    """Read pages: pictures, PDFs, folders of them, quoted globs, or - for standard input.
 
     Without a running runtime ('dotsctl up') one is started for this call and ended after it. Several inputs are
     printed in their order under '==> name <=='. With -o DIR the tree of folders is kept, and a second call reads only
@@ -155,6 +160,7 @@ def ocr(ctx: click.Context, /, **options: Any) -> None:
       dotsctl ocr scans/ -o texts/                     every picture in scans/ and its folders
       dotsctl ocr 'scans/**/*.tif' -o texts/ -f json   text, boxes and timings of each page
       dotsctl ocr *.jpg -o all.jsonl                   a line of JSON for each page, in one file
+      dotsctl ocr report.pdf --pages 1-3 -o report.md  the first three pages of a PDF
       curl -s URL | dotsctl ocr - -f txt | less        a picture from another program
     """
     from dotsctl.client.cli_ocr import Order, run

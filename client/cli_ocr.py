@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from dotsctl.client.cli_report import Report
 from dotsctl.client.inputs import PageInput
 from dotsctl.client.outputs import FolderOutput, Output, Reading, choose_format, choose_output
 from dotsctl.client.records import Page
+from dotsctl.client.selection import Selection
 from dotsctl.client.sources import STDIN, Document, expand
 from dotsctl.protocol.endpoints import instance_directory, lock_holder
 from dotsctl.protocol.errors import DotsctlError, ErrorCode, ExitCode, OutputError, UsageError
@@ -35,6 +36,9 @@ class Order:
     prompt: str | None
     max_tokens: int | None
     max_pixels: int | None
+    pages: str | None
+    dpi: int
+    password: str | None = field(repr=False)
     model: str | None
     encoder: str | None
     decoder: str | None
@@ -58,8 +62,9 @@ def run(order: Order) -> ExitCode:
         KeyboardInterrupt: likewise.
     """
     if STDIN in order.inputs and sys.stdin.isatty():
-        raise UsageError("- reads a picture from standard input, and that is the terminal: pipe one into the command")
-    documents = list(expand(order.inputs, sys.stdin.buffer))
+        raise UsageError("- reads a page from standard input, and that is the terminal: pipe one into the command")
+    selection = Selection.of(order.pages, order.dpi, order.password)
+    documents = list(expand(order.inputs, sys.stdin.buffer, selection))
     with Report(len(documents), quiet=order.quiet, verbose=order.verbose) as report:
 
         def write(text: str) -> None:

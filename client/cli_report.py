@@ -85,9 +85,9 @@ class Report:
     def page(self, page: Page) -> None:
         """A page that came to its end."""
         more_pages = 0
-        if page.num_pages > 1 and page.source not in self._several_pages:
+        if len(page.wanted) > 1 and page.source not in self._several_pages:
             self._several_pages.add(page.source)
-            more_pages = page.num_pages - 1
+            more_pages = len(page.wanted) - 1
         place = f"{page.source}:{page.page}"
         if page.error is not None:
             self.num_failed += 1

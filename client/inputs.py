@@ -1,17 +1,20 @@
 """From what a user names to pages: files, bytes, pictures and arrays for the library; ``sources.py`` walks folders.
 
 Nothing here holds more than one page. A header is read when a page is listed, its bytes when it is sent, so a
-folder of any size costs the memory of the pages in flight. Input that cannot be read is a page with ``error``.
+folder or a PDF of any size costs the memory of the pages in flight. Input that cannot be read is a page with ``error``.
 """
 
+import functools
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
+from dotsctl.client import pdf
+from dotsctl.client.selection import Selection
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.geometry import MAX_ASPECT
 from dotsctl.protocol.parts import MAX_FILE_BYTES, MAX_RGB_BYTES, ImageHeader, ImageKind
@@ -23,7 +26,7 @@ LoadedPage = tuple[ImageHeader, Buffer, str]
 """Header, bytes, and the bytes' sha256 in hexadecimal."""
 BYTES_NAME = "<bytes>"
 IMAGE_NAME = "<image>"
-HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+ALL = Selection()
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class PageInput:
     page: int = 1
     """Page of its source, from 1."""
     num_pages: int = 1
+    """Of its source, whether they are all read or not."""
+    chosen: Sequence[int] | None = field(default=None, repr=False)
+    """The pages of its source that are read, ascending; none: all."""
     error: PageError | None = None
     """Why this page cannot be read, with the remedy."""
     reader: Callable[[], LoadedPage] | None = field(default=None, repr=False, compare=False)
@@ -49,25 +55,26 @@ class PageInput:
         return self.reader()
 
 
-def pages_of(source: Any) -> Iterator[PageInput]:
+def pages_of(source: Any, selection: Selection = ALL) -> Iterator[PageInput]:
     """The pages of one input of the library, lazily; what cannot be read is a page with ``error``.
 
     Args:
-        source: a path, the bytes of a picture file, a PIL image, an array of shape (height, width),
+        source: a path, the bytes of a picture file or of a PDF, a PIL image, an array of shape (height, width),
             (height, width, 3) or (height, width, 4), or a :class:`PageInput`.
+        selection: which pages of a PDF or TIFF, and how they are rendered.
     """
     if isinstance(source, PageInput):
         yield source
     elif isinstance(source, (str, os.PathLike)):
-        yield from pages_of_file(Path(source), shown(source))
+        yield from pages_of_file(Path(source), shown(source), selection)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        yield from pages_of_bytes(bytes(source), BYTES_NAME)
+        yield from pages_of_bytes(bytes(source), BYTES_NAME, selection)
     elif isinstance(source, Image.Image):
         yield PageInput(IMAGE_NAME, None, reader=lambda: _load_image(_upright(source)))
     elif hasattr(source, "__array_interface__"):
         yield PageInput(IMAGE_NAME, None, reader=lambda: _load_array(source))
     else:
-        kinds = "a path, the bytes of a picture file, a PIL image or an array"
+        kinds = "a path, the bytes of a picture file or a PDF, a PIL image or an array"
         yield PageInput(f"<{type(source).__name__}>", None, error=PageError(f"{type(source).__name__} is not {kinds}"))
 
 
@@ -76,33 +83,45 @@ def shown(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def pages_of_file(path: Path, name: str) -> Iterator[PageInput]:
-    """The pages of a picture file; ``name`` is shown to the user."""
+def pages_of_file(path: Path, name: str, selection: Selection = ALL) -> Iterator[PageInput]:
+    """The pages of a picture file or a PDF; ``name`` is shown to the user."""
+    return _pages(path, PageInput(name, path), selection)
+
+
+def pages_of_bytes(content: bytes, name: str, selection: Selection = ALL) -> Iterator[PageInput]:
+    """The pages of a picture file or a PDF that was read already."""
+    return _pages(content, PageInput(name, None), selection)
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What a file holds, by its header."""
+
+    num_pages: int
+    load: Callable[[int], LoadedPage]
+    """Read a page, by its number from 1."""
+    is_document: bool = False
+    """Whether its pages can be chosen; a picture is read whatever was chosen of documents."""
+
+
+def _pages(origin: Path | bytes, page: PageInput, selection: Selection) -> Iterator[PageInput]:
+    """The chosen pages, each made of ``page``; what was chosen outside of a document is one page with ``error``."""
     try:
-        count = _count_pages(path)
+        contents = _examine(origin, selection)
     except PageError as error:
-        yield PageInput(name, path, error=error)
+        yield replace(page, error=error)
         return
-    for page in range(1, count + 1):
-        yield PageInput(name, path, page, count, reader=_reader(path, page, count))
-
-
-def pages_of_bytes(content: bytes, name: str) -> Iterator[PageInput]:
-    """The pages of a picture file that was read already."""
-    try:
-        count = _count_pages(content)
-    except PageError as error:
-        yield PageInput(name, None, error=error)
-        return
-    for page in range(1, count + 1):
-        yield PageInput(name, None, page, count, reader=_reader(content, page, count))
-
-
-def _reader(origin: Path | bytes, page: int, count: int) -> Callable[[], LoadedPage]:
-    """How a page is read later: alone in its file as the file's bytes, among others as pixels."""
-    if count == 1:
-        return lambda: _load_file(origin)
-    return lambda: _load_frame(origin, page)
+    chosen, outside = (selection if contents.is_document else ALL).choose(contents.num_pages)
+    page = replace(page, num_pages=contents.num_pages, chosen=chosen)
+    if outside.ranges:
+        beyond = outside.ranges[0][0]
+        page = replace(page, chosen=[*chosen, beyond])
+    for number in chosen:
+        yield replace(page, page=number, reader=functools.partial(contents.load, number))
+    if outside.ranges:
+        has = f"has {contents.num_pages} page{'s' * (contents.num_pages > 1)}"
+        reason = PageError(f"pages {outside} were asked for, and the document {has}: choose among these")
+        yield replace(page, page=beyond, error=reason)
 
 
 def _opened(origin: Path | bytes) -> IO[bytes]:
@@ -125,36 +144,45 @@ def _reason(error: OSError | ValueError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _count_pages(origin: Path | bytes) -> int:
-    """Number of pages by the header; only the frames of a TIFF are pages, those of a GIF are not.
+def _examine(origin: Path | bytes, selection: Selection) -> _Contents:
+    """What a file holds; only the pages of a PDF and the frames of a TIFF are pages, those of a GIF are not.
 
-    Raises PageError for everything that the header tells: no picture, too many pixels, too long a side.
+    Raises PageError for everything that the header tells: no picture, too many pixels, too long a side, a password.
     """
     with _opened(origin) as stream:
         try:
-            start = stream.read(64)
+            start = stream.read(pdf.SIGNATURE_WITHIN_BYTES)
             stream.seek(0)
         except OSError as error:
             raise PageError(f"the file cannot be read: {_reason(error)}") from None
-        try:
-            with open_picture(stream) as image, picture_errors():
-                _check_shape(*image.size)
-                return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-        except PageError:
-            _explain(start)
-            raise
+        if not start.startswith(pdf.SIGNATURE):
+            try:
+                return _examine_picture(stream, origin)
+            except PageError:
+                if pdf.SIGNATURE not in start:
+                    _explain(start)
+                    raise
+                stream.seek(0)
+        count = pdf.count_pages(stream, selection.password)
+    return _Contents(count, lambda page: _load_pdf_page(origin, page, selection), is_document=True)
+
+
+def _examine_picture(stream: IO[bytes], origin: Path | bytes) -> _Contents:
+    """A page alone in its file travels as the file's bytes, one among others as pixels."""
+    with open_picture(stream) as image, picture_errors():
+        _check_shape(*image.size)
+        is_tiff = image.format == "TIFF"
+        count = int(getattr(image, "n_frames", 1)) if is_tiff else 1
+    load = (lambda _: _load_file(origin)) if count == 1 else functools.partial(_load_frame, origin)
+    return _Contents(count, load, is_document=is_tiff)
 
 
 def _explain(start: bytes) -> None:
     """Raise PageError with a better remedy than Pillow's where the first bytes tell what the file is."""
     if not start:
         raise PageError("the file is empty: scan or export the page again")
-    if start.startswith(b"%PDF"):
-        raise PageError("PDF is not read yet: export its pages first, as with pdftoppm -r 200 -png FILE.pdf page")
-    if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:
-        raise PageError("HEIC pictures are not read yet: convert this one to JPEG or PNG")
     if start.isascii() and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in start):
-        raise PageError("this file holds text and no picture: name the scan itself, as PNG, JPEG or TIFF")
+        raise PageError("this file holds text and no picture: name the scan itself, as PNG, JPEG, TIFF or PDF")
 
 
 def _check_shape(width_px: int, height_px: int) -> None:
@@ -189,6 +217,14 @@ def _load_frame(origin: Path | bytes, page: int) -> LoadedPage:
             image.seek(page - 1)
             image.load()
         return _load_image(_upright(image))
+
+
+def _load_pdf_page(origin: Path | bytes, page: int, selection: Selection) -> LoadedPage:
+    """A page of a PDF is rendered now, and travels as pixels."""
+    with _opened(origin) as stream:
+        content, width, height = pdf.render_page(stream, page, selection.dpi, selection.password)
+    _check_shape(width, height)
+    return ImageHeader(ImageKind.RGB, len(content), width, height), content, hashlib.sha256(content).hexdigest()
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -4,15 +4,16 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dotsctl.client.inputs import PageInput, pages_of
+from dotsctl.client.inputs import ALL, PageInput, pages_of
 from dotsctl.client.records import Failure
+from dotsctl.client.selection import Selection
 from dotsctl.client.session import Session
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.messages import Busy, CancelJob, PageFailed, PageResult, PageTokens, Restarted, Submit
 from dotsctl.protocol.parts import PageOptions
 
 Input = Any
-"""A path, bytes of a picture file, a PIL image, an array, or a :class:`PageInput`."""
+"""A path, bytes of a picture file or a PDF, a PIL image, an array, or a :class:`PageInput`."""
 Event = PageTokens | Restarted
 """What ``on_event`` gets: text as it is decoded, and the news that earlier text of a page is void."""
 RETRY_BUSY_S = 0.2
@@ -34,9 +35,9 @@ class Job:
         """Pages that the runtime did not take because another job of ours filled the window."""
         session.open_job(self._job_id)
 
-    def run(self, inputs: Iterable[Input]) -> Iterator[tuple[int, PageInput, News]]:
+    def run(self, inputs: Iterable[Input], selection: Selection = ALL) -> Iterator[tuple[int, PageInput, News]]:
         """Submit and collect until every page has come to its end."""
-        pages = enumerate(page for source in inputs for page in pages_of(source))
+        pages = enumerate(page for source in inputs for page in pages_of(source, selection))
         exhausted = False
         while not exhausted or self._in_flight:
             while not exhausted and len(self._in_flight) < self._window:

@@ -36,9 +36,9 @@ class Reading:
     max_tokens: int | None = None
     max_pixels: int | None = None
 
-    def key(self, digest: str, format_: str) -> str:
-        """One word for an input that is read in this way and written in a format."""
-        content = json.dumps([digest, format_, asdict(self)], sort_keys=True)
+    def key(self, digest: str, format_: str, variant: str = "") -> str:
+        """One word for an input that is read in this way and written in a format; see :meth:`Document.variant`."""
+        content = json.dumps([digest, format_, asdict(self), *filter(None, [variant])], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -138,7 +138,7 @@ class FolderOutput(Output):
     def is_done(self, document: Document, reading: Reading) -> bool:
         """Whether the output is there and was made of the same bytes in the same way."""
         digest = document.digest()
-        key = reading.key(digest, self._format)
+        key = reading.key(digest, self._format, document.variant())
         self._keys[document.name] = (digest, key)
         entry = self._journal.entry(self._outputs[document.name])
         if self._force or entry is None or not digest:
@@ -149,7 +149,7 @@ class FolderOutput(Output):
         """Hold the page; the last one of its document has it written."""
         pages = self._pages.setdefault(page.source, {})
         pages[page.page] = page
-        if len(pages) == page.num_pages:
+        if len(pages) == len(page.wanted):
             self._write(page.source, self._pages.pop(page.source))
 
     def finish(self) -> None:
@@ -175,10 +175,10 @@ def _with_missing(pages: dict[int, Page]) -> dict[int, Page]:
     """The pages that came, and for each that did not a failed one that says so."""
     some = next(iter(pages.values()))
     complete = dict(pages)
-    for number in range(1, some.num_pages + 1):
+    for number in some.wanted:
         if number not in pages:
             complete[number] = Page.from_failure(
-                PageInput(some.source, some.path, number, some.num_pages),
+                PageInput(some.source, some.path, number, some.num_pages, some.chosen),
                 ErrorCode.CANCELLED,
                 "the run ended before this page was read",
                 model=some.model,

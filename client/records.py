@@ -4,6 +4,8 @@ The JSON form has ``"schema": "dotsctl/1"``; keys are only ever added to it. Its
 ``category`` and ``text`` as dots.ocr's own tools write them.
 """
 
+import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,18 @@ class Page:
     error: Failure | None = None
     index: int = 0
     """Place among all pages of the call, from 0, in the order of the inputs."""
+    chosen: Sequence[int] | None = field(default=None, repr=False)
+    """The pages of its source that were asked for, ascending; none: all."""
+
+    @property
+    def wanted(self) -> Sequence[int]:
+        """The pages of its source that are read, ascending."""
+        return range(1, self.num_pages + 1) if self.chosen is None else self.chosen
+
+    @property
+    def turn(self) -> int:
+        """Place among the pages of its source that are read, from 0."""
+        return bisect.bisect_left(self.wanted, self.page)
 
     @property
     def markdown(self) -> str:
@@ -100,6 +114,7 @@ class Page:
             path=page.path,
             page=page.page,
             num_pages=page.num_pages,
+            chosen=page.chosen,
             status=PARTIAL if cut or repaired else OK,
             text=result.text,
             cells=cells,
@@ -129,6 +144,7 @@ class Page:
             path=page.path,
             page=page.page,
             num_pages=page.num_pages,
+            chosen=page.chosen,
             status=FAILED,
             model=model,
             fingerprint=fingerprint,

@@ -43,17 +43,17 @@ class Stream:
         self._numbers = {name: number for number, name in enumerate(names)}
         self._format = format_
         self._waiting: dict[tuple[int, int], Page] = {}
-        self._next = (0, 1)
+        self._next = (0, 0)  # number of the document, turn of its page
         self._held: list[Page] = []  # JSON is one value, so it is written at the end
         self._last_source: str | None = None
 
     def add(self, page: Page) -> str:
         """Take a page; returns the text of all pages whose turn has come."""
-        self._waiting[self._numbers[page.source], page.page] = page
+        self._waiting[self._numbers[page.source], page.turn] = page
         text = ""
         while (ready := self._waiting.pop(self._next, None)) is not None:
-            document, number = self._next
-            self._next = (document, number + 1) if number < ready.num_pages else (document + 1, 1)
+            document, turn = self._next
+            self._next = (document, turn + 1) if turn + 1 < len(ready.wanted) else (document + 1, 0)
             text += self._render(ready)
         return text
 

@@ -1,6 +1,6 @@
 """From the arguments of the command line to documents: files, folders, globs and standard input.
 
-A document is one input of the user and becomes one output; it has one page or, as a TIFF, several. Folders are
+A document is one input of the user and becomes one output; it has one page or, as a PDF or TIFF, several. Folders are
 walked in natural order (``page2`` before ``page10``), and every document knows the folder below which the tree of
 outputs is mirrored.
 """
@@ -10,15 +10,20 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from dotsctl.client.inputs import PageInput, pages_of_bytes, pages_of_file, shown
+from dotsctl.client.inputs import ALL, PageInput, pages_of_bytes, pages_of_file, shown
+from dotsctl.client.pdf import SIGNATURE, SIGNATURE_WITHIN_BYTES
+from dotsctl.client.selection import Selection
 from dotsctl.protocol.errors import PageError
 
 STDIN = "-"
-PICTURE_SUFFIX = re.compile(r"\.(a?png|jpe|jpe?g|jfif|tiff?|bmp|dib|gif|webp|avif|hei[cf]|jp2|j2k|jpx|p[pgbn]m|tga)")
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PICTURE_SUFFIX = re.compile(
+    r"\.(a?png|jpe|jpe?g|jfif|tiff?|pdf|bmp|dib|gif|webp|avif|hei[cf]|jp2|j2k|jpx|p[pgbn]m|tga)"
+)
 """Endings, in lower case, by which a file in a folder is taken for a page."""
 
 
@@ -35,15 +40,16 @@ class Document:
     content: bytes = b""
     """What standard input held."""
     error: PageError | None = None
+    selection: Selection = field(default=ALL, repr=False)
 
     def pages(self) -> Iterator[PageInput]:
         """The pages, lazily; what cannot be read is a page with ``error``."""
         if self.error is not None:
             yield PageInput(self.name, self.path, error=self.error)
         elif self.path is not None:
-            yield from pages_of_file(self.path, self.name)
+            yield from pages_of_file(self.path, self.name, self.selection)
         else:
-            yield from pages_of_bytes(self.content, self.name)
+            yield from pages_of_bytes(self.content, self.name, self.selection)
 
     def digest(self) -> str:
         """sha256 of the input's bytes, hexadecimal; empty when it cannot be read."""
@@ -55,13 +61,27 @@ class Document:
         except (OSError, ValueError):
             return ""  # its page says why, when it is read
 
+    def variant(self) -> str:
+        """What was chosen that its text depends on; empty for a picture, and when all of a TIFF is read."""
+        start = self.content[:SIGNATURE_WITHIN_BYTES]
+        try:
+            if self.path is not None:
+                with self.path.open("rb") as stream:
+                    start = stream.read(SIGNATURE_WITHIN_BYTES)
+        except (OSError, ValueError):
+            return ""  # as above
+        is_pdf = SIGNATURE in start
+        pages = self.selection.pages if is_pdf or start.startswith(TIFF_SIGNATURES) else None
+        return " ".join([*([f"pages {pages}"] if pages else []), *([f"{self.selection.dpi} dpi"] if is_pdf else [])])
 
-def expand(arguments: Sequence[str], stdin: IO[bytes]) -> Iterator[Document]:
+
+def expand(arguments: Sequence[str], stdin: IO[bytes], selection: Selection = ALL) -> Iterator[Document]:
     """The documents that the arguments name, in their order, each once.
 
     Args:
         arguments: paths of files and folders, globs (also with ``**``), ``-`` for standard input.
         stdin: read to its end when ``-`` is met.
+        selection: which pages of a PDF or TIFF, and how they are rendered.
     """
     seen: set[str] = set()
     for argument in arguments:
@@ -69,7 +89,7 @@ def expand(arguments: Sequence[str], stdin: IO[bytes]) -> Iterator[Document]:
             identity = os.path.realpath(document.path) if document.path is not None else document.name
             if identity not in seen:
                 seen.add(identity)
-                yield document
+                yield replace(document, selection=selection)
 
 
 def _expand_one(argument: str, stdin: IO[bytes]) -> Iterator[Document]:
@@ -107,7 +127,7 @@ def _folder(folder: Path) -> Iterator[Document]:
         reason = PageError(f"the folder cannot be listed: {problem.strerror}; change its permissions")
         yield Document(shown(problem.filename), None, absolute(folder), error=reason)
     if not found:
-        reason = PageError("there is no picture in this folder: name one with .png, .jpg or .tif files in it")
+        reason = PageError("there is no picture in this folder: name one with .png, .jpg, .tif or .pdf files in it")
         yield Document(shown(folder), None, absolute(folder), error=reason)
 
 

@@ -16,6 +16,7 @@ from dotsctl.protocol.errors import PageError
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error)
 """What Pillow raises for damaged files."""
 
@@ -36,13 +37,52 @@ def picture_errors() -> Iterator[None]:
             f"the picture claims more pixels than are believed ({error}): scan it at a lower resolution"
         ) from None
     except DAMAGED as error:
-        raise PageError(f"the picture is damaged ({error}): scan or export the page again") from None
+        reason = " ".join(str(error).split())  # libheif ends its messages with a new line
+        raise PageError(f"the picture is damaged ({reason}): scan or export the page again") from None
 
 
 def open_picture(file: Path | IO[bytes]) -> Image.Image:
-    """Open a picture and read its header alone; the caller closes it. Raises PageError with the remedy."""
+    """Open a picture and read its header alone; the caller closes it. Raises PageError with the remedy.
+
+    A HEIC picture is opened by pillow-heif, which turns it upright itself and then says that it is upright.
+    """
     with picture_errors():
-        return Image.open(file)
+        try:
+            return Image.open(file)
+        except DAMAGED:
+            if not _is_heif(file):
+                raise
+    _register_heif()
+    with picture_errors():
+        try:
+            return Image.open(file, formats=["HEIF"])
+        except UnidentifiedImageError:
+            raise PageError("the HEIC picture is damaged: copy it from the camera again") from None
+
+
+def _is_heif(file: Path | IO[bytes]) -> bool:
+    """Whether the first bytes are those of a HEIF container."""
+    if isinstance(file, Path):
+        with file.open("rb") as stream:
+            return _is_heif(stream)
+    file.seek(0)
+    start = file.read(12)
+    file.seek(0)
+    return start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS
+
+
+def _register_heif() -> None:
+    """Teach Pillow to read HEIF, when the first one is met: the library has 26 MB.
+
+    Raises PageError, and not MissingError, for this picture alone fails: the others are read.
+    """
+    try:
+        import pillow_heif
+    except ImportError:
+        raise PageError(
+            "HEIC is read with pillow-heif, which is not installed: pip install 'dotsctl[pdf]', or convert it to JPEG"
+        ) from None
+    pillow_heif.register_heif_opener()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,93 +1,18 @@
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
-from click.testing import CliRunner, Result
-from dotsctl.client.cli import cli
-from dotsctl.client.inputs import pages_of
-from dotsctl.client.records import Page
 from dotsctl.protocol.errors import (
     AlreadyRunningError,
     CommandFailedError,
     DotsctlError,
     MissingError,
-    PageError,
     RuntimeLostError,
 )
-from PIL import Image
 
+from tests.fake_client import FakeClient, call, pictures
 
-class FakeClient:
-    """Stands for ``Client``: the text of a page is the name of its file; the attributes steer what goes wrong."""
-
-    created: ClassVar[list[dict[str, Any]]] = []
-    asked: ClassVar[list[dict[str, Any]]] = []
-    closed: ClassVar[int] = 0
-    failing: ClassVar[dict[str, str]] = {}
-    raising: ClassVar[BaseException | None] = None
-    raise_after: ClassVar[int] = 0
-    statuses: ClassVar[dict[str, str]] = {}
-
-    model_name, fingerprint, encoder, decoder, tasks = "demo", "f" * 64, "mlx", "mlx", ("text", "layout")
-
-    def __init__(self, **options: Any) -> None:
-        self.created.append(options)
-
-    def ocr(self, inputs: Iterable[Any], **options: Any) -> Iterator[Page]:
-        self.asked.append(options)
-        facts = {"model": self.model_name, "fingerprint": self.fingerprint, "task": "text"}
-        for number, page in enumerate(page for source in inputs for page in pages_of(source)):
-            if self.raising is not None and number == self.raise_after:
-                raise self.raising
-            name = Path(page.source).name
-            try:
-                page.load()
-            except PageError as error:
-                yield Page.from_failure(page, error.code, str(error), **facts)
-                continue
-            if name in self.failing:
-                yield Page.from_failure(page, self.failing[name], "it failed", **facts)
-            else:
-                reason = self.statuses.get(name, "stop")
-                status = "ok" if reason == "stop" else "partial"
-                text = f"text of {name}"
-                yield Page(page.source, page.path, page.page, page.num_pages, status, text, finish_reason=reason)
-
-    def __enter__(self) -> "FakeClient":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        type(self).closed += 1
-
-
-@pytest.fixture(autouse=True)
-def client(monkeypatch: pytest.MonkeyPatch, run_folder: Path, tmp_path: Path) -> Iterator[type[FakeClient]]:
-    """A class of its own for each test, so that nothing is carried over; the current folder is empty."""
-    kept: dict[str, Any] = {"created": [], "asked": [], "closed": 0, "failing": {}, "raising": None, "statuses": {}}
-    fake = type("FakeClient", (FakeClient,), kept)
-    monkeypatch.setattr("dotsctl.client.api.Client", fake)
-    model = tmp_path / "models" / "small"
-    model.mkdir(parents=True)
-    (model / "config.json").write_text("{}")
-    monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path / "models"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    yield fake
-
-
-def call(*arguments: str, stdin: bytes | None = None) -> Result:
-    result = CliRunner().invoke(cli, arguments, input=stdin, prog_name="dotsctl")
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def pictures(*names: str) -> None:
-    for name in names:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 30), (len(name), 0, 0)).save(name)
+pytestmark = pytest.mark.usefixtures("client")
 
 
 # --- ocr: what is printed and written --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dotsctl.client.inputs import PageInput, pages_of
+from dotsctl.client.selection import PageRanges, Selection
 from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.parts import ImageKind
 from dotsctl.protocol.pixels import to_rgb
@@ -86,6 +87,26 @@ def test_a_turned_tiff_tells_its_size_as_stored_and_its_frames_are_upright(tmp_p
     assert (header.width, header.height) == (30, 40)
 
 
+def test_the_chosen_frames_of_a_tiff_are_pages(tmp_path: Path) -> None:
+    pages = list(pages_of(tiff(tmp_path / "a.tif", 5), Selection(PageRanges.parse("2,4-"))))
+    assert [(page.page, page.num_pages, page.chosen) for page in pages] == [(n, 5, [2, 4, 5]) for n in (2, 4, 5)]
+    assert [page.load()[0].width for page in pages] == [41, 43, 44]
+
+
+def test_chosen_pages_that_a_tiff_does_not_have_are_one_error_after_those_that_it_has(tmp_path: Path) -> None:
+    first, error = pages_of(tiff(tmp_path / "a.tif", 2), Selection(PageRanges.parse("2-5,7,9-")))
+    assert (first.page, first.error, error.page, first.chosen) == (2, None, 3, [2, 3])
+    text = "pages 3-5,7,9- were asked for, and the document has 2 pages: choose among these"
+    assert str(error.error) == text
+    (alone,) = pages_of(tiff(tmp_path / "b.tif", 1), Selection(PageRanges.parse("2")))
+    assert "has 1 page:" in str(alone.error)
+
+
+def test_a_picture_is_read_whatever_was_chosen_of_documents(tmp_path: Path) -> None:
+    (page,) = pages_of(picture(tmp_path / "a.png"), Selection(PageRanges.parse("7-")))
+    assert (page.page, page.error) == (1, None)
+
+
 def test_an_animated_gif_is_one_page(tmp_path: Path) -> None:
     frames = [Image.new("L", (30, 30), shade) for shade in (0, 128, 255)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
@@ -162,14 +183,6 @@ def test_text_named_like_a_picture_is_called_text(tmp_path: Path) -> None:
 
 def test_bytes_of_no_format_are_no_picture() -> None:
     assert "convert it to PNG" in only_error(b"\x00\x01\x02\x03" * 20)
-
-
-def test_a_pdf_is_told_how_to_become_pictures() -> None:
-    assert "pdftoppm" in only_error(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3")
-
-
-def test_a_heic_picture_is_told_how_to_become_readable() -> None:
-    assert "HEIC" in only_error(b"\x00\x00\x00\x24ftypheic\x00\x00\x00\x00mif1heic")
 
 
 def test_a_decompression_bomb_is_refused_by_its_header() -> None:

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,15 @@ def test_an_interrupted_document_keeps_its_pages_and_says_what_is_missing(tmp_pa
     output.finish()
     assert contents(tmp_path / "out")["a.md"].startswith("<!-- page 1 failed: E_CANCELLED")
     assert not FolderOutput(tmp_path / "out", inputs, "md").is_done(inputs[0], READING)
+
+
+def test_a_document_is_written_as_soon_as_its_chosen_pages_are_there(tmp_path: Path) -> None:
+    inputs = documents(tmp_path / "a.tif")
+    output = FolderOutput(tmp_path / "out", inputs, "md")
+    for number in (7, 2):
+        assert not (tmp_path / "out").exists()
+        output.add(replace(page(inputs[0].name, f"page {number}", number, 9), chosen=(2, 7)))
+    assert contents(tmp_path / "out") == {"a.md": "page 2\n\npage 7\n"}
 
 
 def test_an_interruption_does_not_replace_a_complete_result(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from dotsctl.client.inputs import PageInput
 from dotsctl.client.outputs import choose_output
 from dotsctl.client.records import Page
+from dotsctl.client.render import Stream
 from dotsctl.client.sources import Document
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -80,6 +82,14 @@ def test_json_of_one_page_is_its_record_and_of_several_an_array() -> None:
 def test_what_is_there_is_printed_when_a_page_never_comes() -> None:
     assert printed(["a.png", "b.png", "c.png"], [page("b.png", "b")]) == "==> b.png <==\nb\n"
     assert printed(["a.png"], [], "json") == ""
+
+
+def test_chosen_pages_are_printed_as_soon_as_it_is_their_turn() -> None:
+    stream = Stream(["a.pdf", "b.png"], "txt")
+    fourth, second = (replace(page("a.pdf", str(number), number, 9), chosen=(2, 4)) for number in (4, 2))
+    assert stream.add(fourth) == ""
+    assert stream.add(second) == "==> a.pdf <==\n2\n\n4\n"
+    assert stream.add(page("b.png", "b")) == "\n==> b.png <==\nb\n"
 
 
 @settings(max_examples=50)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from dotsctl.client.inputs import shown
+from dotsctl.client.selection import PageRanges, Selection
 from dotsctl.client.sources import Document, expand, natural
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,28 @@ def test_a_folder_is_walked_in_natural_order_for_pictures_alone(tmp_path: Path) 
         path.parent.mkdir(exist_ok=True)
         path.touch()
     assert names(tmp_path) == [str(tmp_path / name) for name in ("p2.png", "p10.PNG", "sub/p1.jpg")]
+
+
+def test_a_folder_holds_documents_and_phone_pictures_too(tmp_path: Path) -> None:
+    found = ["a.pdf", "b.heic", "c.HEIF", "d.avif", "e.PDF"]
+    for name in [*found, "f.epub"]:
+        (tmp_path / name).touch()
+    assert names(tmp_path) == [str(tmp_path / name) for name in found]
+
+
+def test_the_variant_of_a_document_is_what_its_text_depends_on(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    for kind in ("pdf", "tif"):
+        Image.new("L", (9, 9)).save(tmp_path / f"b.{kind}")
+    for selection, *expected in (
+        (Selection(), "200 dpi", "", ""),
+        (Selection(dpi=300), "300 dpi", "", ""),
+        (Selection(PageRanges.parse("7,1-3"), password="secret"), "pages 1-3,7 200 dpi", "pages 1-3,7", ""),
+    ):
+        paths = [str(tmp_path / name) for name in ("b.pdf", "b.tif", "a.png")]
+        assert [document.variant() for document in expand(paths, io.BytesIO(), selection)] == expected
+        (piped,) = expand(["-"], io.BytesIO((tmp_path / "b.pdf").read_bytes()), selection)
+        assert piped.variant() == expected[0]
 
 
 def test_a_folder_without_pictures_is_one_error(tmp_path: Path) -> None:
