@@ -27,7 +27,7 @@ def test_it_reads_the_sample_pages(run_folder: Path) -> None:
             truth = page.path.with_suffix(".txt").read_text().split()
             edits += distance(" ".join(page.text.split()), " ".join(truth))
             characters += len(" ".join(truth))
-    assert edits <= 0.08 * characters, f"{edits} edits in {characters} characters"
+    assert edits <= 0.10 * characters, f"{edits} edits in {characters} characters"
 
 
 @pytest.mark.timeout(120)
