@@ -4,7 +4,8 @@ Start with ``messages.py`` (who says what to whom; ``parts.py`` is what they are
 on the wire). ``codec.py`` turns a message into frames and checks every received byte, ``tensor.py`` does the same for
 arrays, ``link.py`` is the only file that knows ZeroMQ, ``endpoints.py`` makes the runtime directory, ``errors.py``
 draws the error tree. ``geometry.py`` maps boxes, ``pixels.py`` reads pictures, ``model_directory.py`` and
-``checkpoint.py`` find models and their files. ``worker_shell.py`` and ``blas.py`` are for both workers.
+``checkpoint.py`` find models and their files. ``worker_shell.py`` and ``blas.py`` are for both workers,
+``fakes.py`` for both fake plugins.
 """
 
 PROTOCOL_VERSION = (1, 0)

@@ -4,7 +4,7 @@ Pages of the last stage of the demo model's curriculum, drawn from seeds that tr
 private runtime with its two workers. The error rate is the sum of edits over the sum of characters; a run of blanks
 and line ends counts as one blank, on both sides. A page that fails counts as one of which nothing was read.
 
-Needs the extra ``[train]`` for the fonts and the edit distance.
+Needs the extra ``[test]`` or ``[train]`` for the fonts and the edit distance.
 """
 
 import json

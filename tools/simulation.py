@@ -10,6 +10,7 @@ from functools import partial
 
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
+from dotsctl.client.runtime.ledger import State
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import CancelJob, Message, PageFailed, PageResult, PageTokens, Restarted, Submit
@@ -111,7 +112,8 @@ class Schedule:
     # --- promises ----------------------------------------------------------------------------------------------------
 
     def _check_credits(self) -> None:
-        outstanding = len(self.core.ledger.outstanding())
+        # Counted here from the states, so that a ledger that counts wrongly is noticed too.
+        outstanding = sum(State.QUEUED < r.state < State.DECODING for r in self.core.ledger.requests.values())
         if outstanding > self.core.limits.credits:
             raise BrokenPromise(f"{outstanding} pages outstanding with {self.core.limits.credits} credits")
         suspects = [r for r in self.core.ledger.in_flight() if r.suspect]

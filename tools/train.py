@@ -62,7 +62,7 @@ class Pages(IterableDataset[Batch]):
         self._stage, self._seed = stage, seed
 
     def __iter__(self) -> Iterator[Batch]:
-        rng = random.Random(self._seed)
+        rng = random.Random(f"training {self._seed}")  # a text: no number that the evaluation takes gives its pages
         tokenizer = build_tokenizer()
         _, after = prompt_ids(tokenizer)
         end = tokenizer.encode("<|endofassistant|>").ids[0]
