@@ -38,6 +38,6 @@ def thousand_pages() -> dict[str, float]:
 
 
 def test_a_transfer_costs_little_more_than_the_bare_socket(run_folder: Path) -> None:
-    """Guards against a much slower way alone: one more copy is lost in the noise. ``--check`` holds the limit of 1.3."""
+    """Guards against a much slower way alone: one more copy is lost in the noise. ``--check`` holds the 1.3."""
     outcome = min((bench_transport.measure(10, 15) for _ in range(3)), key=lambda outcome: outcome.ratio)
     assert outcome.ratio < 1.6, outcome
