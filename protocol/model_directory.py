@@ -30,6 +30,14 @@ def models_directory(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(platformdirs.user_data_path("dotsctl")) / "models"
 
 
+def derived_directory(digest: str) -> Path:
+    """Folder of everything that was made from the model with this fingerprint: Core ML packages, quantised decoders.
+
+    It lies in the models folder under a hidden name, so that it is on the disk that the user chose for models.
+    """
+    return models_directory() / ".derived" / digest
+
+
 def installed_models() -> list[str]:
     """Names of the models in the models folder; the demo model is not among them."""
     folder = models_directory()
