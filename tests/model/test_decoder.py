@@ -54,8 +54,8 @@ def pages() -> list[np.ndarray]:
 def alone(folder: Path, page: np.ndarray, max_tokens: int) -> Reference:
     from dotsctl.decoder_worker.model import load_model
     from dotsctl.decoder_worker.prompt import PromptBuilder
-    from dotsctl.decoder_worker.tasks import read_prompts
     from dotsctl.decoder_worker.splice import splice
+    from dotsctl.decoder_worker.tasks import read_prompts
     from mlx_lm.generate import generate_step
 
     model = load_model(folder)
