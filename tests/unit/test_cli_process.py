@@ -44,7 +44,8 @@ class Client:
             {between}
 api = types.ModuleType("dotsctl.client.api")
 api.Client = Client
-settings.runtime_config = lambda choices, name: RuntimeConfig(name, "demo", "", PluginChoice("mlx"), PluginChoice("mlx"))
+mlx = PluginChoice("mlx")
+settings.runtime_config = lambda choices, name: RuntimeConfig(name, "demo", "", mlx, mlx)
 sys.modules["dotsctl.client.api"] = api
 from dotsctl.client.cli import main
 main()
