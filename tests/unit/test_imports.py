@@ -41,6 +41,8 @@ ONLY_IN = {
     "rapidfuzz": ["tools/*.py"],
     "pypdfium2": ["client/pdf.py"],
     "pillow_heif": ["protocol/pixels.py"],
+    "huggingface_hub": ["client/hub.py"],
+    "httpx2": ["client/hub.py"],
 }
 """Files that may import a library at all."""
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
