@@ -13,8 +13,6 @@ from typing import Any
 from dotsctl import __version__
 from dotsctl.protocol.errors import CommandFailedError, MissingError
 
-CHUNK_BYTES = 1 << 20
-
 
 @dataclass(frozen=True)
 class RemoteFile:
@@ -120,7 +118,7 @@ class Hub:
             self._library.get_session().stream("GET", url, headers=headers, timeout=limit_s) as response,
         ):
             self._utils.hf_raise_for_status(response)
-            yield (start if response.status_code == 206 else 0), response.iter_bytes(CHUNK_BYTES)
+            yield (start if response.status_code == 206 else 0), response.iter_bytes()
 
     def cached(self, snapshot: Snapshot, file: RemoteFile) -> Path | None:
         """The file in the cache of other programs (HF_HOME), where one of them has downloaded it."""

@@ -24,7 +24,9 @@ TASKS = {
 PLAIN = "prompt"
 """A variable of this name is the layout prompt if its text speaks of these:"""
 LAYOUT_WORDS = ("bbox", "category")
-MAX_BLOCK_CHARACTERS = 100_000
+MAX_CARD_CHARACTERS = 200_000
+MAX_BLOCK_CHARACTERS = 20_000
+"""Far more than prompts need; the time of the search grows with the square of a hostile block."""
 FENCE = re.compile(
     r"^[ \t>]*(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)(?:^[ \t>]*(?P=fence)[`~]*[ \t]*$|\Z)", re.M | re.S
 )
@@ -40,7 +42,7 @@ def prompts_of(card: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     plain = ""
-    for block in FENCE.finditer(card.replace("\r\n", "\n")):
+    for block in FENCE.finditer(card[:MAX_CARD_CHARACTERS].replace("\r\n", "\n")):
         for name, text in _texts(block["code"][:MAX_BLOCK_CHARACTERS]):
             if name in TASKS and text.strip():
                 found.setdefault(TASKS[name], text)
