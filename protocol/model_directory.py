@@ -70,7 +70,7 @@ def find_model(chosen: str | None) -> tuple[str, Path]:
         if not installed:
             raise MissingError(
                 "no model is installed.\n"
-                f"  dotsctl pull {PUBLISHED}       downloads dots.ocr, 6 GB\n"
+                f"  dotsctl pull {PUBLISHED}         downloads dots.ocr, 6 GB\n"
                 "  dotsctl ocr --model /path/to/dots.ocr ...   uses a downloaded dots.ocr checkpoint\n"
                 "  dotsctl ocr --model demo ...                uses the small model that ships with dotsctl"
             )
