@@ -121,8 +121,8 @@ def pull(order: PullOrder, hub: Hub, listener: Listener) -> Path:
         return target
     try:
         with PartialFolder(target) as partial:
-            _check_disk(partial.path, files)
             partial.keep_only({path.name for path in partial.path.iterdir() if _belongs(path.name, files)})
+            _check_disk(partial.path, files)
             listener.begin(size_bytes)
             _fetch(hub, snapshot, files, partial.path, listener)
             _finish(partial.path, snapshot, files)

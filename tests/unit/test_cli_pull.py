@@ -60,7 +60,7 @@ def test_a_terminal_gets_a_bar_and_a_file_does_not(remote: FakeHub) -> None:
     finally:
         os.close(ours)
         os.close(theirs)
-    assert re.search(r"\x1b.* (\d{3}\.\d)/\1 kB", shown)
+    assert re.search(r"\x1b.*m(\d{3}\.\d)/\1 kB", shown)
     done = subprocess.run([*COMMAND, "--force"], capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=True)
     assert "\x1b" not in done.stderr
 

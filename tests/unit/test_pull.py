@@ -171,6 +171,15 @@ def test_a_killed_process_leaves_nothing_under_the_name_and_the_next_goes_on(rem
     assert tokens == {"api": "Bearer hf_secret", "somebody": "Bearer hf_secret", "cdn": None}
 
 
+def test_what_an_older_attempt_left_is_no_part_of_the_model(remote: FakeHub, pull_home: Path) -> None:
+    partial = pull_home / ".dots.small.partial"
+    (partial / "folder").mkdir(parents=True)
+    for name in ("old.safetensors", f".{'0' * 64}.unfinished", "folder/file", "prompts.json"):
+        (partial / name).write_text("{}")
+    wanted = {name for name in remote.files if not name.endswith((".bin", ".py")) and "/" not in name}
+    assert {path.name for path in run().iterdir()} == {*wanted, ".dotsctl-pull.json"}
+
+
 def test_two_pulls_of_one_model_do_not_meet(remote: FakeHub, pull_home: Path) -> None:
     with PartialFolder(pull_home / "dots.small"):
         assert "another process downloads the model 'dots.small'" in refused()

@@ -10,7 +10,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from dotsctl.client.hub import Hub
-from dotsctl.client.pull import PullOrder, target_folder
+from dotsctl.client.pull import SPARE_BYTES, PullOrder, target_folder
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.model_directory import installed_models, models_directory
 from hypothesis import given, settings
@@ -112,6 +112,16 @@ def test_a_disk_that_is_too_small_is_refused_with_both_numbers(
     assert "has 512 MB free, 513 MB are needed (512 MB of them to spare)" in message
     assert "DOTSCTL_MODELS" in message
     assert not remote.asked
+
+
+def test_what_is_there_already_needs_no_room(remote: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote.wrong = {WEIGHTS}
+    refused()
+    remote.wrong = set()
+    room_bytes = SPARE_BYTES + len(remote.files[WEIGHTS])
+    usage = shutil._ntuple_diskusage(10**12, 10**12 - room_bytes, room_bytes)  # type: ignore[attr-defined]
+    monkeypatch.setattr("dotsctl.client.pull.shutil.disk_usage", lambda _: usage)
+    run()
 
 
 def test_a_disk_that_fills_up_keeps_what_is_there(remote: FakeHub, pull_home: Path) -> None:
