@@ -45,10 +45,16 @@ def test_the_record_tells_where_a_model_comes_from(remote: FakeHub) -> None:
     assert record.date.endswith("+00:00")
 
 
+def test_a_question_is_asked_in_the_words_of_the_user_even_if_the_card_shows_a_prompt(remote: FakeHub) -> None:
+    remote.files["README.md"] = b"```python\nprompt_general = 'Tell me.'\n```\n"
+    assert json.loads((run() / "prompts.json").read_text())["ask"] is None
+
+
 def test_prompts_come_from_the_model_card_unless_the_repository_has_them(remote: FakeHub) -> None:
     remote.files["README.md"] = b'```python\nprompt_ocr = """Copy it.\n"""\n```\n'
     folder = run()
-    assert json.loads((folder / "prompts.json").read_text()) == {"text": "Copy it.\n"}
+    expected = {"layout": None, "text": "Copy it.\n", "layout-only": None, "ground": None}
+    assert json.loads((folder / "prompts.json").read_text()) == expected
     assert (record := read_record(folder)) and record.prompts == "model card"
     remote.files["prompts.json"] = b'{"text": "Mine."}'
     folder = run(force=True)
