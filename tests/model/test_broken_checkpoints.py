@@ -145,10 +145,6 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
         with_tensor(DOWN, lambda old: old.astype(np.int8)),
         (f"{DOWN} has the type I8", "BF16, F16 or F32", "original snapshot"),
     ),
-    "weights in float64": (
-        with_tensor(DOWN, lambda old: old.astype(np.float64)),
-        (f"{DOWN} has the type F64", "original snapshot"),
-    ),
     "patch embedding with two frames": (
         with_tensor(PATCH, lambda old: np.stack([old, old], axis=2)),
         (f"{PATCH} has the shape [64, 3, 2, 14, 14]", "[64, 3, 14, 14] or [64, 14, 14, 3] or [64, 588]", AGAIN),
