@@ -21,7 +21,8 @@ from dotsctl.client.model_card import prompts_of
 from dotsctl.client.model_record import PullRecord, read_record, write_record
 from dotsctl.client.partial_folder import PartialFolder
 from dotsctl.client.sizes import size_text
-from dotsctl.protocol.checkpoint import read_json, tensor_files
+from dotsctl.protocol.checkpoint import read_json
+from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 from dotsctl.protocol.model_directory import DEMO, models_directory
 from dotsctl.protocol.tasks import PROMPTS, tasks_of
@@ -219,7 +220,7 @@ def check_snapshot(folder: Path, repo: str) -> None:
         CommandFailedError: a file is missing or wrong.
     """
     try:
-        tensor_files(folder, ("",))
+        validate_checkpoint(folder)
     except MissingError as error:
         raise CommandFailedError(f"{repo} is no model for dotsctl: {error}") from None
 
