@@ -1,7 +1,8 @@
 """Loads the text half of a dots.ocr snapshot into mlx-lm's Qwen2. Imported by the MLX plugin alone.
 
 Weights are float32 on a CPU, where bfloat16 products do not go through the BLAS and are ten times slower, and bfloat16
-on a GPU.
+on a GPU. Those of a quantised decoder stay quantised; its scales and offsets, and with them what passes through the
+layers, have these types.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
+import mlx.nn as nn
+from dotsctl.decoder_worker.quantised import QuantisedDecoder
 from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.errors import MissingError, UsageError
 from mlx_lm.models import qwen2
@@ -50,8 +53,12 @@ class TextModel:
     """Of the keys and values of one position in all layers; 28,672 in dots.ocr with bfloat16."""
 
 
-def load_model(folder: Path) -> TextModel:
+def load_model(folder: Path, quantised: QuantisedDecoder | None = None) -> TextModel:
     """Load and evaluate the text half.
+
+    Args:
+        folder: of the model.
+        quantised: weights to use in place of the model's own.
 
     Raises:
         MissingError: a file or a tensor is missing.
@@ -62,11 +69,7 @@ def load_model(folder: Path) -> TextModel:
     arguments = _arguments(config)
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
     dtype = mx.bfloat16 if on_gpu else mx.float32
-    network = qwen2.Model(arguments)
-    try:
-        network.load_weights(list(_tensors(folder, dtype).items()))
-    except ValueError as error:
-        raise MissingError(f"the weights do not fit config.json ({error}): download the model again") from None
+    network = read_network(folder, dtype) if quantised is None else _quantised_network(arguments, quantised, dtype)
     mx.eval(network.parameters())
     longest = generation.get("max_length")
     positions = arguments.max_position_embeddings
@@ -81,6 +84,42 @@ def load_model(folder: Path) -> TextModel:
         on_gpu=on_gpu,
         position_bytes=_position_bytes(arguments, dtype),
     )
+
+
+def read_network(folder: Path, dtype: mx.Dtype | None) -> qwen2.Model:
+    """The text half with its own weights, not evaluated: MLX reads a tensor when something needs it.
+
+    Args:
+        folder: of the model.
+        dtype: of the weights; none: as they are stored.
+
+    Raises:
+        MissingError: a file or a tensor is missing.
+        UsageError: it is a model of another kind.
+    """
+    network = qwen2.Model(_arguments(read_json(folder, "config.json")))
+    _fill(network, _tensors(folder, dtype), "the weights do not fit config.json ({}): download the model again")
+    return network
+
+
+def _quantised_network(arguments: qwen2.ModelArgs, quantised: QuantisedDecoder, dtype: mx.Dtype) -> qwen2.Model:
+    """The text half with quantised weights, not evaluated."""
+    network, chosen = qwen2.Model(arguments), quantised.quantisation
+    nn.quantize(network, chosen.group_size, chosen.bits)
+    tensors: dict[str, mx.array] = {}
+    for file in quantised.files:
+        for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
+            tensors[name] = tensor if tensor.dtype == mx.uint32 else tensor.astype(dtype)  # uint32 holds levels
+    _fill(network, tensors, f"the quantised weights do not fit config.json ({{}}). Make them new: {quantised.remedy}")
+    return network
+
+
+def _fill(network: qwen2.Model, tensors: dict[str, mx.array], problem: str) -> None:
+    """Give the network its tensors, exactly those that it has places for. Raises MissingError."""
+    try:
+        network.load_weights(list(tensors.items()))
+    except ValueError as error:
+        raise MissingError(problem.format(error)) from None
 
 
 def _arguments(config: dict[str, Any]) -> qwen2.ModelArgs:
@@ -104,13 +143,13 @@ def _position_bytes(arguments: qwen2.ModelArgs, dtype: mx.Dtype) -> int:
     return 2 * arguments.num_hidden_layers * arguments.num_key_value_heads * head_dim * dtype.size
 
 
-def _tensors(folder: Path, dtype: mx.Dtype) -> dict[str, mx.array]:
+def _tensors(folder: Path, dtype: mx.Dtype | None) -> dict[str, mx.array]:
     """The text half's tensors; MLX reads them when they are evaluated, so the tower's are never read."""
     tensors: dict[str, mx.array] = {}
     for file in tensor_files(folder, PREFIXES):
         for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
             if name.startswith(PREFIXES) and not name.startswith("model.vision_tower."):
-                tensors[name] = tensor.astype(dtype)
+                tensors[name] = tensor if dtype is None else tensor.astype(dtype)
     return tensors
 
 
