@@ -56,7 +56,7 @@ class PageEncoder:
         self._encoder.close()
 
     def _encode(self, image: PageImage) -> EncodedPage:
-        page = self._encoder.encode(image)
+        (page,) = self._encoder.encode([image])
         header = tensor.describe(page.embeddings, self.spec.dtype)
         rows, columns = page.grid
         if header.shape != (rows * columns // 4, self.spec.width):
