@@ -84,7 +84,7 @@ def embed(**_: Any) -> None:
     """
 
 
-@click.command(cls=ToolCommand, short_help="Make a smaller, faster form of a model.")
+@click.command(cls=ToolCommand, short_help="Make a smaller form of a model.")
 @click.argument("model", metavar="MODEL")
 @click.option("--decoder-bits", type=click.Choice(["8", "4"]), help="Quantise the decoder to so many bits a weight.")
 @click.option(
@@ -102,10 +102,11 @@ def embed(**_: Any) -> None:
 @click.option("--force", is_flag=True, help="Make it again where it is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON instead of a table.")
 def convert(**_: Any) -> None:
-    """Make a smaller, faster form of a model and keep it beside the installed models; the model itself stays as it is.
+    """Make a smaller form of a model and keep it beside the installed models; the model itself stays as it is.
 
-    A quantised decoder takes about half (8 bits) or a quarter (4 bits) of the memory. What that costs in exactness is
-    measured on pages, with both decoders, and kept in the manifest; a warning says when it is much.
+    A quantised decoder takes about half (8 bits) or a third (4 bits) of the memory. It is meant for GPUs, for MLX
+    multiplies by quantised weights slowly on a CPU. What it costs in exactness is measured on pages, with both
+    decoders, and kept in the manifest; a warning says when it is much.
 
     \b
     Examples:

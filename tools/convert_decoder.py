@@ -8,7 +8,6 @@ mlx-lm does it: with float32 the mean error of a weight with 8 bits would be a t
 The weights are read, quantised and written a layer at a time, so memory holds one layer in both forms.
 """
 
-import gc
 import importlib.metadata
 import json
 import sys
@@ -124,7 +123,6 @@ def _write_parts(network: qwen2.Model, folder: Path) -> None:
         mx.save_safetensors(str(folder / f"{name}.safetensors"), tensors)  # evaluates them
         part.clear()
         del tensors
-        gc.collect()  # modules hold each other in circles
         mx.clear_cache()
 
 

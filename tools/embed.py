@@ -170,7 +170,7 @@ class Embedding:
         if self._order.force or not facts["source_sha256"]:
             return False
         try:
-            with np.load(target, allow_pickle=False) as stored:
+            with target.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 return {"embeddings", "grid", "resized"} <= set(stored) and all(
                     stored[name].item() == value for name, value in facts.items()
                 )

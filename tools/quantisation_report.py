@@ -5,7 +5,6 @@ character error rate between the two answers, and is led along the unquantised a
 share of positions at which both would write the same token. The two are never in memory together.
 """
 
-import gc
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -161,7 +160,6 @@ def compare(model: Path, quantised: QuantisedDecoder, pages: Sequence[NDArray[An
     """
     edit_distance("", "")  # where rapidfuzz is missing it says so now, and not after minutes
     references = _read_all(model, pages)
-    gc.collect()  # the network's modules and the compiled closures that hold it
     mx.clear_cache()
     reader, texts, led = _Reader(model, quantised), Score(), list[_Led]()
     for page, reference in watched(list(zip(pages, references, strict=True)), "reading with the quantised decoder"):
