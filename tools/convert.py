@@ -58,21 +58,17 @@ def run(
     quantisation = Quantisation(int(decoder_bits), int(group_size or DEFAULT_GROUP_SIZE))
     name, folder = find_model(model)
     inputs = readable_pages(pages)
-    conversion = _convert_decoder(name, folder, quantisation, force=force)
-    report = None
-    if not skip_report and (conversion.is_new or inputs):
-        report = _report(name, folder, conversion, inputs)
-    _show(conversion, report, as_json=as_json)
-
-
-def _convert_decoder(name: str, folder: Path, quantisation: Quantisation, *, force: bool) -> "Conversion":
     preload_blas()
     try:
         from dotsctl.tools.convert_decoder import convert
     except ImportError as error:
         raise MissingError(f"MLX cannot be imported ({error}): pip install 'dotsctl[all]'") from None
     say(f"computing the fingerprint of {name}")
-    return convert(name, folder, fingerprint(folder), quantisation, say, force=force)
+    conversion = convert(name, folder, fingerprint(folder), quantisation, say, force=force)
+    report = None
+    if not skip_report and (conversion.is_new or inputs):
+        report = _report(name, folder, conversion, inputs)
+    _show(conversion, report, as_json=as_json)
 
 
 def _report(name: str, folder: Path, conversion: "Conversion", inputs: list[PageInput]) -> "QualityReport | None":

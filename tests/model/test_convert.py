@@ -118,6 +118,19 @@ def test_a_conversion_that_breaks_off_leaves_what_was_there(models: Path, monkey
     open_quantised(demo_directory(), fingerprint(demo_directory()), Quantisation(8))
 
 
+def test_a_layer_that_was_written_is_freed_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    save, active_bytes = mx.save_safetensors, list[int]()
+
+    def save_measured(path: str, tensors: dict[str, Any]) -> None:
+        active_bytes.append(mx.get_active_memory())
+        save(path, tensors)
+
+    monkeypatch.setattr(mx, "save_safetensors", save_measured)
+    quantise(demo_directory())
+    assert len(active_bytes) == 6
+    assert max(active_bytes) - active_bytes[0] < 100_000  # a layer has 213 kB
+
+
 def test_a_full_disk_is_refused_before_anything_is_written(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(CommandFailedError, match=r"decoder of m with 8 bits takes 702 kB, and .* has 1 kB free"):
