@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dotsctl.encoder_worker.blank import is_blank
 from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE, PATCH_PX, decode_image, patchify
-from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage, Report
+from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.errors import MissingError, PageError, UsageError
-from dotsctl.protocol.geometry import PixelLimits
+from dotsctl.protocol.geometry import PixelLimits, fit
 from dotsctl.protocol.model_directory import fingerprint
 from PIL import Image
 
@@ -84,7 +85,10 @@ class MLXEncoder:
         start = time.perf_counter()
         image, source, orientation = _open(page)
         decoded = time.perf_counter()
-        patches = patchify(image, source, orientation, _lowered(self._limits, page.max_pixels))
+        limits = _lowered(self._limits, page.max_pixels)
+        if page.check_blank and is_blank(image):
+            raise BlankPage(fit(source, orientation, limits))
+        patches = patchify(image, source, orientation, limits)
         resized = time.perf_counter()
         embeddings = self._tower(self._mx.array(patches.values).astype(self._dtype), patches.grid)
         if embeddings.dtype == self._mx.bfloat16:  # numpy has no such type: its bits travel
