@@ -18,7 +18,7 @@ from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.errors import MissingError, NoInputError, UsageError
 from dotsctl.protocol.model_directory import DEMO, find_model, fingerprint
 from dotsctl.tools.derived import shown_bytes
-from dotsctl.tools.encoding import PageEncoder
+from dotsctl.tools.encoding import PageEncoder, kept
 
 if TYPE_CHECKING:
     from dotsctl.tools.convert_decoder import Conversion
@@ -83,10 +83,10 @@ def _report(name: str, folder: Path, conversion: "Conversion", inputs: list[Page
         return None
     encoder = PageEncoder(PluginChoice("mlx"), folder, say)
     try:
-        embeddings = [encoder.encode(page, None).embeddings.copy() for page in pages]
+        encoded = [kept(encoder.encode(page, None)) for page in pages]
     finally:
         encoder.close()
-    report = compare(folder, conversion.decoder, embeddings)
+    report = compare(folder, conversion.decoder, encoded)
     conversion.decoder.manifest["report"] = report.record()
     write_manifest(conversion.folder, conversion.decoder.manifest)
     return report

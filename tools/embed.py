@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from dotsctl.client import cli_tools, settings
-from dotsctl.client.api import resolve_encoder
 from dotsctl.client.config import PluginChoice
 from dotsctl.client.inputs import PageInput
 from dotsctl.client.journal import Entry, Journal, same_file, write_atomically
@@ -86,7 +85,7 @@ class Embedding:
             MissingError: there is no such model.
         """
         choices = settings.choose(model=order.model, encoder=order.encoder)
-        self._choice = PluginChoice.parse(resolve_encoder(choices.encoder))
+        self._choice = PluginChoice.parse(settings.resolve_encoder(choices.encoder))
         needs_no_model = self._choice.name == "fake" and choices.model is None
         self._model = Path() if needs_no_model else find_model(choices.model)[1]
         self._digest = "" if needs_no_model else fingerprint(self._model)

@@ -1,6 +1,7 @@
 """Pages through an encoder plugin in this process, without a runtime: for ``dotsctl embed`` and for quality reports."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,11 @@ def page_image(page: PageInput, max_pixels: int | None) -> PageImage:
         return PageImage(bytes(content), None, max_pixels)
     pixels = np.frombuffer(content, np.uint8).reshape(header.height, header.width, 3)
     return PageImage(None, pixels, max_pixels)
+
+
+def kept(page: EncodedPage) -> EncodedPage:
+    """The page with embeddings of its own, which stay when the plugin encodes the next one."""
+    return replace(page, embeddings=page.embeddings.copy())
 
 
 def as_float32(embeddings: NDArray[Any]) -> NDArray[np.float32]:

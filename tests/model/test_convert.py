@@ -9,12 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from dotsctl import Client
 from dotsctl.client.outputs import Reading
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.decoder_worker.quantised import MANIFEST, Quantisation, open_quantised
+from dotsctl.encoder_worker.plugin import EncodedPage
 from dotsctl.protocol.errors import CommandFailedError, MissingError, NoInputError, UsageError
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
 
@@ -22,6 +22,7 @@ mx = pytest.importorskip("mlx.core")
 
 from dotsctl.tools import convert as tool  # noqa: E402 - needs MLX
 from dotsctl.tools import convert_decoder, quantisation_report  # noqa: E402 - needs MLX
+from dotsctl.tools.encoding import kept  # noqa: E402 - as above
 from dotsctl.tools.evaluate import edit_distance  # noqa: E402 - as above
 
 pytestmark = pytest.mark.model
@@ -51,11 +52,11 @@ def tensors_of(files: list[Path]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def embeddings() -> list[np.ndarray]:
-    """Of two sample pages."""
+def encoded() -> list[EncodedPage]:
+    """Two sample pages."""
     encoder = tool.PageEncoder(tool.PluginChoice("mlx"), demo_directory(), lambda _: None)
     pages = tool.readable_pages((str(LETTER), str(PAGES / "invoice.png")))
-    found = [encoder.encode(page, None).embeddings.copy() for page in pages]
+    found = [kept(encoder.encode(page, None)) for page in pages]
     encoder.close()
     return found
 
@@ -165,22 +166,22 @@ def test_a_model_whose_head_is_its_table_of_embeddings_is_converted_too(tmp_path
 
 
 def test_a_report_of_equal_decoders_finds_no_difference(
-    embeddings: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    encoded: list[EncodedPage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = quantisation_report.load_model
     monkeypatch.setattr(quantisation_report, "load_model", lambda model, _: load(model))
-    report = quantisation_report.compare(demo_directory(), quantise(demo_directory()).decoder, embeddings)
+    report = quantisation_report.compare(demo_directory(), quantise(demo_directory()).decoder, encoded)
     assert (report.token_agreement, report.error_rate, report.logit_difference) == (1, 0, 0)
     assert (report.pages, report.same_answers) == (2, 2)
     assert report.characters > 300 and report.logit_magnitude > 1
     assert report.warnings() == []
 
 
-def test_a_decoder_led_along_its_own_answer_chooses_every_token_of_it(embeddings: list[np.ndarray]) -> None:
+def test_a_decoder_led_along_its_own_answer_chooses_every_token_of_it(encoded: list[EncodedPage]) -> None:
     """So a position of the report is that of the token before which it stands."""
     reader = quantisation_report._Reader(demo_directory(), None)
-    answer = reader.read(embeddings[0])
-    led = reader.lead(embeddings[0], answer)
+    answer = reader.read(encoded[0])
+    led = reader.lead(encoded[0], answer)
     assert answer.has_end and led.best[:-1] == answer.tokens
     assert led.best[-1] in reader._model.end_ids
     assert led.logits.shape == (32, 265)
