@@ -52,6 +52,24 @@ def test_a_new_folder_replaces_the_old_one(target: Path) -> None:
     assert (target / "weights").read_text() == "new"
 
 
+def test_a_new_folder_that_cannot_be_renamed_gives_its_place_back_to_the_old_one(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(target, "old")
+    replace = Path.replace
+
+    def refuse_new(path: Path, other: Path) -> Path:
+        if other == target and not path.name.endswith(".old"):
+            raise OSError(5, "Input/output error")
+        return replace(path, other)
+
+    monkeypatch.setattr(Path, "replace", refuse_new)
+    with pytest.raises(CommandFailedError, match="Input/output error"):
+        make(target, "new")
+    assert [path.name for path in target.parent.iterdir()] == ["decoder"]
+    assert (target / "weights").read_text() == "old"
+
+
 def test_what_a_killed_process_left_is_removed_and_what_another_one_makes_stays(target: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait(30)
