@@ -12,6 +12,7 @@ import click
 from dotsctl import __version__
 from dotsctl.client.cli_model_commands import MODEL_COMMANDS
 from dotsctl.client.cli_print import ClosedPipeError, print_text
+from dotsctl.client.cli_tools import COMMANDS
 from dotsctl.client.selection import DEFAULT_DPI
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode
 
@@ -330,6 +331,10 @@ def version(as_json: bool) -> None:
     from dotsctl.client.cli_status import render_versions
 
     print_text(render_versions(as_json))
+
+
+for tool_command in COMMANDS:
+    cli.add_command(tool_command)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import huggingface_hub
 import pytest
 from dotsctl.client.hub import Hub
 from dotsctl.client.pull import SPARE_BYTES, PullOrder, target_folder
-from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 from dotsctl.protocol.model_directory import installed_models, models_directory
 from hypothesis import given, settings
 from hypothesis import strategies as st
