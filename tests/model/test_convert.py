@@ -169,7 +169,7 @@ def test_a_report_of_equal_decoders_finds_no_difference(
     encoded: list[EncodedPage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = quantisation_report.load_model
-    monkeypatch.setattr(quantisation_report, "load_model", lambda model, _: load(model))
+    monkeypatch.setattr(quantisation_report, "load_model", lambda model, quantised: load(model))
     report = quantisation_report.compare(demo_directory(), quantise(demo_directory()).decoder, encoded)
     assert (report.token_agreement, report.error_rate, report.logit_difference) == (1, 0, 0)
     assert (report.pages, report.same_answers) == (2, 2)
