@@ -93,12 +93,12 @@ def test_a_layout_answer_becomes_cells_and_markdown() -> None:
     page = page_of(result(json.dumps(CELLS)), "layout")
     assert [cell.category for cell in page.cells] == ["Title", "Formula", "Picture", "Text"]
     assert page.markdown == '# A title\n\n$$\nE = mc^2\n$$\n\nQuoted "words" and a \\backslash.'
-    assert page.plain_text.startswith("# A title\n\nE = mc^2\n\n")
+    assert page.plain_text.startswith("A title\n\nE = mc^2\n\n")
     assert (page.status, page.repaired) == ("ok", ())
 
 
-def test_a_formula_that_has_its_marks_keeps_them() -> None:
-    assert Cell(None, "Formula", " $x$ ").markdown == "$x$"
+def test_a_formula_that_has_marks_within_keeps_them() -> None:
+    assert Cell(None, "Formula", " where $x$ is 1 ").markdown == "where $x$ is 1"
 
 
 def test_prose_instead_of_cells_is_kept_as_it_is() -> None:
@@ -111,7 +111,7 @@ def test_prose_instead_of_cells_is_kept_as_it_is() -> None:
     [
         (json.dumps(CELLS)[:-1], 4, "the list was not closed"),
         (json.dumps(CELLS)[:-8], 4, "cell 4: the answer is cut here"),
-        (json.dumps(CELLS)[: json.dumps(CELLS).rindex("270") + 2], 4, "cell 4: the answer is cut here"),
+        (json.dumps(CELLS)[: json.dumps(CELLS).rindex("270") + 2], 3, "cell 4: the answer is cut here"),
         ("```json\n" + json.dumps(CELLS) + "\n```", 4, ""),
         ("Here is the layout: " + json.dumps(CELLS), 4, ""),
         (json.dumps(CELLS[0]), 1, ""),
@@ -121,7 +121,8 @@ def test_prose_instead_of_cells_is_kept_as_it_is() -> None:
         ('[{"bbox": [1, 2, 3, 4], "category": "Text", "text": "two\nlines"}]', 1, ""),
         ('[{"bbox": [1, 2, 3], "category": "Text", "text": "three sides"}]', 1, "no box"),
         ('[{"bbox": [1, 2, NaN, 4], "category": "Text", "text": "no number"}]', 1, "no box"),
-        ('[{"bbox": [1, 2, 3, 4], "text": "a "b" c"}, {"bbox": [1, 2, 3, 4], "text": "kept"}]', 1, "cell 1: lost"),
+        ('[{"bbox": [1, 2, 3, 4], "text": "a "b" c"}, {"bbox": [1, 2, 3, 4], "text": "kept"}]', 2, "cell 1: no JSON"),
+        ('[{"bbox": [1, 2, 3, 4', 0, "cell 1: the answer is cut here"),
     ],
 )
 def test_a_damaged_answer_costs_as_little_as_possible(answer: str, num_cells: int, repair: str) -> None:
@@ -147,7 +148,7 @@ def test_a_lost_cell_makes_the_page_partial() -> None:
 def test_a_deeply_nested_answer_is_given_up_without_harm() -> None:
     cells, repairs = parse_cells('[{"bbox": ' + "[" * 100_000, SAME_SIZE)
     assert cells == ()
-    assert "lost" in repairs[0]
+    assert repairs == ("cell 1: the answer is cut here",)
 
 
 sides = st.integers(60, 4000)
