@@ -23,6 +23,7 @@ from dotsctl.client.render import FORMATS, OVERLAY, Sources, Stream, Style
 from dotsctl.client.sources import Document
 from dotsctl.client.writers import Writer, is_written, make_writer
 from dotsctl.protocol.errors import ErrorCode, UsageError
+from dotsctl.protocol.geometry import Box
 
 STDOUT = "-"
 ENDINGS = {OVERLAY: "overlay.png"}
@@ -38,8 +39,11 @@ class Reading:
     decoder: str
     task: str
     prompt: str | None = None
+    box: Box | None = None
     max_tokens: int | None = None
     max_pixels: int | None = None
+    check_blank: bool = True
+    reread: bool = True
 
     def key(self, digest: str, format_: str, variant: str = "") -> str:
         """One word for an input that is read in this way and written in a format; see :meth:`Document.variant`."""

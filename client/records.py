@@ -73,6 +73,8 @@ class Page:
     """How often the page was tried, worker restarts included; 0 for a failed page."""
     repaired: tuple[str, ...] = ()
     """What was wrong with a layout answer, in words."""
+    reread: str = ""
+    """Why it was read a second time at a smaller size, ``loop`` or ``length``; empty: it was read once."""
     error: Failure | None = None
     index: int = 0
     """Place among all pages of the call, from 0, in the order of the inputs."""
@@ -123,9 +125,11 @@ class Page:
         return has_cells(self.task) and (bool(self.cells) or is_empty)
 
     @classmethod
-    def from_result(cls, page: PageInput, result: PageResult, *, model: str, fingerprint: str, task: str) -> "Page":
+    def from_result(
+        cls, page: PageInput, result: PageResult, *, model: str, fingerprint: str, task: str, reread: str = ""
+    ) -> "Page":
         """The page that a runtime has read."""
-        geometry = page_geometry(result.geometry)
+        geometry = page_geometry(result.geometries[0])
         cells, repaired = read_answer(task, result.text, geometry)
         return cls(
             source=page.source,
@@ -150,6 +154,7 @@ class Page:
             task=task,
             attempt=result.attempt,
             repaired=repaired,
+            reread=reread,
         )
 
     @classmethod
@@ -194,13 +199,14 @@ class Page:
             "decoder": self.decoder,
             "task": self.task,
             "attempt": self.attempt,
+            "reread": self.reread,
             "error": self.error and {"code": self.error.code, "message": self.error.message},
         }
 
 
 def _status(reason: FinishReason, repaired: Sequence[str]) -> str:
     """What is said of a page that was read."""
-    if reason == BLANK:
+    if reason is FinishReason.BLANK:
         return BLANK
     return PARTIAL if repaired or reason is not FinishReason.STOP else OK
 

@@ -10,14 +10,17 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from dotsctl.decoder_worker.plugin import DecoderSpec, EncodedPrompt, Finish, Piece, Report
 from dotsctl.protocol.errors import ErrorCode, PageError, UsageError
 from dotsctl.protocol.fakes import FAULTS, LOAD_FAULTS, WIDTH, fake_fingerprint, read_options, wait_at_gate
 from dotsctl.protocol.parts import FinishReason
+from numpy.typing import NDArray
 
-TASKS = ("text", "layout")
+TASKS = ("text", "layout", "ground", "ask")
+PAGE_FAULTS = (*FAULTS, "no-memory", "loop", "loop-once")
 
 
 @dataclass
@@ -30,8 +33,10 @@ class FakeOptions:
     """Steps and pieces of a page."""
     batch: int = 1
     """Pages decoded at once."""
-    fault: str = field(default="", metadata={"one_of": FAULTS})
-    """What happens, at half of a page, to the pages chosen by ``on``."""
+    fault: str = field(default="", metadata={"one_of": PAGE_FAULTS})
+    """What happens, at half of a page, to the pages chosen by ``on``; ``no-memory`` whenever several pages run.
+
+    ``loop`` ends the answer at half as one that repeats itself, ``loop-once`` only at a page's first reading."""
     on: str = ""
     """Only pages whose digest begins so (hexadecimal) are faulty; empty: all."""
     load_fault: str = field(default="", metadata={"one_of": LOAD_FAULTS})
@@ -54,9 +59,15 @@ def fake_pieces(digest: str, tokens: int) -> list[str]:
     return [("" if step == 0 else " ") + words[step % len(words)] for step in range(tokens)]
 
 
-def fake_text(content: bytes, tokens: int = 8) -> str:
-    """What the two fakes make of a page's bytes."""
-    return "".join(fake_pieces(hashlib.sha256(content).hexdigest(), tokens))
+def fake_text(*images: bytes, tokens: int = 8) -> str:
+    """What the two fakes make of the bytes of a page, or of several images in one prompt."""
+    digest = joined_digest([hashlib.sha256(content).digest() for content in images])
+    return "".join(fake_pieces(digest, tokens))
+
+
+def joined_digest(digests: list[bytes]) -> str:
+    """One digest (hexadecimal) for all images of a request; that of a single image is its own."""
+    return digests[0].hex() if len(digests) == 1 else hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 class FakeDecoder:
@@ -75,6 +86,8 @@ class FakeDecoder:
             case "refuse":
                 raise UsageError("decoder fake was told to refuse loading: take load_fault away")
         self._running: dict[int, _Running] = {}
+        self._looped: set[str] = set()
+        """Digests of pages that were read before; kept for the fault ``loop-once`` alone."""
         return DecoderSpec(fake_fingerprint(model), WIDTH, self._options.batch, TASKS)
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
@@ -87,13 +100,16 @@ class FakeDecoder:
             text = f"unknown task {prompt.task!r}; the model knows: {', '.join(TASKS)}"
             raise PageError(text, ErrorCode.UNKNOWN_TASK)
         started = time.monotonic()
-        row = prompt.embeddings[0, :32]
-        if not np.array_equal(prompt.embeddings, np.tile(row, (len(prompt.embeddings), WIDTH // 32))):
-            raise PageError("the embeddings are not those that the fake encoder makes", ErrorCode.BAD_EMBED)
-        self._running[prompt.page_id] = _Running(prompt, row.astype(np.uint8).tobytes().hex(), started)
+        digests, start = [], 0
+        for count in prompt.image_embeddings:
+            digests.append(_read_digest(prompt.embeddings[start : start + count]))
+            start += count
+        self._running[prompt.page_id] = _Running(prompt, joined_digest(digests), started)
 
     def step(self) -> list[Piece]:
         """One piece for every running page, in the time that is due."""
+        if self._options.fault == "no-memory" and len(self._running) > 1:
+            raise MemoryError("decoder fake was told to run out of memory with several pages")
         oldest = next(iter(self._running.values()))
         due = oldest.started + (oldest.steps + 1) * self._options.decode_ms / 1000 / self._options.tokens
         if (remaining_s := due - time.monotonic()) > 0:
@@ -115,12 +131,23 @@ class FakeDecoder:
         page.steps += 1
         page_id = page.prompt.page_id
         limit = min(self._options.tokens, page.prompt.max_tokens or self._options.tokens)
+        loops = self._loops(page.digest)
+        if loops:
+            limit = max(1, self._options.tokens // 2)
         if page.steps < limit:
             return Piece(page_id, text, 1)
         del self._running[page_id]
-        reason = FinishReason.STOP if limit == self._options.tokens else FinishReason.LENGTH
+        if self._options.fault == "loop-once":
+            self._looped.add(page.digest)
+        whole = limit == self._options.tokens
+        reason = FinishReason.LOOP if loops else FinishReason.STOP if whole else FinishReason.LENGTH
         prompt_tokens = len(page.prompt.embeddings) + 4
         return Piece(page_id, text, 1, Finish(reason, "".join(pieces[:limit]), prompt_tokens, limit))
+
+    def _loops(self, digest: str) -> bool:
+        chosen = digest.startswith(self._options.on)
+        again = digest in self._looped
+        return chosen and (self._options.fault == "loop" or (self._options.fault == "loop-once" and not again))
 
     def _misbehave(self, digest: str) -> None:
         if self._options.gate:
@@ -134,3 +161,11 @@ class FakeDecoder:
                 threading.Event().wait()
             case "raise":
                 raise ZeroDivisionError("decoder fake was told to raise")
+
+
+def _read_digest(embeddings: NDArray[Any]) -> bytes:
+    """The digest that fills the embeddings (num_embeddings, WIDTH) of one image, every value checked."""
+    row = embeddings[0, :32]
+    if not np.array_equal(embeddings, np.tile(row, (len(embeddings), WIDTH // 32))):
+        raise PageError("the embeddings are not those that the fake encoder makes", ErrorCode.BAD_EMBED)
+    return row.astype(np.uint8).tobytes()

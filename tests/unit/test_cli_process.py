@@ -30,6 +30,7 @@ def pictures(*names: str) -> None:
 
 FAKE_PROGRAM = """
 import sys, types
+from dotsctl.client import settings
 from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.client.records import Page
 class Client:
@@ -43,7 +44,8 @@ class Client:
             {between}
 api = types.ModuleType("dotsctl.client.api")
 api.Client = Client
-api.runtime_config = lambda choices, name: RuntimeConfig(name, "demo", "", PluginChoice("mlx"), PluginChoice("mlx"))
+mlx = PluginChoice("mlx")
+settings.runtime_config = lambda choices, name: RuntimeConfig(name, "demo", "", mlx, mlx)
 sys.modules["dotsctl.client.api"] = api
 from dotsctl.client.cli import main
 main()
