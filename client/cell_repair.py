@@ -13,7 +13,7 @@ FIELD = re.compile(r"""(["'])(bbox|category|text)\1\s*:\s*""")
 NEXT_FIELD = re.compile(r"""\s*+(?:,\s*+)?(["'])(?:bbox|category|text)\1\s*:""")
 NUMBERS = re.compile(r"""\[\s*+((?:["']?[-+]?[0-9][0-9.]*+["']?\s*+(?:,\s*+)?)*+)(\])?""")
 ONE_NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?")
-END = re.compile(r"\s*+(?:\}\s*+\]|\}[\s,]*+\Z|\][\s}\]]*+(?:,\s*+)?\Z|\Z)")
+END = re.compile(r"\s*+(?:\}\s*+\]|\}[\s,]*+\Z|\][\s}\]]*+(?:,\s*+)?\Z|(?:,\s*+)?\Z)")
 """What follows the quote at the end of a cell's last text."""
 BRACE = re.compile(r"\s*+\}")
 CLOSING = re.compile(r"\}\s*+(?:\]\s*+)?(?:,\s*+)?(?:```\s*+)?\Z")

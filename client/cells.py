@@ -25,12 +25,10 @@ SIGN = re.compile(r"""\\.?|["'{}\[\]:]""", re.DOTALL)
 """All that decides where a cell begins and ends; a backslash is taken together with what it stands before."""
 FIRST_FIELD = re.compile(r"""(?:\{\s*(["'])\w+\1|(["'])bbox\2)\s*:\Z""")
 """The beginning of an object outside of any cell, or of a cell without its brace."""
-NEXT_CELL = {
-    '"': re.compile(r'\{\s*"(?:bbox|category|text)"\s*:\Z'),
-    "'": re.compile(r"\{\s*'(?:bbox|category|text)'\s*:\Z"),
-}
-"""The beginning of a cell while another one is not at its end, by the quotes of that one."""
-FIELD_OF_CELL = re.compile(r"""["'](?:bbox|category|text)["']\s*:""")
+NEXT_CELL = re.compile(r'\{\s*"(?:bbox|category|text)"\s*:\Z')
+"""The beginning of a cell while another one is not at its end."""
+NEXT_IN_PYTHON = re.compile(r"\{\s*'(?:bbox|category|text)'\s*:\Z")
+"""The same, after one with the quotes of Python."""
 LOOK_BACK = 160
 """Characters in which the beginning of a cell is looked for, in front of its first colon."""
 LONGEST_INTEGER = 18
@@ -118,13 +116,9 @@ class CellStream:
     def _beginning(self, colon: int) -> int | None:
         """Where the object begins whose first field has its colon here, when it begins a cell."""
         before = self._text[max(0, colon - LOOK_BACK) : colon + 1]
-        if self._start is None:
-            found = FIRST_FIELD.search(before)
-        else:
-            style = self._style()
-            if style == "'" and self._quote == '"':
-                return None  # a text in which Python's quotes stand as they are
-            found = NEXT_CELL[style].search(before)
+        found = (FIRST_FIELD if self._start is None else NEXT_CELL).search(before)
+        if not found and self._start is not None and self._style() == "'" and self._quote != '"':
+            found = NEXT_IN_PYTHON.search(before)  # in a text in double quotes it may stand as it is
         return colon + 1 - len(before) + found.start() if found else None
 
     def _begin(self, start: int) -> None:
