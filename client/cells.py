@@ -29,6 +29,7 @@ NEXT_CELL = re.compile(r'\{\s*"(?:bbox|category|text)"\s*:\Z')
 """The beginning of a cell while another one is not at its end."""
 NEXT_IN_PYTHON = re.compile(r"\{\s*'(?:bbox|category|text)'\s*:\Z")
 """The same, after one with the quotes of Python."""
+FIELD_OF_CELL = re.compile(r"""["'](?:bbox|category|text)["']\s*:""")
 LOOK_BACK = 160
 """Characters in which the beginning of a cell is looked for, in front of its first colon."""
 LONGEST_INTEGER = 18

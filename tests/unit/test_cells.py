@@ -76,6 +76,8 @@ fragments = st.sampled_from(
     ]
 )
 
+begun = st.sampled_from(["{'a': ", "{'a': 'it's", '{"a": "', "{'text': 'x"])
+
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.one_of(noise, fragments), max_size=12), st.integers(1, 9))
