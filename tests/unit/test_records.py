@@ -56,6 +56,40 @@ def test_a_page_without_text_reads_as_empty() -> None:
     assert page_of(result("[]"), "layout").status == "ok"
 
 
+def test_a_blank_page_is_blank_and_empty_in_every_form() -> None:
+    for task in ("text", "layout", "scene"):
+        page = page_of(result("", FinishReason.BLANK), task)
+        assert (page.status, page.finish_reason, page.cells, page.repaired) == ("blank", "blank", (), ())
+        assert (page.markdown, page.plain_text, page.record()["status"]) == ("", "", "blank")
+
+
+def test_web_and_scene_answers_become_cells_and_layout_only_has_no_text() -> None:
+    bare = [{key: cell[key] for key in ("bbox", "category")} for cell in CELLS]
+    assert [cell.text for cell in page_of(result(json.dumps(bare)), "layout-only").cells] == [""] * 4
+    assert len(page_of(result(json.dumps(CELLS)), "web").cells) == 4
+    scene = page_of(result("(1,2),(30,2),(30,40),(1,40) EXIT"), "scene")
+    assert (scene.markdown, scene.record()["cells"][0]["polygon"]) == ("EXIT", [[1, 2], [30, 2], [30, 40], [1, 40]])
+
+
+def test_an_svg_is_given_without_the_fence_around_it_and_kept_raw() -> None:
+    page = page_of(result("```svg\n<svg/>\n```"), "svg")
+    assert (page.markdown, page.plain_text, page.text) == ("<svg/>", "<svg/>", "```svg\n<svg/>\n```")
+
+
+def test_answers_that_are_no_pages_of_text_are_plain_as_they_are() -> None:
+    for task in ("ground", "ask"):
+        assert page_of(result("# **as it is**"), task).plain_text == "# **as it is**"
+    assert page_of(result("# **as it is**"), "text").plain_text == "as it is"
+
+
+def test_headers_and_footers_can_be_left_out() -> None:
+    cells = [{"bbox": [1, 2, 3, 4], "category": name, "text": name} for name in ("Page-header", "Text", "Page-footer")]
+    page = page_of(result(json.dumps(cells)), "layout")
+    assert page.to_markdown(header_footer=False) == page.to_plain_text(header_footer=False) == "Text"
+    record = page.record(header_footer=False)
+    assert (record["md"], len(record["cells"])) == ("Text", 3)
+
+
 @pytest.mark.parametrize("reason", [FinishReason.LENGTH, FinishReason.LOOP])
 def test_a_cut_text_is_partial(reason: FinishReason) -> None:
     page = page_of(result("Some", reason))
