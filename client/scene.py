@@ -34,7 +34,8 @@ class SceneStream:
     def push(self, text: str) -> list[Cell]:
         """Take the next piece of the answer; returns the cells that it completes."""
         *lines, self._line = (self._line + text).split("\n")
-        return [cell for line in lines for cell in self._take(line)]
+        cells = [cell for line in lines for cell in self._take(line)]
+        return cells + self._flush() if CORNERS.fullmatch(self._line) else cells
 
     def finish(self) -> tuple[list[Cell], tuple[str, ...]]:
         """The answer is at its end: the last cells, and all that was wrong, in words."""
