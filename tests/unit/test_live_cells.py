@@ -80,6 +80,12 @@ def test_cells_of_a_runtime_that_tells_no_geometry_come_at_the_end() -> None:
     assert [told for _, _, told in cells_of(job)] == [2, 2]
 
 
+def test_an_attempt_without_geometry_is_not_taken_for_the_one_before() -> None:
+    text = answer(2)
+    job = StoredJob(tokens(text[:20], WHOLE), RESTARTED, tokens(text), end(text))
+    assert [(text, told) for text, _, told in cells_of(job)] == [("cell 0", 4), ("cell 1", 4)]
+
+
 def test_a_damaged_last_cell_comes_with_the_end() -> None:
     text = answer(2)[:-4]
     job = StoredJob(tokens(text, WHOLE), end(text))
