@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 from dotsctl import __version__
+from dotsctl.client.cli_model_commands import MODEL_COMMANDS
 from dotsctl.client.cli_print import ClosedPipeError, print_text
 from dotsctl.client.selection import DEFAULT_DPI
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode
@@ -302,6 +303,11 @@ def logs(role: str | None, lines: int, name: str | None) -> None:
     for number, (each, path) in enumerate(files.items()):
         head = "" if role else "\n" * (number > 0) + f"==> {each}: {path} <==\n"
         print_text(head + last_lines(path, lines))
+
+
+for model_command in MODEL_COMMANDS:
+    verbose_option(model_command)
+    cli.add_command(model_command)
 
 
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

@@ -100,7 +100,9 @@ def test_the_first_ctrl_c_keeps_what_is_done_and_exits_with_130() -> None:
 # --- help ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["ocr", "--help"], ["up", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["ocr", "--help"], ["up", "--help"], ["pull", "--help"], ["--version"]]
+)
 def test_help_imports_nothing_heavy_and_answers_at_once(arguments: list[str]) -> None:
     program = (
         "import atexit, os, sys\n"
