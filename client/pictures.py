@@ -82,10 +82,10 @@ def _has_area(cell: Cell) -> bool:
     return cell.bbox is not None and cell.bbox[0] < cell.bbox[2] and cell.bbox[1] < cell.bbox[3]
 
 
-def png(image: Image.Image) -> bytes:
-    """A picture as the bytes of a PNG file."""
+def png(image: Image.Image, *, compress_level: int = 6) -> bytes:
+    """A picture as the bytes of a PNG file; the level, 0 to 9, trades time for size."""
     stream = io.BytesIO()
-    image.save(stream, "PNG")
+    image.save(stream, "PNG", compress_level=compress_level)
     return stream.getvalue()
 
 

@@ -15,6 +15,9 @@ from dotsctl.client.records import Page
 from dotsctl.client.render import OVERLAY, Sources, Stream, Style
 from dotsctl.client.sources import Document
 
+FAST = 1
+"""Compression of whole pages, which are looked at and thrown away."""
+
 
 class Writer(ABC):
     """What the outputs on the disk have in common."""
@@ -77,7 +80,8 @@ class OverlayWriter(Writer):
             several = overlay_folder(self._path) / f"page-{page.page:04}.png"
             file = PartFile(self._path if page.num_pages == 1 else several)
             self._files.append(file)
-            file.write(png(draw_overlay(page, self._pixels.load(page))))
+            drawn = draw_overlay(page, self._pixels.load(page))
+            file.write(png(drawn, compress_level=FAST))
 
     def commit(self) -> None:
         """Give the files their names."""
