@@ -125,9 +125,15 @@ def cli() -> None:
     "-f",
     "--format",
     "format_",
-    type=click.Choice(["md", "txt", "json", "jsonl"]),
-    help="[default: the ending of -o, else md]",
+    type=click.Choice(["md", "txt", "json", "jsonl", "html", "overlay"]),
+    help="html and overlay show boxes on the pages. [default: the ending of -o, else md]",
 )
+@click.option(
+    "--images",
+    type=click.Choice(["files", "embed", "none"]),
+    help="Pictures of a page, in Markdown: beside it, within it, or left out. [default: files with -o, else none]",
+)
+@click.option("--no-header-footer", is_flag=True, help="Leave headers and footers of pages out of the text.")
 @click.option("--task", metavar="TASK", help="What to read, as 'layout' or 'text'. [default: the model's first]")
 @click.option("--prompt", metavar="TEXT|@FILE", help="Replace the prompt of the task; {box} in it stands for the box.")
 @click.option(
