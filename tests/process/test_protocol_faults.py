@@ -50,16 +50,16 @@ def changed(frames: list[codec.Buffer], **fields: object) -> list[codec.Buffer]:
 def test_another_major_version_is_told_both_versions(plain: tuple[Instance, Plain]) -> None:
     _, peer = plain
     frames = codec.encode(StatusRequest())
-    peer.send([b"DOTS\x02\x00", *frames[1:]])
+    peer.send([b"DOTS\x03\x00", *frames[1:]])
     reply = peer.reply()
     assert isinstance(reply, Refused) and reply.code is ErrorCode.PROTO
-    assert "2.0" in reply.message and "1.0" in reply.message
+    assert "3.0" in reply.message and "2.0" in reply.message
 
 
 def test_a_higher_minor_version_may_bring_new_keys(plain: tuple[Instance, Plain]) -> None:
     _, peer = plain
     frames = changed(codec.encode(ClientHello(1, "9.9")), colour="blue")
-    peer.send([b"DOTS\x01\x09", *frames[1:]])
+    peer.send([b"DOTS\x02\x09", *frames[1:]])
     assert isinstance(peer.reply(), Welcome)
 
 
@@ -112,7 +112,7 @@ def test_a_giant_frame_cuts_its_sender_off_and_nobody_else(plain: tuple[Instance
 
 def test_garbage_is_counted_and_the_next_message_is_served(plain: tuple[Instance, Plain]) -> None:
     _, peer = plain
-    for frames in ([b""], [b"GET / HTTP/1.1\r\n\r\n"], [b"DOTS\x01\x00", b"\xc1"], [b"DOTS\x01\x00", b"\x91" * 500]):
+    for frames in ([b""], [b"GET / HTTP/1.1\r\n\r\n"], [b"DOTS\x02\x00", b"\xc1"], [b"DOTS\x02\x00", b"\x91" * 500]):
         peer.send(frames)  # type: ignore[arg-type]
         assert isinstance(peer.reply(), Refused)
     peer.send(codec.encode(StatusRequest()))

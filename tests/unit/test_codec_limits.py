@@ -240,7 +240,7 @@ def test_a_value_without_a_form_on_the_wire_is_refused_at_the_sender(message: me
         encode(message)
 
 
-@pytest.mark.parametrize("preamble", [b"", b"DOTS", b"DOTS\x01", b"DOTS\x01\x00\x00", b"dots\x01\x00", b"GET / "])
+@pytest.mark.parametrize("preamble", [b"", b"DOTS", b"DOTS\x02", b"DOTS\x02\x00\x00", b"dots\x02\x00", b"GET / "])
 def test_a_first_frame_that_is_no_preamble_is_refused(preamble: bytes) -> None:
     assert "DOTS" in str(refusal(preamble, packed(t=NUMBERS["Ping"])))
 
