@@ -5,6 +5,7 @@ says what to install.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,18 @@ class MLXEncoder:
         self._tower = vision_tower.load_tower(config, files, mx.bfloat16 if on_gpu else mx.float32, query_chunk)
         return EncoderSpec(digest, config.hidden_size, "bf16" if on_gpu else "<f4")
 
-    def encode(self, page: PageImage) -> EncodedPage:
-        """Encode one page; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
+    def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
+        """Encode the images of a request; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
 
         Timings are ``decode`` (file to pixels), ``resize`` (to patches) and ``encode`` (the tower), in milliseconds.
 
         Raises:
-            PageError: the page is no readable picture, or cannot be resized.
+            PageError: an image is no readable picture, or cannot be resized.
+            BlankPage: nothing is on the page, and the client wanted to know.
         """
+        return [self._encode(image) for image in images]
+
+    def _encode(self, page: PageImage) -> EncodedPage:
         start = time.perf_counter()
         image, source, orientation = _open(page)
         decoded = time.perf_counter()
