@@ -70,4 +70,4 @@ def compiled() -> Elementwise:
 def rotate(x: mx.array, cos: mx.array, sin: mx.array, by: Elementwise = PLAIN) -> mx.array:
     """Turn x (heads, num_patches, head_dim) by tables (num_patches, head_dim / 2); float32 inside, as the original."""
     first, second = mx.split(x.astype(mx.float32), 2, axis=-1)
-    return mx.concatenate(by.turn(first, second, cos, sin), axis=-1).astype(x.dtype)
+    return mx.concatenate(list(by.turn(first, second, cos, sin)), axis=-1).astype(x.dtype)

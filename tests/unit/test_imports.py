@@ -26,7 +26,8 @@ ONLY_IN = {
     "coremltools": [],
     "mlx": [
         "encoder_worker/plugins/mlx.py",
-        "encoder_worker/plugins/vision_tower.py",
+        "encoder_worker/plugins/tower_runner.py",
+        "encoder_worker/plugins/vision_*.py",
         "decoder_worker/plugins/mlx.py",
         "decoder_worker/adapter.py",
         "decoder_worker/model.py",
