@@ -36,6 +36,7 @@ ONLY_IN = {
         "tools/*.py",
     ],
     "mlx_lm": ["decoder_worker/adapter.py", "decoder_worker/model.py", "tools/*.py"],
+    "mlx_vlm": ["tools/verify_peer.py"],
     "click": ["client/cli*.py", "client/__main__.py", "*/main.py", "tools/*.py"],
     "torch": ["tools/*.py"],
     "matplotlib": ["tools/*.py"],
