@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dotsctl.client import settings
+from dotsctl.client.cli_arguments import parse_box, read_prompt
 from dotsctl.client.cli_print import print_text
 from dotsctl.client.cli_report import Report
 from dotsctl.client.inputs import PageInput
@@ -34,6 +35,7 @@ class Order:
     format_: str | None
     task: str | None
     prompt: str | None
+    box: str | None
     max_tokens: int | None
     max_pixels: int | None
     pages: str | None
@@ -44,14 +46,26 @@ class Order:
     decoder: str | None
     jobs: int | None
     name: str | None
+    no_blank_check: bool
+    no_reread: bool
     force: bool
     quiet: bool
     verbose: bool
 
     def reading(self, fingerprint: str, encoder: str, decoder: str) -> Reading:
         """What the results depend on, with the default task as long as another one was not asked for."""
-        task = self.task or DEFAULT_TASK
-        return Reading(fingerprint, encoder, decoder, task, self.prompt, self.max_tokens, self.max_pixels)
+        return Reading(
+            fingerprint=fingerprint,
+            encoder=encoder,
+            decoder=decoder,
+            task=self.task or ("ground" if self.box and not self.prompt else DEFAULT_TASK),
+            prompt=read_prompt(self.prompt),
+            box=parse_box(self.box),
+            max_tokens=self.max_tokens,
+            max_pixels=self.max_pixels,
+            check_blank=not self.no_blank_check,
+            reread=not self.no_reread,
+        )
 
 
 def run(order: Order) -> ExitCode:
@@ -63,6 +77,7 @@ def run(order: Order) -> ExitCode:
     """
     if STDIN in order.inputs and sys.stdin.isatty():
         raise UsageError("- reads a page from standard input, and that is the terminal: pipe one into the command")
+    read_prompt(order.prompt), parse_box(order.box)  # a mistake in them is told before anything is started
     selection = Selection.of(order.pages, order.dpi, order.password)
     documents = list(expand(order.inputs, sys.stdin.buffer, selection))
     with Report(len(documents), quiet=order.quiet, verbose=order.verbose) as report:
@@ -90,12 +105,10 @@ def _expected_reading(order: Order) -> Reading | None:
 
     None: a runtime is up, which answers for itself and at once, or the model has no files.
     """
-    from dotsctl.client.api import runtime_config
-
     choices = settings.choose(model=order.model, encoder=order.encoder, decoder=order.decoder, name=order.name)
     if lock_holder(instance_directory(choices.name)) is not None:
         return None
-    config = runtime_config(choices, choices.name)
+    config = settings.runtime_config(choices, choices.name)
     if not config.model:
         return None
     return order.reading(fingerprint(Path(config.model)), str(config.encoder), str(config.decoder))
@@ -159,7 +172,14 @@ def _read(order: Order, documents: Sequence[Document], output: Output, report: R
 
 def _pages(order: Order, client: "Client", inputs: Iterator[PageInput]) -> Iterator[Page]:
     return client.ocr(
-        inputs, task=order.task, prompt=order.prompt, max_tokens=order.max_tokens, max_pixels=order.max_pixels
+        inputs,
+        task=order.task,
+        prompt=read_prompt(order.prompt),
+        box=parse_box(order.box),
+        max_tokens=order.max_tokens,
+        max_pixels=order.max_pixels,
+        check_blank=not order.no_blank_check,
+        reread=not order.no_reread,
     )
 
 

@@ -20,6 +20,7 @@ from dotsctl.client.records import Page
 from dotsctl.client.render import FORMATS, Stream, render_document
 from dotsctl.client.sources import Document
 from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol.geometry import Box
 
 STDOUT = "-"
 
@@ -33,8 +34,11 @@ class Reading:
     decoder: str
     task: str
     prompt: str | None = None
+    box: Box | None = None
     max_tokens: int | None = None
     max_pixels: int | None = None
+    check_blank: bool = True
+    reread: bool = True
 
     def key(self, digest: str, format_: str, variant: str = "") -> str:
         """One word for an input that is read in this way and written in a format; see :meth:`Document.variant`."""

@@ -71,6 +71,8 @@ class Page:
     """How often the page was tried, worker restarts included; 0 for a failed page."""
     repaired: tuple[str, ...] = ()
     """What was wrong with a layout answer, in words."""
+    reread: str = ""
+    """Why it was read a second time at a smaller size, ``loop`` or ``length``; empty: it was read once."""
     error: Failure | None = None
     index: int = 0
     """Place among all pages of the call, from 0, in the order of the inputs."""
@@ -104,11 +106,13 @@ class Page:
         return self.markdown
 
     @classmethod
-    def from_result(cls, page: PageInput, result: PageResult, *, model: str, fingerprint: str, task: str) -> "Page":
+    def from_result(
+        cls, page: PageInput, result: PageResult, *, model: str, fingerprint: str, task: str, reread: str = ""
+    ) -> "Page":
         """The page that a runtime has read."""
         geometry = page_geometry(result.geometries[0])
         cells, repaired = parse_cells(result.text, geometry) if task.startswith(LAYOUT) else ((), ())
-        cut = result.finish_reason is not FinishReason.STOP
+        cut = result.finish_reason in (FinishReason.LENGTH, FinishReason.LOOP)
         return cls(
             source=page.source,
             path=page.path,
@@ -132,6 +136,7 @@ class Page:
             task=task,
             attempt=result.attempt,
             repaired=repaired,
+            reread=reread,
         )
 
     @classmethod
@@ -179,6 +184,7 @@ class Page:
             "decoder": self.decoder,
             "task": self.task,
             "attempt": self.attempt,
+            "reread": self.reread,
             "error": self.error and {"code": self.error.code, "message": self.error.message},
         }
 

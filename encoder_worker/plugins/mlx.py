@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dotsctl.encoder_worker.blank import is_blank
 from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE, PATCH_PX, Patches, decode_image, patchify
-from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage, Report
+from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.encoder_worker.plugins.mlx_options import MLXOptions
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.errors import MissingError, PageError, UsageError
-from dotsctl.protocol.geometry import PixelLimits
+from dotsctl.protocol.geometry import PixelLimits, fit
 from dotsctl.protocol.model_directory import fingerprint
 from PIL import Image
 
@@ -89,7 +90,10 @@ class MLXEncoder:
         start = time.perf_counter()
         image, source, orientation = _open(page)
         decoded = time.perf_counter()
-        patches = patchify(image, source, orientation, _lowered(self._limits, page.max_pixels))
+        limits = _lowered(self._limits, page.max_pixels)
+        if page.check_blank and is_blank(image):
+            raise BlankPage(fit(source, orientation, limits))
+        patches = patchify(image, source, orientation, limits)
         resized = time.perf_counter()
         return patches, {"open": (decoded - start) * 1e3, "resize": (resized - decoded) * 1e3}
 

@@ -8,6 +8,7 @@ from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import PageFailed, PageResult, Restarted, Submit
 from dotsctl.protocol.parts import FinishReason, ImageHeader, ImageKind
+
 from tests.process.conftest import OPTIONS, Instance, submit
 from tests.process.test_pages import texts
 
@@ -71,4 +72,4 @@ def test_a_client_hears_that_a_page_starts_again_for_lack_of_memory(start: Start
     seen = []
     while not isinstance(seen[-1] if seen else None, PageFailed):
         seen.append(instance.session.next_of("job", 30.0))
-    assert [type(each) for each in seen if not type(each).__name__ == "Accepted"] == [Restarted, PageFailed]
+    assert [type(each) for each in seen if type(each).__name__ != "Accepted"] == [Restarted, PageFailed]
