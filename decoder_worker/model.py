@@ -10,7 +10,11 @@ from typing import Any, cast
 
 import mlx.core as mx
 from dotsctl.protocol.checkpoint import read_json, tensor_files
+from dotsctl.protocol.checkpoint_layout import is_harmless
+from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.memory import pipeline_need, require_memory
+from mlx.utils import tree_flatten
 from mlx_lm.models import qwen2
 from tokenizers import Tokenizer
 
@@ -50,24 +54,30 @@ class TextModel:
     """Of the keys and values of one position in all layers; 28,672 in dots.ocr with bfloat16."""
 
 
-def load_model(folder: Path) -> TextModel:
+def load_model(folder: Path, cache_bytes: int = 0) -> TextModel:
     """Load and evaluate the text half.
 
+    Args:
+        folder: of the model.
+        cache_bytes: what keys and values of all pages will take at most.
+
     Raises:
-        MissingError: a file or a tensor is missing.
-        UsageError: it is a model of another kind.
+        MissingError: the model is broken, of another kind, or with the encoder too large for this machine.
     """
+    facts = validate_checkpoint(folder)
     config = read_json(folder, "config.json")
     generation = read_json(folder, "generation_config.json")
     arguments = _arguments(config)
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
     dtype = mx.bfloat16 if on_gpu else mx.float32
+    require_memory(pipeline_need(facts, dtype.size, cache_bytes))
     network = qwen2.Model(arguments)
     try:
         network.load_weights(list(_tensors(folder, dtype).items()))
     except ValueError as error:
         raise MissingError(f"the weights do not fit config.json ({error}): download the model again") from None
-    mx.eval(network.parameters())
+    for _, weight in tree_flatten(network.parameters()):
+        mx.eval(weight)  # one by one: all at once, the stored tensors are in memory beside their float32 copies
     longest = generation.get("max_length")
     positions = arguments.max_position_embeddings
     return TextModel(
@@ -109,7 +119,7 @@ def _tensors(folder: Path, dtype: mx.Dtype) -> dict[str, mx.array]:
     tensors: dict[str, mx.array] = {}
     for file in tensor_files(folder, PREFIXES):
         for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
-            if name.startswith(PREFIXES) and not name.startswith("model.vision_tower."):
+            if name.startswith(PREFIXES) and not name.startswith("model.vision_tower.") and not is_harmless(name):
                 tensors[name] = tensor.astype(dtype)
     return tensors
 
@@ -130,4 +140,7 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise MissingError(f"{path} is missing: download the whole dots.ocr snapshot")
-    return Tokenizer.from_file(str(path))
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has no class of its own for a file that it cannot use
+        raise MissingError(f"{path} is no tokenizer that can be used ({error}): download the model again") from None

@@ -100,6 +100,19 @@ def parameters(tensors: dict[str, Shape]) -> int:
     return sum(prod(shape) for shape in tensors.values())
 
 
+def canonical_name(name: str) -> str:
+    """Name of a tensor in the original snapshot; newer conversions write ``model.`` in front of the encoder's."""
+    return name.removeprefix("model.") if name.startswith("model.vision_tower.") else name
+
+
+def is_harmless(name: str) -> bool:
+    """Whether a tensor is a table of rotary frequencies, which some programs save and loaders must leave out.
+
+    Both halves compute their own.
+    """
+    return name.endswith((".inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"))
+
+
 def _linear(name: str, rows: int, columns: int, *, bias: bool = False) -> Iterator[tuple[str, Shape]]:
     """Weight, and bias where there is one."""
     yield f"{name}.weight", (rows, columns)

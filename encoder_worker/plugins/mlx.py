@@ -16,8 +16,10 @@ from dotsctl.encoder_worker.plugins.mlx_options import MLXOptions
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.checkpoint import read_json, tensor_files
+from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError, PageError, UsageError
 from dotsctl.protocol.geometry import PixelLimits, fit
+from dotsctl.protocol.memory import encoder_need, require_memory
 from dotsctl.protocol.model_directory import fingerprint
 from PIL import Image
 
@@ -38,9 +40,10 @@ class MLXEncoder:
 
         Raises:
             UsageError: an unknown option, a wrong value, or a model of another kind.
-            MissingError: MLX is not installed, or a file of the model is missing.
+            MissingError: MLX is not installed, the model is broken, or too large for this machine.
         """
         asked = MLXOptions.read(options)
+        facts = validate_checkpoint(model)
         self._limits = read_limits(model)
         config = VisionConfig.from_json(read_json(model, "config.json").get("vision_config", {}))
         blas = preload_blas()
@@ -55,6 +58,7 @@ class MLXEncoder:
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
         chosen = asked.on(on_gpu, config.head_dim in vision_tower.FUSED_HEAD_DIMS)
         dtype = {"float32": mx.float32, "bfloat16": mx.bfloat16}[str(chosen.dtype)]
+        require_memory(encoder_need(facts, item_bytes=dtype.size))
         report("computing the model's fingerprint")
         digest = fingerprint(model)
         report("loading the vision tower")

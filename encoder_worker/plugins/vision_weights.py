@@ -5,6 +5,7 @@ from typing import cast
 import mlx.core as mx
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.encoder_worker.plugins.vision_tower import VisionTower
+from dotsctl.protocol.checkpoint_layout import is_harmless
 from dotsctl.protocol.errors import MissingError
 
 PREFIXES = ("vision_tower.", "model.vision_tower.")
@@ -19,7 +20,7 @@ def sanitize(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
     kept = {}
     for name, tensor in tensors.items():
         for prefix in PREFIXES:
-            if name.startswith(prefix):
+            if name.startswith(prefix) and not is_harmless(name):
                 kept[name.removeprefix(prefix)] = tensor
     name = "patch_embed.patchifier.proj.weight"
     if name in kept and kept[name].ndim == 4:
@@ -45,19 +46,20 @@ def load_tower(
         MissingError: a tensor is absent or has another shape than the configuration says.
     """
     tower = VisionTower(config, compile_elementwise)
+    weights = _read(files, dtype)
     try:
-        tower.load_weights(_read(files, dtype))
+        tower.load_weights(weights)
     except ValueError as error:
         raise MissingError(f"the weights do not fit vision_config ({error}): download the model again") from None
-    mx.eval(tower.parameters())
+    for _, weight in weights:
+        mx.eval(weight)  # one by one: all at once, the stored tensors are in memory beside their float32 copies
     return tower
 
 
 def _read(files: list[str], dtype: mx.Dtype) -> list[tuple[str, mx.array]]:
     """Tensors in another type, not evaluated.
 
-    Nothing else holds those of the files, so that each is freed as soon as it is converted: else both would be in
-    memory at once.
+    Nothing else holds those of the files, so that each is freed as soon as it is converted.
     """
     tensors: dict[str, mx.array] = {}
     for file in files:
