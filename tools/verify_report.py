@@ -1,6 +1,7 @@
 """What ``verify`` leaves in its output folder: metadata as JSON, and two plots."""
 
 import json
+import math
 import platform
 import shlex
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from dotsctl.protocol.errors import MissingError, OutputError
 from dotsctl.protocol.model_directory import fingerprint
-from dotsctl.tools.verify_compare import Row
+from dotsctl.tools.verify_compare import FLOAT32_MEAN, Row
 from dotsctl.tools.verify_stages import STAGES, Results
 
 LIBRARIES = ("dotsctl", "mlx", "mlx-lm", "mlx-vlm", "torch", "transformers", "numpy", "pillow", "tokenizers")
@@ -50,13 +51,13 @@ def write_report(
     """
     metadata = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(["python", "-P", "-m", "dotsctl.tools.verify", *sys.argv[1:]]),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
         "versions": versions(),
         "model": {"folder": model.name, "fingerprint": fingerprint(model)},
         **about,
         "match": all(row.match for row in rows),
-        "rows": [asdict(row) | {"errors": row.errors._asdict() if row.errors else None} for row in rows],
+        "rows": [asdict(row) | {"errors": _errors(row)} for row in rows],
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,6 +65,13 @@ def write_report(
         _plot(folder, rows, own, others)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error}): choose another folder with --output") from None
+
+
+def _errors(row: Row) -> dict[str, float | None] | None:
+    """Errors by name; JSON has no infinite numbers."""
+    if row.errors is None:
+        return None
+    return {name: value if math.isfinite(value) else None for name, value in row.errors._asdict().items()}
 
 
 def _plot(folder: Path, rows: Sequence[Row], own: Results, others: Mapping[str, Results]) -> None:
@@ -76,14 +84,17 @@ def _plot(folder: Path, rows: Sequence[Row], own: Results, others: Mapping[str, 
     for name in dict.fromkeys(row.reference for row in rows):
         means = {row.component: row.errors.mean_abs for row in rows if row.reference == name and row.errors}
         axes.semilogy(STAGES, [means.get(stage) or np.nan for stage in STAGES], "o-", label=name)
+    if own.logits is not None:
+        axes.axhline(FLOAT32_MEAN, color="black", linestyle=":", label="limit")
     axes.set(title="Error of our tower against each reference", ylabel="mean absolute error")
     axes.legend()
     figure.savefig(folder / "errors.png", dpi=120)
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
+    bins = [float(edge) for edge in np.linspace(-10, 0, 81)]
     for name, other in others.items():
         found = np.abs(own.stages["merger"] - other.stages["merger"]).ravel()
-        axes.hist(np.log10(np.maximum(found, 1e-12)), bins=60, histtype="step", label=name)
-    axes.set(title="Errors of the embeddings", xlabel="log10 of the absolute error", ylabel="numbers")
+        axes.hist(np.log10(np.maximum(found, 1e-10)), bins=bins, histtype="step", label=name)
+    axes.set(title="Errors of the embeddings", xlabel="log10 of the absolute error, -10: or less", ylabel="numbers")
     axes.legend()
     figure.savefig(folder / "merger.png", dpi=120)
