@@ -1,5 +1,6 @@
 """``Client``: reads pages with a running runtime, or with a private one that ends with it."""
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,8 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from dotsctl.client import launch, settings
+from dotsctl.client.answers import has_cells
+from dotsctl.client.cell import Cell
 from dotsctl.client.inputs import PageInput, pages_of
 from dotsctl.client.job import Answer, Event, Input, Job, new_text
+from dotsctl.client.live_cells import new_cells
+from dotsctl.client.page_options import page_options
 from dotsctl.client.records import Failure, Page
 from dotsctl.client.selection import DEFAULT_DPI, Selection
 from dotsctl.client.session import Session
@@ -85,6 +90,7 @@ class Client:
         self.model_name, self.fingerprint = welcome.model, welcome.fingerprint
         self.encoder, self.decoder, self.tasks = welcome.encoder, welcome.decoder, welcome.tasks
         self._window = min(window or welcome.window, welcome.window)
+        self._options = functools.partial(page_options, self.model_name, self.tasks)
 
     def _start_private(self, chosen: "settings.Choices", timeout_s: float) -> Session:
         deadline = time.monotonic() + timeout_s
@@ -243,25 +249,35 @@ class Client:
             finally:
                 job.close()
 
-    def _options(
+    def stream_cells(
         self,
-        task: str | None,
-        prompt: str | None,
-        max_tokens: int | None,
-        max_pixels: int | None,
-        hint: str,
-        box: Box | None,
-        check_blank: bool,
-    ) -> PageOptions:
-        task = task or ("ground" if box is not None and prompt is None else self.tasks[0])
-        if task not in self.tasks:
-            raise UsageError(f"unknown task {task!r}; the model {self.model_name!r} knows: {', '.join(self.tasks)}")
-        if box is not None and prompt is None and task != "ground":
-            raise UsageError(f"the task {task!r} reads whole pages: leave --box out, or take the task 'ground'")
-        try:
-            return PageOptions(task, prompt, max_tokens, max_pixels, hint, box, check_blank)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+        source: Input,
+        *,
+        task: str | None = None,
+        prompt: str | None = None,
+        max_tokens: int | None = None,
+        max_pixels: int | None = None,
+        hint: str = "",
+        pages: str | None = None,
+        dpi: int = DEFAULT_DPI,
+        password: str | None = None,
+        check_blank: bool = True,
+    ) -> Iterator[Cell]:
+        """Cells of an input, with boxes in pixels of the page, each as soon as it is whole; see :meth:`stream`.
+
+        Raises:
+            UsageError: the task does not tell where things are.
+            PageError: a page cannot be read.
+        """
+        options = self._options(task, prompt, max_tokens, max_pixels, hint, None, check_blank)
+        if not has_cells(options.task):
+            raise UsageError(f"the task {options.task!r} gives text without boxes: choose another one, as 'layout'")
+        for one in pages_of(source, Selection.of(pages, dpi, password)):
+            job = Job(self._session, options, 1, stream=True)
+            try:
+                yield from new_cells(job, one, options.task)
+            finally:
+                job.close()
 
     def status(self) -> Status:
         """State of the runtime, its workers and its requests."""

@@ -12,6 +12,7 @@ import click
 from dotsctl import __version__
 from dotsctl.client.cli_model_commands import MODEL_COMMANDS
 from dotsctl.client.cli_print import ClosedPipeError, print_text
+from dotsctl.client.cli_tools import COMMANDS
 from dotsctl.client.selection import DEFAULT_DPI
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode
 
@@ -124,9 +125,15 @@ def cli() -> None:
     "-f",
     "--format",
     "format_",
-    type=click.Choice(["md", "txt", "json", "jsonl"]),
-    help="[default: the ending of -o, else md]",
+    type=click.Choice(["md", "txt", "json", "jsonl", "html", "overlay"]),
+    help="html and overlay show boxes on the pages. [default: the ending of -o, else md]",
 )
+@click.option(
+    "--images",
+    type=click.Choice(["files", "embed", "none"]),
+    help="Pictures of a page, in Markdown: beside it, within it, or left out. [default: files with -o, else none]",
+)
+@click.option("--no-header-footer", is_flag=True, help="Leave headers and footers of pages out of the text.")
 @click.option("--task", metavar="TASK", help="What to read, as 'layout' or 'text'. [default: the model's first]")
 @click.option("--prompt", metavar="TEXT|@FILE", help="Replace the prompt of the task; {box} in it stands for the box.")
 @click.option(
@@ -330,6 +337,10 @@ def version(as_json: bool) -> None:
     from dotsctl.client.cli_status import render_versions
 
     print_text(render_versions(as_json))
+
+
+for tool_command in COMMANDS:
+    cli.add_command(tool_command)
 
 
 def main() -> None:

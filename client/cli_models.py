@@ -13,7 +13,6 @@ from dotsctl.client.model_facts import (
     leftovers,
     local_model,
     local_models,
-    prompt_tasks,
     tensor_facts,
     unused_derived,
 )
@@ -24,6 +23,7 @@ from dotsctl.client.sizes import size_text, tree_bytes
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import CommandFailedError, UsageError
 from dotsctl.protocol.model_directory import DEMO, find_model, installed_models, models_directory
+from dotsctl.protocol.tasks import PROMPTS, read_wording
 
 SHORT_DIGITS = 12
 """Of fingerprints and commits, where they are shown."""
@@ -119,19 +119,18 @@ def show_model(chosen: str, as_json: bool) -> str:
     listed = models_directory() / name
     model = local_model(name, listed if chosen == name and listed.is_symlink() else folder, hashing=True)
     config = read_json(folder, "config.json")
-    tensors, prompts = tensor_facts(folder), _prompts(model)
+    tensors, tasks = tensor_facts(folder), _tasks(model)
     if as_json:
-        content = {**_facts(model), **_inside(folder, config), "prompts": prompts}
+        content = {**_facts(model), **_inside(folder, config), "tasks": tasks}
         return json.dumps({**content, **_counted(tensors)}, indent=2) + "\n"
-    lines = [*_where(model), *_what(folder, config, tensors), *_offers(prompts), *_made(model)]
+    lines = [*_where(model), *_what(folder, config, tensors), *_offers(tasks), *_made(model)]
     return "".join(f"{label:<12} {text}\n" for label, text in lines)
 
 
-def _prompts(model: LocalModel) -> dict[str, Any]:
-    """Tasks whose prompt comes with the model, and from where."""
-    tasks = prompt_tasks(model.folder)
-    of_record = model.record.prompts if model.record else ""
-    return {"tasks": tasks, "source": (of_record or "prompts.json") if tasks else None}
+def _tasks(model: LocalModel) -> dict[str, str]:
+    """Where the prompt of each task comes from."""
+    own = (model.record.prompts if model.record else "") or PROMPTS
+    return {task: own if text is not None else "dotsctl" for task, text in read_wording(model.folder).items()}
 
 
 def _inside(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
@@ -196,9 +195,10 @@ def _count(number: int) -> str:
     return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.2f} M"
 
 
-def _offers(prompts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    own = f"{', '.join(prompts['tasks'])} (from its {prompts['source']})" if prompts["tasks"] else "none of its own"
-    yield "prompts", f"{own}; for other tasks in the words of dotsctl"
+def _offers(tasks: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for number, source in enumerate(sorted(set(tasks.values()), key=lambda each: each == "dotsctl")):
+        words = f"the words of {source if source == 'dotsctl' else f'its {source}'}"
+        yield "" if number else "tasks", f"{', '.join(t for t, each in tasks.items() if each == source)}, in {words}"
 
 
 def _made(model: LocalModel) -> Iterator[tuple[str, str]]:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dotsctl.client import settings
+from dotsctl.client.answers import has_cells
 from dotsctl.client.cli_arguments import parse_box, read_prompt
 from dotsctl.client.cli_print import print_text
 from dotsctl.client.cli_report import Report
 from dotsctl.client.inputs import PageInput
-from dotsctl.client.outputs import FolderOutput, Output, Reading, choose_format, choose_output
+from dotsctl.client.outputs import STDOUT, FolderOutput, Output, Reading, choose_format, choose_output
 from dotsctl.client.records import Page
+from dotsctl.client.render import OVERLAY, Style
 from dotsctl.client.selection import Selection
 from dotsctl.client.sources import STDIN, Document, expand
 from dotsctl.protocol.endpoints import instance_directory, lock_holder
@@ -33,6 +35,8 @@ class Order:
     inputs: Sequence[str]
     output: str | None
     format_: str | None
+    images: str | None
+    no_header_footer: bool
     task: str | None
     prompt: str | None
     box: str | None
@@ -51,6 +55,15 @@ class Order:
     force: bool
     quiet: bool
     verbose: bool
+
+    def style(self) -> Style:
+        """How the pages are written. Raises UsageError."""
+        return Style.of(
+            choose_format(self.output, self.format_),
+            to_stdout=self.output in (None, STDOUT),
+            header_footer=not self.no_header_footer,
+            images=self.images,
+        )
 
     def reading(self, fingerprint: str, encoder: str, decoder: str) -> Reading:
         """What the results depend on, with the default task as long as another one was not asked for."""
@@ -86,8 +99,7 @@ def run(order: Order) -> ExitCode:
             with report.bar_hidden():
                 print_text(text)
 
-        format_ = choose_format(order.output, order.format_)
-        output = choose_output(order.output, documents, format_, write, force=order.force)
+        output = choose_output(order.output, documents, order.style(), write, force=order.force)
         reading = _expected_reading(order) if isinstance(output, FolderOutput) else None
         if _has_work(documents, output, reading):
             output.prepare()
@@ -187,5 +199,8 @@ def _reading(order: Order, client: "Client") -> Reading:
     """How this runtime reads. Raises UsageError for a task that its model does not know."""
     if order.task is not None and order.task not in client.tasks:
         raise UsageError(f"unknown task {order.task!r}; {client.model_name} knows: {', '.join(client.tasks)}")
+    task = order.task or client.tasks[0]
+    if order.style().format_ == OVERLAY and not has_cells(task):
+        raise UsageError(f"-f overlay draws boxes, and the task {task!r} gives none: choose another --task, as layout")
     reading = order.reading(client.fingerprint, client.encoder, client.decoder)
     return replace(reading, task=DEFAULT_TASK) if order.task == client.tasks[0] else reading

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 from dotsctl.client.hub import Hub
-from dotsctl.client.model_facts import model_fingerprint, prompt_tasks
+from dotsctl.client.model_facts import model_fingerprint
 from dotsctl.client.model_use import refuse_if_used
 from dotsctl.client.pull import PullOrder, pull, target_folder
 from dotsctl.client.sizes import size_text, tree_bytes
+from dotsctl.protocol.tasks import read_wording
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -71,6 +72,6 @@ def run_pull(order: PullOrder, *, quiet: bool) -> None:
     digest = model_fingerprint(folder)  # while the files are in memory still, so that later commands know it
     size = size_text(tree_bytes(folder, of_links=True))
     report.line(f"{folder.name!r} is installed: {size}, fingerprint {digest[:12]}, in {folder}")
-    if tasks := prompt_tasks(folder):
+    if tasks := [task for task, text in read_wording(folder).items() if text is not None]:
         report.line(f"it brings its own prompts for {', '.join(tasks)}")
     report.line(f"try: dotsctl ocr scan.png --model {folder.name}")

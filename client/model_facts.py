@@ -9,7 +9,6 @@ from typing import Any
 from dotsctl.client.model_record import PullRecord, read_record
 from dotsctl.client.partial_folder import PARTIAL, REMOVED, REPLACED
 from dotsctl.client.sizes import tree_bytes
-from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.model_directory import (
     DEMO,
@@ -152,8 +151,3 @@ def _header(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError) as error:
         raise MissingError(f"{path} is no whole .safetensors file ({error}): download the model again") from None
     return content
-
-
-def prompt_tasks(folder: Path) -> list[str]:
-    """Tasks for which the model brings its own prompt. Raises MissingError when prompts.json is damaged."""
-    return sorted(read_json(folder, "prompts.json")) if (folder / "prompts.json").is_file() else []

@@ -21,9 +21,11 @@ from dotsctl.client.model_card import prompts_of
 from dotsctl.client.model_record import PullRecord, read_record, write_record
 from dotsctl.client.partial_folder import PartialFolder
 from dotsctl.client.sizes import size_text
-from dotsctl.protocol.checkpoint import read_json, tensor_files
+from dotsctl.protocol.checkpoint import read_json
+from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 from dotsctl.protocol.model_directory import DEMO, models_directory
+from dotsctl.protocol.tasks import PROMPTS, tasks_of
 
 MODEL_TYPE = "dots_ocr"
 REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -39,7 +41,7 @@ WANTED = (
     "vocab.json",
     "merges.txt",
     "chat_template.*",
-    "prompts.json",
+    PROMPTS,
     "*.safetensors",
     "*.safetensors.index.json",
     "readme*",
@@ -218,21 +220,25 @@ def check_snapshot(folder: Path, repo: str) -> None:
         CommandFailedError: a file is missing or wrong.
     """
     try:
-        tensor_files(folder, ("",))
+        validate_checkpoint(folder)
     except MissingError as error:
         raise CommandFailedError(f"{repo} is no model for dotsctl: {error}") from None
 
 
 def _write_prompts(folder: Path) -> str:
-    """Fill prompts.json from the model card where the repository has none; says where the prompts come from."""
-    if (folder / "prompts.json").is_file():
+    """Fill prompts.json from the model card where the repository has none; says where the prompts come from.
+
+    Null leaves the words to us: for tasks that the card does not show, and for questions, which are their own prompt.
+    """
+    if (folder / PROMPTS).is_file():
         return "repository"
     cards = sorted(path for path in folder.iterdir() if path.name.lower() == "readme.md")
     prompts = prompts_of(cards[0].read_text("utf-8", errors="replace")) if cards else {}
     if not prompts:
         return ""
-    text = json.dumps(prompts, indent=2, ensure_ascii=False)
-    (folder / "prompts.json").write_text(text + "\n", encoding="utf-8")
+    shown = {**dict.fromkeys(tasks_of(folder)), **prompts}
+    text = json.dumps({**shown, **({"ask": None} if "ask" in shown else {})}, indent=2, ensure_ascii=False)
+    (folder / PROMPTS).write_text(text + "\n", encoding="utf-8")
     return "model card"
 
 

@@ -4,12 +4,18 @@ import hashlib
 import json
 import struct
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
+
+from dotsctl.tools.random_checkpoint import write_checkpoint
+from dotsctl.tools.random_shape import Shape
 
 COMMIT = "c0ffee" + "0" * 34
 REPO = "somebody/Dots.Small"
@@ -26,16 +32,18 @@ def safetensors(tensors: dict[str, tuple[str, list[int], int]]) -> bytes:
     return struct.pack("<Q", len(text)) + text + bytes(start)
 
 
+@cache
+def _checkpoint() -> dict[str, bytes]:
+    """The files of a small random model."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint(Path(folder), Shape(32, 1, 64, 1, real_vocabulary=False), "float32")
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
 def snapshot_files(card: str = "# A model\n") -> dict[str, bytes]:
     """The files of a small repository: what is needed, and what is not."""
-    vision = ("BF16", [100, 600], 120_000)
     return {
-        "config.json": json.dumps(
-            {"model_type": "dots_ocr", "hidden_size": 8, "vision_config": {"embed_dim": 4}}
-        ).encode(),
-        "tokenizer.json": b"{}",
-        "preprocessor_config.json": json.dumps({"min_pixels": 3136, "max_pixels": 784_000}).encode(),
-        "model.safetensors": safetensors({"vision_tower.a": vision, "lm_head.weight": ("F32", [500, 100], 200_000)}),
+        **_checkpoint(),
         "README.md": card.encode(),
         "dots LICENSE AGREEMENT": b"terms",
         "pytorch_model.bin": b"never fetched",

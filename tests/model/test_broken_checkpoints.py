@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
+from dotsctl.protocol import memory
 from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import DotsctlError, ExitCode, MissingError
 from safetensors.numpy import load_file, save_file
@@ -143,10 +144,6 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     "weights in int8": (
         with_tensor(DOWN, lambda old: old.astype(np.int8)),
         (f"{DOWN} has the type I8", "BF16, F16 or F32", "original snapshot"),
-    ),
-    "weights in float64": (
-        with_tensor(DOWN, lambda old: old.astype(np.float64)),
-        (f"{DOWN} has the type F64", "original snapshot"),
     ),
     "patch embedding with two frames": (
         with_tensor(PATCH, lambda old: np.stack([old, old], axis=2)),
@@ -282,6 +279,15 @@ def test_a_tokenizer_that_its_library_cannot_use_is_refused(good: Path, tmp_path
     in_json(TOKENIZER, lambda content: content["model"].update(merges=[["a", "nothing of the kind"]]))(folder)
     with pytest.raises(MissingError, match=r"tokenizer\.json is no tokenizer.*download the model again"):
         MLXDecoder().load(folder, {}, lambda note: None)
+
+
+@pytest.mark.parametrize("plugin", [MLXEncoder, MLXDecoder])
+def test_a_model_that_exceeds_the_memory_is_refused_by_either_worker(
+    good: Path, plugin: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "this_machine", lambda: memory.Machine(100 << 20))
+    with pytest.raises(MissingError, match=r"too large for this machine.*there are 0\.10 GB.*more memory"):
+        plugin().load(good, {}, lambda note: None)
 
 
 def test_rotary_tables_that_other_programs_save_are_left_out(write_model: Callable[..., Path], good: Path) -> None:

@@ -65,7 +65,7 @@ def test_ls_tells_of_what_lies_about(models: Path) -> None:
 
 def test_show_tells_what_is_in_a_model(models: Path) -> None:
     folder = install(models / "small")
-    (folder / "prompts.json").write_text('{"text": "Read.", "ground": "Read {box}."}')
+    (folder / "prompts.json").write_text('{"text": "Read.", "ground": "Read {box}.", "svg": null}')
     write_record(folder, RECORD)
     derive(fingerprint(folder))
     shown = dict(line.split(maxsplit=1) for line in call("show", "small").stdout.splitlines())
@@ -78,12 +78,13 @@ def test_show_tells_what_is_in_a_model(models: Path) -> None:
     assert shown["decoder"] == "3 layers of width 96, ? heads"
     assert shown["pages"] == "3136 to 7840 pixels"
     assert shown["context"] == "2048 tokens"
-    assert shown["prompts"] == "ground, text (from its model card); for other tasks in the words of dotsctl"
+    assert shown["tasks"] == "text, ground, in the words of its model card"
+    assert "             svg, in the words of dotsctl" in call("show", "small").stdout.splitlines()
     assert shown["derived"] == "coreml, 5 kB"
     facts = json.loads(call("show", "small", "--json").stdout)
     assert (facts["encoder_parameters"], facts["decoder_parameters"]) == (1000, 3000)
     assert facts["parameters_by_type"] == {"BF16": 1000, "F32": 3000}
-    assert facts["prompts"] == {"tasks": ["ground", "text"], "source": "model card"}
+    assert facts["tasks"] == {"text": "model card", "ground": "model card", "svg": "dotsctl"}
     assert facts["derived"] == [{"name": "coreml", "size_bytes": 5000}]
 
 
@@ -92,7 +93,7 @@ def test_show_takes_a_path_and_the_demo_model(tmp_path: Path) -> None:
     assert "not known: it was not pulled" in call("show", str(folder)).stdout
     facts = json.loads(call("show", DEMO, "--json").stdout)
     assert facts["encoder_parameters"] > 1_000_000
-    assert facts["prompts"]["source"] == "prompts.json"
+    assert facts["tasks"] == {"text": "prompts.json"}
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ def test_a_pull_tells_what_it_brings_and_what_can_be_done_with_it(remote: FakeHu
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.splitlines() == [
         f"{REPO}@{COMMIT}",
-        "6 files, 320 kB; licence: other (dots-terms)",
-        f"'mine' is installed: 321 kB, fingerprint {fingerprint(folder)[:12]}, in {folder}",
+        "9 files, 853 kB; licence: other (dots-terms)",
+        f"'mine' is installed: 854 kB, fingerprint {fingerprint(folder)[:12]}, in {folder}",
         "it brings its own prompts for text",
         "try: dotsctl ocr scan.png --model mine",
     ]

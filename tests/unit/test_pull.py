@@ -33,7 +33,7 @@ def test_a_pull_installs_what_dotsctl_needs_and_fetches_nothing_else(remote: Fak
     assert {name for name, _ in remote.asked} == wanted
     assert [path.name for path in pull_home.iterdir()] == ["dots.small"]
     assert listener.present_bytes == listener.announced_bytes == sum(len(remote.files[name]) for name in wanted)
-    assert listener.lines == [f"{REPO}@{COMMIT}", "6 files, 320 kB; licence: other (dots-terms)"]
+    assert listener.lines == [f"{REPO}@{COMMIT}", "9 files, 853 kB; licence: other (dots-terms)"]
 
 
 def test_the_record_tells_where_a_model_comes_from(remote: FakeHub) -> None:
@@ -45,10 +45,16 @@ def test_the_record_tells_where_a_model_comes_from(remote: FakeHub) -> None:
     assert record.date.endswith("+00:00")
 
 
+def test_a_question_is_asked_in_the_words_of_the_user_even_if_the_card_shows_a_prompt(remote: FakeHub) -> None:
+    remote.files["README.md"] = b"```python\nprompt_general = 'Tell me.'\n```\n"
+    assert json.loads((run() / "prompts.json").read_text())["ask"] is None
+
+
 def test_prompts_come_from_the_model_card_unless_the_repository_has_them(remote: FakeHub) -> None:
     remote.files["README.md"] = b'```python\nprompt_ocr = """Copy it.\n"""\n```\n'
     folder = run()
-    assert json.loads((folder / "prompts.json").read_text()) == {"text": "Copy it.\n"}
+    expected = {"layout": None, "text": "Copy it.\n", "layout-only": None, "ground": None}
+    assert json.loads((folder / "prompts.json").read_text()) == expected
     assert (record := read_record(folder)) and record.prompts == "model card"
     remote.files["prompts.json"] = b'{"text": "Mine."}'
     folder = run(force=True)
@@ -164,7 +170,7 @@ def test_a_killed_process_leaves_nothing_under_the_name_and_the_next_goes_on(rem
     remote.release.set()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=CHILD_TIMEOUT_S)
     assert (done.returncode, done.stdout) == (0, "")
-    assert "'dots.small' is installed: 321 kB, fingerprint " in done.stderr
+    assert "'dots.small' is installed: 854 kB, fingerprint " in done.stderr
     assert installed_models() == ["dots.small"]
     assert fetched(remote, "config.json") == [None]
     tokens = {path.split("/")[1]: token for path, token in remote.tokens}
