@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from dotsctl.tools.verify_stages import LOGITS, STAGES, Results
+from dotsctl.tools.verify_stages import LOGITS, STAGES, Inputs, Results
 from numpy.typing import NDArray
 
 FLOAT32_MEAN = 1e-5
@@ -60,6 +60,8 @@ def errors(found: NDArray[Any], expected: NDArray[Any]) -> Errors:
 def float32_rows(reference: str, own: Results, other: Results) -> list[Row]:
     """Stages, logits and answers against those of one reference, as far as it has them."""
     rows = []
+    if own.inputs is not None and other.inputs is not None:
+        rows.append(_inputs(reference, own.inputs, other.inputs))
     for stage in STAGES:
         found = errors(own.stages[stage], other.stages[stage])
         near = found.mean_abs <= FLOAT32_MEAN
@@ -70,6 +72,14 @@ def float32_rows(reference: str, own: Results, other: Results) -> list[Row]:
     if own.tokens is not None and other.tokens is not None:
         rows.append(_answers(reference, own.tokens, other.tokens))
     return rows
+
+
+def _inputs(reference: str, own: list[Inputs], other: list[Inputs]) -> Row:
+    """Prompt ids and pixel values of all pages, which must be the same to the last bit."""
+    ids = sum(a.ids == b.ids for a, b in zip(own, other, strict=True))
+    pixels = sum(np.array_equal(a.patches, b.patches) for a, b in zip(own, other, strict=True))
+    note = f"prompt ids of {ids} and pixel values of {pixels} of {len(own)} pages equal"
+    return Row(reference, f"inputs of {len(own)} pages", ids == pixels == len(own), "difference 0", note=note)
 
 
 def _answers(reference: str, own: list[list[int]], other: list[list[int]]) -> Row:

@@ -19,7 +19,7 @@ from dotsctl.encoder_worker.plugins.vision_tower import FUSED_HEAD_DIMS, VisionT
 from dotsctl.encoder_worker.plugins.vision_weights import PREFIXES, load_tower
 from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.tools.verify_pages import VerifyPage
-from dotsctl.tools.verify_stages import Results, record
+from dotsctl.tools.verify_stages import Inputs, Results, record
 from numpy.typing import NDArray
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16}
@@ -64,7 +64,8 @@ def _encode(folder: Path, pages: list[VerifyPage], dtype: str) -> tuple[Results,
     together = mx.array(np.concatenate([page.patches for page in pages])).astype(DTYPES[dtype])
     rows = np.array(tower(together, [page.grid for page in pages], chunk).astype(mx.float32))
     ends = np.cumsum([len(page.patches) // 4 for page in pages])[:-1]
-    return Results(stages), np.split(rows, ends)
+    inputs = [Inputs(page.ids, page.patches) for page in pages]
+    return Results(stages, inputs=inputs), np.split(rows, ends)
 
 
 def _splice(model: TextModel, page: VerifyPage, rows: NDArray[Any]) -> SplicedPage:

@@ -25,6 +25,7 @@ class VerifyPage:
     patches: NDArray[np.float32]
     """(num_patches, 588)."""
     grid: tuple[int, int]
+    question: str
     ids: list[int]
     """Prompt with one placeholder for each embedding."""
     placeholder: int
@@ -41,8 +42,9 @@ def make_pages(tokenizer: Any, count: int) -> list[VerifyPage]:
     for index in range(count):
         picture = draw(index, SIZES_PX[index % len(SIZES_PX)])
         patches = patchify(picture, picture.size, 1, PixelLimits())
-        ids, placeholder = prompt_ids(tokenizer, len(patches.values) // 4, f"Extract the text of page {index + 1}.")
-        pages.append(VerifyPage(picture, patches.values, patches.grid, ids, placeholder))
+        question = f"Extract the text of page {index + 1}."
+        ids, placeholder = prompt_ids(tokenizer, len(patches.values) // 4, question)
+        pages.append(VerifyPage(picture, patches.values, patches.grid, question, ids, placeholder))
     return pages
 
 

@@ -1,4 +1,7 @@
-"""mlx-vlm as an implementation of ``verify``: its own classes, its own loading, its own greedy decoding."""
+"""mlx-vlm as an implementation of ``verify``: its own classes, its own loading, its own greedy decoding.
+
+Its model gets our patches and prompt ids. What its processor makes of the same pictures and questions is compared too.
+"""
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,10 +12,12 @@ import numpy as np
 from dotsctl.protocol.errors import MissingError
 from dotsctl.tools.verify_own import DTYPES, release
 from dotsctl.tools.verify_pages import VerifyPage
-from dotsctl.tools.verify_stages import Results, record
+from dotsctl.tools.verify_stages import Inputs, Results, record
 from numpy.typing import NDArray
 
 NAME = "mlx-vlm"
+PLACEHOLDER = 151_665
+"""The one id that its processor knows; models with another vocabulary are not for it."""
 
 
 def installed() -> str | None:
@@ -40,6 +45,7 @@ def peer_results(folder: Path, pages: list[VerifyPage], dtype: str, max_tokens: 
         ends = _end_ids(folder)
         results.logits = _first_logits(model, pages[0])
         results.tokens = [_answer(model, page, ends, max_tokens) for page in pages]
+        results.inputs = _inputs(folder, pages) if pages[0].placeholder == PLACEHOLDER else None
     del model
     release()
     return results
@@ -53,6 +59,20 @@ def _stages(tower: Any, page: VerifyPage, dtype: str) -> dict[str, NDArray[Any]]
 def _grid(page: VerifyPage) -> mx.array:
     """Frames, rows and columns of patches, (1, 3)."""
     return mx.array([[1, *page.grid]])
+
+
+def _inputs(folder: Path, pages: list[VerifyPage]) -> list[Inputs]:
+    """What its processor and its prompt template make of each page."""
+    from mlx_vlm.prompt_utils import apply_chat_template
+    from mlx_vlm.utils import load_config, load_processor, prepare_inputs
+
+    processor, config = load_processor(folder, add_detokenizer=False), load_config(folder)
+    found = []
+    for page in pages:
+        prompt = apply_chat_template(processor, config, page.question, num_images=1)
+        made = prepare_inputs(processor, images=[page.picture], prompts=[prompt])
+        found.append(Inputs(made["input_ids"][0].tolist(), np.array(made["pixel_values"])))
+    return found
 
 
 def _end_ids(folder: Path) -> set[int]:

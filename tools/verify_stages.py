@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -13,6 +13,14 @@ STAGES = ("patch embedding", "block 0 attention", "block 0 MLP", "final norm", "
 LOGITS = "first-step logits"
 
 
+class Inputs(NamedTuple):
+    """What goes into a model for one page."""
+
+    ids: list[int]
+    patches: NDArray[np.float32]
+    """(num_patches, 588)."""
+
+
 @dataclass
 class Results:
     """What one implementation made of the pages."""
@@ -21,6 +29,8 @@ class Results:
     """Activations of the first page by stage; (num_patches, embed_dim), of the merger (num_embeddings, width)."""
     logits: NDArray[Any] | None = None
     """(vocab_size,) of the first page's first step; none: not computed."""
+    inputs: list[Inputs] | None = None
+    """What its own processor made of each page; none: it got our ids and patches."""
     tokens: list[list[int]] | None = None
     """Greedy answer to each page without end tokens; none: not computed."""
 

@@ -71,4 +71,4 @@ def stored_results(file: Path, model: Path, pages: list[VerifyPage]) -> Results:
     if about["ids"][: len(pages)] != [page.ids for page in pages]:
         raise UsageError(f"{file} was made with other prompts, or with {len(about['ids'])} pages: make it again")
     tokens = [[int(token) for token in row if token >= 0] for row in arrays[TOKENS][: len(pages)]]
-    return Results({stage: arrays[stage] for stage in STAGES}, arrays[LOGITS], tokens)
+    return Results({stage: arrays[stage] for stage in STAGES}, arrays[LOGITS], tokens=tokens)

@@ -18,8 +18,8 @@ NUMBERS = {
 WORDS = {
     "compile": (
         ("on", "off"),
-        "on or off: fuse elementwise kernels; by default on on a GPU and off on a CPU, where it saves at most a few "
-        "per cent and needs a C++ compiler for some seconds at the first page",
+        "on or off: fuse elementwise kernels; by default on on a GPU, and off on a CPU, where it was measured to save "
+        "nothing and keeps a C++ compiler busy at the first page",
     ),
     "dtype": (
         ("float32", "bfloat16"),

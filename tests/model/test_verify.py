@@ -15,7 +15,7 @@ from dotsctl.tools import verify, verify_own, verify_peer, verify_references, ve
 from dotsctl.tools.random_tokenizer import tokenizer_json
 from dotsctl.tools.verify_compare import bfloat16_rows, errors, float32_rows, table
 from dotsctl.tools.verify_pages import draw, make_pages, prompt_ids, read_tokenizer
-from dotsctl.tools.verify_stages import STAGES, Results
+from dotsctl.tools.verify_stages import STAGES, Inputs, Results
 from dotsctl.tools.verify_stored import STORED, TINY
 from tokenizers import Tokenizer
 
@@ -127,10 +127,13 @@ def spoil(results: Results, component: str) -> Results:
     tokens = [list(answer) for answer in results.tokens or []]
     if component == "answers of 2 pages":
         tokens[1][3] += 1
-    return Results(stages, logits, tokens)
+    inputs = [Inputs(list(page.ids), page.patches.copy()) for page in results.inputs or []]
+    if component == "inputs of 2 pages":
+        inputs[1].patches[0, 0] += np.float32(1e-6)
+    return Results(stages, logits, inputs, tokens)
 
 
-@pytest.mark.parametrize("component", [*STAGES, "first-step logits", "answers of 2 pages"])
+@pytest.mark.parametrize("component", [*STAGES, "first-step logits", "inputs of 2 pages", "answers of 2 pages"])
 def test_a_fault_is_found_in_its_component_and_ends_with_exit_code_1(
     run: Run, tiny: Path, component: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
