@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from dotsctl.encoder_worker.blank import is_blank
-from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE, PATCH_PX, decode_image, patchify
+from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE, PATCH_PX, Patches, decode_image, patchify
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
+from dotsctl.encoder_worker.plugins.mlx_options import MLXOptions
+from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.checkpoint_validation import validate_checkpoint
@@ -22,70 +23,74 @@ from dotsctl.protocol.memory import encoder_need, require_memory
 from dotsctl.protocol.model_directory import fingerprint
 from PIL import Image
 
-OPTIONS = {
-    "query_chunk": "patches that attend at a time, 0 for all at once; less memory against less speed",
-}
 FREED_BYTES = 1 << 30
 """Buffers that MLX may keep for reuse; its own limit on a Mac is nearly all of the memory."""
-CPU_QUERY_CHUNK = 256
-"""Measured on Linux: as fast as whole pages, and 77 MB instead of 856 MB of scores for 4096 patches."""
-GPU_QUERY_CHUNK = 1024
-"""Where the head's width has no fused kernel."""
 
 
 class MLXEncoder:
-    """Reads a dots.ocr snapshot as it is. Float32 on a CPU, bfloat16 on a GPU."""
+    """Reads a dots.ocr snapshot as it is. Float32 on a CPU, bfloat16 on a GPU, unless told otherwise."""
 
     def __init__(self) -> None:
-        self._tower: Any = None
+        self._runner: Any = None
         self._mx: Any = None
         self._limits = PixelLimits()
 
     def load(self, model: Path, options: dict[str, str], report: Report) -> EncoderSpec:
-        """Load the tower; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
+        """Load the tower; see :class:`dotsctl.encoder_worker.plugin.Encoder`, and ``mlx_options`` for the options.
 
         Raises:
-            UsageError: an unknown option, a value that is no number, or a model of another kind.
+            UsageError: an unknown option, a wrong value, or a model of another kind.
             MissingError: MLX is not installed, the model is broken, or too large for this machine.
         """
-        query_chunk = _read_options(options)
+        asked = MLXOptions.read(options)
         facts = validate_checkpoint(model)
         self._limits = read_limits(model)
-        content = read_json(model, "config.json").get("vision_config", {})
+        config = VisionConfig.from_json(read_json(model, "config.json").get("vision_config", {}))
         blas = preload_blas()
         report(f"matrix products: {blas or 'as MLX brings them'}")
         try:
             import mlx.core as mx
-            from dotsctl.encoder_worker.plugins import vision_tower
+            from dotsctl.encoder_worker.plugins import tower_runner, vision_tower, vision_weights
         except ImportError as error:
             raise MissingError(f"MLX cannot be imported ({error}): pip install 'dotsctl[all]'") from None
         self._mx = mx
         mx.set_cache_limit(FREED_BYTES)
-        config = vision_tower.VisionConfig.from_json(content)
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
-        require_memory(encoder_need(facts, item_bytes=2 if on_gpu else 4))
-        if query_chunk is None:
-            fused = config.head_dim in vision_tower.FUSED_HEAD_DIMS
-            query_chunk = CPU_QUERY_CHUNK if not on_gpu else 0 if fused else GPU_QUERY_CHUNK
+        chosen = asked.on(on_gpu, config.head_dim in vision_tower.FUSED_HEAD_DIMS)
+        dtype = {"float32": mx.float32, "bfloat16": mx.bfloat16}[str(chosen.dtype)]
+        require_memory(encoder_need(facts, item_bytes=dtype.size))
         report("computing the model's fingerprint")
         digest = fingerprint(model)
         report("loading the vision tower")
-        files = [str(file) for file in tensor_files(model, vision_tower.PREFIXES)]
-        self._tower = vision_tower.load_tower(config, files, mx.bfloat16 if on_gpu else mx.float32, query_chunk)
-        return EncoderSpec(digest, config.hidden_size, "bf16" if on_gpu else "<f4")
+        files = [str(file) for file in tensor_files(model, vision_weights.PREFIXES)]
+        tower = vision_weights.load_tower(config, files, dtype, bool(chosen.compile))
+        self._runner = tower_runner.TowerRunner(
+            tower, config, dtype, chosen.query_chunk or 0, chosen.pack_patches, on_gpu
+        )
+        return EncoderSpec(digest, config.hidden_size, "bf16" if dtype == mx.bfloat16 else "<f4")
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
         """Encode the images of a request; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
 
-        Timings are ``decode`` (file to pixels), ``resize`` (to patches) and ``encode`` (the tower), in milliseconds.
+        Timings are ``open`` (file to pixels), ``resize`` (to patches) and ``encode`` (the tower; each image's share by
+        its patches), in milliseconds.
 
         Raises:
-            PageError: an image is no readable picture, or cannot be resized.
+            PageError: an image is no readable picture, cannot be resized, or does not fit into memory.
             BlankPage: nothing is on the page, and the client wanted to know.
         """
-        return [self._encode(image) for image in images]
+        prepared = [self._prepare(image) for image in images]
+        pages = [patches for patches, _ in prepared]
+        start = time.perf_counter()
+        embeddings = self._runner.encode([page.values for page in pages], [page.grid for page in pages])
+        share_ms = (time.perf_counter() - start) * 1e3 / max(1, sum(len(page.values) for page in pages))
+        return [
+            EncodedPage(rows, page.grid, page.geometry, timings | {"encode": share_ms * len(page.values)})
+            for rows, (page, timings) in zip(embeddings, prepared, strict=True)
+        ]
 
-    def _encode(self, page: PageImage) -> EncodedPage:
+    def _prepare(self, page: PageImage) -> tuple[Patches, dict[str, float]]:
+        """Patches, and the milliseconds that they took."""
         start = time.perf_counter()
         image, source, orientation = _open(page)
         decoded = time.perf_counter()
@@ -94,39 +99,13 @@ class MLXEncoder:
             raise BlankPage(fit(source, orientation, limits))
         patches = patchify(image, source, orientation, limits)
         resized = time.perf_counter()
-        embeddings = self._tower(self._mx.array(patches.values).astype(self._dtype), patches.grid)
-        if embeddings.dtype == self._mx.bfloat16:  # numpy has no such type: its bits travel
-            embeddings = embeddings.view(self._mx.uint16)
-        values = np.array(embeddings)  # (num_embeddings, width)
-        encoded = time.perf_counter()
-        timings_ms = {
-            "open": (decoded - start) * 1e3,
-            "resize": (resized - decoded) * 1e3,
-            "encode": (encoded - resized) * 1e3,
-        }
-        return EncodedPage(values, patches.grid, patches.geometry, timings_ms)
-
-    @property
-    def _dtype(self) -> Any:
-        return self._tower.patch_embed.patchifier.proj.weight.dtype
+        return patches, {"open": (decoded - start) * 1e3, "resize": (resized - decoded) * 1e3}
 
     def close(self) -> None:
         """Free the tower and MLX's unused buffers."""
-        self._tower = None
+        self._runner = None
         if self._mx is not None:
             self._mx.clear_cache()
-
-
-def _read_options(options: dict[str, str]) -> int | None:
-    """The query chunk, or none where the user leaves it to us."""
-    if unknown := sorted(options.keys() - OPTIONS.keys()):
-        known = "; ".join(f"{key}: {meaning}" for key, meaning in OPTIONS.items())
-        raise UsageError(f"encoder mlx has no option {', '.join(unknown)}. It knows {known}")
-    if (text := options.get("query_chunk")) is None:
-        return None
-    if not text.isdecimal():
-        raise UsageError(f"encoder mlx: query_chunk={text!r} is no number of patches; write query_chunk=256, 0 for all")
-    return int(text)
 
 
 def read_limits(model: Path) -> PixelLimits:

@@ -64,9 +64,13 @@ WHITE, BLACK, RED, PINK = [255, 255, 255], [0, 0, 0], [255, 0, 0], [255, 127, 12
         (stored(row("RGB", (255, 0, 0), (0, 0, 0)), transparency=(0, 0, 0)), [RED, WHITE]),
         (stored(row("I;16", 0, 100 * 257, 65_535)), [BLACK, [100, 100, 100], WHITE]),
         (stored(row("I;16", 0, 100 * 257, 65_535), "TIFF"), [BLACK, [100, 100, 100], WHITE]),
+        (stored(row("I;16B", 0, 100 * 257, 65_535), "TIFF"), [BLACK, [100, 100, 100], WHITE]),
         (stored(row("CMYK", (0, 0, 0, 0), (0, 255, 255, 0), (0, 0, 0, 255)), "TIFF"), [WHITE, RED, BLACK]),
     ],
-    ids=["1", "L", "RGB", "LA", "RGBA", "P", "P-one-clear", "P-alpha", "RGB-one-clear", "I16", "I16-tiff", "CMYK"],
+    ids=[
+        *("1", "L", "RGB", "LA", "RGBA", "P", "P-one-clear", "P-alpha", "RGB-one-clear"),
+        *("I16", "I16-tiff", "I16-big-endian", "CMYK"),
+    ],
 )
 def test_every_mode_becomes_rgb_on_white(content: bytes, expected: list[list[int]]) -> None:
     found = np.array(colours(content), int)
@@ -93,6 +97,21 @@ def test_exif_orientation_is_applied_and_reported_with_the_stored_size(orientati
     assert np.array_equal(np.asarray(found), np.asarray(shown))
     geometry = patchify(found, source, reported, DEFAULT).geometry
     assert (geometry.source, geometry.orientation, geometry.oriented) == ((6, 4), orientation, found.size)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "place"),
+    [(1, (1, 0)), (2, (4, 0)), (3, (4, 3)), (4, (1, 3)), (5, (0, 1)), (6, (3, 1)), (7, (3, 4)), (8, (0, 4))],
+)
+def test_a_dot_that_is_stored_at_the_top_left_is_shown_where_its_orientation_says(
+    orientation: int, place: tuple[int, int]
+) -> None:
+    image = Image.new("L", (6, 4), 255)
+    image.putpixel((1, 0), 0)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    shown = np.asarray(decode_image(stored(image, exif=exif))[0])  # (height, width, 3)
+    assert [(x, y) for y, x in np.argwhere(shown[..., 0] == 0)] == [place]
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 1000])

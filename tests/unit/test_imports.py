@@ -26,7 +26,8 @@ ONLY_IN = {
     "coremltools": [],
     "mlx": [
         "encoder_worker/plugins/mlx.py",
-        "encoder_worker/plugins/vision_tower.py",
+        "encoder_worker/plugins/tower_runner.py",
+        "encoder_worker/plugins/vision_*.py",
         "decoder_worker/plugins/mlx.py",
         "decoder_worker/adapter.py",
         "decoder_worker/model.py",
@@ -35,6 +36,7 @@ ONLY_IN = {
         "tools/*.py",
     ],
     "mlx_lm": ["decoder_worker/adapter.py", "decoder_worker/model.py", "tools/*.py"],
+    "mlx_vlm": ["tools/verify_peer.py"],
     "click": ["client/cli*.py", "client/__main__.py", "*/main.py", "tools/*.py"],
     "torch": ["tools/*.py"],
     "matplotlib": ["tools/*.py"],
