@@ -7,6 +7,7 @@ from dotsctl.decoder_worker.adapter import BatchAdapter, SplicedPage
 from dotsctl.decoder_worker.drafts import Drafter
 from dotsctl.decoder_worker.model import load_model
 from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish, Piece
+from dotsctl.decoder_worker.plugins.mlx_options import MLXOptions
 from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids
 from dotsctl.decoder_worker.quantised import QuantisedDecoder
 from dotsctl.decoder_worker.rows import Gain, PageRun, RowScheduler
@@ -14,6 +15,7 @@ from dotsctl.decoder_worker.splice import check_length, splice
 from dotsctl.decoder_worker.stop import StopRule
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.decoder_worker.text import TextStream, decode
+from dotsctl.protocol.memory import is_exhaustion
 from dotsctl.protocol.parts import FinishReason
 
 WARM_UP_ID = -1
@@ -24,28 +26,19 @@ PROMPT_TOKENS = 256
 class PageDecoder:
     """Greedy decoding of several pages at once with one model. All calls in one thread."""
 
-    def __init__(
-        self,
-        folder: Path,
-        batch: int,
-        rows: int,
-        prefill_chunk: int,
-        cache_mib: int,
-        quantised: QuantisedDecoder | None = None,
-    ) -> None:
-        """Load the model of ``folder``; the numbers are the options of the plugin.
-
-        With ``quantised`` its weights are those.
+    def __init__(self, folder: Path, options: MLXOptions, quantised: QuantisedDecoder | None = None) -> None:
+        """Load the model of ``folder``; with ``quantised`` its weights are those.
 
         Raises:
             MissingError: the model is broken, of another kind, or too large for this machine.
             UsageError: its prompts are none.
         """
-        self._model = load_model(folder, cache_mib << 20, quantised)
+        self._model = load_model(folder, options.cache_mib << 20, quantised)
+        self._context = min(self._model.context, options.context or self._model.context)
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(folder), self._model.image_token_id)
-        adapter = BatchAdapter(self._model.network, prefill_chunk, look_ahead=self._model.on_gpu)
-        positions = (cache_mib << 20) // self._model.position_bytes
-        self.scheduler = RowScheduler(adapter, batch, rows, positions)
+        adapter = BatchAdapter(self._model.network, options.prefill_chunk, look_ahead=self._model.on_gpu)
+        positions = (options.cache_mib << 20) // self._model.position_bytes
+        self.scheduler = RowScheduler(adapter, options.batch, options.rows, positions)
         self._streams: dict[int, TextStream] = {}
 
     @property
@@ -67,11 +60,17 @@ class PageDecoder:
 
         Raises:
             PageError: an unknown task, a prompt that leaves no position for an answer, or embeddings that do not fit.
+            MemoryError: there is not enough memory for its prompt.
         """
         model = self._model
         asked = self._prompts.build(prompt.task, prompt.prompt, prompt.image_embeddings, prompt.geometry, prompt.box)
-        room = check_length(asked, model.context)
-        embeddings = splice(asked, prompt.embeddings, model.network.model.embed_tokens, model.dtype, model.width)
+        room = check_length(asked, self._context)
+        try:
+            embeddings = splice(asked, prompt.embeddings, model.network.model.embed_tokens, model.dtype, model.width)
+        except RuntimeError as error:
+            if is_exhaustion(error):
+                raise MemoryError(str(error)) from None
+            raise
         limit = room if prompt.max_tokens is None else min(room, prompt.max_tokens)
         hint = plain_ids(model.tokenizer, prompt.hint) if prompt.hint else []
         run = PageRun(StopRule(model.end_ids, limit), Drafter(hint), len(asked.ids))
@@ -79,8 +78,23 @@ class PageDecoder:
         self._streams[prompt.page_id] = TextStream(model.tokenizer)
 
     def step(self) -> list[Piece]:
-        """One prefill chunk where a page waits for one, and one pass where pages run."""
-        return [self._piece(gain) for gain in self.scheduler.step()]
+        """One prefill chunk where a page waits for one, and one pass where pages run.
+
+        Raises:
+            MemoryError: there is not enough memory for the pages; all of them are forgotten.
+        """
+        try:
+            gains = self.scheduler.step()
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhaustion(error):
+                raise
+            problem = str(error)
+        else:
+            return [self._piece(gain) for gain in gains]
+        # Only here, where the exception and the arrays in its traceback are gone, is there something to free.
+        self.scheduler.clear()
+        self._streams.clear()
+        raise MemoryError(problem)
 
     def cancel(self, page_id: int) -> None:
         """Forget a page; unknown ids are ignored."""

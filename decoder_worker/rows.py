@@ -127,6 +127,10 @@ class RowScheduler(Generic[Page]):
         if page_id in self._runs:
             self._forget([page_id])
 
+    def clear(self) -> None:
+        """Forget all pages at once, whatever state a pass that failed has left them in."""
+        self._forget(list(self._runs))
+
     def _prefill(self, page_id: int) -> None:
         last = self.model.advance(page_id)
         if last is None:

@@ -1,4 +1,6 @@
-"""Whether a model fits into the memory of this machine, estimated before anything of it is loaded.
+"""Whether a model fits into the memory of this machine, and how to tell that memory has run out.
+
+The need is estimated before anything of the model is loaded.
 
 The weights are known exactly, the working sets are fitted to measurements of MLX 0.32 on a CPU (Linux x86-64): at
 the true width, float32 and attention in chunks of 256 queries, the tower took 63 MiB above its weights for 400 patches,
@@ -26,6 +28,14 @@ SMALL_PAGE_POSITIONS = 2048
 PROCESS_BYTES = 200 << 20
 """A worker without a model: Python, MLX and a BLAS."""
 PATCH_AREA_PX = 14 * 14
+EXHAUSTION_TEXTS = (
+    "[malloc",  # "[malloc] Unable to allocate N bytes.", and "[malloc_or_wait] ..." of older versions
+    "[metal::malloc]",  # more than the largest buffer, or too many buffers
+    "Insufficient Memory",  # "[METAL] Command buffer execution failed: Insufficient Memory (...OutOfMemory)"
+    "out of memory",  # CUDA
+    "std::bad_alloc",
+)
+"""Parts of what MLX says when it cannot allocate."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,12 @@ def require_memory(need: Need, machine: Machine | None = None) -> None:
             _gb(need.most_bytes),
             _memory(machine),
         )
+
+
+def is_exhaustion(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out."""
+    told = isinstance(error, RuntimeError) and any(text in str(error) for text in EXHAUSTION_TEXTS)
+    return told or isinstance(error, MemoryError)
 
 
 def this_machine() -> Machine:

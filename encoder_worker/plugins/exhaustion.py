@@ -1,4 +1,4 @@
-"""What to do when memory runs out: how to tell, how much an encoding needs, what to try instead. Imports no MLX.
+"""What to do when memory runs out: how much an encoding needs, what to try instead. Imports no MLX.
 
 On a GPU a failed allocation is an error that can be caught. On a CPU MLX 0.32 computes on with the null pointer that it
 got, or Linux ends the process before that; so there the need is compared with what is free beforehand.
@@ -11,26 +11,12 @@ from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 
 SMALLEST_CHUNK = 64
 """Queries below which less memory is not worth the time."""
-TEXTS = (
-    "[malloc",  # "[malloc] Unable to allocate N bytes.", and "[malloc_or_wait] ..." of older versions
-    "[metal::malloc]",  # more than the largest buffer, or too many buffers
-    "Insufficient Memory",  # "[METAL] Command buffer execution failed: Insufficient Memory (...OutOfMemory)"
-    "out of memory",  # CUDA
-    "std::bad_alloc",
-)
-"""Parts of what MLX says when it cannot allocate."""
 ROW_WIDTHS = 26
 """Arrays of all patches by the tower's width that are alive at once; MLX allocates ahead of what it computes. Measured
 in float32 with 1,000 to 4,000 patches: 21 to 26. In bfloat16 fewer bytes."""
 SCORES = 2
 """Score matrices of a chunk that are alive at once."""
 ITEM_BYTES = 4
-
-
-def is_exhaustion(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out."""
-    told = isinstance(error, RuntimeError) and any(text in str(error) for text in TEXTS)
-    return told or isinstance(error, MemoryError)
 
 
 def smaller_chunks(query_chunk: int, num_patches: int) -> Iterator[int]:

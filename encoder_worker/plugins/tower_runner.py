@@ -7,9 +7,10 @@ import mlx.core as mx
 import numpy as np
 from dotsctl.encoder_worker.image import PATCH_PX
 from dotsctl.encoder_worker.packing import pack
-from dotsctl.encoder_worker.plugins.exhaustion import free_bytes, is_exhaustion, needed_bytes, smaller_chunks
+from dotsctl.encoder_worker.plugins.exhaustion import free_bytes, needed_bytes, smaller_chunks
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.memory import is_exhaustion
 from numpy.typing import NDArray
 
 Grid = tuple[int, int]

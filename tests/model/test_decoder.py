@@ -218,6 +218,46 @@ def test_a_cancelled_page_does_not_disturb_the_others(
     decoder.close()
 
 
+@pytest.mark.parametrize("call", ["advance", "score", "_evaluate", "_join"])
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[metal::malloc] Resource limit (499000) exceeded.")])
+def test_memory_that_runs_out_in_a_pass_costs_its_pages_and_nothing_else(
+    endless: Path, pages: list[np.ndarray], references: list[Reference], call: str, error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    decoder = make(endless, batch="8", prefill_chunk="16")
+    adapter: Any = decoder._decoder.scheduler.model
+    original, calls = getattr(adapter, call), []
+
+    def fail_at_the_third(*given: object) -> object:
+        calls.append(given)
+        if len(calls) == 3:
+            original(*given)  # what it changed before it failed stays changed
+            raise error
+        return original(*given)
+
+    monkeypatch.setattr(adapter, call, fail_at_the_third)
+    for number in (0, 1, 3, 5):
+        decoder.admit(EncodedPrompt(number, pages[number], "text", None, 40, ""))
+    with pytest.raises(MemoryError):
+        for _ in range(60):
+            decoder.step()
+    assert decoder.has_room(EncodedPrompt(9, pages[1], "text", None, 40, ""))
+    assert decoder.step() == []
+    results, _ = decode_all(decoder, [EncodedPrompt(i, pages[i], "text", None, 40, "") for i in (0, 1, 3, 5)], {})
+    for page_id, finish in results.items():
+        if references[page_id].sure:
+            assert finish.text == text_of(references[page_id].tokens[:40])
+    decoder.close()
+
+
+def test_another_error_of_mlx_is_not_taken_for_lack_of_memory(endless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = make(endless)
+    decoder.admit(EncodedPrompt(1, np.zeros((3, 48), np.float32), "text", None, 5, ""))
+    monkeypatch.setattr(decoder._decoder.scheduler.model, "advance", lambda _: int("x"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        decoder.step()
+
+
 def looping(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Weights with which a token depends on the one before alone, and only two can win: a circle at once."""
     head = np.zeros_like(tensors["lm_head.weight"])
@@ -244,6 +284,17 @@ def test_a_page_too_long_for_the_model_is_refused_with_the_numbers(endless: Path
         decoder.admit(EncodedPrompt(1, page, "text", None, None, ""))
     assert caught.value.code is ErrorCode.TOO_LARGE
     assert decoder.step() == []
+    decoder.close()
+
+
+def test_the_user_may_allow_fewer_positions_than_the_model_has(endless: Path) -> None:
+    decoder = make(endless, context="60")
+    results, _ = decode_all(decoder, [EncodedPrompt(1, np.zeros((20, 48), np.float32), "text", None, None, "")], {})
+    assert results[1].prompt_tokens + results[1].completion_tokens == 60
+    assert results[1].reason is FinishReason.LENGTH
+    with pytest.raises(PageError, match=r"there are 60 positions .* --max-pixels \d+ would do") as caught:
+        decoder.admit(EncodedPrompt(1, np.zeros((60, 48), np.float32), "text", None, None, ""))
+    assert caught.value.code is ErrorCode.TOO_LARGE
     decoder.close()
 
 

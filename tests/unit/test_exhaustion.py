@@ -3,8 +3,9 @@
 import sys
 
 import pytest
-from dotsctl.encoder_worker.plugins.exhaustion import free_bytes, is_exhaustion, needed_bytes, smaller_chunks
+from dotsctl.encoder_worker.plugins.exhaustion import free_bytes, needed_bytes, smaller_chunks
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
+from dotsctl.protocol.memory import is_exhaustion
 from hypothesis import given
 from hypothesis import strategies as st
 
