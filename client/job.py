@@ -57,7 +57,7 @@ class Job:
             header, content, digest = page.load()
         except PageError as error:
             return Failure(str(error.code), str(error))
-        self._session.send(Submit(self._job_id, index, digest, header, self._options, self._stream), (content,))
+        self._session.send(Submit(self._job_id, index, digest, (header,), self._options, self._stream), (content,))
         self._in_flight[index] = page
         return None
 

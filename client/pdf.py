@@ -13,13 +13,14 @@ from types import ModuleType
 from typing import IO, Any
 
 from dotsctl.protocol.errors import PageError
-from dotsctl.protocol.parts import MAX_RGB_BYTES, MAX_TOKENS_A_PAGE
+from dotsctl.protocol.geometry import PixelLimits
+from dotsctl.protocol.parts import MAX_RGB_BYTES
 
 SIGNATURE = b"%PDF-"
 SIGNATURE_WITHIN_BYTES = 1024
 """Readers accept a header that begins anywhere in so many bytes; mail programs and scanners put lines before it."""
 POINTS_PER_INCH = 72
-LARGEST_INPUT_PX = MAX_TOKENS_A_PAGE * 28 * 28
+LARGEST_INPUT_PX = PixelLimits().max_pixels
 MAX_PAGE_PX = min(4 * LARGEST_INPUT_PX, MAX_RGB_BYTES // 3)
 """Most pixels that a page is rendered to: twice the width and height of the largest model input."""
 SHRINK = 1 - 1e-6

@@ -106,7 +106,7 @@ class Page:
     @classmethod
     def from_result(cls, page: PageInput, result: PageResult, *, model: str, fingerprint: str, task: str) -> "Page":
         """The page that a runtime has read."""
-        geometry = page_geometry(result.geometry)
+        geometry = page_geometry(result.geometries[0])
         cells, repaired = parse_cells(result.text, geometry) if task.startswith(LAYOUT) else ((), ())
         cut = result.finish_reason is not FinishReason.STOP
         return cls(

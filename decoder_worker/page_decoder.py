@@ -7,10 +7,11 @@ from dotsctl.decoder_worker.adapter import BatchAdapter, SplicedPage
 from dotsctl.decoder_worker.drafts import Drafter
 from dotsctl.decoder_worker.model import load_model
 from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish, Piece
-from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids, read_prompts
+from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids
 from dotsctl.decoder_worker.rows import Gain, PageRun, RowScheduler
 from dotsctl.decoder_worker.splice import check_length, splice
 from dotsctl.decoder_worker.stop import StopRule
+from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.decoder_worker.text import TextStream, decode
 from dotsctl.protocol.parts import FinishReason
 
@@ -57,7 +58,7 @@ class PageDecoder:
             PageError: an unknown task, a prompt that leaves no position for an answer, or embeddings that do not fit.
         """
         model = self._model
-        asked = self._prompts.build(prompt.task, prompt.prompt, len(prompt.embeddings))
+        asked = self._prompts.build(prompt.task, prompt.prompt, prompt.image_embeddings, prompt.geometry, prompt.box)
         room = check_length(asked, model.context)
         embeddings = splice(asked, prompt.embeddings, model.network.model.embed_tokens, model.dtype, model.width)
         limit = room if prompt.max_tokens is None else min(room, prompt.max_tokens)
@@ -83,7 +84,7 @@ class PageDecoder:
     def warm_up(self) -> None:
         """Decode a page of one embedding, so that the first real page finds everything compiled."""
         page = np.zeros((1, self.width), np.float32)
-        self.admit(EncodedPrompt(WARM_UP_ID, page, self.tasks[0], None, 2, ""))
+        self.admit(EncodedPrompt(WARM_UP_ID, page, self.tasks[0], "Read.", 2, ""))
         while self._streams:
             self.step()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from dotsctl.protocol.geometry import Box, PageGeometry
 from dotsctl.protocol.parts import FinishReason
 from numpy.typing import NDArray
 
@@ -46,6 +47,17 @@ class EncodedPrompt:
     max_tokens: int | None
     hint: str
     """Text that the page probably holds, or empty. May speed decoding up, must not change the result."""
+    grids: tuple[tuple[int, int], ...] = ()
+    """Patches (height, width) of each image; a quarter of their products are its embeddings. Empty: one image."""
+    geometry: PageGeometry | None = None
+    """Of the first image; none where the task needs no pixels."""
+    box: Box | None = None
+    """Part of the page that is asked for, in pixels of the page as viewers show it."""
+
+    @property
+    def image_embeddings(self) -> tuple[int, ...]:
+        """Embeddings of each image."""
+        return tuple(height * width // 4 for height, width in self.grids) or (len(self.embeddings),)
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,12 @@ class Decoder(Protocol):
         """
 
     def step(self) -> list[Piece]:
-        """One pass: a prefill chunk, a decoding pass over all running pages, or both; at most one piece a page."""
+        """One pass: a prefill chunk, a decoding pass over all running pages, or both; at most one piece a page.
+
+        Raises:
+            MemoryError: there is not enough memory for the running pages; the worker cancels them all, and each is
+                tried once more, alone.
+        """
 
     def cancel(self, page_id: int) -> None:
         """Forget a page; unknown ids are ignored."""

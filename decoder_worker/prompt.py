@@ -1,31 +1,18 @@
 """What the decoder is asked: token ids around the page's placeholders, in the form that dots.ocr is served with.
 
-The form is ``<|user|><|img|><|imgpad|>xN<|endofimg|>PROMPT<|endofuser|><|assistant|>``. It is put together from ids, so
-that a prompt which happens to hold such a mark stays plain text.
+The form is ``<|user|><|img|><|imgpad|>xN<|endofimg|>PROMPT<|endofuser|><|assistant|>``, with ``<|img|>`` to
+``<|endofimg|>`` for each image, and before it all ``<|system|>TEXT<|endofsystem|>`` and a new line where a task has a
+system text. It is put together from ids, so that a prompt which happens to hold such a mark stays plain text; the two
+marks of a system text are plain text anyway, the tokenizer does not know them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from dotsctl.protocol.checkpoint import read_json
-from dotsctl.protocol.errors import ErrorCode, MissingError, PageError, UsageError
+from dotsctl.decoder_worker.tasks import SYSTEM_TEXTS, fill
+from dotsctl.protocol.errors import ErrorCode, MissingError, PageError
+from dotsctl.protocol.geometry import Box, PageGeometry
 from tokenizers import Tokenizer
-
-OWN_PROMPTS = {
-    "layout": (
-        "Find all elements of this page in reading order. Answer with one JSON list; each entry has bbox as "
-        "[x1, y1, x2, y2] in pixels, category, and text. Categories: Caption, Footnote, Formula, List-item, "
-        "Page-footer, Page-header, Picture, Section-header, Table, Text, Title. Write formulas as LaTeX, tables as "
-        "HTML, everything else as Markdown, and leave out the text of pictures. Keep the language and the wording "
-        "of the page."
-    ),
-    "layout-only": (
-        "Find all elements of this page in reading order. Answer with one JSON list; each entry has bbox as "
-        "[x1, y1, x2, y2] in pixels and category, without the text."
-    ),
-    "text": "Write down the text of this image.",
-}
-"""By task, for models that bring no prompts.json."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +40,10 @@ class PromptBuilder:
         """
         self._tokenizer = tokenizer
         self._prompts = prompts
-        self._before = [_id_of(tokenizer, "<|user|>"), _id_of(tokenizer, "<|img|>")]
+        self._user = _id_of(tokenizer, "<|user|>")
+        self._image = _id_of(tokenizer, "<|img|>")
         self._placeholder = _id_of(tokenizer, "<|imgpad|>")
-        self._between = _id_of(tokenizer, "<|endofimg|>")
+        self._end_of_image = _id_of(tokenizer, "<|endofimg|>")
         self._after = [_id_of(tokenizer, "<|endofuser|>"), _id_of(tokenizer, "<|assistant|>")]
         if image_token_id not in (None, self._placeholder):
             raise MissingError(
@@ -69,26 +57,43 @@ class PromptBuilder:
         first = [task for task in ("layout", "text") if task in self._prompts]
         return (*first, *sorted(self._prompts.keys() - set(first)))
 
-    def build(self, task: str, prompt: str | None, num_embeddings: int) -> Prompt:
-        """Prompt for one page.
+    def build(
+        self,
+        task: str,
+        prompt: str | None,
+        num_embeddings: Sequence[int],
+        geometry: PageGeometry | None = None,
+        box: Box | None = None,
+    ) -> Prompt:
+        """Prompt for one page, or for several images.
 
         Args:
             task: whose text is used.
             prompt: text to use in its place, or none.
-            num_embeddings: placeholders to leave.
+            num_embeddings: placeholders to leave for each image.
+            geometry: of the first image.
+            box: part of the page that is asked for, in pixels of the page as viewers show it.
 
         Raises:
-            PageError: E_UNKNOWN_TASK.
+            PageError: E_UNKNOWN_TASK, or the box does not fit the page or the task.
         """
         if prompt is None and task not in self._prompts:
             raise PageError(
                 f"the model has no task {task!r}; it has {', '.join(self.tasks)}. Choose one, or give a prompt",
                 ErrorCode.UNKNOWN_TASK,
             )
-        text = self._prompts[task] if prompt is None else prompt
-        asked = plain_ids(self._tokenizer, text)
-        ids = [*self._before, *[self._placeholder] * num_embeddings, self._between, *asked, *self._after]
-        return Prompt(ids, self._placeholder)
+        ids = [*self._system_ids(task), self._user]
+        for count in num_embeddings:
+            ids += [self._image, *[self._placeholder] * count, self._end_of_image]
+        template = self._prompts[task] if prompt is None else prompt
+        # A question may hold braces of its own, so they mean something only where the user has given a box.
+        text = fill(template, geometry, box) if prompt is None or box is not None else prompt
+        return Prompt([*ids, *plain_ids(self._tokenizer, text), *self._after], self._placeholder)
+
+    def _system_ids(self, task: str) -> list[int]:
+        if task not in SYSTEM_TEXTS:
+            return []
+        return plain_ids(self._tokenizer, f"<|system|>{SYSTEM_TEXTS[task]}<|endofsystem|>\n")
 
 
 def plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -99,20 +104,6 @@ def plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
     finally:
         tokenizer.encode_special_tokens = before
-
-
-def read_prompts(model: Path) -> dict[str, str]:
-    """Text by task: the model's prompts.json where it has one, else our own wording.
-
-    Raises:
-        UsageError: the file holds something else than texts.
-    """
-    if not (model / "prompts.json").is_file():
-        return dict(OWN_PROMPTS)
-    prompts = read_json(model, "prompts.json")
-    if not prompts or not all(isinstance(text, str) for text in prompts.values()):
-        raise UsageError(f"{model / 'prompts.json'} must hold an object of task names and texts, at least one")
-    return prompts
 
 
 def _id_of(tokenizer: Tokenizer, token: str) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dotsctl.decoder_worker.plugin import Decoder, EncodedPrompt, Finish, Piece
 from dotsctl.decoder_worker.sockets import Arrived, DecoderSockets
 from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import CancelRequest, Consumed, Decoded, Done, Embeddings, RequestFailed, Stop
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ class Page:
     """Pieces that were not sent yet."""
     num_tokens: int = 0
     flushed_at: float = 0.0
+    announced: bool = False
+    """Whether the client has got the page's geometry."""
 
 
 class DecoderService:
@@ -50,8 +53,22 @@ class DecoderService:
             self._read_events(0.0 if self._running or self._waiting else IDLE_S)
             self._admit()
             if self._running and not self._stopped:
-                for piece in self._decoder.step():
-                    self._pass_on(piece)
+                self._step()
+
+    def _step(self) -> None:
+        """One pass; memory that runs out costs the running pages this attempt, and no page more than that."""
+        try:
+            pieces = self._decoder.step()
+        except MemoryError as error:
+            text = f"not enough memory to decode {len(self._running)} pages: {error or 'lower --max-pixels'}"
+            for page_id, page in list(self._running.items()):
+                self._decoder.cancel(page_id)
+                del self._running[page_id]
+                header = page.header
+                self._sockets.send(RequestFailed(header.request_id, header.attempt, ErrorCode.OOM, text))
+            return
+        for piece in pieces:
+            self._pass_on(piece)
 
     def _read_events(self, timeout_s: float) -> None:
         """Take everything that has come; wait only for the first."""
@@ -113,13 +130,15 @@ class DecoderService:
 
     def _flush(self, page: Page, now: float) -> None:
         text = "".join(page.text)
-        self._sockets.send(Decoded(page.header.request_id, page.header.attempt, text, page.num_tokens))
+        geometry = None if page.announced else page.header.geometries[0]
+        page.announced = True
+        self._sockets.send(Decoded(page.header.request_id, page.header.attempt, text, page.num_tokens, geometry))
         page.text.clear()
         page.num_tokens, page.flushed_at = 0, now
 
 
 def _prompt(arrived: Arrived) -> EncodedPrompt:
-    options = arrived.header.options
+    options, first = arrived.header.options, arrived.header.geometries[0]
     return EncodedPrompt(
         page_id=arrived.header.request_id,
         embeddings=arrived.values,
@@ -127,6 +146,9 @@ def _prompt(arrived: Arrived) -> EncodedPrompt:
         prompt=options.prompt,
         max_tokens=options.max_tokens,
         hint=options.hint,
+        grids=arrived.header.grids,
+        geometry=PageGeometry(first.source, first.orientation, first.resized, first.scale, first.offset),
+        box=options.box,
     )
 
 
@@ -142,7 +164,7 @@ def _done(page: Page, finish: Finish, now: float) -> Done:
         attempt=page.header.attempt,
         text=finish.text,
         finish_reason=finish.reason,
-        geometry=page.header.geometry,
+        geometries=page.header.geometries,
         image_tokens=page.header.tensor.shape[0],
         prompt_tokens=finish.prompt_tokens,
         completion_tokens=finish.completion_tokens,

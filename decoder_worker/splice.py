@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 from dotsctl.decoder_worker.prompt import Prompt
 from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.geometry import CELL_PX
 from numpy.typing import NDArray
 
 Embed = Callable[[mx.array], mx.array]
@@ -18,17 +19,19 @@ def check_length(prompt: Prompt, context: int) -> int:
 
     Args:
         prompt: of one page.
-        context: positions that the model has.
+        context: positions that the model has, or that the user allows.
     """
-    room = context - len(prompt.ids)
-    if room < 1:
-        raise PageError(
-            f"the prompt has {len(prompt.ids)} tokens, {prompt.ids.count(prompt.placeholder)} of them for the page; "
-            f"the model has {context} positions for prompt and answer: lower the page's size with --max-pixels, or "
-            "shorten the prompt",
-            ErrorCode.TOO_LARGE,
-        )
-    return room
+    length, page = len(prompt.ids), prompt.ids.count(prompt.placeholder)
+    if length < context:
+        return context - length
+    words = length - page
+    fitting = (context - words) * 3 // 4  # a page of so many embeddings leaves a quarter of them for the answer
+    remedy = f"--max-pixels {fitting * CELL_PX**2} would do" if fitting > 0 else "shorten the prompt"
+    raise PageError(
+        f"the prompt has {length} tokens, {page} of them for the page; there are {context} positions for prompt and "
+        f"answer: {remedy}",
+        ErrorCode.TOO_LARGE,
+    )
 
 
 def splice(prompt: Prompt, page: NDArray[Any], embed: Embed, dtype: mx.Dtype, width: int) -> mx.array:

@@ -44,7 +44,7 @@ def load(configure: Configure, control: Control) -> tuple[Encoder, EncoderSpec, 
         encoder: Encoder = find_plugin("dotsctl.encoders", configure.plugin)()
         spec = encoder.load(Path(configure.model), configure.options, control.report)
     control.report("warm-up page")
-    page = encoder.encode(PageImage(blank_page(), None, None))
+    (page,) = encoder.encode([PageImage(blank_page(), None, None)])
     if page.embeddings.ndim != 2 or page.embeddings.shape[1] != spec.width:
         raise CommandFailedError(
             f"encoder {configure.plugin!r}: the warm-up page has embeddings of shape {page.embeddings.shape}, "

@@ -3,10 +3,10 @@
 A plugin is a class without required arguments, registered in the entry-point group ``dotsctl.encoders``; the
 in-tree ones are registered the same way. It is imported and used in the encoder worker's process alone, always on
 the main thread, so a broken one breaks neither the command line nor the decoder. The worker makes one object and
-calls ``load`` once, ``encode`` for a warm-up page and then for page after page, and ``close`` at the end.
+calls ``load`` once, ``encode`` for a warm-up page and then for request after request, and ``close`` at the end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,16 @@ class PageImage:
     """(height, width, 3) RGB."""
     max_pixels: int | None
     """The user's limit of pixels after resizing; none: the model's own."""
+    check_blank: bool = False
+    """Whether to raise :class:`BlankPage` where nothing is on the page."""
+
+
+class BlankPage(Exception):
+    """Nothing is on the page, so there is nothing to encode."""
+
+    def __init__(self, geometry: PageGeometry) -> None:
+        super().__init__("the page is blank")
+        self.geometry = geometry
 
 
 @dataclass(frozen=True)
@@ -72,11 +82,15 @@ class Encoder(Protocol):
             MissingError: a dependency or a file is missing.
         """
 
-    def encode(self, page: PageImage) -> EncodedPage:
-        """Encode one page. The worker sends the array before the next call and keeps no reference afterwards.
+    def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
+        """Encode the images of one request, in order: nearly always one.
+
+        The worker sends the arrays before the next call and keeps no reference afterwards.
 
         Raises:
-            PageError: this page cannot be read; the worker goes on with the next one.
+            PageError: an image cannot be read; the worker goes on with the next request.
+            MemoryError: there is not enough memory now; the request is tried once more, alone.
+            BlankPage: an image with ``check_blank`` has nothing on it.
         """
 
     def close(self) -> None:

@@ -7,15 +7,18 @@ its life and its progress. Pages wait in the socket and in ``_pending`` (at most
 import logging
 import time
 from collections import deque
+from typing import Any
 
 import numpy as np
-from dotsctl.encoder_worker.plugin import EncodedPage, Encoder, EncoderSpec, PageImage
+from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, Encoder, EncoderSpec, PageImage
 from dotsctl.protocol import codec, tensor
 from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.link import Link, Links
-from dotsctl.protocol.messages import CancelRequest, Dropped, Embeddings, Encode, Encoded, RequestFailed, Stop
-from dotsctl.protocol.parts import Geometry, ImageKind, TensorHeader
+from dotsctl.protocol.messages import Blank, CancelRequest, Dropped, Embeddings, Encode, Encoded, RequestFailed, Stop
+from dotsctl.protocol.parts import Geometry, ImageHeader, ImageKind, PageOptions, TensorHeader
 from dotsctl.protocol.worker_shell import Control
+from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,8 @@ class EncoderService:
         self._current, self._cancelled = request, False
         try:
             self._encode_and_push(request, buffers)
+        except BlankPage as blank:
+            self._control.send(Blank(request.request_id, request.attempt, (on_the_wire(blank.geometry),), {}))
         except PageError as error:
             self._fail(request, error.code, str(error))
         except MemoryError:
@@ -83,14 +88,17 @@ class EncoderService:
 
     def _encode_and_push(self, request: Encode, buffers: list[memoryview]) -> None:
         started = time.monotonic()
-        page = self._encoder.encode(page_image(request, buffers))
-        header = tensor.describe(page.embeddings, self._spec.dtype)
+        pages = self._encoder.encode(page_images(request, buffers))
+        if len(pages) != len(request.images):
+            raise PageError(f"the encoder answered {len(pages)} of {len(request.images)} images", ErrorCode.BAD_EMBED)
+        embeddings = joined([page.embeddings for page in pages])  # (num_embeddings, width)
+        header = tensor.describe(embeddings, self._spec.dtype)
         if header.shape[1] != self._spec.width:
             text = f"the encoder made embeddings of width {header.shape[1]}, it announced {self._spec.width}"
             raise PageError(text, ErrorCode.BAD_EMBED)
-        timings = {**page.timings_ms, "encode_total": (time.monotonic() - started) * 1000}
-        message = _embeddings(request, header, page, timings)
-        if self._send(request, codec.encode(message, [page.embeddings.data])):
+        timings = {**summed(pages), "encode_total": (time.monotonic() - started) * 1000}
+        message = _embeddings(request, header, pages, timings)
+        if self._send(request, codec.encode(message, [embeddings.data])):
             self._control.send(Encoded(request.request_id, request.attempt, header.nbytes))
         else:
             self._control.send(Dropped(request.request_id, request.attempt))
@@ -121,25 +129,56 @@ class EncoderService:
         self._control.send(RequestFailed(request.request_id, request.attempt, code, text))
 
 
-def page_image(request: Encode, buffers: list[memoryview]) -> PageImage:
-    """The page as the plugin takes it."""
+def page_images(request: Encode, buffers: list[memoryview]) -> list[PageImage]:
+    """The images as the plugin takes them."""
     content = b"".join(buffers)
-    header = request.image
+    images, start = [], 0
+    for header in request.images:
+        images.append(_page_image(header, content[start : start + header.nbytes], request.options))
+        start += header.nbytes
+    return images
+
+
+def _page_image(header: ImageHeader, content: bytes, options: PageOptions) -> PageImage:
     if header.kind is ImageKind.FILE:
-        return PageImage(content, None, request.options.max_pixels)
+        return PageImage(content, None, options.max_pixels, options.check_blank)
     pixels = np.frombuffer(content, np.uint8).reshape(header.height, header.width, 3)
-    return PageImage(None, pixels, request.options.max_pixels)
+    return PageImage(None, pixels, options.max_pixels, options.check_blank)
 
 
-def _embeddings(request: Encode, header: TensorHeader, page: EncodedPage, timings: dict[str, float]) -> Embeddings:
-    geometry = page.geometry
+def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Embeddings (num_embeddings, width) of all images; of a single one without a copy. Raises PageError."""
+    if len(parts) == 1:
+        return parts[0]
+    if len({(part.dtype, part.shape[1:]) for part in parts}) > 1:
+        raise PageError("the encoder's results for the images differ in width or type", ErrorCode.BAD_EMBED)
+    return np.concatenate(parts)
+
+
+def summed(pages: list[EncodedPage]) -> dict[str, float]:
+    """Milliseconds by stage, of all images together."""
+    total: dict[str, float] = {}
+    for page in pages:
+        for stage, milliseconds in page.timings_ms.items():
+            total[stage] = total.get(stage, 0.0) + milliseconds
+    return total
+
+
+def on_the_wire(geometry: PageGeometry) -> Geometry:
+    """The geometry as it stands in messages."""
+    return Geometry(geometry.source, geometry.orientation, geometry.resized, geometry.scale, geometry.offset)
+
+
+def _embeddings(
+    request: Encode, header: TensorHeader, pages: list[EncodedPage], timings: dict[str, float]
+) -> Embeddings:
     try:
         return Embeddings(
             request_id=request.request_id,
             attempt=request.attempt,
             tensor=header,
-            grid=page.grid,
-            geometry=Geometry(geometry.source, geometry.orientation, geometry.resized, geometry.scale, geometry.offset),
+            grids=tuple(page.grid for page in pages),
+            geometries=tuple(on_the_wire(page.geometry) for page in pages),
             options=request.options,
             timings_ms=timings,
         )

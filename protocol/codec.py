@@ -18,15 +18,15 @@ import msgpack
 from dotsctl.protocol import PROTOCOL_VERSION
 from dotsctl.protocol.errors import ErrorCode, ProtocolError
 from dotsctl.protocol.messages import MESSAGE_TYPES, Message
-from dotsctl.protocol.parts import FRAME_BYTES
+from dotsctl.protocol.parts import FRAME_BYTES, MAX_IMAGES
 
 Buffer = bytes | bytearray | memoryview
 
 MAGIC = b"DOTS"
 PREAMBLE_BYTES = 6
 MAX_HEADER_BYTES = 4 * 1024 * 1024
-MAX_FRAMES = 2 + 33
-"""Preamble, header and 33 buffers: 256 MiB in frames of 8 MiB, and one to spare."""
+MAX_FRAMES = 2 + 32 + MAX_IMAGES
+"""Preamble, header, 256 MiB in frames of 8 MiB, and the last frame of each image, which is not full."""
 MAX_INTEGER = 2**63 - 1
 
 _NUMBERS = {cls: number for number, cls in MESSAGE_TYPES.items()}
@@ -119,8 +119,8 @@ def _unpack_header(frame: Buffer) -> dict[str, Any]:
 
 def _check_buffers(message: Message, buffers: Sequence[memoryview]) -> None:
     """Buffers must be exactly as many bytes as the header says; a message without a header for them has none."""
-    described = getattr(message, "image", None) or getattr(message, "tensor", None)
-    expected = described.nbytes if described is not None else 0
+    described = [*getattr(message, "images", ()), *filter(None, [getattr(message, "tensor", None)])]
+    expected = sum(part.nbytes for part in described)
     received = sum(buffer.nbytes for buffer in buffers)
     if received != expected:
         raise ProtocolError(f"{type(message).__name__}: {received} bytes in buffers, the header says {expected}")

@@ -107,12 +107,16 @@ class PageGeometry:
         x0, y0, x1, y1 = self.box_to_oriented(box)
         return _bounds(self._point_to_source(x0, y0), self._point_to_source(x1, y1))
 
+    def box_from_oriented(self, box: Box) -> Box:
+        """Map a box from oriented to resized pixels: the inverse of :meth:`box_to_oriented`."""
+        x0, y0, x1, y1 = box
+        (sx, sy), (dx, dy) = self.scale, self.offset
+        return (x0 * sx + dx, y0 * sy + dy, x1 * sx + dx, y1 * sy + dy)
+
     def box_to_resized(self, box: Box) -> Box:
         """Map a box from source to resized pixels: the inverse of :meth:`box_to_source`."""
         start, end = self._point_to_oriented(*box[:2]), self._point_to_oriented(*box[2:])
-        x0, y0, x1, y1 = _bounds(start, end)
-        (sx, sy), (dx, dy) = self.scale, self.offset
-        return (x0 * sx + dx, y0 * sy + dy, x1 * sx + dx, y1 * sy + dy)
+        return self.box_from_oriented(_bounds(start, end))
 
     def _point_to_source(self, x: float, y: float) -> tuple[float, float]:
         """Undo the EXIF orientation of one point."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.parts import (
+    MAX_IMAGES,
     FinishReason,
     Geometry,
     ImageHeader,
@@ -29,6 +30,7 @@ from dotsctl.protocol.parts import (
     TensorHeader,
     WorkerReport,
     require,
+    require_images,
 )
 
 # --- client to coordinator -------------------------------------------------------------------------------------------
@@ -44,13 +46,14 @@ class ClientHello:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """One page with one task. Buffers: the image's bytes."""
+    """One page, or several images in one prompt, with one task. Buffers: the bytes of the images, in order."""
 
     job_id: str
     page_index: int
     digest: str
-    """sha256 of the image's bytes, hexadecimal."""
-    image: ImageHeader
+    """sha256 of the images' bytes, hexadecimal."""
+    images: tuple[ImageHeader, ...]
+    """Nearly always one."""
     options: PageOptions
     stream: bool
     """Whether the client wants the text while it is decoded."""
@@ -58,6 +61,7 @@ class Submit:
     def __post_init__(self) -> None:
         require(1 <= len(self.job_id) <= 64, f"job_id of {len(self.job_id)} characters")
         require(self.page_index >= 0, f"page_index {self.page_index} is negative")
+        require_images(self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,8 @@ class PageTokens:
     attempt: int
     text: str
     num_tokens: int
+    geometry: Geometry | None
+    """Of the first image, with the first tokens of an attempt: boxes can be mapped while the answer is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +156,8 @@ class PageResult:
     attempt: int
     text: str
     finish_reason: FinishReason
-    geometry: Geometry
+    geometries: tuple[Geometry, ...]
+    """Of each image."""
     image_tokens: int
     prompt_tokens: int
     completion_tokens: int
@@ -227,13 +234,16 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class Encode:
-    """Encode a page and push it to ``data_endpoint``. Buffers: the image's bytes."""
+    """Encode a page and push it to ``data_endpoint``. Buffers: the bytes of the images, in order."""
 
     request_id: int
     attempt: int
-    image: ImageHeader
+    images: tuple[ImageHeader, ...]
     options: PageOptions
     data_endpoint: str
+
+    def __post_init__(self) -> None:
+        require_images(self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +345,8 @@ class Decoded:
     attempt: int
     text: str
     num_tokens: int
+    geometry: Geometry | None
+    """Of the first image, with the first tokens of an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +357,8 @@ class Done:
     attempt: int
     text: str
     finish_reason: FinishReason
-    geometry: Geometry
+    geometries: tuple[Geometry, ...]
+    """Of each image."""
     image_tokens: int
     prompt_tokens: int
     """Embeddings included."""
@@ -363,30 +376,43 @@ class RequestFailed:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """Nothing is on the page: the encoder's last word about it, and the decoder never hears of it."""
+
+    request_id: int
+    attempt: int
+    geometries: tuple[Geometry, ...]
+    timings_ms: dict[str, float]
+
+
 # --- encoder to decoder, on the data plane ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """A page's embeddings. Buffers: the tensor's bytes."""
+    """The embeddings of a page, or of several images one after the other. Buffers: the tensor's bytes."""
 
     request_id: int
     attempt: int
     tensor: TensorHeader
-    grid: tuple[int, int]
-    """Patches from top to bottom and from left to right."""
-    geometry: Geometry
+    grids: tuple[tuple[int, int], ...]
+    """Of each image: patches from top to bottom and from left to right."""
+    geometries: tuple[Geometry, ...]
+    """Of each image."""
     options: PageOptions
     timings_ms: dict[str, float]
     """Of the encoder; the decoder passes them on in :class:`Done` with its own."""
 
     def __post_init__(self) -> None:
+        require(1 <= len(self.grids) <= MAX_IMAGES, f"{len(self.grids)} grids, not 1 to {MAX_IMAGES}")
+        require(len(self.grids) == len(self.geometries), f"{len(self.grids)} grids, {len(self.geometries)} geometries")
+        for grid in self.grids:
+            require(min(grid) >= 2 and not any(side % 2 for side in grid), f"grid {grid} is not of 2x2 blocks")
+        expected = sum(height * width // 4 for height, width in self.grids)
         require(
-            min(self.grid) >= 2 and not any(side % 2 for side in self.grid), f"grid {self.grid} is not of 2x2 blocks"
-        )
-        expected = self.grid[0] * self.grid[1] // 4
-        require(
-            self.tensor.shape[0] == expected, f"grid {self.grid} has {expected} embeddings, not {self.tensor.shape[0]}"
+            self.tensor.shape[0] == expected,
+            f"grids {self.grids} have {expected} embeddings, not {self.tensor.shape[0]}",
         )
 
 
@@ -395,7 +421,7 @@ Message = (
     | Welcome | Accepted | Busy | PageTokens | Restarted | PageResult | PageFailed | Status | Ping | Refused | Bye
     | Configure | Encode | CancelRequest | Stop
     | WorkerHello | Loading | Ready | LoadFailed | Encoded | Dropped | Received | Consumed
-    | Decoded | Done | RequestFailed
+    | Decoded | Done | RequestFailed | Blank
     | Embeddings
 )  # fmt: skip
 
@@ -405,7 +431,7 @@ MESSAGE_TYPES: dict[int, type[Message]] = {
     28: Ping, 29: Refused, 30: Bye,
     40: Configure, 41: Encode, 42: CancelRequest, 43: Stop,
     60: WorkerHello, 61: Loading, 62: Ready, 63: LoadFailed, 64: Encoded, 65: Dropped, 66: Received, 67: Consumed,
-    68: Decoded, 69: Done, 70: RequestFailed,
+    68: Decoded, 69: Done, 70: RequestFailed, 71: Blank,
     80: Embeddings,
 }  # fmt: skip
 """Number on the wire of each message; numbers are never used again for something else."""

@@ -8,8 +8,10 @@ MAX_RGB_BYTES = 256 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
 FRAME_BYTES = 8 * 1024 * 1024
 """Large buffers are cut into frames of this size: within 1.3 times of the best size at 15 MiB as at 44 MiB."""
-MAX_TOKENS_A_PAGE = 14_400
-"""Embeddings of the largest page: 11,289,600 pixels over 28 x 28."""
+MAX_IMAGES = 16
+"""Images in one request."""
+MAX_EMBEDDINGS = 57_600
+"""Of one request: four of the largest pages, which have 11,289,600 pixels over 28 x 28 each."""
 
 
 class Role(StrEnum):
@@ -28,6 +30,8 @@ class FinishReason(StrEnum):
     """The token limit was reached; the text is cut."""
     LOOP = "loop"
     """The text repeated itself; the repetition was cut off."""
+    BLANK = "blank"
+    """Nothing is on the page; it was not decoded."""
 
 
 class ImageKind(StrEnum):
@@ -63,6 +67,13 @@ class ImageHeader:
         require(0 <= self.nbytes <= MAX_FILE_BYTES, f"nbytes {self.nbytes} is not between 0 and {MAX_FILE_BYTES}")
 
 
+def require_images(images: tuple[ImageHeader, ...]) -> None:
+    """Refuse a request without images, or with more than any machine would take."""
+    require(1 <= len(images) <= MAX_IMAGES, f"{len(images)} images, not 1 to {MAX_IMAGES}")
+    nbytes = sum(image.nbytes for image in images)
+    require(nbytes <= MAX_FILE_BYTES, f"images of {nbytes} bytes together, at most {MAX_FILE_BYTES}")
+
+
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
     """Describes an array of two dimensions; its bytes are the message's buffers."""
@@ -76,7 +87,7 @@ class TensorHeader:
     def __post_init__(self) -> None:
         sizes = {"<f2": 2, "bf16": 2, "<f4": 4}
         require(self.dtype in sizes, f"dtype {self.dtype!r} is none of {', '.join(sizes)}")
-        require(1 <= self.shape[0] <= MAX_TOKENS_A_PAGE, f"shape[0] {self.shape[0]} is not 1 to {MAX_TOKENS_A_PAGE}")
+        require(1 <= self.shape[0] <= MAX_EMBEDDINGS, f"shape[0] {self.shape[0]} is not 1 to {MAX_EMBEDDINGS}")
         require(1 <= self.shape[1] <= 65_536, f"shape[1] {self.shape[1]} is not 1 to 65536")
         expected = self.shape[0] * self.shape[1] * sizes[self.dtype]
         require(self.nbytes == expected, f"nbytes {self.nbytes} is not {expected} as shape and dtype say")
@@ -106,11 +117,18 @@ class PageOptions:
     """Resize to at most so many pixels; none: the model's own limit."""
     hint: str
     """Text that the page probably holds, for drafts; never changes the result."""
+    box: tuple[float, float, float, float] | None = None
+    """x0, y0, x1, y1 in pixels of the page as viewers show it, for tasks that read a part of a page."""
+    check_blank: bool = False
+    """Whether a page with nothing on it may be answered without decoding."""
 
     def __post_init__(self) -> None:
         require(self.max_tokens is None or self.max_tokens >= 1, f"max_tokens {self.max_tokens} is below 1")
         require(self.max_pixels is None or self.max_pixels >= 784, f"max_pixels {self.max_pixels} is below 784")
         require(len(self.hint.encode()) <= MAX_HINT_BYTES, f"hint is longer than {MAX_HINT_BYTES} bytes")
+        if self.box is not None:
+            x0, y0, x1, y1 = self.box
+            require(0 <= x0 < x1 and 0 <= y0 < y1, f"box {self.box} is not x0,y0,x1,y1 with x0 < x1 and y0 < y1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,8 +117,8 @@ def _send_ours(links: Links, push: Link, values: NDArray[np.float32]) -> None:
         request_id=1,
         attempt=1,
         tensor=tensor.describe(values, "<f4"),
-        grid=(2, 2 * values.shape[0]),
-        geometry=Geometry(size, 1, size, (1.0, 1.0), (0.0, 0.0)),
+        grids=((2, 2 * values.shape[0]),),
+        geometries=(Geometry(size, 1, size, (1.0, 1.0), (0.0, 0.0)),),
         options=PageOptions("text", None, None, None, ""),
         timings_ms={},
     )

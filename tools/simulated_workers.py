@@ -207,10 +207,10 @@ class SimulatedWorkers:
                 self.kill(Role.DECODER)
                 return
             elif number < 3:
-                self._say(decoder, Decoded(key, attempt, "x", 1))
+                self._say(decoder, Decoded(key, attempt, "x", 1, None))
             else:
                 del decoder.held[key]
-                self._say(decoder, Done(key, attempt, str(page), FinishReason.STOP, GEOMETRY, 1, 5, 2, {}))
+                self._say(decoder, Done(key, attempt, str(page), FinishReason.STOP, (GEOMETRY,), 1, 5, 2, {}))
                 return
             self._clock.at(self._rng.uniform(0.01, 0.5), lambda: step(number + 1))
 

@@ -147,7 +147,7 @@ class Schedule:
             room -= 1
             size = self._rng.choice((28, 280, 1700))
             image = ImageHeader(ImageKind.FILE, 1, size, size)
-            self.core.submit(client, Submit("job", page, str(page), image, OPTIONS, True), [b"x"], self.now)
+            self.core.submit(client, Submit("job", page, str(page), (image,), OPTIONS, True), [b"x"], self.now)
 
     def _cancel_one(self) -> None:
         client, pages = self._rng.choice(self._pages_of_clients())

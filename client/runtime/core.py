@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dotsctl.client.runtime.admission import choose, outstanding_bytes
-from dotsctl.client.runtime.delivery import Command, Kill, ToClient, ToWorker, result_of
+from dotsctl.client.runtime.delivery import Command, Kill, ToClient, ToWorker, blank_result, result_of
 from dotsctl.client.runtime.ledger import Ledger, Request, State
 from dotsctl.client.runtime.patience import Patience
 from dotsctl.client.runtime.views import Counters, Limits, WorkerView, has_work, in_compute
@@ -18,6 +18,7 @@ from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import (
     Accepted,
+    Blank,
     Busy,
     CancelJob,
     CancelRequest,
@@ -29,6 +30,7 @@ from dotsctl.protocol.messages import (
     Encoded,
     Message,
     PageFailed,
+    PageResult,
     PageTokens,
     Ready,
     Received,
@@ -96,6 +98,7 @@ class Coordinator:
         self._account(now)
         known = self.ledger.find((client, message.job_id, message.page_index))
         mine = self.ledger.of_client(client)
+        nbytes = sum(image.nbytes for image in message.images)
         if known and known.submit.digest == message.digest:
             self._accept(known)
         elif known:
@@ -104,7 +107,7 @@ class Coordinator:
         elif self.stopping:
             failure = PageFailed(message.job_id, message.page_index, 0, 0, ErrorCode.CANCELLED, self.stopping)
             self._to_client(client, failure)
-        elif len(mine) >= self.window or (mine and self._held_bytes() + message.image.nbytes > MAX_HELD_BYTES):
+        elif len(mine) >= self.window or (mine and self._held_bytes() + nbytes > MAX_HELD_BYTES):
             self._to_client(client, Busy(message.job_id, message.page_index, self.window))
         else:
             self._accept(self.ledger.add(client, message, list(buffers), now))
@@ -156,7 +159,7 @@ class Coordinator:
             self.counters.stale_messages += 1
             return
         worker.progress_at = now
-        if not isinstance(message, Encoded | Dropped | Received | Consumed | Decoded | Done | RequestFailed):
+        if not isinstance(message, Encoded | Dropped | Received | Consumed | Decoded | Done | RequestFailed | Blank):
             return
         request = self.ledger.requests.get(message.request_id)
         if request is None or request.attempt != message.attempt or request.state is State.QUEUED:
@@ -218,24 +221,29 @@ class Coordinator:
                 request.state = State.DECODING
             case Decoded():
                 request.state = State.DECODING
-                if request.submit.stream and message.text:
-                    tokens = PageTokens(*request.address, message.text, message.num_tokens)
+                if request.submit.stream and (message.text or message.geometry):
+                    tokens = PageTokens(*request.address, message.text, message.num_tokens, message.geometry)
                     self._to_client(request.client, tokens)
             case Done():
-                self._finish(request, message, now)
+                self._finish(request, result_of(request, message, self.encoder_name, self.decoder_name, now))
+            case Blank():
+                self._finish(request, blank_result(request, message, self.encoder_name, self.decoder_name, now))
             case RequestFailed(code=ErrorCode.STALL):  # the decoder took no page, which is not the page's fault
                 self._stalled(request, message.message, now)
+            case RequestFailed(code=ErrorCode.OOM) if not request.suspect:
+                request.suspect = True  # alone it has all of the memory
+                self._retry(request, message.message, now)
             case RequestFailed():
                 self._cancel(request)
                 self._fail(request, message.code, message.message)
             case Dropped():  # nobody cancelled this attempt, so the worker and we disagree
                 self._stalled(request, "the worker dropped the page", now)
 
-    def _finish(self, request: Request, done: Done, now: float) -> None:
+    def _finish(self, request: Request, result: PageResult) -> None:
         self.ledger.remove(request)
         self.counters.done += 1
         self.settled, self._poison_in_a_row = self.settled + 1, 0
-        self._to_client(request.client, result_of(request, done, self.encoder_name, self.decoder_name, now))
+        self._to_client(request.client, result)
 
     def _fail(self, request: Request, code: ErrorCode, text: str) -> None:
         self.ledger.remove(request)
@@ -289,7 +297,7 @@ class Coordinator:
             request.dispatched_at = request.dispatched_at or now
             endpoint = self.workers[Role.DECODER].ready.data_endpoint
             submit = request.submit
-            encode = Encode(request.request_id, request.attempt, submit.image, submit.options, endpoint)
+            encode = Encode(request.request_id, request.attempt, submit.images, submit.options, endpoint)
             self._to_worker(Role.ENCODER, encode, request.buffers)
             self._count_outstanding()
 
@@ -300,7 +308,7 @@ class Coordinator:
         counters.max_outstanding_bytes = max(counters.max_outstanding_bytes, outstanding_bytes(self.ledger, width))
 
     def _held_bytes(self) -> int:
-        return sum(request.submit.image.nbytes for request in self.ledger.requests.values())
+        return sum(request.nbytes for request in self.ledger.requests.values())
 
     def _accept(self, request: Request) -> None:
         self._to_client(request.client, Accepted(*request.address))

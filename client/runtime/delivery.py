@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from dotsctl.client.runtime.ledger import Request
 from dotsctl.protocol.codec import Buffer
-from dotsctl.protocol.messages import Done, Message, PageResult
-from dotsctl.protocol.parts import Role
+from dotsctl.protocol.messages import Blank, Done, Message, PageResult
+from dotsctl.protocol.parts import FinishReason, Role
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,37 @@ Command = ToClient | ToWorker | Kill
 
 def result_of(request: Request, done: Done, encoder: str, decoder: str, now: float) -> PageResult:
     """The answer to a page: the decoder's words, who read it, and how long it took altogether."""
-    waited_s = (request.dispatched_at or now) - request.accepted_at
     return PageResult(
         *request.address,
         text=done.text,
         finish_reason=done.finish_reason,
-        geometry=done.geometry,
+        geometries=done.geometries,
         image_tokens=done.image_tokens,
         prompt_tokens=done.prompt_tokens,
         completion_tokens=done.completion_tokens,
         encoder=encoder,
         decoder=decoder,
-        timings_ms={"queue": waited_s * 1000, **done.timings_ms, "total": (now - request.accepted_at) * 1000},
+        timings_ms=_timings(request, done.timings_ms, now),
     )
+
+
+def blank_result(request: Request, blank: Blank, encoder: str, decoder: str, now: float) -> PageResult:
+    """The answer to a page that was not decoded, because nothing is on it."""
+    return PageResult(
+        *request.address,
+        text="",
+        finish_reason=FinishReason.BLANK,
+        geometries=blank.geometries,
+        image_tokens=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        encoder=encoder,
+        decoder=decoder,
+        timings_ms=_timings(request, blank.timings_ms, now),
+    )
+
+
+def _timings(request: Request, stages_ms: dict[str, float], now: float) -> dict[str, float]:
+    """Milliseconds by stage, with the time in the queue before and the whole behind."""
+    waited_s = (request.dispatched_at or now) - request.accepted_at
+    return {"queue": waited_s * 1000, **stages_ms, "total": (now - request.accepted_at) * 1000}

@@ -50,7 +50,12 @@ class Request:
     @property
     def cost(self) -> int:
         """Embeddings that the page will about have; what fairness counts."""
-        return max(1, self.submit.image.width * self.submit.image.height // PIXELS_AN_EMBEDDING)
+        return max(1, sum(i.width * i.height for i in self.submit.images) // PIXELS_AN_EMBEDDING)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the images."""
+        return sum(image.nbytes for image in self.submit.images)
 
     @property
     def address(self) -> tuple[str, int, int, int]:

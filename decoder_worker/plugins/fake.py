@@ -10,14 +10,17 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from dotsctl.decoder_worker.plugin import DecoderSpec, EncodedPrompt, Finish, Piece, Report
 from dotsctl.protocol.errors import ErrorCode, PageError, UsageError
 from dotsctl.protocol.fakes import FAULTS, LOAD_FAULTS, WIDTH, fake_fingerprint, read_options, wait_at_gate
 from dotsctl.protocol.parts import FinishReason
+from numpy.typing import NDArray
 
-TASKS = ("text", "layout")
+TASKS = ("text", "layout", "ground", "ask")
+PAGE_FAULTS = (*FAULTS, "no-memory")
 
 
 @dataclass
@@ -30,8 +33,8 @@ class FakeOptions:
     """Steps and pieces of a page."""
     batch: int = 1
     """Pages decoded at once."""
-    fault: str = field(default="", metadata={"one_of": FAULTS})
-    """What happens, at half of a page, to the pages chosen by ``on``."""
+    fault: str = field(default="", metadata={"one_of": PAGE_FAULTS})
+    """What happens, at half of a page, to the pages chosen by ``on``; ``no-memory`` whenever several pages run."""
     on: str = ""
     """Only pages whose digest begins so (hexadecimal) are faulty; empty: all."""
     load_fault: str = field(default="", metadata={"one_of": LOAD_FAULTS})
@@ -54,9 +57,15 @@ def fake_pieces(digest: str, tokens: int) -> list[str]:
     return [("" if step == 0 else " ") + words[step % len(words)] for step in range(tokens)]
 
 
-def fake_text(content: bytes, tokens: int = 8) -> str:
-    """What the two fakes make of a page's bytes."""
-    return "".join(fake_pieces(hashlib.sha256(content).hexdigest(), tokens))
+def fake_text(*images: bytes, tokens: int = 8) -> str:
+    """What the two fakes make of the bytes of a page, or of several images in one prompt."""
+    digest = joined_digest([hashlib.sha256(content).digest() for content in images])
+    return "".join(fake_pieces(digest, tokens))
+
+
+def joined_digest(digests: list[bytes]) -> str:
+    """One digest (hexadecimal) for all images of a request; that of a single image is its own."""
+    return digests[0].hex() if len(digests) == 1 else hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 class FakeDecoder:
@@ -87,13 +96,16 @@ class FakeDecoder:
             text = f"unknown task {prompt.task!r}; the model knows: {', '.join(TASKS)}"
             raise PageError(text, ErrorCode.UNKNOWN_TASK)
         started = time.monotonic()
-        row = prompt.embeddings[0, :32]
-        if not np.array_equal(prompt.embeddings, np.tile(row, (len(prompt.embeddings), WIDTH // 32))):
-            raise PageError("the embeddings are not those that the fake encoder makes", ErrorCode.BAD_EMBED)
-        self._running[prompt.page_id] = _Running(prompt, row.astype(np.uint8).tobytes().hex(), started)
+        digests, start = [], 0
+        for count in prompt.image_embeddings:
+            digests.append(_read_digest(prompt.embeddings[start : start + count]))
+            start += count
+        self._running[prompt.page_id] = _Running(prompt, joined_digest(digests), started)
 
     def step(self) -> list[Piece]:
         """One piece for every running page, in the time that is due."""
+        if self._options.fault == "no-memory" and len(self._running) > 1:
+            raise MemoryError("decoder fake was told to run out of memory with several pages")
         oldest = next(iter(self._running.values()))
         due = oldest.started + (oldest.steps + 1) * self._options.decode_ms / 1000 / self._options.tokens
         if (remaining_s := due - time.monotonic()) > 0:
@@ -134,3 +146,11 @@ class FakeDecoder:
                 threading.Event().wait()
             case "raise":
                 raise ZeroDivisionError("decoder fake was told to raise")
+
+
+def _read_digest(embeddings: NDArray[Any]) -> bytes:
+    """The digest that fills the embeddings (num_embeddings, WIDTH) of one image, every value checked."""
+    row = embeddings[0, :32]
+    if not np.array_equal(embeddings, np.tile(row, (len(embeddings), WIDTH // 32))):
+        raise PageError("the embeddings are not those that the fake encoder makes", ErrorCode.BAD_EMBED)
+    return row.astype(np.uint8).tobytes()

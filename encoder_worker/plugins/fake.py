@@ -9,16 +9,17 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage, Report
+from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.protocol.errors import MissingError, PageError
 from dotsctl.protocol.fakes import FAULTS, LOAD_FAULTS, WIDTH, fake_fingerprint, read_options, wait_at_gate
 from dotsctl.protocol.geometry import PageGeometry
 
-PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid")
+PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid", "no-memory", "blank")
 
 
 @dataclass
@@ -55,8 +56,11 @@ class FakeEncoder:
         self._warm = False
         return EncoderSpec(fake_fingerprint(model), WIDTH, "<f4")
 
-    def encode(self, page: PageImage) -> EncodedPage:
-        """Digest of the page's bytes, or the fault that was asked for; the warm-up page is never faulty."""
+    def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
+        """Digest of each image's bytes, or the fault that was asked for; the warm-up page is never faulty."""
+        return [self._encode(image) for image in images]
+
+    def _encode(self, page: PageImage) -> EncodedPage:
         started = time.monotonic()
         content = page.content if page.content is not None else page.pixels.tobytes()  # type: ignore[union-attr]
         fault = self._options.fault if self._warm and self._options.on.encode() in content else ""
@@ -64,6 +68,8 @@ class FakeEncoder:
             wait_at_gate(Path(self._options.gate))
         self._warm = True
         self._misbehave(fault)
+        if fault == "blank" and page.check_blank:
+            raise BlankPage(PageGeometry(source=(28, 28), orientation=1, resized=(28, 28), scale=(1.0, 1.0)))
         rows = max(1, round(self._options.embed_mib * 2**20 / (4 * WIDTH)))
         values = digest_rows(hashlib.sha256(content).digest(), rows)
         values = {"wrong-width": values[:, :-1].copy(), "wrong-dtype": values.astype("f8")}.get(fault, values)
@@ -91,6 +97,8 @@ class FakeEncoder:
                 raise ZeroDivisionError("encoder fake was told to raise")
             case "refuse":
                 raise PageError("encoder fake was told to refuse this page")
+            case "no-memory":
+                raise MemoryError
 
 
 def digest_rows(digest: bytes, rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

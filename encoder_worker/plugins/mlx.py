@@ -5,16 +5,18 @@ says what to install.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dotsctl.encoder_worker.blank import is_blank
 from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE, PATCH_PX, decode_image, patchify
-from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage, Report
+from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.errors import MissingError, PageError, UsageError
-from dotsctl.protocol.geometry import PixelLimits
+from dotsctl.protocol.geometry import PixelLimits, fit
 from dotsctl.protocol.model_directory import fingerprint
 from PIL import Image
 
@@ -68,18 +70,25 @@ class MLXEncoder:
         self._tower = vision_tower.load_tower(config, files, mx.bfloat16 if on_gpu else mx.float32, query_chunk)
         return EncoderSpec(digest, config.hidden_size, "bf16" if on_gpu else "<f4")
 
-    def encode(self, page: PageImage) -> EncodedPage:
-        """Encode one page; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
+    def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
+        """Encode the images of a request; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
 
         Timings are ``decode`` (file to pixels), ``resize`` (to patches) and ``encode`` (the tower), in milliseconds.
 
         Raises:
-            PageError: the page is no readable picture, or cannot be resized.
+            PageError: an image is no readable picture, or cannot be resized.
+            BlankPage: nothing is on the page, and the client wanted to know.
         """
+        return [self._encode(image) for image in images]
+
+    def _encode(self, page: PageImage) -> EncodedPage:
         start = time.perf_counter()
         image, source, orientation = _open(page)
         decoded = time.perf_counter()
-        patches = patchify(image, source, orientation, _lowered(self._limits, page.max_pixels))
+        limits = _lowered(self._limits, page.max_pixels)
+        if page.check_blank and is_blank(image):
+            raise BlankPage(fit(source, orientation, limits))
+        patches = patchify(image, source, orientation, limits)
         resized = time.perf_counter()
         embeddings = self._tower(self._mx.array(patches.values).astype(self._dtype), patches.grid)
         if embeddings.dtype == self._mx.bfloat16:  # numpy has no such type: its bits travel

@@ -53,12 +53,13 @@ def pages() -> list[np.ndarray]:
 
 def alone(folder: Path, page: np.ndarray, max_tokens: int) -> Reference:
     from dotsctl.decoder_worker.model import load_model
-    from dotsctl.decoder_worker.prompt import PromptBuilder, read_prompts
+    from dotsctl.decoder_worker.prompt import PromptBuilder
     from dotsctl.decoder_worker.splice import splice
+    from dotsctl.decoder_worker.tasks import read_prompts
     from mlx_lm.generate import generate_step
 
     model = load_model(folder)
-    prompt = PromptBuilder(model.tokenizer, read_prompts(folder), None).build("text", None, len(page))
+    prompt = PromptBuilder(model.tokenizer, read_prompts(folder), None).build("text", None, [len(page)])
     embeddings = splice(prompt, page, model.network.model.embed_tokens, model.dtype, model.width)
     tokens, sure = [], True
     steps = generate_step(mx.array(prompt.ids), model.network, max_tokens=max_tokens, input_embeddings=embeddings)

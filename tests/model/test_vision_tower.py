@@ -195,8 +195,8 @@ def encoder(model: Path) -> Any:
 def test_a_file_and_its_pixels_give_the_same_embeddings(encoder: MLXEncoder) -> None:
     content = png(120, 90)
     pixels = np.asarray(Image.open(io.BytesIO(content)))
-    from_file = encoder.encode(PageImage(content, None, None))
-    from_pixels = encoder.encode(PageImage(None, pixels, None))
+    from_file = encoder.encode([PageImage(content, None, None)])[0]
+    from_pixels = encoder.encode([PageImage(None, pixels, None)])[0]
     assert np.array_equal(from_file.embeddings, from_pixels.embeddings)
     assert from_file.geometry == from_pixels.geometry
     assert from_file.geometry.source == (120, 90)
@@ -207,11 +207,11 @@ def test_a_file_and_its_pixels_give_the_same_embeddings(encoder: MLXEncoder) -> 
 
 def test_a_lower_pixel_limit_makes_fewer_embeddings_and_a_higher_one_changes_nothing(encoder: MLXEncoder) -> None:
     content = png(900, 900)
-    standard = len(encoder.encode(PageImage(content, None, None)).embeddings)
+    standard = len(encoder.encode([PageImage(content, None, None)])[0].embeddings)
     assert standard <= 200_000 // 784
-    assert len(encoder.encode(PageImage(content, None, 50_000)).embeddings) <= 50_000 // 784
-    assert len(encoder.encode(PageImage(content, None, 784)).embeddings) == 1
-    assert len(encoder.encode(PageImage(content, None, 10_000_000)).embeddings) == standard
+    assert len(encoder.encode([PageImage(content, None, 50_000)])[0].embeddings) <= 50_000 // 784
+    assert len(encoder.encode([PageImage(content, None, 784)])[0].embeddings) == 1
+    assert len(encoder.encode([PageImage(content, None, 10_000_000)])[0].embeddings) == standard
 
 
 def test_an_encoder_process_gets_by_without_mlx_lm(model: Path) -> None:

@@ -26,7 +26,7 @@ def submit(job: str, index: int, content: bytes, *, stream: bool = False) -> tup
     """A page of any bytes; the fake encoder looks into no picture."""
     header = ImageHeader(ImageKind.FILE, len(content), 280, 280)
     digest = hashlib.sha256(content).hexdigest()
-    return Submit(job, index, digest, header, OPTIONS, stream), (content,)
+    return Submit(job, index, digest, (header,), OPTIONS, stream), (content,)
 
 
 @dataclass

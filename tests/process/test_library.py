@@ -97,7 +97,7 @@ def test_more_pages_than_the_window_come_back_each_with_its_own_text(client: Cal
 def test_a_stream_gives_text_while_the_page_is_decoded(client: Callable[..., Client], gates: list[Gate]) -> None:
     content = stored(picture(1))
     stream = client(decoder=f"fake:tokens=64,gate={gates[0].path}").stream(content)
-    whole = fake_text(content, 64)
+    whole = fake_text(content, tokens=64)
     pieces = [next(stream)]
     gates[0].wait_entered()  # half of the page is written, and the decoder does not go on before the gate opens
     while len("".join(pieces)) < len(whole) // 3:
@@ -119,7 +119,7 @@ def test_a_stream_repeats_nothing_after_a_restart(client: Callable[..., Client],
     gates[0].remove()
     os.kill(decoder_pid(one), signal.SIGKILL)
     pieces += stream
-    assert "".join(pieces) == fake_text(content, 64)
+    assert "".join(pieces) == fake_text(content, tokens=64)
     assert [worker.restarts for worker in one.status().workers if worker.role is Role.DECODER] == [1]
 
 
@@ -148,7 +148,7 @@ def test_events_tell_of_tokens_and_of_restarts(client: Callable[..., Client], ga
     (page,) = one.ocr([content], on_event=on_event)
     killer.join(20)
     assert len(restarts) == 1 and "SIGKILL" in restarts[0].reason
-    assert text == page.text == fake_text(content, 64)
+    assert text == page.text == fake_text(content, tokens=64)
     assert page.attempt == 2
 
 
@@ -171,7 +171,7 @@ def test_breaking_off_cancels_the_rest_and_the_next_call_works(client: Callable[
         stream.close()  # type: ignore[attr-defined]
     started = time.monotonic()
     (page,) = one.ocr([contents[0]], max_tokens=2)
-    assert page.text == fake_text(contents[0], 2)
+    assert page.text == fake_text(contents[0], tokens=2)
     assert time.monotonic() - started < 2.5, "the page waited for pages that nobody wants"
     status = one.status()
     assert status.requests == {} and status.counters["done"] == 1

@@ -44,7 +44,7 @@ def test_streamed_tokens_add_up_to_the_result(start: Start) -> None:
         if isinstance(message, PageTokens):
             assert message.attempt == 1
             streamed += message.text
-    assert streamed == message.text == fake_text(b"page", 100)
+    assert streamed == message.text == fake_text(b"page", tokens=100)
 
 
 def test_two_clients_share_a_runtime_and_get_their_own_pages(start: Start) -> None:

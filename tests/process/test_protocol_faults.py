@@ -86,9 +86,9 @@ def test_a_header_that_claims_ten_gibibytes_is_refused_without_taking_memory(pla
     instance, peer = plain
     message, buffers = submit("job", 0, b"page")
     frames = codec.encode(message, buffers)
-    image = {**msgpack.unpackb(frames[1])["image"], "nbytes": 10 * 2**30}
+    image = {**msgpack.unpackb(frames[1])["images"][0], "nbytes": 10 * 2**30}
     before = rss_bytes(instance.status().pid)
-    peer.send(changed(frames, image=image))
+    peer.send(changed(frames, images=[image]))
     reply = peer.reply()
     assert isinstance(reply, Refused) and reply.code is ErrorCode.SCHEMA and "nbytes" in reply.message
     assert rss_bytes(instance.status().pid) - before < 8 * 2**20

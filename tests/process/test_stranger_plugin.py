@@ -35,8 +35,11 @@ class DigestEncoder:
         report("nothing to load")
         return EncoderSpec(hashlib.sha256(b"fake").hexdigest(), WIDTH, "<f4")
 
-    def encode(self, page):
-        digest = np.frombuffer(hashlib.sha256(page.content).digest(), np.uint8)
+    def encode(self, images):
+        return [self.encode_one(image) for image in images]
+
+    def encode_one(self, image):
+        digest = np.frombuffer(hashlib.sha256(image.content).digest(), np.uint8)
         values = np.tile(digest.astype(np.float32), (self.rows, WIDTH // 32))  # (rows, WIDTH)
         size = (28 * self.rows, 28)
         geometry = PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0))

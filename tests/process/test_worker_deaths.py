@@ -85,7 +85,7 @@ def test_tokens_of_a_dead_decoder_are_void_and_the_text_is_exact(start: Start, g
             restarts.append(message)
     assert len(restarts) == 1
     assert 0 < len(by_attempt[1]) < len(message.text)
-    assert by_attempt[2] == message.text == fake_text(b"page", 64)
+    assert by_attempt[2] == message.text == fake_text(b"page", tokens=64)
 
 
 @pytest.mark.parametrize("position", [0, 1, 4])

@@ -24,6 +24,7 @@ integers = st.integers(-(2**63) + 1, 2**63 - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 floats = st.floats(allow_nan=False, allow_infinity=False)
 small = st.integers(1, 30)
+side = st.floats(0, 1e6)
 positive = st.integers(1, 2**40)
 
 files = st.builds(parts.ImageHeader, st.just(parts.ImageKind.FILE), st.integers(0, 300), positive, positive)
@@ -31,8 +32,10 @@ pictures = st.builds(
     lambda width, height: parts.ImageHeader(parts.ImageKind.RGB, 3 * width * height, width, height), small, small
 )
 options = st.builds(
-    parts.PageOptions, texts, st.none() | texts, st.none() | positive, st.none() | st.integers(784, 2**40), texts
-)
+    parts.PageOptions, texts, st.none() | texts, st.none() | positive, st.none() | st.integers(784, 2**40), texts,
+    st.none() | st.tuples(side, side, side, side).map(lambda s: (s[0], s[1], s[0] + 1 + s[2], s[1] + 1 + s[3])),
+    st.booleans(),
+)  # fmt: skip
 
 
 def tensor(dtype: str, rows: int, columns: int) -> parts.TensorHeader:
@@ -70,10 +73,13 @@ def instances(declared: Any) -> st.SearchStrategy[Any]:
     fields = {field.name: instances(hints[field.name]) for field in dataclasses.fields(declared)}
     if declared is messages.Submit:
         fields |= {"job_id": texts.filter(bool), "page_index": st.integers(0, 2**63 - 1)}
+    if declared in (messages.Submit, messages.Encode):
+        fields["images"] = st.lists(files | pictures, min_size=1, max_size=parts.MAX_IMAGES).map(tuple)
     if declared is messages.Embeddings:
-        grid = st.shared(st.tuples(small, small), key="grid")
-        fields["grid"] = grid.map(lambda sides: (2 * sides[0], 2 * sides[1]))
-        fields["tensor"] = st.builds(tensor, dtypes, grid.map(math.prod), small)
+        sizes = st.shared(st.lists(st.tuples(small, small), min_size=1, max_size=3), key="sizes")
+        fields["grids"] = sizes.map(lambda each: tuple((2 * height, 2 * width) for height, width in each))
+        fields["geometries"] = sizes.flatmap(lambda each: st.tuples(*[instances(parts.Geometry)] * len(each)))
+        fields["tensor"] = st.builds(tensor, dtypes, sizes.map(lambda each: sum(map(math.prod, each))), small)
     return st.builds(declared, **fields)
 
 
@@ -81,8 +87,8 @@ any_message = st.sampled_from(list(MESSAGE_TYPES.values())).flatmap(instances)
 
 
 def zeros_for(message: Message) -> list[bytes]:
-    described = getattr(message, "image", None) or getattr(message, "tensor", None)
-    return [bytes(described.nbytes)] if described else []
+    described = [*getattr(message, "images", ()), *filter(None, [getattr(message, "tensor", None)])]
+    return [bytes(part.nbytes) for part in described]
 
 
 def header_of(message: Message) -> dict[str, Any]:
@@ -99,7 +105,7 @@ def test_every_message_comes_back_as_it_was_sent(message: Message) -> None:
 def test_buffers_are_cut_into_frames_and_are_identical_when_joined(size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
     image = parts.ImageHeader(parts.ImageKind.FILE, size, 10, 10)
-    submit = messages.Submit("job", 0, "digest", image, parts.PageOptions("text", None, None, None, ""), False)
+    submit = messages.Submit("job", 0, "digest", (image,), parts.PageOptions("text", None, None, None, ""), False)
     frames = encode(submit, [memoryview(content)[:size]])
     assert len(frames) == 2 + math.ceil(size / FRAME_BYTES)
     assert max(map(len, frames)) <= FRAME_BYTES
@@ -110,7 +116,7 @@ def test_buffers_are_sent_and_received_without_a_copy() -> None:
     content = bytearray(3 * 20 * 20)
     image = parts.ImageHeader(parts.ImageKind.RGB, len(content), 20, 20)
     options = parts.PageOptions("text", None, None, None, "")
-    received = decode(encode(messages.Encode(1, 1, image, options, "ipc://x"), [content])).buffers[0]
+    received = decode(encode(messages.Encode(1, 1, (image,), options, "ipc://x"), [content])).buffers[0]
     content[5] = 77
     assert received[5] == 77
 

@@ -19,9 +19,10 @@ PREAMBLE = b"DOTS" + bytes(PROTOCOL_VERSION)
 NEWER = b"DOTS" + bytes([MAJOR, MINOR + 1])
 NUMBERS = {cls.__name__: number for number, cls in MESSAGE_TYPES.items()}
 PICTURE = parts.ImageHeader(parts.ImageKind.RGB, 12, 2, 2)
+PICTURE_MAP = {"kind": "rgb", "nbytes": 12, "width": 2, "height": 2}
 OPTIONS = parts.PageOptions("text", None, None, None, "")
-SUBMIT = messages.Submit("job", 0, "digest", PICTURE, OPTIONS, False)
-ENCODE = messages.Encode(1, 1, PICTURE, OPTIONS, "ipc://x")
+SUBMIT = messages.Submit("job", 0, "digest", (PICTURE,), OPTIONS, False)
+ENCODE = messages.Encode(1, 1, (PICTURE,), OPTIONS, "ipc://x")
 
 
 def header_of(message: messages.Message) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def test_another_major_version_is_refused_by_naming_both(major: int, minor: int)
 
 def test_unknown_keys_of_a_newer_minor_version_are_ignored_at_every_depth() -> None:
     submit = header_of(SUBMIT)
-    submit["colour"] = submit["options"]["mood"] = submit["image"]["dpi"] = [1, {"a": 2}]
+    submit["colour"] = submit["options"]["mood"] = submit["images"][0]["dpi"] = [1, {"a": 2}]
     assert decode([NEWER, packed(**submit), bytes(12)]).message == SUBMIT
 
 
@@ -89,8 +90,8 @@ def test_a_message_without_buffers_refuses_them() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"image": {"kind": "file", "nbytes": 10 * 2**30, "width": 9, "height": 9}},
-        {"image": {"kind": "rgb", "nbytes": 3 * 2**40, "width": 2**20, "height": 2**20}},
+        {"images": [{"kind": "file", "nbytes": 10 * 2**30, "width": 9, "height": 9}]},
+        {"images": [{"kind": "rgb", "nbytes": 3 * 2**40, "width": 2**20, "height": 2**20}]},
     ],
 )
 def test_a_claim_of_gigabytes_is_refused_without_allocation(changes: dict[str, Any]) -> None:
@@ -121,7 +122,7 @@ def test_deep_nesting_is_a_protocol_error_that_says_something(start: bytes, dept
 def test_frames_above_8_mib_are_refused() -> None:
     size = FRAME_BYTES + 1
     image = parts.ImageHeader(parts.ImageKind.FILE, size, 10, 10)
-    header = bytes(encode(messages.Encode(1, 1, image, OPTIONS, "ipc://x"))[1])
+    header = bytes(encode(messages.Encode(1, 1, (image,), OPTIONS, "ipc://x"))[1])
     assert str(FRAME_BYTES) in str(refusal(PREAMBLE, header, bytes(size)))
 
 
@@ -185,16 +186,22 @@ def test_a_float_must_be_a_finite_number(value: Any) -> None:
         ("options", {"hint": "é" * (MAX_HINT_BYTES // 2 + 1)}, "hint is longer"),
         ("options", {"max_tokens": 0}, "Submit.options: max_tokens 0 is below 1"),
         ("options", {"max_pixels": 783}, "Submit.options: max_pixels 783 is below 784"),
+        ("options", {"box": [5, 0, 5, 9]}, "is not x0,y0,x1,y1 with x0 < x1 and y0 < y1"),
+        ("options", {"box": [-1, 0, 5, 9]}, "box (-1.0, 0.0, 5.0, 9.0) is not"),
+        ("", {"images": []}, "0 images, not 1 to"),
+        ("", {"images": [PICTURE_MAP] * 17}, "17 images, not 1 to 16"),
+        ("", {"images": [{**PICTURE_MAP, "kind": "file", "nbytes": 200 << 20}] * 2}, "bytes together, at most"),
         ("options", {"hint": ["h"]}, "Submit.options.hint: expected a string, got list"),
-        ("image", {"width": 0}, "Submit.image: image of 0x2 px"),
+        ("image", {"width": 0}, "Submit.images[0]: image of 0x2 px"),
         ("image", {"nbytes": 13}, "nbytes 13 is not 3 * width * height"),
         ("image", {"kind": "file", "nbytes": -1}, "nbytes -1 is not between"),
-        ("image", {"kind": "gif"}, "Submit.image.kind: expected one of file, rgb, got str 'gif'"),
+        ("image", {"kind": "gif"}, "Submit.images[0].kind: expected one of file, rgb, got str 'gif'"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_number(part: str, fields: dict[str, Any], text: str) -> None:
     header = header_of(SUBMIT)
-    (header[part] if part else header).update(fields)
+    target = {"": header, "image": header["images"][0], "options": header["options"]}[part]
+    target.update(fields)
     assert text in str(refusal(PREAMBLE, packed(**header), bytes(12)))
 
 
@@ -202,13 +209,13 @@ def test_a_value_out_of_range_is_refused_with_its_number(part: str, fields: dict
     ("tensor", "grid", "text"),
     [
         ({"dtype": "<f8"}, (2, 4), "dtype '<f8' is none of"),
-        ({"shape": [0, 8]}, (2, 4), "shape[0] 0 is not 1 to 14400"),
-        ({"shape": [14_401, 8]}, (2, 4), "shape[0] 14401 is not"),
+        ({"shape": [0, 8]}, (2, 4), "shape[0] 0 is not 1 to 57600"),
+        ({"shape": [57_601, 8]}, (2, 4), "shape[0] 57601 is not"),
         ({"shape": [2, 65_537]}, (2, 4), "shape[1] 65537 is not"),
         ({"shape": [2, 8, 1]}, (2, 4), "Embeddings.tensor.shape: expected an array of 2, got list"),
         ({"shape": [2, -8]}, (2, 4), "shape[1] -8 is not"),
         ({"nbytes": 63}, (2, 4), "nbytes 63 is not 64 as shape and dtype say"),
-        ({}, (2, 6), "grid (2, 6) has 3 embeddings, not 2"),
+        ({}, (2, 6), "grids ((2, 6),) have 3 embeddings, not 2"),
         ({}, (3, 3), "grid (3, 3) is not of 2x2 blocks"),
         ({}, (-2, -4), "grid (-2, -4) is not of 2x2 blocks"),
     ],
@@ -218,13 +225,13 @@ def test_embeddings_that_do_not_fit_their_header_are_refused(
 ) -> None:
     geometry = {"source": [56, 28], "orientation": 1, "resized": [56, 28], "scale": [1.0, 1.0], "offset": [0.0, 0.0]}
     header = {
-        "t": NUMBERS["Embeddings"], "request_id": 1, "attempt": 1, "grid": [2, 4], "geometry": geometry,
+        "t": NUMBERS["Embeddings"], "request_id": 1, "attempt": 1, "grids": [[2, 4]], "geometries": [geometry],
         "tensor": {"dtype": "<f4", "shape": [2, 8], "nbytes": 64}, "options": header_of(SUBMIT)["options"],
         "timings_ms": {},
     }  # fmt: skip
     assert isinstance(decode([PREAMBLE, packed(**header), bytes(64)]).message, messages.Embeddings)
     header["tensor"].update(tensor)
-    assert text in str(refusal(PREAMBLE, packed(**{**header, "grid": grid}), bytes(64)))
+    assert text in str(refusal(PREAMBLE, packed(**{**header, "grids": [grid]}), bytes(64)))
 
 
 @pytest.mark.parametrize("message", [messages.ClientHello(2**65, "1"), messages.ClientHello(1, "half \ud800 a pair")])

@@ -24,9 +24,11 @@ CURRENT = FRAMES / f"v{PROTOCOL_VERSION[0]}_{PROTOCOL_VERSION[1]}"
 STORED = sorted(path.relative_to(FRAMES).as_posix() for path in FRAMES.glob("v*/*.hex"))
 FIXED: dict[Any, Any] = {
     parts.ImageHeader: parts.ImageHeader(parts.ImageKind.RGB, 18, 3, 2),
-    parts.TensorHeader: parts.TensorHeader("<f2", (2, 3), 12),
+    parts.TensorHeader: parts.TensorHeader("<f2", (4, 3), 24),
     parts.Geometry: parts.Geometry((1170, 827), 6, (840, 1176), (840 / 827, 1176 / 1170), (0.0, 0.0)),
-    parts.PageOptions: parts.PageOptions("layout", None, 500, 1_000_000, "Rechnung Nr. 7 für Zoë"),
+    parts.PageOptions: parts.PageOptions(
+        "layout", None, 500, 1_000_000, "Rechnung Nr. 7 für Zoë", (1.0, 2.5, 30.0, 40.0), True
+    ),
 }
 """Parts whose fields depend on each other."""
 
@@ -54,12 +56,12 @@ def one_of(declared: Any, numbers: "count[int]") -> Any:
 def build(cls: Any, numbers: "count[int]") -> Any:
     hints = typing.get_type_hints(cls)
     fields = {field.name: one_of(hints[field.name], numbers) for field in dataclasses.fields(cls)}
-    return cls(**{**fields, "grid": (4, 2)} if "grid" in fields else fields)
+    return cls(**{**fields, "grids": ((2, 2),) * 2 + ((2, 4),)} if "grids" in fields else fields)
 
 
 def frames_of(message: Message) -> list[bytes]:
-    described = getattr(message, "image", None) or getattr(message, "tensor", None)
-    return [bytes(frame) for frame in encode(message, [bytes(range(described.nbytes))] if described else [])]
+    described = [*getattr(message, "images", ()), *filter(None, [getattr(message, "tensor", None)])]
+    return [bytes(frame) for frame in encode(message, [bytes(range(part.nbytes)) for part in described])]
 
 
 @pytest.mark.parametrize("name", STORED)

@@ -16,7 +16,7 @@ CLIENTS = [b"a", b"b", b"c", b"d"]
 
 def page(index: int, cost: int = 1, job: str = "job") -> Submit:
     """A page that will have ``cost`` embeddings."""
-    return Submit(job, index, "", ImageHeader(ImageKind.FILE, 1, 28 * cost, 28), OPTIONS, False)
+    return Submit(job, index, "", (ImageHeader(ImageKind.FILE, 1, 28 * cost, 28),), OPTIONS, False)
 
 
 def fill(ledger: Ledger, costs: dict[bytes, list[int]]) -> None:
@@ -35,7 +35,7 @@ def take(ledger: Ledger) -> Request:
 def test_the_cost_of_a_page_is_its_number_of_embeddings() -> None:
     ledger = Ledger()
     assert ledger.add(b"a", page(0, 5), [], 0.0).cost == 5
-    tiny = Submit("job", 1, "", ImageHeader(ImageKind.FILE, 1, 1, 1), OPTIONS, False)
+    tiny = Submit("job", 1, "", (ImageHeader(ImageKind.FILE, 1, 1, 1),), OPTIONS, False)
     assert ledger.add(b"a", tiny, [], 0.0).cost == 1
 
 

@@ -1,9 +1,8 @@
-import json
-from pathlib import Path
-
 import pytest
-from dotsctl.decoder_worker.prompt import OWN_PROMPTS, PromptBuilder, plain_ids, read_prompts
-from dotsctl.protocol.errors import ErrorCode, MissingError, PageError, UsageError
+from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids
+from dotsctl.decoder_worker.tasks import SYSTEM_TEXTS
+from dotsctl.protocol.errors import ErrorCode, MissingError, PageError
+from dotsctl.protocol.geometry import PageGeometry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ def tokenizer(marks: tuple[str, ...] = MARKS) -> "tokenizers.Tokenizer":
 
 
 TOKENIZER = tokenizer()
+GEOMETRY = PageGeometry(source=(100, 100), orientation=1, resized=(200, 300), scale=(2.0, 3.0))
 
 
 def builder(prompts: dict[str, str] | None = None) -> PromptBuilder:
@@ -30,7 +30,7 @@ def builder(prompts: dict[str, str] | None = None) -> PromptBuilder:
 
 
 def test_the_prompt_has_the_served_form_with_one_placeholder_an_embedding() -> None:
-    built = builder().build("text", None, 3)
+    built = builder().build("text", None, [3])
     read = TOKENIZER.encode("Read.").ids
     assert built.ids == [USER, IMG, PAD, PAD, PAD, END_IMG, *read, END_USER, ASSISTANT]
     assert built.placeholder == PAD
@@ -39,7 +39,7 @@ def test_the_prompt_has_the_served_form_with_one_placeholder_an_embedding() -> N
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from([*MARKS, "a", " ", "é", "<|"])).map("".join), st.integers(1, 5))
 def test_marks_inside_a_prompt_are_plain_text(text: str, num_embeddings: int) -> None:
-    ids = builder().build("text", text, num_embeddings).ids
+    ids = builder().build("text", text, [num_embeddings]).ids
     assert ids.count(PAD) == num_embeddings
     assert sum(token >= 256 for token in ids) == num_embeddings + 5
     assert TOKENIZER.decode(plain_ids(TOKENIZER, text)) == text
@@ -47,12 +47,12 @@ def test_marks_inside_a_prompt_are_plain_text(text: str, num_embeddings: int) ->
 
 def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
     with pytest.raises(PageError, match=r"no task 'poem'; it has text") as caught:
-        builder().build("poem", None, 1)
+        builder().build("poem", None, [1])
     assert caught.value.code is ErrorCode.UNKNOWN_TASK
 
 
 def test_a_given_prompt_replaces_that_of_the_task() -> None:
-    ids = builder().build("text", "Hi", 1).ids
+    ids = builder().build("text", "Hi", [1]).ids
     assert ids[4:-2] == TOKENIZER.encode("Hi").ids
 
 
@@ -78,18 +78,26 @@ def test_a_configuration_with_another_placeholder_is_refused() -> None:
         PromptBuilder(TOKENIZER, {"text": "x"}, 5)
 
 
-def test_prompts_come_from_the_model_directory(tmp_path: Path) -> None:
-    (tmp_path / "prompts.json").write_text(json.dumps({"text": "Lies!"}))
-    assert read_prompts(tmp_path) == {"text": "Lies!"}
+def test_several_images_stand_before_the_text_in_their_order() -> None:
+    ids = builder().build("text", "Hi", [2, 1]).ids
+    assert ids[:8] == [USER, IMG, PAD, PAD, END_IMG, IMG, PAD, END_IMG]
+    assert ids[-2:] == [END_USER, ASSISTANT]
 
 
-def test_a_model_without_prompts_gets_our_wording(tmp_path: Path) -> None:
-    assert read_prompts(tmp_path) == OWN_PROMPTS
-    assert builder(read_prompts(tmp_path)).tasks == ("layout", "text", "layout-only")
+def test_a_question_has_a_system_turn_of_plain_text_before_it() -> None:
+    ids = builder({"ask": "Describe."}).build("ask", "Why?", [1]).ids
+    system = TOKENIZER.encode(f"<|system|>{SYSTEM_TEXTS['ask']}<|endofsystem|>\n").ids
+    assert ids == [*system, USER, IMG, PAD, END_IMG, *TOKENIZER.encode("Why?").ids, END_USER, ASSISTANT]
 
 
-@pytest.mark.parametrize("content", [{}, {"text": 5}])
-def test_prompts_that_are_no_texts_are_refused(tmp_path: Path, content: dict[str, object]) -> None:
-    (tmp_path / "prompts.json").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="names and texts"):
-        read_prompts(tmp_path)
+def test_a_box_is_written_in_pixels_of_the_image_that_the_model_sees() -> None:
+    made = builder({"ground": "Read {box}"})
+    ids = made.build("ground", None, [1], GEOMETRY, (10, 20, 60, 50)).ids
+    assert TOKENIZER.decode(ids[4:-2]) == "Read [20, 60, 120, 150]"
+
+
+def test_a_given_prompt_may_hold_braces() -> None:
+    ids = builder({"ask": "x"}).build("ask", "What is {width}?", [1], GEOMETRY).ids
+    assert "What is {width}?" in TOKENIZER.decode(ids)
+    with_box = builder().build("text", "Read {box} of {width}", [1], GEOMETRY, (0, 0, 1, 1)).ids
+    assert TOKENIZER.decode(with_box[4:-2]) == "Read [0, 0, 2, 3] of 200"

@@ -60,7 +60,7 @@ def core() -> Coordinator:
 
 def submit(core: Coordinator, index: int, now: float) -> None:
     image = ImageHeader(ImageKind.FILE, 1, 280, 280)
-    core.submit(CLIENT, Submit("job", index, str(index), image, OPTIONS, False), [b"x"], now)
+    core.submit(CLIENT, Submit("job", index, str(index), (image,), OPTIONS, False), [b"x"], now)
 
 
 def say(core: Coordinator, role: Role, message: Message, now: float) -> None:
@@ -78,7 +78,7 @@ def test_a_decoder_is_not_blamed_for_the_time_in_which_it_had_nothing_to_do(core
     say(core, Role.DECODER, Received(1, 1), 100.1)
     say(core, Role.DECODER, Consumed(1, 1), 100.2)
     submit(core, 2, 100.3)
-    say(core, Role.DECODER, Done(1, 1, "", FinishReason.STOP, GEOMETRY, 1, 5, 2, {}), 101.0)
+    say(core, Role.DECODER, Done(1, 1, "", FinishReason.STOP, (GEOMETRY,), 1, 5, 2, {}), 101.0)
     say(core, Role.ENCODER, RequestFailed(2, 1, ErrorCode.BAD_IMAGE, "damaged"), 200.0)
     say(core, Role.ENCODER, Encoded(3, 1, 32), 300.0)
     core.take_commands()
@@ -147,7 +147,7 @@ def test_a_client_that_was_given_up_is_told_when_it_reads_again() -> None:
     link, gone = FullLink(), []
     peers = ClientPeers(link, gone.append)  # type: ignore[arg-type]
     for number in range(MAX_BACKLOG + 1):
-        peers.send(CLIENT, PageTokens("job", 0, 1, 1, "x", number))
+        peers.send(CLIENT, PageTokens("job", 0, 1, 1, "x", number, None))
     assert gone == [CLIENT]
     link.is_full = False
     peers.flush()
@@ -160,7 +160,7 @@ def test_an_answer_that_is_too_large_to_send_fails_its_page_alone() -> None:
     link = FullLink()
     link.is_full = False
     text = "x" * codec.MAX_HEADER_BYTES
-    result = PageResult("job", 7, 1, 1, text, FinishReason.STOP, GEOMETRY, 1, 5, 2, "fake", "fake", {})
+    result = PageResult("job", 7, 1, 1, text, FinishReason.STOP, (GEOMETRY,), 1, 5, 2, "fake", "fake", {})
     ClientPeers(link, lambda _: None).send(CLIENT, result)  # type: ignore[arg-type]
     (answer,) = link.taken
     assert isinstance(answer, PageFailed) and answer.code is ErrorCode.TOO_LARGE and answer.page_index == 7
@@ -276,7 +276,7 @@ def test_the_last_words_of_a_runtime_are_heard_after_its_end(
         assert links.wait(5.0, [router])
         incoming = router.receive()
         assert incoming
-        result = PageResult("job", 0, 1, 1, "text", FinishReason.STOP, GEOMETRY, 1, 5, 2, "fake", "fake", {})
+        result = PageResult("job", 0, 1, 1, "text", FinishReason.STOP, (GEOMETRY,), 1, 5, 2, "fake", "fake", {})
         late = threading.Timer(0.03, router.send, (codec.encode(result), incoming.sender))
         late.start()
         session.next_of("job", 0.001)  # hears nothing yet, and sees that nobody is there

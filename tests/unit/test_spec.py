@@ -86,9 +86,10 @@ def test_the_limits_are_those_of_the_code() -> None:
         "bytes of one frame": str(parts.FRAME_BYTES),
         "bytes of the header": str(codec.MAX_HEADER_BYTES),
         "entries of one array or map in the header": "4096",
-        "bytes of an image": str(parts.MAX_FILE_BYTES),
+        "bytes of the images of a request": str(parts.MAX_FILE_BYTES),
         "bytes of a hint": str(parts.MAX_HINT_BYTES),
-        "embeddings of a page": str(parts.MAX_TOKENS_A_PAGE),
+        "images of a request": str(parts.MAX_IMAGES),
+        "embeddings of a request": str(parts.MAX_EMBEDDINGS),
         "columns of an embedding": "65536",
         "characters of a job_id": "64",
     }

@@ -7,7 +7,7 @@ import pytest
 from dotsctl.protocol import messages, parts
 from dotsctl.protocol.codec import decode, encode
 from dotsctl.protocol.errors import ErrorCode, PageError
-from dotsctl.protocol.parts import FRAME_BYTES, MAX_TOKENS_A_PAGE, TensorHeader
+from dotsctl.protocol.parts import FRAME_BYTES, MAX_EMBEDDINGS, TensorHeader
 from dotsctl.protocol.tensor import NUMPY_DTYPES, assemble, check_finite, describe
 from numpy.typing import NDArray
 
@@ -26,7 +26,13 @@ def test_an_array_is_the_same_behind_the_wire(dtype: str, rows: int, columns: in
     sent = matrix(dtype, rows, columns)
     header = describe(sent, dtype)
     message = messages.Embeddings(
-        request_id=1, attempt=1, tensor=header, grid=(2, 2 * rows), geometry=GEOMETRY, options=OPTIONS, timings_ms={}
+        request_id=1,
+        attempt=1,
+        tensor=header,
+        grids=((2, 2 * rows),),
+        geometries=(GEOMETRY,),
+        options=OPTIONS,
+        timings_ms={},
     )
     frames = encode(message, [sent.data])
     assert len(frames) == 2 + -(-sent.nbytes // FRAME_BYTES)
@@ -55,7 +61,7 @@ def test_an_assembled_array_is_a_copy_that_outlives_its_frames() -> None:
         (np.zeros((3, 2), "<f4").T, "<f4", "not a contiguous matrix"),
         (np.zeros((0, 3), "<f4"), "<f4", "shape[0] 0 is not 1 to"),
         (np.zeros((2, 0), "<f4"), "<f4", "shape[1] 0 is not 1 to"),
-        (np.zeros((MAX_TOKENS_A_PAGE + 1, 1), "<f2"), "<f2", "shape[0] 14401"),
+        (np.zeros((MAX_EMBEDDINGS + 1, 1), "<f2"), "<f2", "shape[0] 57601"),
     ],
 )
 def test_arrays_that_cannot_be_sent_fail_their_page(values: NDArray[Any], dtype: str, text: str) -> None:
