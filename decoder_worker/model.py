@@ -10,7 +10,10 @@ from typing import Any, cast
 
 import mlx.core as mx
 from dotsctl.protocol.checkpoint import read_json, tensor_files
-from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.checkpoint_layout import is_harmless
+from dotsctl.protocol.checkpoint_validation import validate_checkpoint
+from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.memory import pipeline_need, require_memory
 from mlx_lm.models import qwen2
 from tokenizers import Tokenizer
 
@@ -27,7 +30,7 @@ FORWARDED = (
     "rope_theta",
     "max_position_embeddings",
 )
-"""Keys of config.json without which the model cannot be built."""
+"""Keys of config.json that mlx-lm takes under the same names."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +53,25 @@ class TextModel:
     """Of the keys and values of one position in all layers; 28,672 in dots.ocr with bfloat16."""
 
 
-def load_model(folder: Path) -> TextModel:
+def load_model(folder: Path, cache_bytes: int = 0) -> TextModel:
     """Load and evaluate the text half.
 
+    Args:
+        folder: of the model.
+        cache_bytes: what keys and values of all pages will take at most.
+
     Raises:
-        MissingError: a file or a tensor is missing.
-        UsageError: it is a model of another kind.
+        MissingError: the model is broken, of another kind, or with the encoder too large for this machine.
     """
+    facts = validate_checkpoint(folder)
     config = read_json(folder, "config.json")
     generation = read_json(folder, "generation_config.json")
     arguments = _arguments(config)
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
     dtype = mx.bfloat16 if on_gpu else mx.float32
+    require_memory(pipeline_need(facts, dtype.size, cache_bytes))
     network = qwen2.Model(arguments)
-    try:
-        network.load_weights(list(_tensors(folder, dtype).items()))
-    except ValueError as error:
-        raise MissingError(f"the weights do not fit config.json ({error}): download the model again") from None
+    network.load_weights(list(_tensors(folder, dtype).items()))
     mx.eval(network.parameters())
     longest = generation.get("max_length")
     positions = arguments.max_position_embeddings
@@ -84,13 +89,7 @@ def load_model(folder: Path) -> TextModel:
 
 
 def _arguments(config: dict[str, Any]) -> qwen2.ModelArgs:
-    """Sizes for mlx-lm."""
-    if missing := [key for key in FORWARDED if key not in config]:
-        raise UsageError(f"config.json lacks {', '.join(missing)}: this is no dots.ocr model")
-    if config.get("use_sliding_window"):
-        raise UsageError("config.json asks for a sliding window, which no dots.ocr model has")
-    if "quantization" in config:
-        raise UsageError("the weights are quantised: use the original dots.ocr snapshot")
+    """Sizes for mlx-lm, from a config.json that has been validated."""
     return qwen2.ModelArgs(
         model_type="qwen2",
         tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
@@ -108,26 +107,24 @@ def _tensors(folder: Path, dtype: mx.Dtype) -> dict[str, mx.array]:
     """The text half's tensors; MLX reads them when they are evaluated, so the tower's are never read."""
     tensors: dict[str, mx.array] = {}
     for file in tensor_files(folder, PREFIXES):
-        for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
-            if name.startswith(PREFIXES) and not name.startswith("model.vision_tower."):
+        stored = cast(dict[str, mx.array], mx.load(str(file)))
+        while stored:  # one by one: all at once, the stored tensors are in memory beside their float32 copies
+            name, tensor = stored.popitem()
+            if name.startswith(PREFIXES) and not name.startswith("model.vision_tower.") and not is_harmless(name):
                 tensors[name] = tensor.astype(dtype)
+                mx.eval(tensors[name])
     return tensors
 
 
 def _end_ids(generation: dict[str, Any]) -> frozenset[int]:
     """Ids that end an answer, from generation_config.json: config.json of dots.ocr has none, or wrong ones."""
-    found = generation.get("eos_token_id")
-    ids = found if isinstance(found, list) else [found]
-    if not ids or not all(type(token) is int for token in ids):
-        raise MissingError(
-            f"generation_config.json gives eos_token_id as {found!r}, not as one id or a list of ids: "
-            "download the model again"
-        )
-    return frozenset(ids)
+    found = generation["eos_token_id"]
+    return frozenset(found if isinstance(found, list) else [found])
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer:
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise MissingError(f"{path} is missing: download the whole dots.ocr snapshot")
-    return Tokenizer.from_file(str(path))
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has no class of its own for a file that it cannot use
+        raise MissingError(f"{path} is no tokenizer that can be used ({error}): download the model again") from None

@@ -27,10 +27,10 @@ class PageDecoder:
         """Load the model of ``folder``; the numbers are the options of the plugin.
 
         Raises:
-            MissingError: a file or a tensor of the model is missing.
-            UsageError: it is a model of another kind.
+            MissingError: the model is broken, of another kind, or too large for this machine.
+            UsageError: its prompts are none.
         """
-        self._model = load_model(folder)
+        self._model = load_model(folder, cache_mib << 20)
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(folder), self._model.image_token_id)
         adapter = BatchAdapter(self._model.network, prefill_chunk, look_ahead=self._model.on_gpu)
         positions = (cache_mib << 20) // self._model.position_bytes

@@ -15,8 +15,10 @@ from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE, PATCH_PX, decod
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.checkpoint import read_json, tensor_files
+from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError, PageError, UsageError
 from dotsctl.protocol.geometry import PixelLimits, fit
+from dotsctl.protocol.memory import encoder_need, require_memory
 from dotsctl.protocol.model_directory import fingerprint
 from PIL import Image
 
@@ -44,10 +46,11 @@ class MLXEncoder:
 
         Raises:
             UsageError: an unknown option, a value that is no number, or a model of another kind.
-            MissingError: MLX is not installed, or a file of the model is missing.
+            MissingError: MLX is not installed, the model is broken, or too large for this machine.
         """
         query_chunk = _read_options(options)
         self._limits = read_limits(model)
+        facts = validate_checkpoint(model)
         content = read_json(model, "config.json").get("vision_config", {})
         blas = preload_blas()
         report(f"matrix products: {blas or 'as MLX brings them'}")
@@ -60,6 +63,7 @@ class MLXEncoder:
         mx.set_cache_limit(FREED_BYTES)
         config = vision_tower.VisionConfig.from_json(content)
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
+        require_memory(encoder_need(facts, item_bytes=2 if on_gpu else 4))
         if query_chunk is None:
             fused = config.head_dim in vision_tower.FUSED_HEAD_DIMS
             query_chunk = CPU_QUERY_CHUNK if not on_gpu else 0 if fused else GPU_QUERY_CHUNK

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+from dotsctl.protocol.checkpoint_layout import is_harmless
 from dotsctl.protocol.errors import MissingError, UsageError
 
 PREFIXES = ("vision_tower.", "model.vision_tower.")
@@ -230,7 +231,7 @@ def sanitize(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
     kept = {}
     for name, tensor in tensors.items():
         for prefix in PREFIXES:
-            if name.startswith(prefix):
+            if name.startswith(prefix) and not is_harmless(name):
                 kept[name.removeprefix(prefix)] = tensor
     name = "patch_embed.patchifier.proj.weight"
     if name in kept and kept[name].ndim == 4:
@@ -256,9 +257,13 @@ def load_tower(config: VisionConfig, files: list[str], dtype: mx.Dtype, query_ch
     tower = VisionTower(config, query_chunk)
     tensors: dict[str, mx.array] = {}
     for file in files:
-        tensors |= sanitize(cast(dict[str, mx.array], mx.load(file)))
+        stored = sanitize(cast(dict[str, mx.array], mx.load(file)))
+        while stored:  # one by one: all at once, the stored tensors are in memory beside their float32 copies
+            name, tensor = stored.popitem()
+            tensors[name] = tensor.astype(dtype)
+            mx.eval(tensors[name])
     try:
-        tower.load_weights([(name, tensor.astype(dtype)) for name, tensor in tensors.items()])
+        tower.load_weights(list(tensors.items()))
     except ValueError as error:
         raise MissingError(f"the weights do not fit vision_config ({error}): download the model again") from None
     mx.eval(tower.parameters())

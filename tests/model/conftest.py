@@ -67,6 +67,7 @@ def _config(sizes: Sizes) -> dict[str, Any]:
         "use_bias": False,
     }
     return {
+        "architectures": ["DotsOCRForCausalLM"],
         "model_type": "dots_ocr",
         "hidden_size": sizes.width,
         "image_token_id": 257,
