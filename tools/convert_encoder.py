@@ -58,6 +58,7 @@ def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> 
             buckets=buckets,
             query_tile=options.query_tile,
             compute_units=options.compute_units,
+            embed_dim=config.embed_dim,
             head_dim=config.head_dim,
             width=config.hidden_size,
             chunks=chunks,

@@ -16,7 +16,9 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 """Raised when functions take or give something else."""
 STANDARD_BUILD = "float16"
-COMPUTE_UNITS = ("cpu_and_ne", "cpu_and_gpu", "cpu_only", "all", "reference")
+REFERENCE = "reference"
+"""The interpreter, in place of a compute unit of the Core ML framework."""
+COMPUTE_UNITS = ("cpu_and_ne", "cpu_and_gpu", "cpu_only", "all", REFERENCE)
 
 
 def function_name(bucket: int) -> str:
@@ -52,6 +54,8 @@ class Build:
     query_tile: int
     compute_units: str
     """What the plugin uses unless told otherwise."""
+    embed_dim: int
+    """Channels between packages."""
     head_dim: int
     width: int
     """Columns of the embeddings."""

@@ -29,7 +29,7 @@ class ReferenceTower:
         self,
         patches: NDArray[np.float32],
         grid: tuple[int, int],
-        watch: Callable[[int, NDArray[np.float32]], None] | None = None,
+        watch: Callable[[int, NDArray[np.float32]], object] | None = None,
     ) -> NDArray[np.float32]:
         """Embeddings (num_patches / 4, width) of patches (num_patches, 588) in the order of ``image.patchify``.
 

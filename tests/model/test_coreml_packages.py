@@ -360,7 +360,7 @@ def test_weights_that_float16_cannot_hold_are_refused_by_name(
 
 def test_the_files_of_a_manifest_are_read_back(tmp_path: Path) -> None:
     chunk = Chunk("tower-1.mlpackage", 0, 3, 100, {"Manifest.json": (7, "ab")})
-    build = Build("f" * 64, "float16", "same", (96,), 512, "cpu_and_ne", 32, 128, (chunk,), {"numpy": "2"})
+    build = Build("f" * 64, "float16", "same", (96,), 512, "cpu_and_ne", 128, 32, 128, (chunk,), {"numpy": "2"})
     build.write(tmp_path)
     assert Build.read(tmp_path) == build
     assert build.nbytes == 7
