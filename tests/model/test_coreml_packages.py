@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def random_patches(grid: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(grid[0] * grid[1], 588)).astype(np.float32)
 
 
+@cache
 def exact(model: Path, grid: tuple[int, int]) -> np.ndarray:
     config = VisionConfig.from_json(read_json(model, "config.json")["vision_config"])
     return ExactTower(TowerTensors(model), config).embeddings(random_patches(grid), grid)
@@ -283,7 +285,7 @@ def test_a_package_with_wrong_bytes_is_refused_by_the_interpreter(copied: Path) 
     (program,) = package.rglob("model.mlmodel")
     weights.write_bytes(b"\0" * weights.stat().st_size)
     chunk = Interpreter(package, function_name(96))
-    with pytest.raises(MissingError, match="record at byte 64"):
+    with pytest.raises(MissingError, match=r"record at byte \d+ of .* is damaged"):
         chunk.run({key: np.ones(shape, np.float32) for key, (shape, _) in chunk.inputs.items()})
     program.write_bytes(b"\xff" * 100)
     with pytest.raises(MissingError, match="no sound Core ML package"):
