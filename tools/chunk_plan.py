@@ -23,7 +23,7 @@ def plan_chunks(config: VisionConfig, options: ConversionOptions) -> list[tuple[
     if numbers[-1] > len(sizes):
         raise UsageError(f"{numbers[-1]} chunks: the tower has only {len(sizes)} layers")
     for number in numbers:
-        ends = _cut(sizes, number)
+        ends = cut(sizes, number)
         parts = [(first, end, sum(sizes[first:end])) for first, end in itertools.pairwise([0, *ends])]
         largest = max(size for _, _, size in parts)
         if largest < WEIGHT_LIMIT_BYTES:
@@ -45,7 +45,7 @@ def _layer_bytes(config: VisionConfig, options: ConversionOptions) -> list[int]:
     return [int(size + vectors) for size in sizes]
 
 
-def _cut(sizes: Sequence[int], number: int) -> list[int]:
+def cut(sizes: Sequence[int], number: int) -> list[int]:
     """Ends of ``number`` runs of layers such that the largest run is as small as it can be."""
     low, high = max(sizes), sum(sizes)
     while low < high:

@@ -131,6 +131,7 @@ def main(model: str, name: str | None, grid: str, seed: int, as_json: bool, limi
     try:
         _, directory = find_model(model)
         folder, build = find_build(directory, fingerprint(directory), name)
+        build.check_files(folder, contents=True)
         proof = prove(directory, folder, build, _grid(grid, build), seed)
     except DotsctlError as error:
         click.echo(f"error: {error}", err=True)

@@ -4,6 +4,7 @@ Builds lie under ``derived_directory(fingerprint)/coreml/NAME``, each with ``man
 without a manifest is none; the converter writes under a hidden name and renames, so there are no half-made ones.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,15 +89,30 @@ class Build:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise MissingError(f"{path} cannot be read ({error!r}): convert the model again") from None
 
-    def check_files(self, folder: Path) -> None:
-        """Raise MissingError when a file of a package is absent or has another size than it was written with."""
+    def check_files(self, folder: Path, *, contents: bool = False) -> None:
+        """Compare the packages with what was written.
+
+        Args:
+            folder: of the build.
+            contents: read all bytes, a second for each GB or two; else only sizes are compared.
+
+        Raises:
+            MissingError: a file is absent, or was changed.
+        """
         for chunk in self.chunks:
-            for name, (size, _) in chunk.files.items():
+            for name, (size, digest) in chunk.files.items():
                 path = folder / chunk.file / name
                 found = path.stat().st_size if path.is_file() else None
                 if found != size:
                     state = "is missing" if found is None else f"has {found} bytes instead of {size}"
                     raise MissingError(f"{path} {state}: the package is damaged, convert the model again")
+                if contents and _sha256(path) != digest:
+                    raise MissingError(f"{path} has other bytes than were written: convert the model again")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _chunk(entry: dict[str, Any]) -> Chunk:

@@ -29,6 +29,10 @@ OPTIONS = {
     "build": "name of the build, where there are several",
     "buckets": "numbers of patches to load of those of the build, as in 960+2016; else all",
 }
+REFERENCE_FLOPS = 1.7e10
+"""A second, of the interpreter: 1.44e12 of a page of 560 patches at full size took 87 s on two busy cores."""
+LONG_S = 60.0
+"""The supervisor takes twice as long without progress for a hang."""
 FIRST_MACOS = 15
 """The first macOS whose Core ML reads packages with several functions."""
 
@@ -138,9 +142,21 @@ def _chosen_buckets(text: str | None, build: Build) -> tuple[int, ...]:
     return tuple(sorted(chosen))
 
 
+def _warn_of_long_pages(build: Build, buckets: Sequence[int], report: Report) -> None:
+    """Tell of pages that the interpreter needs so long for that the worker would be restarted."""
+    layers, patches = build.chunks[-1].end_layer, max(buckets)
+    flops = layers * patches * build.embed_dim * (24.5 * build.embed_dim + 4 * patches)
+    if flops / REFERENCE_FLOPS > LONG_S:
+        report(
+            f"the reference interpreter may need {flops / REFERENCE_FLOPS:.0f} s for a page of {patches} patches: set "
+            "DOTSCTL_STALL_TIMEOUT to more seconds than that, or lower --max-pixels"
+        )
+
+
 def _load_tower(folder: Path, build: Build, units: str, buckets: tuple[int, ...], report: Report) -> Any:
     """What executes the packages. Raises MissingError when coremltools is not there."""
     if units == REFERENCE:
+        _warn_of_long_pages(build, buckets, report)
         from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
 
         tower = ReferenceTower(folder, build)

@@ -16,7 +16,7 @@ from dotsctl import Client
 from dotsctl.encoder_worker.coreml import device_tower
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
 from dotsctl.encoder_worker.coreml.library import import_coremltools
-from dotsctl.encoder_worker.coreml.manifest import Build, builds_directory
+from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, builds_directory
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, PageImage
 from dotsctl.encoder_worker.plugins import coreml
 from dotsctl.encoder_worker.plugins.coreml import CoreMLEncoder
@@ -84,7 +84,7 @@ def test_pages_of_a_buckets_size_give_the_embeddings_of_the_mlx_encoder() -> Non
 
 def read(encoder: str) -> list[str]:
     with Client(model="demo", encoder=encoder, private=True) as client:
-        pages = list(client.ocr(PAGES))
+        pages = sorted(client.ocr(PAGES), key=lambda page: page.index)  # they come as they are finished
     assert [page.error for page in pages] == [None] * len(PAGES)
     return [page.text for page in pages]
 
@@ -269,3 +269,12 @@ def test_what_the_framework_refuses_is_told_with_a_remedy_and_leaves_nothing(
         CoreMLEncoder().load(demo_directory(), {"build": "float32"}, lambda note: None)
     assert refuse == "load" or not list((build_folder / "compiled-macos-26.1").iterdir())
     Build.read(build_folder).check_files(build_folder)
+
+
+@pytest.mark.parametrize(("layers", "told"), [(3, False), (42, True)])
+def test_pages_that_take_the_interpreter_long_are_told_of_at_the_start(layers: int, told: bool) -> None:
+    chunk = Chunk("tower-1.mlpackage", 0, layers, 0, {})
+    build = Build("f" * 64, "float16", "same", (960, 4032), 512, "cpu_and_ne", 1536, 128, 1536, (chunk,), {})
+    notes: list[str] = []
+    coreml._warn_of_long_pages(build, (960,) if layers == 3 else (960, 4032), notes.append)
+    assert any("page of 4032 patches: set DOTSCTL_STALL_TIMEOUT" in note for note in notes) is told

@@ -190,6 +190,8 @@ def test_client_and_protocol_need_only_the_base_dependencies_when_they_are_impor
         ("dotsctl.client.api", ["pypdfium2", "pillow_heif"]),
         ("dotsctl.client.runtime.main", ["numpy", "PIL", "mlx", "mlx_lm", "coremltools"]),
         ("dotsctl.encoder_worker.main", ["mlx", "mlx_lm", "coremltools"]),
+        ("dotsctl.encoder_worker.plugins.coreml", ["mlx", "mlx_lm", "coremltools"]),
+        ("dotsctl.tools.convert_encoder", ["mlx", "torch", "coremltools"]),
         ("dotsctl.decoder_worker.main", ["mlx", "mlx_lm", "coremltools"]),
     ],
 )
