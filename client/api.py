@@ -1,22 +1,28 @@
 """``Client``: reads pages with a running runtime, or with a private one that ends with it."""
 
+import functools
+import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from dotsctl.client import launch, settings
-from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.client.inputs import pages_of
-from dotsctl.client.job import Event, Input, Job, new_text
+from dotsctl.client.answers import has_cells
+from dotsctl.client.cell import Cell
+from dotsctl.client.inputs import PageInput, pages_of
+from dotsctl.client.job import Answer, Event, Input, Job, new_text
+from dotsctl.client.live_cells import new_cells
+from dotsctl.client.page_options import page_options
 from dotsctl.client.records import Failure, Page
 from dotsctl.client.selection import DEFAULT_DPI, Selection
 from dotsctl.client.session import Session
 from dotsctl.protocol import endpoints
-from dotsctl.protocol.errors import DotsctlError, UsageError
-from dotsctl.protocol.messages import PageResult, Status
+from dotsctl.protocol.errors import DotsctlError, PageError, UsageError
+from dotsctl.protocol.geometry import Box
+from dotsctl.protocol.messages import Status
 from dotsctl.protocol.model_directory import find_model
-from dotsctl.protocol.parts import PageOptions
+from dotsctl.protocol.parts import MAX_IMAGES, PageOptions
 
 
 class Client:
@@ -84,10 +90,11 @@ class Client:
         self.model_name, self.fingerprint = welcome.model, welcome.fingerprint
         self.encoder, self.decoder, self.tasks = welcome.encoder, welcome.decoder, welcome.tasks
         self._window = min(window or welcome.window, welcome.window)
+        self._options = functools.partial(page_options, self.model_name, self.tasks)
 
     def _start_private(self, chosen: "settings.Choices", timeout_s: float) -> Session:
         deadline = time.monotonic() + timeout_s
-        self._runtime = launch.start(runtime_config(chosen, launch.private_name()), private=True)
+        self._runtime = launch.start(settings.runtime_config(chosen, launch.private_name()), private=True)
         try:
             self._runtime.wait_ready(timeout_s)
             return Session(self._runtime.directory, max(1.0, deadline - time.monotonic()))
@@ -98,7 +105,11 @@ class Client:
     def _check_same(self, chosen: "settings.Choices") -> None:
         """Refuse a running runtime that is not what the caller asked for, naming both."""
         welcome = self._session.welcome
-        asked = {"model": chosen.model or "", "encoder": resolve_encoder(chosen.encoder), "decoder": chosen.decoder}
+        asked = {
+            "model": chosen.model or "",
+            "encoder": settings.resolve_encoder(chosen.encoder),
+            "decoder": chosen.decoder,
+        }
         if chosen.is_chosen("model"):
             asked["model"] = find_model(chosen.model)[0]
         running = {"model": welcome.model, "encoder": welcome.encoder, "decoder": welcome.decoder}
@@ -115,42 +126,91 @@ class Client:
         *,
         task: str | None = None,
         prompt: str | None = None,
+        box: Box | None = None,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
         hint: str = "",
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
+        check_blank: bool = True,
+        reread: bool = True,
         on_event: Callable[[Event], None] | None = None,
     ) -> Iterator[Page]:
         """Read pages; yields them in the order in which they finish, ``Page.index`` counts them in input order.
 
         Args:
             inputs: paths, bytes of image files or PDFs, PIL images, arrays (height, width, 3), or :class:`PageInput`.
-            task: one of :attr:`tasks`; none: the first.
-            prompt: replaces the task's prompt.
+            task: one of :attr:`tasks`; none: ``ground`` where there is a box, else the first.
+            prompt: replaces the task's prompt; ``{box}`` in it stands for the box.
+            box: the part of every page that is read, x0, y0, x1, y1 in pixels of the page as viewers show it.
             max_tokens: most tokens of an answer.
             max_pixels: resize pages to at most so many pixels; none: the model's own limit.
             hint: text that the pages probably hold; speeds decoding up, never changes the result.
             pages: those of each PDF or TIFF that are read, as ``1-3,7,10-``; none: all.
             dpi: resolution at which pages of a PDF are rendered, 36 to 1200.
             password: of protected PDFs; none: ``DOTSCTL_PASSWORD``.
+            check_blank: answer pages without anything on them at once, with ``finish_reason`` ``blank``.
+            reread: read a page whose text repeats itself or is cut once more, a little smaller.
             on_event: called with every group of tokens and every restart of a page.
 
         A page that cannot be read is a ``Page`` with ``error``; the others go on. Breaking off cancels the rest.
 
         Raises:
-            UsageError: unknown task, or wrong pages or resolution.
+            UsageError: unknown task, or wrong box, pages or resolution.
             RuntimeLostError: the runtime went away.
         """
-        options = self._options(task, prompt, max_tokens, max_pixels, hint)
+        options = self._options(task, prompt, max_tokens, max_pixels, hint, box, check_blank)
         selection = Selection.of(pages, dpi, password)
+        job = Job(self._session, options, self._window, stream=on_event is not None, reread=reread)
+        yield from self._pages(job, ((page,) for one in inputs for page in pages_of(one, selection)), options, on_event)
+
+    def ask(
+        self,
+        question: str,
+        inputs: Iterable[Input],
+        *,
+        max_tokens: int | None = None,
+        max_pixels: int | None = None,
+        pages: str | None = None,
+        dpi: int = DEFAULT_DPI,
+        password: str | None = None,
+    ) -> Page:
+        """Ask one question about all pages of all inputs together, which stand in one prompt, in their order.
+
+        The other arguments are those of :meth:`ocr`. The answer is a page with the name and size of the first image;
+        ``text`` is what the model says.
+
+        Raises:
+            UsageError: the model has not learnt to answer questions, or there is no question.
+            PageError: there is no image, or there are more than 16.
+            RuntimeLostError: the runtime went away.
+        """
+        if not question.strip():
+            raise UsageError("there is no question: write one, as 'What is the total?'")
+        options = self._options("ask", question, max_tokens, max_pixels, "", None, False)
+        selection = Selection.of(pages, dpi, password)
+        images = tuple(itertools.islice((p for one in inputs for p in pages_of(one, selection)), MAX_IMAGES + 1))
+        if not 1 <= len(images) <= MAX_IMAGES:
+            count = f"more than {MAX_IMAGES}" if images else "no"
+            raise PageError(f"a question about {count} images: ask about 1 to {MAX_IMAGES}, see --pages for documents")
+        (page,) = self._pages(Job(self._session, options, 1, stream=False), [images], options, None)
+        return page
+
+    def _pages(
+        self,
+        job: Job,
+        requests: Iterable[Sequence[PageInput]],
+        options: PageOptions,
+        on_event: Callable[[Event], None] | None,
+    ) -> Iterator[Page]:
+        """Run a job to its end and make records of its answers."""
         facts: dict[str, Any] = {"model": self.model_name, "fingerprint": self.fingerprint, "task": options.task}
-        job = Job(self._session, options, self._window, stream=on_event is not None)
         try:
-            for index, page, news in job.run(inputs, selection):
-                if isinstance(news, PageResult):
-                    yield replace(Page.from_result(page, news, **facts), index=index)
+            for index, page, news in job.run(requests):
+                if isinstance(news, Answer):
+                    read = Page.from_result(page, news.result, reread=news.reread, **facts)
+                    yield replace(read, index=index)
                 elif isinstance(news, Failure):
                     yield replace(Page.from_failure(page, news.code, news.message, **facts), index=index)
                 elif on_event is not None:
@@ -164,21 +224,24 @@ class Client:
         *,
         task: str | None = None,
         prompt: str | None = None,
+        box: Box | None = None,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
         hint: str = "",
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
+        check_blank: bool = True,
     ) -> Iterator[str]:
         """Text of an input as it is decoded; the arguments are those of :meth:`ocr`, several pages follow each other.
 
-        After a restart of a worker a page is read again; what was given before is not repeated.
+        After a restart of a worker a page is read again; what was given before is not repeated. A text that repeats
+        itself is cut and not read again, as it was given already.
 
         Raises:
             PageError: a page cannot be read.
         """
-        options = self._options(task, prompt, max_tokens, max_pixels, hint)
+        options = self._options(task, prompt, max_tokens, max_pixels, hint, box, check_blank)
         for one in pages_of(source, Selection.of(pages, dpi, password)):
             job = Job(self._session, options, 1, stream=True)
             try:
@@ -186,16 +249,35 @@ class Client:
             finally:
                 job.close()
 
-    def _options(
-        self, task: str | None, prompt: str | None, max_tokens: int | None, max_pixels: int | None, hint: str
-    ) -> PageOptions:
-        task = task or self.tasks[0]
-        if task not in self.tasks:
-            raise UsageError(f"unknown task {task!r}; the model {self.model_name!r} knows: {', '.join(self.tasks)}")
-        try:
-            return PageOptions(task, prompt, max_tokens, max_pixels, hint)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+    def stream_cells(
+        self,
+        source: Input,
+        *,
+        task: str | None = None,
+        prompt: str | None = None,
+        max_tokens: int | None = None,
+        max_pixels: int | None = None,
+        hint: str = "",
+        pages: str | None = None,
+        dpi: int = DEFAULT_DPI,
+        password: str | None = None,
+        check_blank: bool = True,
+    ) -> Iterator[Cell]:
+        """Cells of an input, with boxes in pixels of the page, each as soon as it is whole; see :meth:`stream`.
+
+        Raises:
+            UsageError: the task does not tell where things are.
+            PageError: a page cannot be read.
+        """
+        options = self._options(task, prompt, max_tokens, max_pixels, hint, None, check_blank)
+        if not has_cells(options.task):
+            raise UsageError(f"the task {options.task!r} gives text without boxes: choose another one, as 'layout'")
+        for one in pages_of(source, Selection.of(pages, dpi, password)):
+            job = Job(self._session, options, 1, stream=True)
+            try:
+                yield from new_cells(job, one, options.task)
+            finally:
+                job.close()
 
     def status(self) -> Status:
         """State of the runtime, its workers and its requests."""
@@ -213,29 +295,3 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def resolve_encoder(text: str) -> str:
-    """The encoder that ``auto`` stands for: ``mlx``, as long as there is no other one for real pages."""
-    choice = PluginChoice.parse(text)
-    return str(PluginChoice("mlx", choice.options)) if choice.name == "auto" else str(choice)
-
-
-def runtime_config(chosen: settings.Choices, instance: str) -> RuntimeConfig:
-    """Configuration of a runtime from the user's choices; two ``fake`` plugins need no model."""
-    encoder = PluginChoice.parse(resolve_encoder(chosen.encoder))
-    decoder = PluginChoice.parse(chosen.decoder)
-    if chosen.model is None and encoder.name == decoder.name == "fake":
-        model_name, folder = "fake", ""
-    else:
-        model_name, found = find_model(chosen.model)
-        folder = str(found)
-    return RuntimeConfig(
-        instance=instance,
-        model_name=model_name,
-        model=folder,
-        encoder=encoder,
-        decoder=decoder,
-        stall_timeout_s=chosen.stall_timeout_s,
-        page_timeout_s=chosen.page_timeout_s,
-    )

@@ -1,45 +1,168 @@
-"""From a layout answer of the model to cells with boxes on the page, also when the answer is damaged JSON.
+"""From a layout answer of the model to cells with boxes on the page, also while it is written and when it is damaged.
 
-The model writes a list of ``{"bbox": [x0, y0, x1, y1], "category": ..., "text": ...}`` in pixels of the resized
-page. Long answers are sometimes cut, and formulas bring backslashes that JSON does not know, so each cell is decoded
-on its own: a damaged one costs only itself. Pure.
+The model writes a list of ``{"bbox": [x0, y0, x1, y1], "category": ..., "text": ...}`` in pixels of the resized page.
+Long answers are sometimes cut or wrong in one place, so each cell is decoded on its own: a damaged one costs only
+itself, and a cell that is whole is never changed. Pure.
+
+The beginning of a cell is a place that every reader finds again: ``{"bbox":`` cannot stand within a valid JSON string,
+for there its quotes would have backslashes. Every decision is taken at one character, by what stands before it alone;
+that is why the pieces in which an answer comes do not matter.
 """
 
 import json
 import re
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
+from dotsctl.client.cell import KEYS, NO_BOX, Cell, cell_of
+from dotsctl.client.cell_repair import read_damaged, sound_escapes
 from dotsctl.protocol.geometry import PageGeometry
 
-CELL_START = re.compile(r'\{\s*"(?:bbox|category|text)"\s*:')
-UNKNOWN_ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})|\\')
-EMPTY_LIST = re.compile(r"\s*(?:```\w*\s*)?\[\s*\]\s*(?:```)?\s*")
+__all__ = ["EMPTY_LIST", "Cell", "CellStream", "parse_cells"]
+
+EMPTY_LIST = re.compile(r"\s*+(?:```\w*+\s*+)?\[\s*+\]\s*+(?:```\s*+)?")
 """What the model answers for a page without anything on it."""
-LARGEST_PX = 1e7
+SIGN = re.compile(r"""\\.?|["'{}\[\]:]""", re.DOTALL)
+"""All that decides where a cell begins and ends; a backslash is taken together with what it stands before."""
+FIRST_FIELD = re.compile(r"""(?:\{\s*(["'])\w+\1|(["'])bbox\2)\s*:\Z""")
+"""The beginning of an object outside of any cell, or of a cell without its brace."""
+NEXT_CELL = re.compile(r'\{\s*"(?:bbox|category|text)"\s*:\Z')
+"""The beginning of a cell while another one is not at its end."""
+NEXT_IN_PYTHON = re.compile(r"\{\s*'(?:bbox|category|text)'\s*:\Z")
+"""The same, after one with the quotes of Python."""
+FIELD_OF_CELL = re.compile(r"""["'](?:bbox|category|text)["']\s*:""")
+LOOK_BACK = 160
+"""Characters in which the beginning of a cell is looked for, in front of its first colon."""
+LONGEST_INTEGER = 18
 
-PixelBox = tuple[int, int, int, int]
+UNKNOWN_ESCAPES = "backslashes that JSON does not know"
+REPAIRED = "no JSON, but its fields could be read"
+CUT = "the answer is cut here"
+LOST = "lost, it is no JSON"
+NOT_CLOSED = "the list was not closed"
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One element of a page, in reading order."""
+class CellStream:
+    """Reads one answer in pieces: gives each cell as soon as it is whole."""
 
-    bbox: PixelBox | None
-    """x0, y0, x1, y1 in pixels of the page as viewers show it; none: the model gave no box that makes sense."""
-    category: str
-    """Caption, Footnote, Formula, List-item, Page-footer, Page-header, Picture, Section-header, Table, Text, Title."""
-    text: str
-    """Markdown; LaTeX in a Formula, HTML in a Table, empty in a Picture."""
+    def __init__(self, geometry: PageGeometry) -> None:
+        """Boxes are mapped to the page by ``geometry``."""
+        self._geometry = geometry
+        self._text = ""
+        """What was not made into cells yet."""
+        self._at = 0
+        """What stands before this was looked at."""
+        self._start: int | None = None
+        """Where the cell that is being read begins; none: outside of any."""
+        self._quote = ""
+        """The quote of the string that is being read; empty: outside of any."""
+        self._depth = 0
+        self._is_damaged = False
+        """Whether the cell did not decode at its end; then it lasts until the next one."""
+        self._has_list = False
+        self._is_closed = False
+        self._number = 0
+        self._cells: list[Cell] = []
+        self._repairs: list[str] = []
 
-    @property
-    def markdown(self) -> str:
-        """The cell as a block of a Markdown document; empty for a picture."""
-        text = self.text.strip()
-        if self.category == "Formula" and text and "$" not in text:
-            return f"$$\n{text}\n$$"
-        return text
+    def push(self, text: str) -> list[Cell]:
+        """Take the next piece of the answer; returns the cells that it completes, in reading order."""
+        self._text += text
+        while sign := SIGN.search(self._text, self._at):
+            if sign[0] == "\\":  # what it stands before has not come yet
+                self._at = sign.start()
+                return self._taken()
+            self._at = sign.end()
+            self._look_at(sign[0], sign.start())
+        self._at = len(self._text)
+        return self._taken()
+
+    def finish(self) -> tuple[list[Cell], tuple[str, ...]]:
+        """The answer is at its end: the last cell, repaired where it is cut, and all that was wrong, in words."""
+        if self._start is not None:
+            self._give_damaged(self._text[self._start :], is_last=True)
+            self._start = None
+        elif self._number and self._has_list and not self._is_closed:
+            self._repairs.append(NOT_CLOSED)
+        self._text, self._at = "", 0
+        return self._taken(), tuple(self._repairs)
+
+    def _taken(self) -> list[Cell]:
+        cells, self._cells = self._cells, []
+        return cells
+
+    def _look_at(self, sign: str, at: int) -> None:
+        """Follow the structure by one sign."""
+        if sign == ":" and (start := self._beginning(at)) is not None:
+            self._begin(start)
+        elif self._start is None:
+            self._has_list = self._has_list or (sign == "[" and not self._number)
+            self._is_closed = self._is_closed or sign == "]"
+        elif self._is_damaged:
+            return
+        elif self._quote:
+            self._quote = "" if sign == self._quote else self._quote
+        elif sign == '"' or sign == "'" == self._style():
+            self._quote = sign
+        elif sign in ("{", "["):
+            self._depth += 1
+        elif sign in ("}", "]"):
+            self._depth -= 1
+            if self._depth == 0:
+                self._end(at + 1)
+
+    def _style(self) -> str:
+        """The quotes of the cell that is being read; those of Python where the model does not write JSON."""
+        return next(sign for sign in self._text[self._start :] if sign in "\"'")
+
+    def _beginning(self, colon: int) -> int | None:
+        """Where the object begins whose first field has its colon here, when it begins a cell."""
+        before = self._text[max(0, colon - LOOK_BACK) : colon + 1]
+        found = (FIRST_FIELD if self._start is None else NEXT_CELL).search(before)
+        if not found and self._start is not None and self._style() == "'" and self._quote != '"':
+            found = NEXT_IN_PYTHON.search(before)  # in a text in double quotes it may stand as it is
+        return colon + 1 - len(before) + found.start() if found else None
+
+    def _begin(self, start: int) -> None:
+        """A cell begins; one that is not at its end is damaged."""
+        if self._start is not None:
+            self._give_damaged(self._text[self._start : start], is_last=False)
+        self._at -= start
+        self._text = self._text[start:]
+        self._start, self._quote, self._depth = 0, "", 1
+        self._is_damaged = self._is_closed = False
+
+    def _end(self, end: int) -> None:
+        """The cell seems to be at its end: give it, or wait for the next one when it does not decode."""
+        text = self._text[self._start : end]
+        content, repair = _decoded(text)
+        if content is None and self._style() == "'" and text.endswith("}"):
+            content, repair = read_damaged(text, is_last=False), REPAIRED
+        if content is None:
+            self._is_damaged = True
+            return
+        self._give(content, repair)
+        self._text, self._at, self._start = self._text[end:], 0, None
+
+    def _give_damaged(self, text: str, *, is_last: bool) -> None:
+        content = read_damaged(text, is_last=is_last)
+        is_cut = is_last and not self._is_damaged
+        if not (content.get("text") or content.get("bbox")):
+            if FIELD_OF_CELL.search(text):  # otherwise it is what stands around the cells
+                self._number += 1
+                self._repairs.append(f"cell {self._number}: {CUT if is_cut else LOST}")
+            return
+        self._give(content, CUT if is_cut else REPAIRED)
+
+    def _give(self, content: dict[str, Any], repair: str) -> None:
+        """Give a cell, and note what was repaired; an object without any field of a cell is none."""
+        if not any(key in content for key in KEYS):
+            return
+        self._number += 1
+        cell, problems = cell_of(content, self._geometry)
+        if repair == CUT and cell.bbox is None:
+            problems = [problem for problem in problems if problem != NO_BOX]
+        self._repairs += [f"cell {self._number}: {problem}" for problem in [*filter(None, [repair]), *problems]]
+        self._cells.append(cell)
 
 
 def parse_cells(answer: str, geometry: PageGeometry) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
@@ -49,61 +172,28 @@ def parse_cells(answer: str, geometry: PageGeometry) -> tuple[tuple[Cell, ...], 
         answer: what the model wrote.
         geometry: how the page was resized; its boxes are mapped back with it.
     """
-    starts = [match.start() for match in CELL_START.finditer(answer)]
-    cells: list[Cell] = []
-    repairs: list[str] = []
-    end = 0
-    for number, (start, following) in enumerate(pairwise([*starts, len(answer)]), start=1):
-        content, length, repair = _decode(answer[start:following], is_last=following == len(answer))
-        end = start + length
-        if repair:
-            repairs.append(f"cell {number}: {repair}")
-        if content is not None:
-            cells.append(_cell(content, geometry))
-            if cells[-1].bbox is None:
-                repairs.append(f"cell {number}: no box of four pixels")
-    if starts and "]" not in answer[end:] and "[" in answer[: starts[0]]:
-        repairs.append("the list was not closed")
-    return tuple(cells), tuple(repairs)
+    stream = CellStream(geometry)
+    cells = stream.push(answer)
+    rest, repairs = stream.finish()
+    return (*cells, *rest), repairs
 
 
-def _decode(text: str, is_last: bool) -> tuple[dict[str, Any] | None, int, str]:
-    """The JSON object at the beginning of ``text``, how many characters it took, and the repair it needed."""
-    escaped = UNKNOWN_ESCAPE.sub(lambda match: match[0] if match[1] else r"\\", text)
-    attempts = [(text, ""), (escaped, "backslashes that JSON does not know")]
-    if is_last:
-        # A cut answer ends within a text, behind one, within a box or behind one.
-        stem = escaped.rstrip().rstrip(",")
-        attempts += [(stem + ending, "the answer is cut here") for ending in ('"}', "}", "]}")]
-        attempts += [(stem[: stem.rfind(",")] + "}", "the answer is cut here")] if "," in stem else []
-    for candidate, repair in attempts:
+def _integer(digits: str) -> int | float:
+    """Python refuses integers of thousands of digits, and would lose the cell with them."""
+    return int(digits) if len(digits) <= LONGEST_INTEGER else float(digits)
+
+
+DECODER = json.JSONDecoder(strict=False, parse_int=_integer)
+"""Takes line breaks within texts, which the model writes as they are."""
+
+
+def _decoded(text: str) -> tuple[dict[str, Any] | None, str]:
+    """The object that is a whole cell, and the repair that it needed; none when it is damaged."""
+    braced = text if text.startswith("{") else "{" + text
+    for candidate, repair in ((braced, ""), (sound_escapes(braced), UNKNOWN_ESCAPES)):
         try:
-            content, length = json.JSONDecoder(strict=False).raw_decode(candidate)
+            content = DECODER.decode(candidate)
         except (ValueError, RecursionError):
-            continue  # the next attempt repairs more; the last one gives the cell up
-        return content, min(length, len(text)), repair
-    return None, len(text), "lost, it is no JSON"
-
-
-def _cell(content: dict[str, Any], geometry: PageGeometry) -> Cell:
-    category, text = content.get("category"), content.get("text")
-    return Cell(
-        bbox=_box(content.get("bbox"), geometry),
-        category=_encodable(category) if isinstance(category, str) else "Text",
-        text="" if text is None else _encodable(str(text)),
-    )
-
-
-def _encodable(text: str) -> str:
-    """Without the halves of characters that a JSON escape such as ``\\ud800`` leaves and that no file takes."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _box(value: Any, geometry: PageGeometry) -> PixelBox | None:
-    """Four numbers of resized pixels as whole pixels of the page as viewers show it."""
-    if not (isinstance(value, list) and len(value) == 4):
-        return None
-    if not all(isinstance(side, (int, float)) and abs(side) <= LARGEST_PX for side in value):
-        return None  # not numbers, or NaN, which is not below any limit
-    x0, y0, x1, y1 = geometry.box_to_oriented((value[0], value[1], value[2], value[3]))
-    return round(x0), round(y0), round(x1), round(y1)
+            continue  # the second attempt repairs, then the fields are read one by one
+        return content, repair if text is braced else REPAIRED
+    return None, ""

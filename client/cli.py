@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 from dotsctl import __version__
+from dotsctl.client.cli_model_commands import MODEL_COMMANDS
 from dotsctl.client.cli_print import ClosedPipeError, print_text
+from dotsctl.client.cli_tools import COMMANDS
 from dotsctl.client.selection import DEFAULT_DPI
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode
 
@@ -123,11 +125,20 @@ def cli() -> None:
     "-f",
     "--format",
     "format_",
-    type=click.Choice(["md", "txt", "json", "jsonl"]),
-    help="[default: the ending of -o, else md]",
+    type=click.Choice(["md", "txt", "json", "jsonl", "html", "overlay"]),
+    help="html and overlay show boxes on the pages. [default: the ending of -o, else md]",
 )
+@click.option(
+    "--images",
+    type=click.Choice(["files", "embed", "none"]),
+    help="Pictures of a page, in Markdown: beside it, within it, or left out. [default: files with -o, else none]",
+)
+@click.option("--no-header-footer", is_flag=True, help="Leave headers and footers of pages out of the text.")
 @click.option("--task", metavar="TASK", help="What to read, as 'layout' or 'text'. [default: the model's first]")
-@click.option("--prompt", metavar="TEXT", help="Replace the prompt of the task.")
+@click.option("--prompt", metavar="TEXT|@FILE", help="Replace the prompt of the task; {box} in it stands for the box.")
+@click.option(
+    "--box", metavar="X0,Y0,X1,Y1", help="Read this part of every page, in pixels of the page (task 'ground')."
+)
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Cut the text of a page at N tokens.")
 @click.option(
     "--max-pixels",
@@ -143,6 +154,8 @@ def cli() -> None:
     "-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="Pages in work at once. [default: what fits]"
 )
 @name_option
+@click.option("--no-blank-check", is_flag=True, help="Ask the model about pages with nothing on them, too.")
+@click.option("--no-reread", is_flag=True, help="Do not try a page again whose text repeats itself or is cut.")
 @click.option("--force", is_flag=True, help="Read again what an earlier run has finished.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on the terminal: no bar, no summary.")
 @verbose_option
@@ -166,6 +179,34 @@ def ocr(ctx: click.Context, /, **options: Any) -> None:
     from dotsctl.client.cli_ocr import Order, run
 
     ctx.exit(run(Order(**options, verbose=bool(ctx.meta.get(VERBOSE)))))
+
+
+@cli.command(short_help="Ask a question about pictures.")
+@click.argument("question")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="The answer with model, tokens and timings.")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Cut the answer at N tokens.")
+@click.option("--max-pixels", type=click.IntRange(min=784), metavar="N", help="Shrink larger images to N pixels each.")
+@click.option("--pages", metavar="RANGES", help="Pages of each PDF or TIFF, as '1-3,7,10-'. [default: all]")
+@click.option("--dpi", type=int, metavar="N", default=DEFAULT_DPI, show_default=True, help="Of PDF pages, 36 to 1200.")
+@click.option("--password", metavar="TEXT", help="Of protected PDFs. [default: DOTSCTL_PASSWORD, the safer way]")
+@model_options
+@name_option
+@verbose_option
+@click.pass_context
+def ask(ctx: click.Context, /, question: str, inputs: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Ask one question about one or more pictures or pages, together.
+
+    All of them stand in one prompt, in their order. It takes a model that has learnt to answer: dots.mocr.
+
+    \b
+    Examples:
+      dotsctl ask 'What is the total?' receipt.jpg
+      dotsctl ask 'Which of the two pages is newer?' old.png new.png
+    """
+    from dotsctl.client.cli_ask import run
+
+    ctx.exit(run(question, inputs, as_json=as_json, **options))
 
 
 @cli.command(short_help="Load the model once and keep it for later calls.")
@@ -196,9 +237,8 @@ def up(ctx: click.Context, /, detach: bool, timeout_s: float, **chosen: Any) -> 
       dotsctl up -d                    in the background, with the installed model
       dotsctl up --model ~/dots.ocr    in the foreground, with a downloaded checkpoint
     """
-    from dotsctl.client.api import runtime_config
     from dotsctl.client.launch import start_detached, start_foreground
-    from dotsctl.client.settings import choose
+    from dotsctl.client.settings import choose, runtime_config
 
     choices = choose(**chosen)
     config = runtime_config(choices, choices.name)
@@ -266,6 +306,11 @@ def logs(role: str | None, lines: int, name: str | None) -> None:
         print_text(head + last_lines(path, lines))
 
 
+for model_command in MODEL_COMMANDS:
+    verbose_option(model_command)
+    cli.add_command(model_command)
+
+
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("arguments", metavar="pipeline|transport [OPTIONS]", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -292,6 +337,10 @@ def version(as_json: bool) -> None:
     from dotsctl.client.cli_status import render_versions
 
     print_text(render_versions(as_json))
+
+
+for tool_command in COMMANDS:
+    cli.add_command(tool_command)
 
 
 def main() -> None:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dotsctl.client import settings
+from dotsctl.client.answers import has_cells
+from dotsctl.client.cli_arguments import parse_box, read_prompt
 from dotsctl.client.cli_print import print_text
 from dotsctl.client.cli_report import Report
 from dotsctl.client.inputs import PageInput
-from dotsctl.client.outputs import FolderOutput, Output, Reading, choose_format, choose_output
+from dotsctl.client.outputs import STDOUT, FolderOutput, Output, Reading, choose_format, choose_output
 from dotsctl.client.records import Page
+from dotsctl.client.render import OVERLAY, Style
 from dotsctl.client.selection import Selection
 from dotsctl.client.sources import STDIN, Document, expand
 from dotsctl.protocol.endpoints import instance_directory, lock_holder
@@ -32,8 +35,11 @@ class Order:
     inputs: Sequence[str]
     output: str | None
     format_: str | None
+    images: str | None
+    no_header_footer: bool
     task: str | None
     prompt: str | None
+    box: str | None
     max_tokens: int | None
     max_pixels: int | None
     pages: str | None
@@ -44,14 +50,35 @@ class Order:
     decoder: str | None
     jobs: int | None
     name: str | None
+    no_blank_check: bool
+    no_reread: bool
     force: bool
     quiet: bool
     verbose: bool
 
+    def style(self) -> Style:
+        """How the pages are written. Raises UsageError."""
+        return Style.of(
+            choose_format(self.output, self.format_),
+            to_stdout=self.output in (None, STDOUT),
+            header_footer=not self.no_header_footer,
+            images=self.images,
+        )
+
     def reading(self, fingerprint: str, encoder: str, decoder: str) -> Reading:
         """What the results depend on, with the default task as long as another one was not asked for."""
-        task = self.task or DEFAULT_TASK
-        return Reading(fingerprint, encoder, decoder, task, self.prompt, self.max_tokens, self.max_pixels)
+        return Reading(
+            fingerprint=fingerprint,
+            encoder=encoder,
+            decoder=decoder,
+            task=self.task or ("ground" if self.box and not self.prompt else DEFAULT_TASK),
+            prompt=read_prompt(self.prompt),
+            box=parse_box(self.box),
+            max_tokens=self.max_tokens,
+            max_pixels=self.max_pixels,
+            check_blank=not self.no_blank_check,
+            reread=not self.no_reread,
+        )
 
 
 def run(order: Order) -> ExitCode:
@@ -63,6 +90,7 @@ def run(order: Order) -> ExitCode:
     """
     if STDIN in order.inputs and sys.stdin.isatty():
         raise UsageError("- reads a page from standard input, and that is the terminal: pipe one into the command")
+    read_prompt(order.prompt), parse_box(order.box)  # a mistake in them is told before anything is started
     selection = Selection.of(order.pages, order.dpi, order.password)
     documents = list(expand(order.inputs, sys.stdin.buffer, selection))
     with Report(len(documents), quiet=order.quiet, verbose=order.verbose) as report:
@@ -71,8 +99,7 @@ def run(order: Order) -> ExitCode:
             with report.bar_hidden():
                 print_text(text)
 
-        format_ = choose_format(order.output, order.format_)
-        output = choose_output(order.output, documents, format_, write, force=order.force)
+        output = choose_output(order.output, documents, order.style(), write, force=order.force)
         reading = _expected_reading(order) if isinstance(output, FolderOutput) else None
         if _has_work(documents, output, reading):
             output.prepare()
@@ -90,12 +117,10 @@ def _expected_reading(order: Order) -> Reading | None:
 
     None: a runtime is up, which answers for itself and at once, or the model has no files.
     """
-    from dotsctl.client.api import runtime_config
-
     choices = settings.choose(model=order.model, encoder=order.encoder, decoder=order.decoder, name=order.name)
     if lock_holder(instance_directory(choices.name)) is not None:
         return None
-    config = runtime_config(choices, choices.name)
+    config = settings.runtime_config(choices, choices.name)
     if not config.model:
         return None
     return order.reading(fingerprint(Path(config.model)), str(config.encoder), str(config.decoder))
@@ -159,7 +184,14 @@ def _read(order: Order, documents: Sequence[Document], output: Output, report: R
 
 def _pages(order: Order, client: "Client", inputs: Iterator[PageInput]) -> Iterator[Page]:
     return client.ocr(
-        inputs, task=order.task, prompt=order.prompt, max_tokens=order.max_tokens, max_pixels=order.max_pixels
+        inputs,
+        task=order.task,
+        prompt=read_prompt(order.prompt),
+        box=parse_box(order.box),
+        max_tokens=order.max_tokens,
+        max_pixels=order.max_pixels,
+        check_blank=not order.no_blank_check,
+        reread=not order.no_reread,
     )
 
 
@@ -167,5 +199,8 @@ def _reading(order: Order, client: "Client") -> Reading:
     """How this runtime reads. Raises UsageError for a task that its model does not know."""
     if order.task is not None and order.task not in client.tasks:
         raise UsageError(f"unknown task {order.task!r}; {client.model_name} knows: {', '.join(client.tasks)}")
+    task = order.task or client.tasks[0]
+    if order.style().format_ == OVERLAY and not has_cells(task):
+        raise UsageError(f"-f overlay draws boxes, and the task {task!r} gives none: choose another --task, as layout")
     reading = order.reading(client.fingerprint, client.encoder, client.decoder)
     return replace(reading, task=DEFAULT_TASK) if order.task == client.tasks[0] else reading

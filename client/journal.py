@@ -1,4 +1,4 @@
-"""What a folder of results holds already: its journal, and files that are there completely or not at all.
+"""What a folder of results holds already: its journal.
 
 The journal has one JSON line for each output that was written. It decides what a later run may skip, and which
 input owns which name, so that ``a.png`` and ``a.jpg`` never overwrite each other, not even in different runs. The last
@@ -12,7 +12,7 @@ import unicodedata
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dotsctl.protocol.errors import OutputError
+from dotsctl.client.part_file import output_error
 
 JOURNAL_NAME = ".dotsctl-journal.jsonl"
 
@@ -86,36 +86,3 @@ class Journal:
 
 def _ends_with_newline(descriptor: int, size_bytes: int) -> bool:
     return os.pread(descriptor, 1, size_bytes - 1) == b"\n"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is there completely or not at all, whatever happens meanwhile. Raises OutputError."""
-    partial = path.parent / f".dotsctl-{os.getpid()}.part"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise output_error(path, error) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def output_error(path: Path | str, error: OSError) -> OutputError:
-    """The error for the user when ``path`` cannot be written."""
-    reason = error.strerror or str(error)
-    return OutputError(f"cannot write {path}: {reason}. Results written so far are kept; choose another place with -o")

@@ -5,23 +5,24 @@ The JSON form has ``"schema": "dotsctl/1"``; keys are only ever added to it. Its
 """
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dotsctl.client.cells import EMPTY_LIST, Cell, parse_cells
+from dotsctl.client.answers import SVG, TEXT, has_cells, has_list, read_answer
+from dotsctl.client.cell import Cell
+from dotsctl.client.cells import EMPTY_LIST
 from dotsctl.client.inputs import PageInput
+from dotsctl.client.markdown import to_markdown, to_plain, unfenced, without_marks
 from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import PageResult
 from dotsctl.protocol.parts import FinishReason, Geometry
 
 SCHEMA = "dotsctl/1"
-OK, PARTIAL, FAILED = "ok", "partial", "failed"
-LAYOUT = "layout"
-"""Tasks whose name begins so answer with a JSON list of cells."""
+OK, PARTIAL, FAILED, BLANK = "ok", "partial", "failed", "blank"
 
-__all__ = ["FAILED", "OK", "PARTIAL", "SCHEMA", "Cell", "Failure", "Page"]
+__all__ = ["BLANK", "FAILED", "OK", "PARTIAL", "SCHEMA", "Cell", "Failure", "Page"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,12 @@ class Page:
     """Page of its source, from 1."""
     num_pages: int
     status: str
-    """``ok``; ``partial``: the text is cut or was damaged; ``failed``: see ``error``."""
+    """``ok``; ``blank``: there is nothing on it; ``partial``: the text is cut or was damaged; ``failed``: see
+    ``error``."""
     text: str = ""
     """The model's answer as it is."""
     cells: tuple[Cell, ...] = ()
-    """Elements with boxes, in reading order; empty unless the task asks for the layout."""
+    """Elements with boxes, in reading order; empty unless the task asks where things are."""
     width: int | None = None
     """Pixels of the page as viewers show it, EXIF orientation applied; none for a failed page, as the next three."""
     height: int | None = None
@@ -57,7 +59,7 @@ class Page:
     """Pixels that the encoder saw."""
     input_height: int | None = None
     finish_reason: str | None = None
-    """``stop``, ``length`` or ``loop``; none for a failed page."""
+    """``stop``, ``length``, ``loop`` or ``blank``; none for a failed page."""
     tokens: dict[str, int] = field(default_factory=lambda: {"image": 0, "prompt": 0, "completion": 0})
     timings_ms: dict[str, float] = field(default_factory=dict)
     """Milliseconds by stage."""
@@ -71,6 +73,8 @@ class Page:
     """How often the page was tried, worker restarts included; 0 for a failed page."""
     repaired: tuple[str, ...] = ()
     """What was wrong with a layout answer, in words."""
+    reread: str = ""
+    """Why it was read a second time at a smaller size, ``loop`` or ``length``; empty: it was read once."""
     error: Failure | None = None
     index: int = 0
     """Place among all pages of the call, from 0, in the order of the inputs."""
@@ -90,32 +94,50 @@ class Page:
     @property
     def markdown(self) -> str:
         """The page as Markdown: cells joined by blank lines, or the text when the task gives no cells."""
-        if not self.task.startswith(LAYOUT):
-            return self.text
-        if self.cells or EMPTY_LIST.fullmatch(self.text):
-            return "\n\n".join(filter(None, (cell.markdown for cell in self.cells)))
-        return self.text  # no list of cells: what the model wrote is better than nothing
+        return self.to_markdown()
 
     @property
     def plain_text(self) -> str:
-        """The words alone: texts of the cells joined by blank lines, or the text."""
-        if self.cells:
-            return "\n\n".join(filter(None, (cell.text.strip() for cell in self.cells)))
-        return self.markdown
+        """The words alone: without the marks of Markdown, tables as cells between tabulators."""
+        return self.to_plain_text()
+
+    def to_markdown(self, *, header_footer: bool = True, pictures: Mapping[int, str] | None = None) -> str:
+        """The page as Markdown; an answer without the cells that it should have is given as it is.
+
+        Args:
+            header_footer: whether the page's header and footer are part of it.
+            pictures: where pictures are, as a path with ``/`` or a ``data:`` address, by their place among the cells.
+        """
+        if self._is_cells:
+            return to_markdown(self.cells, header_footer=header_footer, pictures=pictures)
+        return unfenced(self.text) if self.task == SVG else self.text
+
+    def to_plain_text(self, *, header_footer: bool = True) -> str:
+        """The words alone; what is no page of text, as an answer to a question, is given as it is."""
+        if self._is_cells:
+            return to_plain(self.cells, header_footer=header_footer)
+        return without_marks(self.text) if self.task == TEXT else self.to_markdown()
+
+    @property
+    def _is_cells(self) -> bool:
+        """Whether the answer was read as cells, be it none."""
+        is_empty = has_list(self.task) and EMPTY_LIST.fullmatch(self.text) is not None
+        return has_cells(self.task) and (bool(self.cells) or is_empty)
 
     @classmethod
-    def from_result(cls, page: PageInput, result: PageResult, *, model: str, fingerprint: str, task: str) -> "Page":
+    def from_result(
+        cls, page: PageInput, result: PageResult, *, model: str, fingerprint: str, task: str, reread: str = ""
+    ) -> "Page":
         """The page that a runtime has read."""
         geometry = page_geometry(result.geometries[0])
-        cells, repaired = parse_cells(result.text, geometry) if task.startswith(LAYOUT) else ((), ())
-        cut = result.finish_reason is not FinishReason.STOP
+        cells, repaired = read_answer(task, result.text, geometry)
         return cls(
             source=page.source,
             path=page.path,
             page=page.page,
             num_pages=page.num_pages,
             chosen=page.chosen,
-            status=PARTIAL if cut or repaired else OK,
+            status=_status(result.finish_reason, repaired),
             text=result.text,
             cells=cells,
             width=geometry.oriented[0],
@@ -132,6 +154,7 @@ class Page:
             task=task,
             attempt=result.attempt,
             repaired=repaired,
+            reread=reread,
         )
 
     @classmethod
@@ -152,8 +175,8 @@ class Page:
             error=Failure(str(code), message),
         )
 
-    def record(self) -> dict[str, Any]:
-        """The page as JSON, schema ``dotsctl/1``."""
+    def record(self, *, header_footer: bool = True) -> dict[str, Any]:
+        """The page as JSON, schema ``dotsctl/1``; ``header_footer`` tells whether its ``md`` has them."""
         return {
             "schema": SCHEMA,
             "path": self.source,
@@ -164,11 +187,8 @@ class Page:
             "height": self.height,
             "input_width": self.input_width,
             "input_height": self.input_height,
-            "cells": [
-                {"bbox": cell.bbox and list(cell.bbox), "category": cell.category, "text": cell.text}
-                for cell in self.cells
-            ],
-            "md": self.markdown,
+            "cells": [cell.record() for cell in self.cells],
+            "md": self.to_markdown(header_footer=header_footer),
             "raw": self.text,
             "repaired": list(self.repaired),
             "finish_reason": self.finish_reason,
@@ -179,8 +199,16 @@ class Page:
             "decoder": self.decoder,
             "task": self.task,
             "attempt": self.attempt,
+            "reread": self.reread,
             "error": self.error and {"code": self.error.code, "message": self.error.message},
         }
+
+
+def _status(reason: FinishReason, repaired: Sequence[str]) -> str:
+    """What is said of a page that was read."""
+    if reason is FinishReason.BLANK:
+        return BLANK
+    return PARTIAL if repaired or reason is not FinishReason.STOP else OK
 
 
 def _tokens(result: PageResult) -> dict[str, int]:

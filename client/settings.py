@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
-from dotsctl.client.config import RuntimeConfig
+from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.model_directory import find_model
 
 LOCAL_FILE = "dotsctl.toml"
 FILE_KEYS = ("model", "encoder", "decoder", "stall_timeout", "page_timeout")
@@ -141,3 +142,29 @@ def _read(path: Path) -> dict[str, str]:
         elif not (isinstance(value, str) and value):
             raise UsageError(f'{path}: {key} = {value!r} is no text; write {key} = "..."')
     return content
+
+
+def resolve_encoder(text: str) -> str:
+    """The encoder that ``auto`` stands for: ``mlx``, as long as there is no other one for real pages."""
+    choice = PluginChoice.parse(text)
+    return str(PluginChoice("mlx", choice.options)) if choice.name == "auto" else str(choice)
+
+
+def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
+    """Configuration of a runtime from the user's choices; two ``fake`` plugins need no model."""
+    encoder = PluginChoice.parse(resolve_encoder(chosen.encoder))
+    decoder = PluginChoice.parse(chosen.decoder)
+    if chosen.model is None and encoder.name == decoder.name == "fake":
+        model_name, folder = "fake", ""
+    else:
+        model_name, found = find_model(chosen.model)
+        folder = str(found)
+    return RuntimeConfig(
+        instance=instance,
+        model_name=model_name,
+        model=folder,
+        encoder=encoder,
+        decoder=decoder,
+        stall_timeout_s=chosen.stall_timeout_s,
+        page_timeout_s=chosen.page_timeout_s,
+    )

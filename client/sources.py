@@ -26,6 +26,9 @@ PICTURE_SUFFIX = re.compile(
 )
 """Endings, in lower case, by which a file in a folder is taken for a page."""
 
+OF_RESULTS = re.compile(r"\.overlay\.png\Z|\.overlay/page-\d{4,}\.png\Z|/images/(?:\d{4,}-)?page-\d{4,}-\d{2,}\.png\Z")
+"""Pictures that were written beside scans by ``writers.py``: a later run over the folder is not to read them."""
+
 
 @dataclass(frozen=True)
 class Document:
@@ -112,14 +115,17 @@ def absolute(path: Path) -> Path:
 
 
 def _folder(folder: Path) -> Iterator[Document]:
-    """The pictures in a folder and below; hidden ones are left out, as ``._scan.png`` of macOS is no picture."""
+    """The pictures in a folder and below, but for those of earlier results.
+
+    Hidden ones are left out, as ``._scan.png`` of macOS is no picture.
+    """
     found = False
     unread: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=unread.append):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
         for name in sorted(names, key=natural):
             path = Path(parent, name)
-            if looks_like_picture(path) and not name.startswith("."):
+            if looks_like_picture(path) and not name.startswith(".") and not OF_RESULTS.search(path.as_posix()):
                 found = True
                 yield Document(shown(path), path, absolute(folder))
     for problem in unread:

@@ -1,7 +1,8 @@
 """Loads the text half of a dots.ocr snapshot into mlx-lm's Qwen2. Imported by the MLX plugin alone.
 
 Weights are float32 on a CPU, where bfloat16 products do not go through the BLAS and are ten times slower, and bfloat16
-on a GPU.
+on a GPU. Those of a quantised decoder stay quantised; its scales and offsets, and with them what passes through the
+layers, have these types.
 """
 
 from dataclasses import dataclass
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
+import mlx.nn as nn
+from dotsctl.decoder_worker.quantised import QuantisedDecoder
 from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.checkpoint_layout import is_harmless
 from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.memory import pipeline_need, require_memory
+from mlx.utils import tree_flatten
 from mlx_lm.models import qwen2
 from tokenizers import Tokenizer
 
@@ -30,7 +34,7 @@ FORWARDED = (
     "rope_theta",
     "max_position_embeddings",
 )
-"""Keys of config.json that mlx-lm takes under the same names."""
+"""Keys of config.json that mlx-lm needs."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,13 @@ class TextModel:
     """Of the keys and values of one position in all layers; 28,672 in dots.ocr with bfloat16."""
 
 
-def load_model(folder: Path, cache_bytes: int = 0) -> TextModel:
+def load_model(folder: Path, cache_bytes: int = 0, quantised: QuantisedDecoder | None = None) -> TextModel:
     """Load and evaluate the text half.
 
     Args:
         folder: of the model.
         cache_bytes: what keys and values of all pages will take at most.
+        quantised: weights to use in place of the model's own.
 
     Raises:
         MissingError: the model is broken, of another kind, or with the encoder too large for this machine.
@@ -69,10 +74,11 @@ def load_model(folder: Path, cache_bytes: int = 0) -> TextModel:
     arguments = _arguments(config)
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
     dtype = mx.bfloat16 if on_gpu else mx.float32
-    require_memory(pipeline_need(facts, dtype.size, cache_bytes))
-    network = qwen2.Model(arguments)
-    network.load_weights(list(_tensors(folder, dtype).items()))
-    mx.eval(network.parameters())
+    decoder_bytes = None if quantised is None else quantised.size_bytes
+    require_memory(pipeline_need(facts, dtype.size, cache_bytes, decoder_bytes))
+    network = read_network(folder, dtype) if quantised is None else _quantised_network(arguments, quantised, dtype)
+    for _, weight in tree_flatten(network.parameters()):
+        mx.eval(weight)  # one by one: all at once, the stored tensors are in memory beside their float32 copies
     longest = generation.get("max_length")
     positions = arguments.max_position_embeddings
     return TextModel(
@@ -88,8 +94,43 @@ def load_model(folder: Path, cache_bytes: int = 0) -> TextModel:
     )
 
 
+def read_network(folder: Path, dtype: mx.Dtype | None) -> qwen2.Model:
+    """The text half with its own weights, not evaluated: MLX reads a tensor when something needs it.
+
+    Args:
+        folder: of the model, which was validated.
+        dtype: of the weights; none: as they are stored.
+
+    Raises:
+        MissingError: a file or a tensor is missing.
+    """
+    network = qwen2.Model(_arguments(read_json(folder, "config.json")))
+    _fill(network, _tensors(folder, dtype), "the weights do not fit config.json ({}): download the model again")
+    return network
+
+
+def _quantised_network(arguments: qwen2.ModelArgs, quantised: QuantisedDecoder, dtype: mx.Dtype) -> qwen2.Model:
+    """The text half with quantised weights, not evaluated."""
+    network, chosen = qwen2.Model(arguments), quantised.quantisation
+    nn.quantize(network, chosen.group_size, chosen.bits)
+    tensors: dict[str, mx.array] = {}
+    for file in quantised.files:
+        for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
+            tensors[name] = tensor if tensor.dtype == mx.uint32 else tensor.astype(dtype)  # uint32 holds levels
+    _fill(network, tensors, f"the quantised weights do not fit config.json ({{}}). Make them new: {quantised.remedy}")
+    return network
+
+
+def _fill(network: qwen2.Model, tensors: dict[str, mx.array], problem: str) -> None:
+    """Give the network its tensors, exactly those that it has places for. Raises MissingError."""
+    try:
+        network.load_weights(list(tensors.items()))
+    except ValueError as error:
+        raise MissingError(problem.format(error)) from None
+
+
 def _arguments(config: dict[str, Any]) -> qwen2.ModelArgs:
-    """Sizes for mlx-lm, from a config.json that has been validated."""
+    """Sizes for mlx-lm, of a model that was validated."""
     return qwen2.ModelArgs(
         model_type="qwen2",
         tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
@@ -103,16 +144,13 @@ def _position_bytes(arguments: qwen2.ModelArgs, dtype: mx.Dtype) -> int:
     return 2 * arguments.num_hidden_layers * arguments.num_key_value_heads * head_dim * dtype.size
 
 
-def _tensors(folder: Path, dtype: mx.Dtype) -> dict[str, mx.array]:
+def _tensors(folder: Path, dtype: mx.Dtype | None) -> dict[str, mx.array]:
     """The text half's tensors; MLX reads them when they are evaluated, so the tower's are never read."""
     tensors: dict[str, mx.array] = {}
     for file in tensor_files(folder, PREFIXES):
-        stored = cast(dict[str, mx.array], mx.load(str(file)))
-        while stored:  # one by one: all at once, the stored tensors are in memory beside their float32 copies
-            name, tensor = stored.popitem()
+        for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
             if name.startswith(PREFIXES) and not name.startswith("model.vision_tower.") and not is_harmless(name):
-                tensors[name] = tensor.astype(dtype)
-                mx.eval(tensors[name])
+                tensors[name] = tensor if dtype is None else tensor.astype(dtype)
     return tensors
 
 
@@ -124,6 +162,8 @@ def _end_ids(generation: dict[str, Any]) -> frozenset[int]:
 
 def _read_tokenizer(folder: Path) -> Tokenizer:
     path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise MissingError(f"{path} is missing: download the whole dots.ocr snapshot")
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library has no class of its own for a file that it cannot use

@@ -8,6 +8,7 @@ from dotsctl.decoder_worker.drafts import Drafter
 from dotsctl.decoder_worker.model import load_model
 from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish, Piece
 from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids
+from dotsctl.decoder_worker.quantised import QuantisedDecoder
 from dotsctl.decoder_worker.rows import Gain, PageRun, RowScheduler
 from dotsctl.decoder_worker.splice import check_length, splice
 from dotsctl.decoder_worker.stop import StopRule
@@ -23,14 +24,24 @@ PROMPT_TOKENS = 256
 class PageDecoder:
     """Greedy decoding of several pages at once with one model. All calls in one thread."""
 
-    def __init__(self, folder: Path, batch: int, rows: int, prefill_chunk: int, cache_mib: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        batch: int,
+        rows: int,
+        prefill_chunk: int,
+        cache_mib: int,
+        quantised: QuantisedDecoder | None = None,
+    ) -> None:
         """Load the model of ``folder``; the numbers are the options of the plugin.
+
+        With ``quantised`` its weights are those.
 
         Raises:
             MissingError: the model is broken, of another kind, or too large for this machine.
             UsageError: its prompts are none.
         """
-        self._model = load_model(folder, cache_mib << 20)
+        self._model = load_model(folder, cache_mib << 20, quantised)
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(folder), self._model.image_token_id)
         adapter = BatchAdapter(self._model.network, prefill_chunk, look_ahead=self._model.on_gpu)
         positions = (cache_mib << 20) // self._model.position_bytes

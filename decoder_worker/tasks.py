@@ -6,11 +6,10 @@ fills it from the model card); for what it does not bring we ask in our own word
 
 from pathlib import Path
 
-from dotsctl.protocol.checkpoint import read_json
-from dotsctl.protocol.errors import ErrorCode, PageError, UsageError
+from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.geometry import Box, PageGeometry
+from dotsctl.protocol.tasks import read_wording
 
-PROMPTS = "prompts.json"
 _ELEMENTS = (
     "Caption, Footnote, Formula, List-item, Page-footer, Page-header, Picture, Section-header, Table, Text, Title"
 )
@@ -41,44 +40,18 @@ OWN_PROMPTS = {
     "ask": "Describe this image.",
 }  # fmt: skip
 """By task."""
-DOCUMENT_TASKS = ("layout", "text", "layout-only", "ground")
-"""What every dots.ocr checkpoint was trained on."""
 SYSTEM_TEXTS = {"ask": "You answer questions about images, truthfully and briefly."}
 """What stands before the question, in the one task for which the model was trained with a system turn."""
 
 
 def read_prompts(model: Path) -> dict[str, str]:
-    """Wording by task: exactly the tasks of the model's ``prompts.json``, else those of its kind in our words.
-
-    In the file ``null`` stands for our wording of a task.
+    """Prompt by task: the model's own, and ours where it brings none.
 
     Raises:
-        UsageError: the file holds something else than texts, or null for a task that we have no words for.
+        UsageError: the model's ``prompts.json`` is wrong.
         MissingError: a file of the model cannot be read.
     """
-    if not (model / PROMPTS).is_file():
-        tasks = OWN_PROMPTS if knows_all_tasks(model) else DOCUMENT_TASKS
-        return {task: OWN_PROMPTS[task] for task in tasks}
-    prompts = {}
-    for task, text in read_json(model, PROMPTS).items():
-        words = OWN_PROMPTS.get(task) if text is None else text
-        if not isinstance(words, str):
-            raise UsageError(
-                f"{model / PROMPTS}: {task!r} is {text!r}; write the prompt as a text, or null for our wording of "
-                f"{', '.join(OWN_PROMPTS)}"
-            )
-        prompts[task] = words
-    if not prompts:
-        raise UsageError(f"{model / PROMPTS} names no task: write at least one, or delete the file")
-    return prompts
-
-
-def knows_all_tasks(model: Path) -> bool:
-    """Whether this is dots.mocr, which was trained on all tasks.
-
-    It has the same config.json as dots.ocr; only its ``preprocessor_config.json`` names an own processor class.
-    """
-    return "auto_map" in read_json(model, "preprocessor_config.json")
+    return {task: OWN_PROMPTS[task] if text is None else text for task, text in read_wording(model).items()}
 
 
 def fill(template: str, geometry: PageGeometry | None, box: Box | None) -> str:

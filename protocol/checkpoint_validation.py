@@ -99,7 +99,7 @@ def validate_checkpoint(folder: Path) -> CheckpointFacts:
     found, problems = _stored(folder)
     expected = vision.tensors() | text.tensors()
     _refuse(folder, problems)  # first, because a file that is not there would be every tensor in it once more
-    _refuse(folder, [*_differences(found, expected, text)])
+    _refuse(folder, [*_differences(found, expected)])
     encoder = {name: found[name].tensor for name in vision.tensors()}
     decoder = {name: found[name].tensor for name in text.tensors()}
     layout = _patch_layouts(vision.embed_dim)[found[PATCH_WEIGHT].tensor.shape]
@@ -154,22 +154,24 @@ def _stored(folder: Path) -> tuple[dict[str, _Found], list[Problem]]:
     return found, problems
 
 
-def _differences(found: dict[str, _Found], expected: dict[str, Shape], text: TextSizes) -> Iterator[Problem]:
+def _differences(found: dict[str, _Found], expected: dict[str, Shape]) -> Iterator[Problem]:
     """Where the stored tensors are not the expected ones."""
     if quantised := [one for one in found.values() if one.name.endswith(QUANTISED)]:
         yield Problem(quantised[0].file, f"{shown(quantised[0].name)} says that the weights are quantised", ORIGINAL)
         return
     names = sorted(found)
-    for name in expected:
-        if name not in found:
+    for name, shape in expected.items():
+        if name in found:
+            yield from _tensor_problems(name, found[name], shape)
+        else:
             yield Problem(_likely_file(found, names, name), f"{name} is missing")
     for name, one in found.items():
-        if name in expected:
-            yield from _tensor_problems(name, one, expected[name])
-        elif name == LM_HEAD and text.tie_word_embeddings:
+        if name in expected or is_harmless(name):
+            continue
+        if name == LM_HEAD:  # it is expected unless the embeddings are tied
             what = f"{LM_HEAD} is there, but tie_word_embeddings in {CONFIG} is true, which says that it is not"
             yield Problem(one.file, what, f"set tie_word_embeddings to false in {CONFIG} if the model has its own head")
-        elif not is_harmless(name):
+        else:
             yield Problem(one.file, f"{shown(one.name)} {list(one.tensor.shape)} is not part of a dots.ocr model")
 
 

@@ -14,6 +14,8 @@ import platformdirs
 from dotsctl.protocol.errors import MissingError, UsageError
 
 DEMO = "demo"
+PUBLISHED = "rednote-hilab/dots.ocr"
+"""Repository on the Hugging Face Hub where dots.ocr is published."""
 FINGERPRINTED = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "prompts.json")
 """Files beside the tensors that decide what the model answers."""
 
@@ -39,11 +41,16 @@ def derived_directory(digest: str) -> Path:
 
 
 def installed_models() -> list[str]:
-    """Names of the models in the models folder; the demo model is not among them."""
+    """Names of the models in the models folder; the demo model is not among them.
+
+    Hidden folders are none: they hold what is still being downloaded, and what was derived.
+    """
     folder = models_directory()
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if (entry / "config.json").is_file())
+    return sorted(
+        entry.name for entry in folder.iterdir() if not entry.name.startswith(".") and (entry / "config.json").is_file()
+    )
 
 
 def find_model(chosen: str | None) -> tuple[str, Path]:
@@ -63,6 +70,7 @@ def find_model(chosen: str | None) -> tuple[str, Path]:
         if not installed:
             raise MissingError(
                 "no model is installed.\n"
+                f"  dotsctl pull {PUBLISHED}         downloads dots.ocr, 6 GB\n"
                 "  dotsctl ocr --model /path/to/dots.ocr ...   uses a downloaded dots.ocr checkpoint\n"
                 "  dotsctl ocr --model demo ...                uses the small model that ships with dotsctl"
             )
@@ -87,15 +95,10 @@ def fingerprint(folder: Path) -> str:
 
     Hashing 6 GB takes seconds, so the result is cached by path, size and modification time of every file.
     """
-    files = [folder / name for name in FINGERPRINTED if (folder / name).is_file()]
-    files += sorted(folder.glob("*.safetensors"))
-    stamps = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-    key = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
-    cached = Path(platformdirs.user_cache_path("dotsctl")) / "fingerprints" / key
-    try:
-        return cached.read_text()
-    except OSError:
-        pass  # not cached yet, or the cache cannot be read: then it is computed
+    files = _fingerprinted_files(folder)
+    cached = _cache_entry(files)
+    if value := _recall(cached):
+        return value
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0")
@@ -103,6 +106,31 @@ def fingerprint(folder: Path) -> str:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     _remember(cached, digest.hexdigest())
     return digest.hexdigest()
+
+
+def cached_fingerprint(folder: Path) -> str | None:
+    """The fingerprint where it is known without reading the tensors; none: :func:`fingerprint` has to compute it."""
+    return _recall(_cache_entry(_fingerprinted_files(folder)))
+
+
+def _fingerprinted_files(folder: Path) -> list[Path]:
+    files = [folder / name for name in FINGERPRINTED if (folder / name).is_file()]
+    return files + sorted(folder.glob("*.safetensors"))
+
+
+def _cache_entry(files: list[Path]) -> Path:
+    """Where the fingerprint of these files, as they are now, is kept."""
+    stamps = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    key = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
+    return Path(platformdirs.user_cache_path("dotsctl")) / "fingerprints" / key
+
+
+def _recall(cached: Path) -> str | None:
+    """The cache entry; none when it is not there or cannot be read, then the fingerprint is computed."""
+    try:
+        return cached.read_text()
+    except OSError:
+        return None
 
 
 def _remember(cached: Path, value: str) -> None:

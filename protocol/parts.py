@@ -8,6 +8,8 @@ MAX_RGB_BYTES = 256 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
 FRAME_BYTES = 8 * 1024 * 1024
 """Large buffers are cut into frames of this size: within 1.3 times of the best size at 15 MiB as at 44 MiB."""
+MIN_PIXELS = 784
+"""Of the smallest page that an encoder takes: 28 x 28."""
 MAX_IMAGES = 16
 """Images in one request."""
 MAX_EMBEDDINGS = 57_600
@@ -124,7 +126,10 @@ class PageOptions:
 
     def __post_init__(self) -> None:
         require(self.max_tokens is None or self.max_tokens >= 1, f"max_tokens {self.max_tokens} is below 1")
-        require(self.max_pixels is None or self.max_pixels >= 784, f"max_pixels {self.max_pixels} is below 784")
+        require(
+            self.max_pixels is None or self.max_pixels >= MIN_PIXELS,
+            f"max_pixels {self.max_pixels} is below {MIN_PIXELS}",
+        )
         require(len(self.hint.encode()) <= MAX_HINT_BYTES, f"hint is longer than {MAX_HINT_BYTES} bytes")
         if self.box is not None:
             x0, y0, x1, y1 = self.box

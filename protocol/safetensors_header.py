@@ -128,7 +128,7 @@ def _entry(path: Path, name: str, entry: Any, base: int) -> StoredTensor:
 def _check_places(path: Path, tensors: dict[str, StoredTensor], base: int, size_bytes: int) -> None:
     """The tensors must fill the file from the header to its end, without gap or overlap."""
     placed = sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end))
-    end = placed[-1][1].end if placed else base
+    end = max((tensor.end for tensor in tensors.values()), default=base)
     if end > size_bytes:
         name = next(name for name, tensor in placed if tensor.end > size_bytes)
         raise _broken(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from click.testing import CliRunner, Result
+from dotsctl.client.cell import Cell
 from dotsctl.client.cli import cli
 from dotsctl.client.inputs import pages_of
 from dotsctl.client.records import Page
@@ -22,6 +23,7 @@ class FakeClient:
     raising: ClassVar[BaseException | None] = None
     raise_after: ClassVar[int] = 0
     statuses: ClassVar[dict[str, str]] = {}
+    cells: ClassVar[tuple[Cell, ...]] = ()
 
     model_name, fingerprint, encoder, decoder, tasks = "demo", "f" * 64, "mlx", "mlx", ("text", "layout")
 
@@ -30,13 +32,14 @@ class FakeClient:
 
     def ocr(self, inputs: Iterable[Any], **options: Any) -> Iterator[Page]:
         self.asked.append(options)
-        facts = {"model": self.model_name, "fingerprint": self.fingerprint, "task": "text"}
+        task = "layout" if self.cells else "text"
+        facts = {"model": self.model_name, "fingerprint": self.fingerprint, "task": task}
         for number, page in enumerate(page for source in inputs for page in pages_of(source)):
             if self.raising is not None and number == self.raise_after:
                 raise self.raising
             name = Path(page.source).name
             try:
-                page.load()
+                header, _, _ = page.load()
             except PageError as error:
                 yield Page.from_failure(page, error.code, str(error), **facts)
                 continue
@@ -47,7 +50,9 @@ class FakeClient:
                 status = "ok" if reason == "stop" else "partial"
                 text = f"text of {name}"
                 place = (page.source, page.path, page.page, page.num_pages)
-                yield Page(*place, status, text, finish_reason=reason, chosen=page.chosen)
+                size = {"width": header.width, "height": header.height}
+                seen = {"cells": self.cells, "task": task, "finish_reason": reason}
+                yield Page(*place, status, text, chosen=page.chosen, **size, **seen)
 
     def __enter__(self) -> "FakeClient":
         return self

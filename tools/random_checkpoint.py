@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,7 @@ class Numbers:
                 row of zeros is never the best one.
         """
         self._seed, self._live_head = seed, live_head
-        # Twelve uniform numbers have the variance 1 in sum. Integers and powers of two make the sum exact, which
-        # a logarithm of the system's library would not be.
-        lanes = np.random.PCG64(seed).random_raw(3 * BLOCK).view(np.uint16).reshape(BLOCK, 12)
-        block = (lanes.sum(axis=1, dtype=np.int32) * 2 - 12 * 65535).astype(np.float32) / np.float32(1 << 17)
-        self._block = np.concatenate([block, block[:CHUNK]])  # a chunk may begin anywhere
+        self._block = _draw(seed)
 
     def chunks(self, name: str, shape: layout.Shape) -> Iterator[NDArray[np.float32]]:
         """A tensor in rows, at most ``CHUNK`` numbers at a time, each chunk (count,) float32."""
@@ -99,6 +96,18 @@ class Numbers:
             if name == layout.LM_HEAD:
                 chunk[max(self._live_head - done, 0) :] = 0
             yield chunk
+
+
+@lru_cache(maxsize=1)
+def _draw(seed: int) -> NDArray[np.float32]:
+    """The block (BLOCK + CHUNK,) of nearly Gaussian numbers; its end repeats its beginning.
+
+    Twelve uniform numbers have the variance 1 in sum. Integers and powers of two make the sum exact, which a logarithm
+    of the system's library would not be.
+    """
+    lanes = np.random.PCG64(seed).random_raw(3 * BLOCK).view(np.uint16).reshape(BLOCK, 12)
+    block = (lanes.sum(axis=1, dtype=np.int32) * 2 - 12 * 65535).astype(np.float32) / np.float32(1 << 17)
+    return np.concatenate([block, block[:CHUNK]])
 
 
 def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:

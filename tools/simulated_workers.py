@@ -8,7 +8,9 @@ from functools import partial
 from itertools import count
 
 from dotsctl.client.runtime.core import Coordinator
+from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import (
+    Blank,
     CancelRequest,
     Consumed,
     Decoded,
@@ -19,6 +21,7 @@ from dotsctl.protocol.messages import (
     Message,
     Ready,
     Received,
+    RequestFailed,
 )
 from dotsctl.protocol.parts import FinishReason, Geometry, Role
 
@@ -62,11 +65,16 @@ class Plan:
     cancels: int
     leaving: int
     """Clients that disappear."""
+    blank: set[int]
+    """Pages that the encoder answers itself."""
+    hungry: set[int]
+    """Pages for which the decoder's memory suffices only when they are alone in it."""
 
     @classmethod
     def draw(cls, rng: random.Random) -> "Plan":
         """A plan of any kind, calm ones included."""
         clients, pages = rng.randint(1, 3), rng.randint(1, 5)
+        killers = {rng.randrange(clients * pages)} if rng.random() < 0.2 else set()
         return cls(
             clients=clients,
             pages=pages,
@@ -74,11 +82,13 @@ class Plan:
             delay_s=rng.choice((0.001, 0.05, 2.0)),
             reorder=rng.random() < 0.5,
             deaths=rng.choice((0, 0, 1, 3, 6)),
-            killers={rng.randrange(clients * pages)} if rng.random() < 0.2 else set(),
+            killers=killers,
             killed_role=rng.choice(list(Role)),
             batch=rng.choice((1, 2, 8)),
             cancels=rng.choice((0, 0, 0, 2)),
             leaving=rng.choice((0, 0, 0, 1)) if clients > 1 else 0,
+            blank={rng.randrange(clients * pages)} - killers if rng.random() < 0.2 else set(),
+            hungry={rng.randrange(clients * pages)} if rng.random() < 0.2 else set(),
         )
 
 
@@ -179,6 +189,9 @@ class SimulatedWorkers:
                 self.kill(Role.ENCODER)
                 return
             del worker.held[request.request_id]
+            if page in self._plan.blank:
+                self._say(worker, Blank(request.request_id, request.attempt, (GEOMETRY,), {}))
+                return
             self._say(worker, Encoded(request.request_id, request.attempt, 32))
             decoder = self.workers[Role.DECODER]
             flight_s = self._rng.uniform(0, self._plan.delay_s)
@@ -206,6 +219,9 @@ class SimulatedWorkers:
             elif number == 1 and page in self._plan.killers and self._plan.killed_role is Role.DECODER:
                 self.kill(Role.DECODER)
                 return
+            elif number == 1 and page in self._plan.hungry and len(decoder.held) > 1:
+                self._run_out_of_memory(decoder)
+                return
             elif number < 3:
                 self._say(decoder, Decoded(key, attempt, "x", 1, None))
             else:
@@ -215,6 +231,12 @@ class SimulatedWorkers:
             self._clock.at(self._rng.uniform(0.01, 0.5), lambda: step(number + 1))
 
         self._clock.at(decoder.free_at - self._clock.now, lambda: step(0))
+
+    def _run_out_of_memory(self, decoder: SimulatedWorker) -> None:
+        """All pages in the decoder lose this attempt."""
+        for key, attempt in decoder.held.items():
+            self._say(decoder, RequestFailed(key, attempt, ErrorCode.OOM, "not enough memory"))
+        decoder.held.clear()
 
     def _page_of(self, request_id: int) -> int | None:
         """The page behind a request, while the coordinator knows it."""

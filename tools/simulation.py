@@ -122,11 +122,14 @@ class Schedule:
 
     def _check_end(self) -> None:
         calm = not self.plan.loss and self.real_deaths < 2
+        if self.real_deaths and not (self.plan.loss or self.plan.deaths or self.plan.killers):
+            raise BrokenPromise(f"{self.real_deaths} workers were killed, and nothing was wrong with them")
         for page, answers in self._answers.items():
             if len(answers) > 1:
                 raise BrokenPromise(f"page {page} was answered {len(answers)} times")
             answer = answers[0] if answers else None
-            if isinstance(answer, PageResult) and answer.text != str(page):
+            expected = "" if page in self.plan.blank else str(page)
+            if isinstance(answer, PageResult) and answer.text != expected:
                 raise BrokenPromise(f"page {page} got the text of page {answer.text}")
             if isinstance(answer, PageFailed) and calm and not self.plan.killers and answer.code != ErrorCode.CANCELLED:
                 raise BrokenPromise(f"page {page} failed without a reason: {answer.code} {answer.message}")

@@ -20,7 +20,7 @@ from dotsctl.protocol.parts import FinishReason
 from numpy.typing import NDArray
 
 TASKS = ("text", "layout", "ground", "ask")
-PAGE_FAULTS = (*FAULTS, "no-memory")
+PAGE_FAULTS = (*FAULTS, "no-memory", "loop", "loop-once")
 
 
 @dataclass
@@ -34,7 +34,9 @@ class FakeOptions:
     batch: int = 1
     """Pages decoded at once."""
     fault: str = field(default="", metadata={"one_of": PAGE_FAULTS})
-    """What happens, at half of a page, to the pages chosen by ``on``; ``no-memory`` whenever several pages run."""
+    """What happens, at half of a page, to the pages chosen by ``on``; ``no-memory`` whenever several pages run.
+
+    ``loop`` ends the answer at half as one that repeats itself, ``loop-once`` only at a page's first reading."""
     on: str = ""
     """Only pages whose digest begins so (hexadecimal) are faulty; empty: all."""
     load_fault: str = field(default="", metadata={"one_of": LOAD_FAULTS})
@@ -84,6 +86,8 @@ class FakeDecoder:
             case "refuse":
                 raise UsageError("decoder fake was told to refuse loading: take load_fault away")
         self._running: dict[int, _Running] = {}
+        self._looped: set[str] = set()
+        """Digests of pages that were read before; kept for the fault ``loop-once`` alone."""
         return DecoderSpec(fake_fingerprint(model), WIDTH, self._options.batch, TASKS)
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
@@ -127,12 +131,23 @@ class FakeDecoder:
         page.steps += 1
         page_id = page.prompt.page_id
         limit = min(self._options.tokens, page.prompt.max_tokens or self._options.tokens)
+        loops = self._loops(page.digest)
+        if loops:
+            limit = max(1, self._options.tokens // 2)
         if page.steps < limit:
             return Piece(page_id, text, 1)
         del self._running[page_id]
-        reason = FinishReason.STOP if limit == self._options.tokens else FinishReason.LENGTH
+        if self._options.fault == "loop-once":
+            self._looped.add(page.digest)
+        whole = limit == self._options.tokens
+        reason = FinishReason.LOOP if loops else FinishReason.STOP if whole else FinishReason.LENGTH
         prompt_tokens = len(page.prompt.embeddings) + 4
         return Piece(page_id, text, 1, Finish(reason, "".join(pieces[:limit]), prompt_tokens, limit))
+
+    def _loops(self, digest: str) -> bool:
+        chosen = digest.startswith(self._options.on)
+        again = digest in self._looped
+        return chosen and (self._options.fault == "loop" or (self._options.fault == "loop-once" and not again))
 
     def _misbehave(self, digest: str) -> None:
         if self._options.gate:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dotsctl.decoder_worker.plugin import DecoderSpec, EncodedPrompt, Piece, Report
+from dotsctl.decoder_worker.quantised import DEFAULT_GROUP_SIZE, Quantisation, open_quantised
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.model_directory import fingerprint
@@ -27,6 +28,18 @@ class _Options(NamedTuple):
     """Positions of a prompt that are computed between two passes."""
     cache_mib: int = 4096
     """Memory for the keys and values of all pages; 18,700 positions for each of 8 pages of dots.ocr on a GPU."""
+    bits: int | None = None
+    """4 or 8: use the decoder that ``dotsctl convert`` has quantised; none: the model's own weights."""
+    group_size: int | None = None
+    """Of the quantised decoder, where ``bits`` asks for it."""
+
+    def quantisation(self) -> Quantisation | None:
+        """The quantised decoder that is asked for. Raises UsageError."""
+        if self.bits is not None:
+            return Quantisation(self.bits, self.group_size or DEFAULT_GROUP_SIZE)
+        if self.group_size is not None:
+            raise UsageError(f"decoder mlx: group_size goes with bits; write bits=8,group_size={self.group_size}")
+        return None
 
 
 class MLXDecoder:
@@ -40,9 +53,10 @@ class MLXDecoder:
 
         Raises:
             UsageError: an unknown option, a value that is no positive number, or a model of another kind.
-            MissingError: MLX is not installed, or a file of the model is missing.
+            MissingError: MLX or a file of the model is missing, or the quantised decoder that ``bits`` asks for.
         """
         chosen = _read_options(options)
+        quantisation = chosen.quantisation()
         report(f"matrix products: {preload_blas() or 'as MLX brings them'}")
         try:
             from dotsctl.decoder_worker.page_decoder import PageDecoder
@@ -50,8 +64,12 @@ class MLXDecoder:
             raise MissingError(f"MLX cannot be imported ({error}): pip install 'dotsctl[all]'") from None
         report("computing the model's fingerprint")
         digest = fingerprint(model)
+        quantised = None
+        if quantisation is not None:
+            report("checking the quantised decoder")
+            quantised = open_quantised(model, digest, quantisation)
         report("loading the text model")
-        self._loaded = PageDecoder(model, *chosen)
+        self._loaded = PageDecoder(model, chosen.batch, chosen.rows, chosen.prefill_chunk, chosen.cache_mib, quantised)
         report("decoding a warm-up page")
         self._loaded.warm_up()
         return DecoderSpec(digest, self._loaded.width, chosen.batch, self._loaded.tasks)
@@ -94,7 +112,8 @@ def _read_options(options: dict[str, str]) -> _Options:
     if unknown := sorted(options.keys() - set(_Options._fields)):
         raise UsageError(
             f"decoder mlx has no option {', '.join(unknown)}. It knows batch (pages at once), rows (rows of a pass "
-            "for drafts), prefill_chunk (positions between two passes) and cache_mib (memory for keys and values)"
+            "for drafts), prefill_chunk (positions between two passes), cache_mib (memory for keys and values), bits "
+            "(8 or 4: the decoder that 'dotsctl convert' has quantised) and group_size (of its weights)"
         )
     for key, value in options.items():
         if not value.isdecimal() or int(value) < 1:

@@ -49,8 +49,8 @@ class MLXEncoder:
             MissingError: MLX is not installed, the model is broken, or too large for this machine.
         """
         query_chunk = _read_options(options)
-        self._limits = read_limits(model)
         facts = validate_checkpoint(model)
+        self._limits = read_limits(model)
         content = read_json(model, "config.json").get("vision_config", {})
         blas = preload_blas()
         report(f"matrix products: {blas or 'as MLX brings them'}")

@@ -258,13 +258,12 @@ def load_tower(config: VisionConfig, files: list[str], dtype: mx.Dtype, query_ch
     tensors: dict[str, mx.array] = {}
     for file in files:
         stored = sanitize(cast(dict[str, mx.array], mx.load(file)))
-        while stored:  # one by one: all at once, the stored tensors are in memory beside their float32 copies
-            name, tensor = stored.popitem()
-            tensors[name] = tensor.astype(dtype)
-            mx.eval(tensors[name])
+        tensors |= {name: tensor.astype(dtype) for name, tensor in stored.items()}
+        del stored  # so that each tensor is freed as soon as it is converted
     try:
         tower.load_weights(list(tensors.items()))
     except ValueError as error:
         raise MissingError(f"the weights do not fit vision_config ({error}): download the model again") from None
-    mx.eval(tower.parameters())
+    for weight in tensors.values():
+        mx.eval(weight)  # one by one: all at once, the stored tensors are in memory beside their float32 copies
     return tower

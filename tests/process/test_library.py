@@ -275,3 +275,11 @@ def test_closing_leaves_nothing_even_in_the_middle_of_a_page(client: Callable[..
 
 def decoder_pid(client: Client) -> int:
     return next(worker.pid for worker in client.status().workers if worker.role is Role.DECODER)
+
+
+def test_cells_stream_for_tasks_that_have_some_and_the_connection_stays_usable(client: Callable[..., Client]) -> None:
+    one = client()
+    assert list(one.stream_cells(stored(picture(1)), task="layout")) == []  # the fakes answer in words
+    with pytest.raises(UsageError, match="the task 'text' gives text without boxes"):
+        next(one.stream_cells(stored(picture(1))))
+    assert len(list(one.ocr([stored(picture(1))]))) == 1

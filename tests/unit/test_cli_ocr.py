@@ -81,7 +81,9 @@ def test_the_options_reach_the_client(client: type[FakeClient]) -> None:
     options = "--model m --encoder e:k=v --decoder d --name n -j 3 --task layout --prompt P --max-tokens 5"
     assert call("ocr", "a.png", *options.split(), "--max-pixels", "1000").exit_code == 0
     assert client.created == [{"model": "m", "encoder": "e:k=v", "decoder": "d", "name": "n", "window": 3}]
-    assert client.asked == [{"task": "layout", "prompt": "P", "max_tokens": 5, "max_pixels": 1000}]
+    (asked,) = client.asked
+    expected = {"task": "layout", "prompt": "P", "max_tokens": 5, "max_pixels": 1000, "check_blank": True}
+    assert asked == {**expected, "box": None, "reread": True}
     assert client.closed == 1
 
 

@@ -30,6 +30,7 @@ def pictures(*names: str) -> None:
 
 FAKE_PROGRAM = """
 import sys, types
+from dotsctl.client import settings
 from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.client.records import Page
 class Client:
@@ -43,7 +44,8 @@ class Client:
             {between}
 api = types.ModuleType("dotsctl.client.api")
 api.Client = Client
-api.runtime_config = lambda choices, name: RuntimeConfig(name, "demo", "", PluginChoice("mlx"), PluginChoice("mlx"))
+mlx = PluginChoice("mlx")
+settings.runtime_config = lambda choices, name: RuntimeConfig(name, "demo", "", mlx, mlx)
 sys.modules["dotsctl.client.api"] = api
 from dotsctl.client.cli import main
 main()
@@ -98,7 +100,9 @@ def test_the_first_ctrl_c_keeps_what_is_done_and_exits_with_130() -> None:
 # --- help ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["ocr", "--help"], ["up", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["ocr", "--help"], ["up", "--help"], ["pull", "--help"], ["--version"]]
+)
 def test_help_imports_nothing_heavy_and_answers_at_once(arguments: list[str]) -> None:
     program = (
         "import atexit, os, sys\n"

@@ -8,6 +8,8 @@ import pytest
 from dotsctl.client.runtime import admission, core
 from dotsctl.client.runtime.ledger import Ledger, Request, State
 from dotsctl.client.runtime.views import Limits
+from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol.messages import Blank, Message, RequestFailed
 from dotsctl.protocol.parts import Role
 from dotsctl.tools.simulation import BrokenPromise, run_schedule
 
@@ -36,7 +38,8 @@ def test_a_schedule_plays_again_in_the_same_way() -> None:
 def _no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     def requeue(self: Ledger, request: Request, now: float) -> None:
         request.state, request.changed_at = State.QUEUED, now
-        self._queue_of(request.client).appendleft(request)
+        queue = self._suspects if request.suspect else self._queue_of(request.client)
+        queue.appendleft(request)
 
     monkeypatch.setattr(Ledger, "requeue", requeue)
 
@@ -81,9 +84,40 @@ def _crowd(ledger: Ledger) -> Request | None:
     return ledger.take_suspect() if ledger.next_suspect() else ledger.take_next()
 
 
+def _batch_condemned_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that does not fit beside others is not tried alone."""
+    original = core.Coordinator.worker_message
+
+    def worker_message(self: core.Coordinator, role: Role, epoch: int, message: Message, now: float) -> None:
+        if isinstance(message, RequestFailed) and message.code is ErrorCode.OOM:
+            message = replace(message, code=ErrorCode.INTERNAL)
+        original(self, role, epoch, message, now)
+
+    monkeypatch.setattr(core.Coordinator, "worker_message", worker_message)
+
+
+def _deaf_to_blank_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = core.Coordinator.worker_message
+
+    def worker_message(self: core.Coordinator, role: Role, epoch: int, message: Message, now: float) -> None:
+        if not isinstance(message, Blank):
+            original(self, role, epoch, message, now)
+
+    monkeypatch.setattr(core.Coordinator, "worker_message", worker_message)
+
+
 @pytest.mark.parametrize(
     "break_it",
-    [_no_fence, _generous_credits, _miscounted_credits, _forgetful_of_sent_pages, _merciless, _batch_condemned],
+    [
+        _no_fence,
+        _generous_credits,
+        _miscounted_credits,
+        _forgetful_of_sent_pages,
+        _merciless,
+        _batch_condemned,
+        _batch_condemned_for_memory,
+        _deaf_to_blank_pages,
+    ],
 )
 def test_the_simulation_notices_a_broken_coordinator(
     break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch

@@ -41,6 +41,8 @@ ONLY_IN = {
     "rapidfuzz": ["tools/*.py"],
     "pypdfium2": ["client/pdf.py"],
     "pillow_heif": ["protocol/pixels.py"],
+    "huggingface_hub": ["client/hub.py"],
+    "httpx2": ["client/hub.py"],
 }
 """Files that may import a library at all."""
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
@@ -144,6 +146,7 @@ def test_all_folders_are_looked_at() -> None:
         ("client/api.py", "import click", "import of click"),
         ("client/inputs.py", "import pypdfium2", "import of pypdfium2"),
         ("client/inputs.py", "import pillow_heif", "import of pillow_heif"),
+        ("client/pull.py", "from huggingface_hub import HfApi", "import of huggingface_hub"),
         ("tools/x.py", "import coremltools", "import of coremltools"),
         ("encoder_worker/plugins/coreml.py", "import coremltools", "import of coremltools"),
         ("protocol/x.py", "import pickle", "import of pickle"),
@@ -188,6 +191,8 @@ def test_client_and_protocol_need_only_the_base_dependencies_when_they_are_impor
         ("dotsctl", ["dotsctl.client", "dotsctl.protocol", "numpy", "zmq"]),
         ("dotsctl.client.cli", ["numpy", "zmq", "PIL", "mlx"]),
         ("dotsctl.client.api", ["pypdfium2", "pillow_heif"]),
+        ("dotsctl.client.cli_pull", ["huggingface_hub", "httpx2", "rich"]),
+        ("dotsctl.client.cli_models", ["huggingface_hub", "numpy", "zmq"]),
         ("dotsctl.client.runtime.main", ["numpy", "PIL", "mlx", "mlx_lm", "coremltools"]),
         ("dotsctl.encoder_worker.main", ["mlx", "mlx_lm", "coremltools"]),
         ("dotsctl.encoder_worker.plugins.coreml", ["mlx", "mlx_lm", "coremltools"]),

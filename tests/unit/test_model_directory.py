@@ -7,7 +7,14 @@ from pathlib import Path
 import platformdirs
 import pytest
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.protocol.model_directory import DEMO, demo_directory, find_model, fingerprint, installed_models
+from dotsctl.protocol.model_directory import (
+    DEMO,
+    cached_fingerprint,
+    demo_directory,
+    find_model,
+    fingerprint,
+    installed_models,
+)
 
 
 @pytest.fixture
@@ -40,9 +47,12 @@ def test_several_installed_models_need_a_choice(models: Path) -> None:
     assert find_model("a") == ("a", folder.resolve())
 
 
-def test_no_installed_model_is_an_error_with_the_two_lines_that_help(models: Path) -> None:
+def test_no_installed_model_is_an_error_with_the_lines_that_help(models: Path) -> None:
     with pytest.raises(MissingError) as caught:
         find_model(None)
+    lines = str(caught.value).splitlines()
+    assert lines[1].startswith("  dotsctl pull rednote-hilab/dots.ocr ")
+    assert len({line.rindex("   ") for line in lines[1:]}) == 1, "the explanations stand below each other"
     assert "--model demo" in str(caught.value)
     assert "--model /path/to" in str(caught.value)
 
@@ -63,6 +73,11 @@ def test_folders_and_files_without_a_configuration_are_no_models(models: Path) -
     (models / "half").mkdir()
     (models / "notes.txt").write_text("not a model")
     assert installed_models() == ["ocr"]
+
+
+def test_hidden_folders_are_no_models(models: Path) -> None:
+    install(models / ".ocr.partial")
+    assert installed_models() == []
 
 
 def test_the_demo_model_is_only_used_by_name(models: Path) -> None:
@@ -111,6 +126,15 @@ def test_the_fingerprint_is_read_from_the_cache_while_no_file_changes(models: Pa
     (folder / "config.json").write_bytes(b"x" * stamp.st_size)
     os.utime(folder / "config.json", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert fingerprint(folder) == value
+
+
+def test_a_cached_fingerprint_is_told_only_while_it_holds(models: Path) -> None:
+    folder = install(models / "a")
+    assert cached_fingerprint(folder) is None
+    value = fingerprint(folder)
+    assert cached_fingerprint(folder) == value
+    (folder / "config.json").write_text("{}")
+    assert cached_fingerprint(folder) is None
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(models: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from dotsctl.client.inputs import PageInput
 from dotsctl.client.outputs import choose_output
 from dotsctl.client.records import Page
-from dotsctl.client.render import Stream
+from dotsctl.client.render import Stream, Style
 from dotsctl.client.sources import Document
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +24,7 @@ def failed(source: str, number: int = 1, of: int = 1) -> Page:
 def printed(names: Iterable[str], pages: Iterable[Page], format_: str = "md") -> str:
     text: list[str] = []
     inputs = [Document(name, Path(name), Path.cwd()) for name in names]
-    output = choose_output(None, inputs, format_, text.append)
+    output = choose_output(None, inputs, Style(format_), text.append)
     for one in pages:
         output.add(one)
     output.finish()
@@ -44,7 +44,7 @@ def test_several_inputs_are_printed_in_input_order_under_heads() -> None:
 def test_a_page_is_printed_as_soon_as_those_before_it_are() -> None:
     text: list[str] = []
     inputs = [Document(name, Path(name), Path.cwd()) for name in ("a.tif", "b.png")]
-    output = choose_output("-", inputs, "md", text.append)
+    output = choose_output("-", inputs, Style("md"), text.append)
     output.add(page("a.tif", "p2", 2, 2))
     output.add(page("b.png", "b"))
     assert text == []
@@ -85,7 +85,7 @@ def test_what_is_there_is_printed_when_a_page_never_comes() -> None:
 
 
 def test_chosen_pages_are_printed_as_soon_as_it_is_their_turn() -> None:
-    stream = Stream(["a.pdf", "b.png"], "txt")
+    stream = Stream(["a.pdf", "b.png"], Style("txt"))
     fourth, second = (replace(page("a.pdf", str(number), number, 9), chosen=(2, 4)) for number in (4, 2))
     assert stream.add(fourth) == ""
     assert stream.add(second) == "==> a.pdf <==\n2\n\n4\n"

@@ -199,7 +199,7 @@ def test_a_page_that_disappears_before_its_second_submission_fails() -> None:
 
     session = BusySession()
     job = Job(session, OPTIONS, 1, stream=False)  # type: ignore[arg-type]
-    ((index, _, news),) = job.run([PageInput("a.png", None, reader=read)])
+    ((index, _, news),) = job.run([(PageInput("a.png", None, reader=read),)])
     assert index == 0 and isinstance(news, Failure) and "no such file" in news.message
     assert len(session.sent) == 1
 

@@ -1,0 +1,119 @@
+"""Commands whose work a program of ``tools/`` does in its own process: their options, and the way there.
+
+The options stand here alone. ``dotsctl NAME`` understands them, so that ``--help`` and wrong usage cost no second
+process, and hands the words of the command line on; the tool understands them again with the same command.
+"""
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+from dotsctl.client.selection import DEFAULT_DPI
+from dotsctl.protocol.errors import DotsctlError, ExitCode
+
+WORDS = "dotsctl.words"
+
+
+class ToolCommand(click.Command):
+    """Runs ``dotsctl.tools.NAME`` with the words that it was given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember the words, then check them."""
+        ctx.meta[WORDS] = tuple(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> NoReturn:
+        """Start the tool and answer with its exit code."""
+        from dotsctl.client.cli_status import run_tool
+
+        ctx.exit(run_tool(str(self.name), ctx.meta[WORDS]))
+
+
+def main(command: click.Command, run: Callable[..., int | None]) -> NoReturn:
+    """Entry point of a tool: understand the words of ``command``, call ``run`` with the options, and exit.
+
+    Every error becomes a message and its exit code, as everywhere. When the process is told to end, what is half
+    done is removed first.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    tool = click.Command(
+        command.name,
+        params=command.params,
+        help=command.help,
+        callback=run,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    try:
+        code = tool.main(prog_name=f"dotsctl {command.name}", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except DotsctlError as error:
+        click.echo(f"dotsctl: {error}", err=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = ExitCode.INTERRUPTED
+    sys.exit(int(code or ExitCode.OK))
+
+
+@click.command(cls=ToolCommand, short_help="Write the embeddings of pages into files.")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="DIR", required=True, help="Folder of the .npz files.")
+@click.option(
+    "--model", metavar="NAME|PATH", help="Installed model, folder of a checkpoint, or 'demo'. [default: the only one]"
+)
+@click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", help="Turns pages into embeddings. [default: auto]")
+@click.option("--max-pixels", type=click.IntRange(min=784), metavar="N", help="Shrink larger pages to N pixels.")
+@click.option("--pages", metavar="RANGES", help="Pages of each PDF or TIFF, as '1-3,7,10-'. [default: all]")
+@click.option("--dpi", type=int, metavar="N", default=DEFAULT_DPI, show_default=True, help="Of PDF pages, 36 to 1200.")
+@click.option("--password", metavar="TEXT", help="Of protected PDFs. [default: DOTSCTL_PASSWORD, the safer way]")
+@click.option("--force", is_flag=True, help="Embed again what an earlier run has done.")
+def embed(**_: Any) -> None:
+    """Write what the encoder makes of each page into a .npz file, without a decoder.
+
+    A file holds embeddings (n, width) as float32, grid (height, width in patches), resized (height, width in pixels)
+    and the model's fingerprint; numpy.load reads it. Names follow those of 'dotsctl ocr -o DIR': a.png becomes a.npz,
+    the pages of b.pdf become b/page-0001.npz and so on. A second call embeds only what is new or has changed.
+
+    \b
+    Examples:
+      dotsctl embed scans/ -o embeddings/                  every picture in scans/
+      dotsctl embed b.pdf -o embeddings/ --encoder mlx     with the encoder that you name
+    """
+
+
+@click.command(cls=ToolCommand, short_help="Make a smaller form of a model.")
+@click.argument("model", metavar="MODEL")
+@click.option("--decoder-bits", type=click.Choice(["8", "4"]), help="Quantise the decoder to so many bits a weight.")
+@click.option(
+    "--group-size",
+    type=click.Choice(["32", "64", "128"]),
+    help="Weights that share a scale: fewer are more exact and larger. [default: 64]",
+)
+@click.option(
+    "--pages",
+    metavar="FILE",
+    multiple=True,
+    help="A page, PDF or folder to compare the two decoders on; may be repeated. [default for 'demo': printed pages]",
+)
+@click.option("--skip-report", is_flag=True, help="Do not compare the two decoders.")
+@click.option("--force", is_flag=True, help="Make it again where it is there already.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON instead of a table.")
+def convert(**_: Any) -> None:
+    """Make a smaller form of a model and keep it beside the installed models; the model itself stays as it is.
+
+    A quantised decoder takes about half (8 bits) or a third (4 bits) of the memory. It is meant for GPUs, for MLX
+    multiplies by quantised weights slowly on a CPU. What it costs in exactness is measured on pages, with both
+    decoders, and kept in the manifest; a warning says when it is much.
+
+    \b
+    Examples:
+      dotsctl convert demo --decoder-bits 8
+      dotsctl convert ~/dots.ocr --decoder-bits 8 --pages scans/typical.png
+      dotsctl ocr scans/ --decoder mlx:bits=8               read with it
+    """
+
+
+COMMANDS = (embed, convert)

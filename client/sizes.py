@@ -1,0 +1,34 @@
+"""Sizes of files, for people and for the disk."""
+
+import os
+from pathlib import Path
+
+
+def size_text(size_bytes: int) -> str:
+    """A size with its unit, in powers of 1000 as disks are sold: ``6.1 GB``."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def tree_bytes(path: Path, *, of_links: bool = False) -> int:
+    """Bytes of all files below a path, or of the file itself; 0 where there is nothing.
+
+    Args:
+        path: a file or a folder.
+        of_links: count also what links in it lead to, as in the cache of the Hub; else what removing it sets free.
+    """
+    if path.is_symlink() and not of_links:
+        return 0
+    if not path.is_dir():
+        return path.stat().st_size if path.is_file() else 0
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder, name)
+            if file.is_file() and (of_links or not file.is_symlink()):
+                total += file.stat().st_size
+    return total

@@ -1,0 +1,140 @@
+"""A quantised decoder on the disk: where it lies, and what must hold before it is loaded. Imports no MLX.
+
+``tools/convert_decoder.py`` writes it, the plugin ``mlx`` reads it. It is a folder of ``.safetensors`` files with the
+text half alone and a ``manifest.json``; everything else (configuration, tokenizer, prompts) stays with the model.
+"""
+
+import hashlib
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.model_directory import DEMO, demo_directory, derived_directory, models_directory
+
+FORMAT = 1
+"""Of the folder; a later format is refused."""
+MANIFEST = "manifest.json"
+BITS = (4, 8)
+GROUP_SIZES = (32, 64, 128)
+"""Weights that share a scale and an offset; what MLX has kernels for."""
+DEFAULT_GROUP_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How the weights are stored: affine, ``weight = scale * level + offset`` for each group of a row."""
+
+    bits: int
+    """Of a level: 4 or 8."""
+    group_size: int = DEFAULT_GROUP_SIZE
+
+    def __post_init__(self) -> None:
+        if self.bits not in BITS or self.group_size not in GROUP_SIZES:
+            raise UsageError(
+                f"bits {self.bits} in groups of {self.group_size} cannot be had: bits are {_either(BITS)}, "
+                f"groups are of {_either(GROUP_SIZES)}"
+            )
+
+    def folder(self, digest: str) -> Path:
+        """Where the decoder of the model with this fingerprint lies."""
+        return derived_directory(digest) / f"decoder-{self.bits}bit-g{self.group_size}"
+
+    def command(self, model: Path) -> str:
+        """The command line that makes it."""
+        grouped = "" if self.group_size == DEFAULT_GROUP_SIZE else f" --group-size {self.group_size}"
+        return f"dotsctl convert {shlex.quote(_called(model))} --decoder-bits {self.bits}{grouped}"
+
+
+@dataclass(frozen=True)
+class QuantisedDecoder:
+    """A quantised decoder that is whole and belongs to the model."""
+
+    quantisation: Quantisation
+    files: tuple[Path, ...]
+    """With the tensors of the text half by their names in the model, ``.scales`` and ``.biases`` beside them."""
+    manifest: dict[str, Any]
+    remedy: str
+    """The command line that makes it again."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files."""
+        return sum(file.stat().st_size for file in self.files)
+
+
+def open_quantised(model: Path, digest: str, quantisation: Quantisation) -> QuantisedDecoder:
+    """Find the quantised decoder of a model and read every byte of it once, against its manifest.
+
+    Args:
+        model: folder of the model.
+        digest: its fingerprint.
+        quantisation: which one.
+
+    Raises:
+        MissingError: it was never made, is of another model or format, or is damaged; with the line that makes it.
+    """
+    folder, command = quantisation.folder(digest), quantisation.command(model)
+    if not folder.is_dir():
+        raise MissingError(
+            f"the decoder of {model} was not quantised to {quantisation.bits} bits in groups of "
+            f"{quantisation.group_size} yet: {command}"
+        )
+    remedy = f"{command} --force"
+    manifest = _read_manifest(folder, remedy)
+    expected = {
+        "format": FORMAT,
+        "fingerprint": digest,
+        "bits": quantisation.bits,
+        "group_size": quantisation.group_size,
+    }
+    for key, value in expected.items():
+        if manifest.get(key) != value:
+            raise MissingError(
+                f"{folder / MANIFEST}: {key} is {manifest.get(key)!r}, not {value!r}. Make it new: {remedy}"
+            )
+    return QuantisedDecoder(quantisation, _checked_files(folder, manifest, remedy), manifest, remedy)
+
+
+def _read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise MissingError(f"{folder / MANIFEST} cannot be read ({error}). Make it new: {remedy}") from None
+    if not isinstance(manifest, dict):
+        raise MissingError(f"{folder / MANIFEST} holds no object. Make it new: {remedy}")
+    return manifest
+
+
+def _checked_files(folder: Path, manifest: dict[str, Any], remedy: str) -> tuple[Path, ...]:
+    """The files that the manifest lists. Raises MissingError for one that is absent or has other bytes."""
+    listed = manifest.get("files")
+    if not isinstance(listed, dict) or not listed:
+        raise MissingError(f"{folder / MANIFEST} lists no files. Make it new: {remedy}")
+    for name, digest in listed.items():
+        try:
+            found = file_digest(folder / name)
+        except OSError as error:
+            raise MissingError(f"{folder / name} cannot be read ({error.strerror}). Make it new: {remedy}") from None
+        if found != digest:
+            raise MissingError(f"{folder / name} is damaged: it is not what was written. Make it new: {remedy}")
+    return tuple(folder / name for name in listed)
+
+
+def file_digest(file: Path) -> str:
+    """sha256 of a file, hexadecimal; 1 to 2 s for the 1.9 GB of dots.ocr with 8 bits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _called(model: Path) -> str:
+    """What the user writes for a model."""
+    if model == demo_directory():
+        return DEMO
+    return model.name if model.parent == models_directory().resolve() else str(model)
+
+
+def _either(values: tuple[int, ...]) -> str:
+    return f"{', '.join(map(str, values[:-1]))} or {values[-1]}"

@@ -1,0 +1,110 @@
+"""``dotsctl ls`` and ``show``."""
+
+import json
+from pathlib import Path
+
+import pytest
+from dotsctl.client.model_record import write_record
+from dotsctl.protocol.model_directory import DEMO, demo_directory, fingerprint
+
+from tests.local_models import RECORD, WEIGHTS, call, derive, install, refused
+
+pytestmark = pytest.mark.usefixtures("models")
+# --- ls --------------------------------------------------------------------------------------------------------------
+
+
+def test_ls_shows_models_with_their_origin_and_marks_the_default(models: Path, tmp_path: Path) -> None:
+    write_record(install(models / "small"), RECORD)
+    digest = fingerprint(models / "small")
+    derive(digest)
+    lines = [line.split() for line in call("ls").stdout.splitlines()]
+    assert lines[0] == ["NAME", "SIZE", "DERIVED", "FROM", "FINGERPRINT"]
+    assert lines[1] == ["*", "small", "15", "kB", "5", "kB", "a/Dots@c0ffee000000", digest[:12]]
+    assert lines[2][0] == DEMO
+    assert lines[2][-1] == fingerprint(demo_directory())[:12]
+    (models / "linked").symlink_to(install(tmp_path / "elsewhere"))
+    text = call("ls").stdout
+    assert f"link to {tmp_path / 'elsewhere'}" in text
+    assert "*" not in text
+
+
+def test_ls_json_has_what_the_table_has(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_record(install(models / "small"), RECORD)
+    monkeypatch.setenv("DOTSCTL_MODEL", DEMO)
+    content = json.loads(call("ls", "--json").stdout)
+    small, demo = content["models"]
+    assert (content["folder"], content["default"]) == (str(models), DEMO)
+    assert (small["name"], small["repo"], small["licence"], small["default"]) == ("small", "a/Dots", "mit", False)
+    assert small["size_bytes"] == sum(path.stat().st_size for path in (models / "small").iterdir())
+    assert (demo["default"], demo["repo"], demo["derived"]) == (True, None, [])
+
+
+def test_ls_does_not_hash_a_large_model(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(models / "large")
+    derive("0" * 64)
+    monkeypatch.setattr("dotsctl.client.model_facts.CHEAP_BYTES", 10)
+    assert call("ls").stdout.splitlines()[1].split() == ["*", "large", "14", "kB", "?", "-", "?"]
+    assert "--unused" not in call("ls").stdout  # it may belong to the model that is not known
+    digest = fingerprint(models / "large")
+    assert digest[:12] in call("ls").stdout
+    assert "--unused" in call("ls").stdout
+
+
+def test_ls_tells_of_what_lies_about(models: Path) -> None:
+    (models / ".half.partial").mkdir(parents=True)
+    (models / ".half.partial" / "config.json").write_bytes(bytes(3000))
+    derive("0" * 64, 7000)
+    lines = call("ls").stdout.splitlines()
+    assert "unfinished: .half.partial, 3 kB; 'dotsctl rm half' removes it" in lines
+    assert "made from models that are not here: 7 kB; 'dotsctl rm --unused' removes it" in lines
+    assert len(lines) == 4
+
+
+# --- show ------------------------------------------------------------------------------------------------------------
+
+
+def test_show_tells_what_is_in_a_model(models: Path) -> None:
+    folder = install(models / "small")
+    (folder / "prompts.json").write_text('{"text": "Read.", "ground": "Read {box}.", "svg": null}')
+    write_record(folder, RECORD)
+    derive(fingerprint(folder))
+    shown = dict(line.split(maxsplit=1) for line in call("show", "small").stdout.splitlines())
+    assert shown["from"] == f"a/Dots@{RECORD.commit}, pulled {RECORD.date}"
+    assert shown["fingerprint"] == fingerprint(folder)
+    assert shown["licence"] == "mit"
+    assert shown["parameters"] == "encoder 0.00 M, decoder 0.00 M, together 0.00 M"
+    assert shown["type"] == "F32 75%, BF16 25%"
+    assert shown["encoder"] == "2 layers of width 64, 4 heads"
+    assert shown["decoder"] == "3 layers of width 96, ? heads"
+    assert shown["pages"] == "3136 to 7840 pixels"
+    assert shown["context"] == "2048 tokens"
+    assert shown["tasks"] == "text, ground, in the words of its model card"
+    assert "             svg, in the words of dotsctl" in call("show", "small").stdout.splitlines()
+    assert shown["derived"] == "coreml, 5 kB"
+    facts = json.loads(call("show", "small", "--json").stdout)
+    assert (facts["encoder_parameters"], facts["decoder_parameters"]) == (1000, 3000)
+    assert facts["parameters_by_type"] == {"BF16": 1000, "F32": 3000}
+    assert facts["tasks"] == {"text": "model card", "ground": "model card", "svg": "dotsctl"}
+    assert facts["derived"] == [{"name": "coreml", "size_bytes": 5000}]
+
+
+def test_show_takes_a_path_and_the_demo_model(tmp_path: Path) -> None:
+    folder = install(tmp_path / "elsewhere")
+    assert "not known: it was not pulled" in call("show", str(folder)).stdout
+    facts = json.loads(call("show", DEMO, "--json").stdout)
+    assert facts["encoder_parameters"] > 1_000_000
+    assert facts["tasks"] == {"text": "prompts.json"}
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [b"", b"short", b"\xff" * 40, b"\x02" + bytes(7) + b"[]", b"\x0b" + bytes(7) + b'{"a": {"a"}', WEIGHTS[:90]],
+)
+def test_show_names_a_damaged_file(models: Path, weights: bytes) -> None:
+    install(models / "small", weights)
+    message = refused(3, "show", "small")
+    assert f"{models / 'small' / 'model.safetensors'} is no whole .safetensors file" in message
+
+
+def test_show_of_nothing_is_exit_3() -> None:
+    assert "there is no model 'nothing'" in refused(3, "show", "nothing")
