@@ -19,7 +19,7 @@ from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.protocol.model_directory import fingerprint
 from dotsctl.tools.chunk_plan import WEIGHT_LIMIT_BYTES, plan_chunks
 from dotsctl.tools.conversion_options import ConversionOptions
-from dotsctl.tools.replace_folder import replacing
+from dotsctl.tools.derived import require_space, staged
 
 Report = Callable[[str], None]
 
@@ -38,7 +38,7 @@ def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> 
     Raises:
         UsageError: options that do not fit the model.
         MissingError: coremltools is not installed, or a file of the model is missing or damaged.
-        OutputError: the disk is full, or cannot be written; what was begun is removed.
+        CommandFailedError: the disk is full, or cannot be written; what was begun is removed.
     """
     config = VisionConfig.from_json(read_json(model, "config.json").get("vision_config", {}))
     buckets = options.buckets or standard_buckets(read_limits(model))
@@ -47,8 +47,9 @@ def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> 
     digest = fingerprint(model)
     folder = builds_directory(digest) / options.build_name
     sizes = [size for _, _, size in parts]
-    needed_bytes = sum(sizes) + max(sizes)  # coreml_package stages the weights of the package that is written
-    with replacing(folder, needed_bytes, report) as partial:
+    # coreml_package stages the weights of the package that is written.
+    require_space(folder, sum(sizes) + max(sizes), f"the Core ML build {options.build_name}")
+    with staged(folder) as partial:
         chunks = _write_chunks(model, config, options, buckets, parts, partial, report)
         versions = {name: metadata.version(name) for name in ("coremltools", "numpy", "protobuf")}
         Build(

@@ -17,7 +17,7 @@ from dotsctl.encoder_worker.coreml.package import Package
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.checkpoint import read_json
-from dotsctl.protocol.errors import CommandFailedError, MissingError, OutputError, UsageError
+from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
 from dotsctl.tools.conversion_options import ConversionOptions
 from dotsctl.tools.convert_encoder import convert_encoder
@@ -374,7 +374,7 @@ def test_a_full_disk_is_told_before_and_while_packages_are_written(
     model, options = write_model(), ConversionOptions(buckets=(16,))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
-        with pytest.raises(OutputError, match=r"0\.0 GB free.*DOTSCTL_MODELS"):
+        with pytest.raises(CommandFailedError, match=r"build float16 takes .* has 0 kB free.*DOTSCTL_MODELS"):
             convert_encoder(model, options, lambda line: None)
 
     def full(*_: Any) -> None:
@@ -382,7 +382,7 @@ def test_a_full_disk_is_told_before_and_while_packages_are_written(
 
     with monkeypatch.context() as patch:
         patch.setattr("dotsctl.tools.coreml_package.file_digests", full)
-        with pytest.raises(OutputError, match="No space left on device"):
+        with pytest.raises(CommandFailedError, match="No space left on device"):
             convert_encoder(model, options, lambda line: None)
     assert folders(tmp_path) == []
 
