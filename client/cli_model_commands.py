@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+from dotsctl.client.cli_options import verbose_option
 from dotsctl.client.cli_print import print_text
 
 
@@ -12,6 +13,7 @@ from dotsctl.client.cli_print import print_text
 @click.option("--name", metavar="NAME", help="Name of the model here. [default: NAME of the repository, in lower case]")
 @click.option("--force", is_flag=True, help="Replace an installed model of that name.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on the terminal.")
+@verbose_option
 def pull(quiet: bool, **order: Any) -> None:
     """Download a dots.ocr model from the Hugging Face Hub.
 
@@ -31,6 +33,7 @@ def pull(quiet: bool, **order: Any) -> None:
 
 @click.command(short_help="List the models on this machine.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@verbose_option
 def ls(as_json: bool) -> None:
     """List the models on this machine; the one that is used without --model has a star."""
     from dotsctl.client.cli_models import list_models
@@ -41,6 +44,7 @@ def ls(as_json: bool) -> None:
 @click.command(short_help="Show what is known of a model.")
 @click.argument("model", metavar="NAME|PATH")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@verbose_option
 def show(model: str, as_json: bool) -> None:
     """Show what is known of a model: where it comes from, its sizes, its prompts, and what was made from it."""
     from dotsctl.client.cli_models import show_model
@@ -53,6 +57,7 @@ def show(model: str, as_json: bool) -> None:
 @click.option("--derived-only", is_flag=True, help="Only what was made from it; the model stays.")
 @click.option("--unused", is_flag=True, help="What was made from models that are not installed any more.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@verbose_option
 def rm(model: str | None, derived_only: bool, unused: bool, yes: bool) -> None:
     """Remove a model with everything that was made from it: converted encoders, quantised decoders.
 

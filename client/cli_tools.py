@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
-from dotsctl.client.selection import DEFAULT_DPI
+from dotsctl.client.cli_options import document_options
 from dotsctl.protocol.errors import DotsctlError, ExitCode
 
 WORDS = "dotsctl.words"
@@ -66,9 +66,7 @@ def main(command: click.Command, run: Callable[..., int | None]) -> NoReturn:
 )
 @click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", help="Turns pages into embeddings. [default: auto]")
 @click.option("--max-pixels", type=click.IntRange(min=784), metavar="N", help="Shrink larger pages to N pixels.")
-@click.option("--pages", metavar="RANGES", help="Pages of each PDF or TIFF, as '1-3,7,10-'. [default: all]")
-@click.option("--dpi", type=int, metavar="N", default=DEFAULT_DPI, show_default=True, help="Of PDF pages, 36 to 1200.")
-@click.option("--password", metavar="TEXT", help="Of protected PDFs. [default: DOTSCTL_PASSWORD, the safer way]")
+@document_options
 @click.option("--force", is_flag=True, help="Embed again what an earlier run has done.")
 def embed(**_: Any) -> None:
     """Write what the encoder makes of each page into a .npz file, without a decoder.
@@ -116,4 +114,4 @@ def convert(**_: Any) -> None:
     """
 
 
-COMMANDS = (embed, convert)
+TOOL_COMMANDS = (embed, convert)

@@ -20,8 +20,9 @@ import numpy as np
 from dotsctl.client import cli_tools, settings
 from dotsctl.client.config import PluginChoice
 from dotsctl.client.inputs import PageInput
-from dotsctl.client.journal import Entry, Journal, same_file, write_atomically
+from dotsctl.client.journal import Entry, Journal, same_file
 from dotsctl.client.naming import identity, name_outputs
+from dotsctl.client.part_file import write_atomically
 from dotsctl.client.selection import Selection
 from dotsctl.client.sources import STDIN, Document, expand
 from dotsctl.encoder_worker.plugin import EncodedPage

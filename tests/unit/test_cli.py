@@ -4,7 +4,8 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from dotsctl.client.cli import ROLES, cli
+from dotsctl.client.cli import cli
+from dotsctl.client.cli_runtime import ROLES
 from dotsctl.client.config import RuntimeConfig
 from dotsctl.protocol.errors import AlreadyRunningError
 from dotsctl.protocol.messages import Status

@@ -1,0 +1,62 @@
+"""Options that several commands share; click alone is imported."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from dotsctl.client.selection import DEFAULT_DPI
+
+VERBOSE = "dotsctl.verbose"
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _remember_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[VERBOSE] = True
+
+
+verbose_option: Decorator = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember_verbose,
+    help="Say more; show where an error comes from.",
+)
+name_option: Decorator = click.option(
+    "--name", metavar="NAME", help="Which runtime, where you have several. [default: default]"
+)
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that choose what reads the pages."""
+    for option in (
+        click.option("--decoder", metavar="NAME[:KEY=VALUE,...]", help="Turns embeddings into text. [default: mlx]"),
+        click.option(
+            "--encoder",
+            metavar="NAME[:KEY=VALUE,...]",
+            help="Turns pages into embeddings: mlx, or an installed plugin. [default: auto, which is mlx for now]",
+        ),
+        click.option(
+            "--model",
+            metavar="NAME|PATH",
+            help="Installed model, folder of a dots.ocr checkpoint, or 'demo'. [default: the only installed one]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def document_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that choose pages of documents, and how they are rendered."""
+    for option in (
+        click.option(
+            "--password", metavar="TEXT", help="Of protected PDFs. [default: DOTSCTL_PASSWORD, the safer way]"
+        ),
+        click.option(
+            "--dpi", type=int, metavar="N", default=DEFAULT_DPI, show_default=True, help="Of PDF pages, 36 to 1200."
+        ),
+        click.option("--pages", metavar="RANGES", help="Pages of each PDF or TIFF, as '1-3,7,10-'. [default: all]"),
+    ):
+        command = option(command)
+    return command

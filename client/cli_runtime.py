@@ -1,0 +1,112 @@
+"""The commands for a runtime: ``up``, ``down``, ``status``, ``logs``; what they do is imported when they are called."""
+
+from typing import Any
+
+import click
+from dotsctl.client.cli_options import model_options, name_option, verbose_option
+from dotsctl.client.cli_print import print_text
+from dotsctl.protocol.errors import CommandFailedError
+
+LOAD_TIMEOUT_S = 900.0
+STOP_TIMEOUT_S = 120.0
+ROLES = ("runtime", "encoder", "decoder")
+
+
+@click.command(short_help="Load the model once and keep it for later calls.")
+@model_options
+@name_option
+@click.option("-d", "--detach", is_flag=True, help="Return when it is ready, and leave it running.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=1), metavar="SECONDS", default=LOAD_TIMEOUT_S,
+    show_default=True, help="Longest time to load the model."
+)  # fmt: skip
+@click.option(
+    "--stall-timeout", "stall_timeout_s", type=click.FloatRange(min=1), metavar="SECONDS",
+    help="Silence after which a working process is taken for hung. [default: 120]"
+)  # fmt: skip
+@click.option(
+    "--page-timeout", "page_timeout_s", type=click.FloatRange(min=1), metavar="SECONDS",
+    help="Longest time of one page. [default: 1800]"
+)  # fmt: skip
+@verbose_option
+@click.pass_context
+def up(ctx: click.Context, /, detach: bool, timeout_s: float, **chosen: Any) -> None:
+    """Start a runtime: load the model once and keep it for all later calls.
+
+    Without -d it stays in the foreground; Ctrl-C lets it finish its pages, a second Ctrl-C ends it at once.
+
+    \b
+    Examples:
+      dotsctl up -d                    in the background, with the installed model
+      dotsctl up --model ~/dots.ocr    in the foreground, with a downloaded checkpoint
+    """
+    from dotsctl.client.launch import start_detached, start_foreground
+    from dotsctl.client.settings import choose, runtime_config
+
+    choices = choose(**chosen)
+    config = runtime_config(choices, choices.name)
+    plugins = f"model {config.model_name}, encoder {config.encoder}, decoder {config.decoder}"
+    click.echo(f"starting {config.instance!r}: {plugins}", err=True)
+    if not detach:
+        ctx.exit(start_foreground(config, timeout_s))
+    facts = start_detached(config, timeout_s)
+    click.echo(f"ready, pid {facts.pid}; 'dotsctl status' and 'dotsctl logs' show more", err=True)
+
+
+@click.command(short_help="Stop the runtime.")
+@name_option
+@click.option("--now", is_flag=True, help="Do not wait for accepted pages.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=1), metavar="SECONDS", default=STOP_TIMEOUT_S,
+    show_default=True, help="After this time it is killed."
+)  # fmt: skip
+@verbose_option
+def down(name: str | None, now: bool, timeout_s: float) -> None:
+    """Stop the runtime, after the pages that it has accepted."""
+    from dotsctl.client.launch import stop
+    from dotsctl.client.settings import choose
+
+    instance = choose(name=name).name
+    stop(instance, now=now, timeout_s=timeout_s)
+    click.echo(f"{instance!r} is stopped", err=True)
+
+
+@click.command()
+@name_option
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@verbose_option
+def status(name: str | None, as_json: bool) -> None:
+    """Show whether the runtime is up, and what it does."""
+    from dotsctl.client.cli_status import ask_status, render_json, render_text
+    from dotsctl.client.settings import choose
+
+    instance = choose(name=name).name
+    answer = ask_status(instance)
+    print_text(render_json(answer) if as_json else render_text(instance, answer))
+
+
+@click.command(short_help="Show what the runtime and its workers wrote.")
+@click.argument("role", type=click.Choice(ROLES), required=False)
+@click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="Lines of each log.")
+@name_option
+@verbose_option
+def logs(role: str | None, lines: int, name: str | None) -> None:
+    """Show the last lines of what the runtime and its workers wrote.
+
+    ROLE is runtime, encoder or decoder; without it all three are shown.
+    """
+    from dotsctl.client.cli_status import last_lines
+    from dotsctl.client.launch import log_files
+    from dotsctl.client.settings import choose
+
+    instance = choose(name=name).name
+    files = {each: path for each, path in log_files(instance).items() if role in (None, each)}
+    if not files:
+        kind = f"{role} log" if role else "log"
+        raise CommandFailedError(f"there is no {kind} of {instance!r}: it was never started, see 'dotsctl up'")
+    for number, (each, path) in enumerate(files.items()):
+        head = "" if role else "\n" * (number > 0) + f"==> {each}: {path} <==\n"
+        print_text(head + last_lines(path, lines))
+
+
+RUNTIME_COMMANDS = (up, down, status, logs)
