@@ -82,8 +82,24 @@ def embed(**_: Any) -> None:
     """
 
 
-@click.command(cls=ToolCommand, short_help="Make a smaller form of a model.")
+@click.command(cls=ToolCommand, short_help="Make Core ML packages or a smaller decoder of a model.")
 @click.argument("model", metavar="MODEL")
+@click.option("--encoder", type=click.Choice(["coreml"]), help="Make Core ML packages of the vision encoder.")
+@click.option("--precision", type=click.Choice(["float16", "float32"]), help="Of the packages. [default: float16]")
+@click.option(
+    "--weights",
+    type=click.Choice(["same", "int8", "int8-per-tensor", "int4", "palette6"]),
+    help="How the packages store them; 'same' is in the precision. [default: same]",
+)
+@click.option("--buckets", metavar="N,N,...", help="Patches of the page shapes. [default: for the model's limit]")
+@click.option("--query-tile", type=click.IntRange(min=1), metavar="N", help="Queries at a time. [default: 512]")
+@click.option("--chunks", type=click.IntRange(min=1), metavar="N", help="Packages to make. [default: as few as can be]")
+@click.option(
+    "--compute-units",
+    type=click.Choice(["cpu_and_ne", "cpu_and_gpu", "cpu_only", "all"]),
+    help="What the encoder takes for these packages unless told otherwise. [default: cpu_and_ne]",
+)
+@click.option("--build", metavar="NAME", help="Name of the packages. [default: from the options]")
 @click.option("--decoder-bits", type=click.Choice(["8", "4"]), help="Quantise the decoder to so many bits a weight.")
 @click.option(
     "--group-size",
@@ -100,7 +116,10 @@ def embed(**_: Any) -> None:
 @click.option("--force", is_flag=True, help="Make it again where it is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON instead of a table.")
 def convert(**_: Any) -> None:
-    """Make a smaller form of a model and keep it beside the installed models; the model itself stays as it is.
+    """Make another form of a half of a model and keep it beside the installed models; the model itself stays as it is.
+
+    Core ML packages let the vision encoder run on the Neural Engine of a Mac. They are made on any Mac or x86-64 Linux.
+    A page is laid into the shape, of a number of patches, that loses least of it.
 
     A quantised decoder takes about half (8 bits) or a third (4 bits) of the memory. It is meant for GPUs, for MLX
     multiplies by quantised weights slowly on a CPU. What it costs in exactness is measured on pages, with both
@@ -108,6 +127,7 @@ def convert(**_: Any) -> None:
 
     \b
     Examples:
+      dotsctl convert ~/dots.ocr --encoder coreml
       dotsctl convert demo --decoder-bits 8
       dotsctl convert ~/dots.ocr --decoder-bits 8 --pages scans/typical.png
       dotsctl ocr scans/ --decoder mlx:bits=8               read with it

@@ -34,16 +34,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run(
-    model: str,
-    decoder_bits: str | None,
-    group_size: str | None,
-    pages: tuple[str, ...],
-    skip_report: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Make the forms that the options name.
+ENCODER_OPTIONS = ("precision", "weights", "buckets", "query_tile", "chunks", "compute_units", "build")
+DECODER_OPTIONS = ("group_size", "pages", "skip_report")
+
+
+def run(model: str, encoder: str | None, decoder_bits: str | None, force: bool, as_json: bool, **options: Any) -> None:
+    """Make the form that the options name.
 
     Raises:
         UsageError: nothing was asked for, or options that do not go together.
@@ -51,8 +47,41 @@ def run(
         NoInputError: a page of ``--pages`` cannot be read.
         CommandFailedError: the disk does not take it.
     """
-    if decoder_bits is None:
-        raise UsageError("say what to make of the model, as --decoder-bits 8")
+    if (encoder is None) == (decoder_bits is None):
+        raise UsageError("say what to make of the model, one thing at a time: --encoder coreml or --decoder-bits 8")
+    given = {key: value for key, value in options.items() if value}
+    known, half = (ENCODER_OPTIONS, "encoder") if encoder else (DECODER_OPTIONS, "decoder")
+    if strange := sorted(given.keys() - set(known)):
+        raise UsageError(f"--{strange[0].replace('_', '-')} says nothing about the {half}: leave it out")
+    if encoder:
+        convert_encoder(model, given, force=force, as_json=as_json)
+    else:
+        convert_decoder(model, str(decoder_bits), force=force, as_json=as_json, **{"pages": (), **given})
+
+
+def convert_encoder(model: str, given: dict[str, Any], *, force: bool, as_json: bool) -> None:
+    """Make Core ML packages; ``given`` are the options that were given. Raises as :func:`run` does."""
+    try:
+        from dotsctl.tools import convert_coreml
+        from dotsctl.tools.conversion_options import ConversionOptions
+    except ImportError as error:
+        raise MissingError(f"coremltools cannot be imported ({error}): pip install 'dotsctl[all]'") from None
+    given["buckets"] = convert_coreml.parse_buckets(given.get("buckets"))
+    given["name"] = given.pop("build", None)
+    convert_coreml.run(model, ConversionOptions(**given), force=force, as_json=as_json)
+
+
+def convert_decoder(
+    model: str,
+    decoder_bits: str,
+    *,
+    force: bool,
+    as_json: bool,
+    pages: tuple[str, ...],
+    group_size: str | None = None,
+    skip_report: bool = False,
+) -> None:
+    """Quantise the decoder, and measure what that costs. Raises as :func:`run` does."""
     if pages and skip_report:
         raise UsageError("--pages are read for the report that --skip-report leaves out: give one of the two")
     quantisation = Quantisation(int(decoder_bits), int(group_size or DEFAULT_GROUP_SIZE))

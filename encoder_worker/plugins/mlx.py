@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from dotsctl.encoder_worker.blank import is_blank
-from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE, PATCH_PX, Patches, decode_image, patchify
+from dotsctl.encoder_worker.image import Patches, patchify
+from dotsctl.encoder_worker.opening import lowered, open_page, read_limits
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.encoder_worker.plugins.mlx_options import MLXOptions
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.checkpoint_validation import validate_checkpoint
-from dotsctl.protocol.errors import MissingError, PageError, UsageError
+from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.geometry import PixelLimits, fit
 from dotsctl.protocol.memory import encoder_need, require_memory
 from dotsctl.protocol.model_directory import fingerprint
-from PIL import Image
 
 FREED_BYTES = 1 << 30
 """Buffers that MLX may keep for reuse; its own limit on a Mac is nearly all of the memory."""
@@ -92,9 +92,9 @@ class MLXEncoder:
     def _prepare(self, page: PageImage) -> tuple[Patches, dict[str, float]]:
         """Patches, and the milliseconds that they took."""
         start = time.perf_counter()
-        image, source, orientation = _open(page)
+        image, source, orientation = open_page(page)
         decoded = time.perf_counter()
-        limits = _lowered(self._limits, page.max_pixels)
+        limits = lowered(self._limits, page.max_pixels)
         if page.check_blank and is_blank(image):
             raise BlankPage(fit(source, orientation, limits))
         patches = patchify(image, source, orientation, limits)
@@ -106,47 +106,3 @@ class MLXEncoder:
         self._runner = None
         if self._mx is not None:
             self._mx.clear_cache()
-
-
-def read_limits(model: Path) -> PixelLimits:
-    """Pixel limits from preprocessor_config.json.
-
-    Raises:
-        UsageError: the file asks for another preparation of pages than that of dots.ocr.
-        MissingError: the file is missing.
-    """
-    content = read_json(model, "preprocessor_config.json")
-    ours = {
-        "image_mean": list(MEAN),
-        "image_std": list(DEVIATION),
-        "patch_size": PATCH_PX,
-        "merge_size": MERGE,
-        "temporal_patch_size": 1,
-    }
-    for key, value in ours.items():
-        if content.get(key, value) != value:
-            raise UsageError(f"preprocessor_config.json: {key} is {content[key]}, pages are prepared with {value} only")
-    standard = PixelLimits()
-    try:
-        return PixelLimits(
-            int(content.get("min_pixels", standard.min_pixels)), int(content.get("max_pixels", standard.max_pixels))
-        )
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"preprocessor_config.json: {error}") from None
-
-
-def _lowered(limits: PixelLimits, max_pixels: int | None) -> PixelLimits:
-    """The model's limits with the user's limit, which can only lower the upper one."""
-    if max_pixels is None or max_pixels >= limits.max_pixels:
-        return limits
-    return PixelLimits(min(limits.min_pixels, max_pixels), max_pixels)
-
-
-def _open(page: PageImage) -> tuple[Image.Image, tuple[int, int], int]:
-    """Upright RGB image, its stored (width, height), its EXIF orientation."""
-    if page.pixels is not None:
-        image = Image.fromarray(page.pixels)  # (height, width, 3) uint8
-        return image, image.size, 1
-    if page.content is None:
-        raise PageError("the page has neither a file nor pixels")
-    return decode_image(page.content)

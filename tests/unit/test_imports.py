@@ -23,7 +23,7 @@ TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rg
 ONLY_IN = {
     "zmq": ["protocol/link.py", "tools/bench_transport.py"],
     "msgpack": ["protocol/codec.py"],
-    "coremltools": [],
+    "coremltools": ["encoder_worker/coreml/*.py", "tools/coreml_*.py", "tools/stored_weights.py"],
     "mlx": [
         "encoder_worker/plugins/mlx.py",
         "encoder_worker/plugins/tower_runner.py",
@@ -150,6 +150,7 @@ def test_all_folders_are_looked_at() -> None:
         ("client/inputs.py", "import pillow_heif", "import of pillow_heif"),
         ("client/pull.py", "from huggingface_hub import HfApi", "import of huggingface_hub"),
         ("tools/x.py", "import coremltools", "import of coremltools"),
+        ("encoder_worker/plugins/coreml.py", "import coremltools", "import of coremltools"),
         ("protocol/x.py", "import pickle", "import of pickle"),
         ("protocol/x.py", "def f(s):\n    return s.recv_pyobj()", "use of recv_pyobj"),
     ],
@@ -196,6 +197,8 @@ def test_client_and_protocol_need_only_the_base_dependencies_when_they_are_impor
         ("dotsctl.client.cli_models", ["huggingface_hub", "numpy", "zmq"]),
         ("dotsctl.client.runtime.main", ["numpy", "PIL", "mlx", "mlx_lm", "coremltools"]),
         ("dotsctl.encoder_worker.main", ["mlx", "mlx_lm", "coremltools"]),
+        ("dotsctl.encoder_worker.plugins.coreml", ["mlx", "mlx_lm", "coremltools"]),
+        ("dotsctl.tools.convert_encoder", ["mlx", "torch", "coremltools"]),
         ("dotsctl.decoder_worker.main", ["mlx", "mlx_lm", "coremltools"]),
     ],
 )

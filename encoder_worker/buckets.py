@@ -1,0 +1,126 @@
+"""Shape buckets: which fixed number of patches a page is encoded with, and on which grid. Pure.
+
+A Core ML program has fixed shapes. Its rotary tables are inputs, so one program for N patches serves every grid of
+rows x columns = N. A page goes to one of these grids: first it is resized by the rule of dots.ocr, exactly as for an
+encoder with free shapes. If the result fits on the grid, it stays as it is, at the top left, and the rest is white:
+its patches are then the very same. If not, it is resized once, to less. A shrunk page may be stretched a little to
+fill its grid; boxes stay exact, because :class:`PageGeometry` has one scale for each axis.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.geometry import MAX_ASPECT, PageGeometry, PixelLimits, fit
+
+PATCH_PX = 14
+MAX_PATCHES = 11_000
+"""Older Neural Engines take no axis longer than 16384, and the scores of a layer would pass 3 GB."""
+STANDARD = (264, 308, 320, 352, 960, 2016, 4032, 5760)
+"""Numbers of patches with many even grids. The small ones are for models with little pages, such as the demo model;
+above 5760 attention costs more than all the rest, and a GPU does better."""
+MAX_FUNCTIONS = 4
+"""Each bucket is compiled and loaded by itself, which takes time and memory."""
+TOLERATED_LOSS = 0.03
+"""Share of a page's resolution that a smaller bucket may cost; with more, the next larger one is taken."""
+MAX_STRETCH = 1.03
+"""Largest ratio of the two scales of a shrunk page, relative to that of the resize rule."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a page goes."""
+
+    grid: tuple[int, int]
+    """Patches from top to bottom and from left to right; their product is the bucket."""
+    content: tuple[int, int]
+    """Width and height in pixels to which the upright page is resized; it lies at the top left, white around it."""
+    geometry: PageGeometry
+    loss: float
+    """Share of the resolution of the resize rule that is lost, in the axis that loses more; 0 to 1."""
+
+    @property
+    def bucket(self) -> int:
+        """Patches of the page, white ones included."""
+        return self.grid[0] * self.grid[1]
+
+
+def grids(bucket: int) -> Iterator[tuple[int, int]]:
+    """All (rows, columns) with even sides whose product is ``bucket``, the flattest first."""
+    blocks = bucket // 4
+    for rows in range(1, blocks + 1):
+        if blocks % rows == 0 and max(rows, blocks // rows) <= MAX_ASPECT * min(rows, blocks // rows):
+            yield 2 * rows, 2 * (blocks // rows)
+
+
+def check_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
+    """The buckets in ascending order.
+
+    Raises:
+        UsageError: none is given, one is given twice, or one is no number of patches that a program can have.
+    """
+    if not buckets or len(set(buckets)) < len(buckets):
+        raise UsageError(f"buckets {list(buckets)}: give each number of patches once, for example 960,2016,4032")
+    for bucket in buckets:
+        if bucket % 4 or not 4 <= bucket <= MAX_PATCHES or not any(grids(bucket)):
+            raise UsageError(
+                f"a bucket of {bucket} patches must be a multiple of 4 for the merging of 2x2, 4 to {MAX_PATCHES}, "
+                "and the product of two even sides; one with many divisors fits most pages, such as 2016"
+            )
+    return tuple(sorted(buckets))
+
+
+def standard_buckets(limits: PixelLimits) -> tuple[int, ...]:
+    """The largest few of the standard buckets that pages of a model can fill; its own largest page if none fits."""
+    largest = limits.max_pixels // PATCH_PX**2
+    fitting = [bucket for bucket in STANDARD if bucket <= largest]
+    return tuple(fitting[-MAX_FUNCTIONS:]) or (largest // 4 * 4,)
+
+
+def place(source: tuple[int, int], orientation: int, limits: PixelLimits, buckets: Sequence[int]) -> Placement:
+    """Choose bucket and grid of a page: the smallest bucket without a notable loss, else the one that loses least.
+
+    Args:
+        source: width and height as stored, in pixels.
+        orientation: EXIF orientation, 1 to 8.
+        limits: pixel limits of the model, lowered by those of the user.
+        buckets: numbers of patches that there are programs for.
+
+    Raises:
+        PageError: the page cannot be resized (see :func:`dotsctl.protocol.geometry.smart_resize`).
+    """
+    plain = fit(source, orientation, limits)
+    best: Placement | None = None
+    for bucket in sorted(buckets):
+        found = min((_on_grid(plain, grid) for grid in grids(bucket)), key=_preference)
+        if found.loss <= TOLERATED_LOSS:
+            return found
+        if best is None or found.loss < best.loss:
+            best = found
+    if best is None:
+        raise ValueError("there are no buckets")
+    return best
+
+
+def _preference(found: Placement) -> tuple[float, float]:
+    """Least loss first, then the least elongated grid."""
+    rows, columns = found.grid
+    return found.loss, max(rows, columns) / min(rows, columns)
+
+
+def _on_grid(plain: PageGeometry, grid: tuple[int, int]) -> Placement:
+    """A page on one grid; ``plain`` is what the resize rule makes of it."""
+    canvas = (grid[1] * PATCH_PX, grid[0] * PATCH_PX)
+    ratios = [side / wanted for side, wanted in zip(canvas, plain.resized, strict=True)]
+    shrink = min(1.0, *ratios)
+    if shrink < 1.0:
+        width, height = (
+            max(1, min(side, round(wanted * min(1.0, ratio, shrink * MAX_STRETCH))))
+            for side, wanted, ratio in zip(canvas, plain.resized, ratios, strict=True)
+        )
+    else:
+        width, height = plain.resized
+    oriented = plain.oriented
+    scale = (width / oriented[0], height / oriented[1])
+    geometry = PageGeometry(plain.source, plain.orientation, canvas, scale)
+    return Placement(grid, (width, height), geometry, 1.0 - min(width / plain.resized[0], height / plain.resized[1]))

@@ -1,0 +1,6 @@
+"""Core ML packages of the vision tower: what is written about them, what is fed to them, and a way to execute them.
+
+Start with ``manifest.py`` (a build: the packages of one model with their options). ``tower_inputs.py`` makes the arrays
+that a function takes, ``package.py`` reads a saved ``.mlpackage``, ``interpreter.py`` executes it with numpy on any
+machine, ``operations.py`` is what it can compute. The packages are written by ``tools/convert_encoder.py``.
+"""

@@ -1,0 +1,158 @@
+"""A build: the Core ML packages that were made from one model with one set of options, and the file that describes it.
+
+Builds lie under ``derived_directory(fingerprint)/coreml/NAME``, each with ``manifest.json`` and its packages. A folder
+without a manifest is none; the converter writes under a hidden name and renames, so there are no half-made ones.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.model_directory import derived_directory
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+"""Raised when functions take or give something else."""
+STANDARD_BUILD = "float16"
+REFERENCE = "reference"
+"""The interpreter, in place of a compute unit of the Core ML framework."""
+COMPUTE_UNITS = ("cpu_and_ne", "cpu_and_gpu", "cpu_only", "all", REFERENCE)
+
+
+def function_name(bucket: int) -> str:
+    """Name of the function for pages of ``bucket`` patches."""
+    return f"patches_{bucket}"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One package of a build."""
+
+    file: str
+    """Its name in the build's folder."""
+    first_layer: int
+    end_layer: int
+    weight_bytes: int
+    """Size of its weight file."""
+    files: dict[str, tuple[int, str]]
+    """Size in bytes and sha256 of every file, by its path inside of the package."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What ``manifest.json`` says."""
+
+    fingerprint: str
+    """Of the model that it was made from."""
+    precision: str
+    """``float16`` or ``float32``: of weights, inputs, outputs and everything between."""
+    weights: str
+    """How matrices are stored; ``same``: in that precision."""
+    buckets: tuple[int, ...]
+    query_tile: int
+    compute_units: str
+    """What the plugin uses unless told otherwise."""
+    embed_dim: int
+    """Channels between packages."""
+    head_dim: int
+    width: int
+    """Columns of the embeddings."""
+    chunks: tuple[Chunk, ...]
+    versions: dict[str, str]
+    """Of the libraries that wrote it."""
+    format: int = FORMAT
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all packages."""
+        return sum(size for chunk in self.chunks for size, _ in chunk.files.values())
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest; the last file of a build."""
+        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Build":
+        """Read a manifest. Raises MissingError when it is damaged or of another version of dotsctl."""
+        path = folder / MANIFEST
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise MissingError(
+                    f"{folder} is of format {content['format']}, this dotsctl reads {FORMAT}: convert the model again"
+                )
+            chunks = tuple(_chunk(entry) for entry in content.pop("chunks"))
+            return cls(**{**content, "buckets": tuple(content["buckets"]), "chunks": chunks})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise MissingError(f"{path} cannot be read ({error!r}): convert the model again") from None
+
+    def check_files(self, folder: Path, *, contents: bool = False) -> None:
+        """Compare the packages with what was written.
+
+        Args:
+            folder: of the build.
+            contents: read all bytes, a second for each GB or two; else only sizes are compared.
+
+        Raises:
+            MissingError: a file is absent, or was changed.
+        """
+        for chunk in self.chunks:
+            for name, (size, digest) in chunk.files.items():
+                path = folder / chunk.file / name
+                found = path.stat().st_size if path.is_file() else None
+                if found != size:
+                    state = "is missing" if found is None else f"has {found} bytes instead of {size}"
+                    raise MissingError(f"{path} {state}: the package is damaged, convert the model again")
+                if contents and _sha256(path) != digest:
+                    raise MissingError(f"{path} has other bytes than were written: convert the model again")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _chunk(entry: dict[str, Any]) -> Chunk:
+    files = {name: (int(size), str(digest)) for name, (size, digest) in entry.pop("files").items()}
+    return Chunk(files=files, **entry)
+
+
+def builds_directory(fingerprint: str) -> Path:
+    """Folder of the builds of the model with this fingerprint."""
+    return derived_directory(fingerprint) / "coreml"
+
+
+def find_build(model: Path, fingerprint: str, name: str | None) -> tuple[Path, Build]:
+    """The build to use, with its folder.
+
+    Args:
+        model: directory of the model, for the message.
+        fingerprint: of the model.
+        name: what the user chose; none: the only one, or else ``float16``.
+
+    Raises:
+        MissingError: there is none, it is damaged, or it was made from another model.
+        UsageError: several fit and none was chosen.
+    """
+    folder = builds_directory(fingerprint)
+    names = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
+    if not names or (name is not None and name not in names):
+        wanted = "no Core ML packages" if name is None else f"no Core ML build {name!r}"
+        there = f" (there are: {', '.join(names)})" if names else ""
+        raise MissingError(
+            f"{wanted} of this model in {folder}{there}. Make them with: dotsctl convert {model} --encoder coreml"
+        )
+    if name is None and len(names) > 1 and STANDARD_BUILD not in names:
+        raise UsageError(f"there are several builds, choose one with --encoder coreml:build=NAME: {', '.join(names)}")
+    chosen = folder / (name or (names[0] if len(names) == 1 else STANDARD_BUILD))
+    build = Build.read(chosen)
+    if build.fingerprint != fingerprint:
+        raise MissingError(
+            f"{chosen} was made from another checkpoint ({build.fingerprint[:12]}) than {model} ({fingerprint[:12]}): "
+            f"dotsctl convert {model} --encoder coreml"
+        )
+    build.check_files(chosen)
+    return chosen, build

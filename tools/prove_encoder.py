@@ -1,0 +1,155 @@
+"""What a Core ML build computes, proved on any machine: its saved packages, executed, against the tower in float64.
+
+python -P -m dotsctl.tools.prove_encoder MODEL --build float16 --grid 20x28
+"""
+
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from dotsctl.encoder_worker.coreml.interpreter import FLOAT16_LIMIT, NEURAL_ENGINE_LIMIT
+from dotsctl.encoder_worker.coreml.manifest import Build, find_build
+from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
+from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, quarter_order
+from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
+from dotsctl.protocol.checkpoint import read_json
+from dotsctl.protocol.errors import DotsctlError, UsageError
+from dotsctl.protocol.model_directory import find_model, fingerprint
+from dotsctl.tools.exact_tower import ExactTower, difference
+from dotsctl.tools.tower_tensors import TowerTensors
+from numpy.typing import NDArray
+
+LARGEST_SHOWN = 5
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Part:
+    """Error of the residual stream after a package, or of the embeddings."""
+
+    name: str
+    relative_error: float
+    """Of the Frobenius norm."""
+    max_error: float
+    min_cosine: float
+    """Over patches, or over embeddings."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was measured with one page of random pixels."""
+
+    build: str
+    grid: tuple[int, int]
+    parts: tuple[Part, ...]
+    """In order; the last one is the embeddings."""
+    largest: dict[str, float]
+    """Largest magnitudes of products and norms, by name of the value."""
+    interpreter_s: float
+    exact_s: float
+    peak_memory_gib: float
+    """Of this process."""
+
+
+def prove(model: Path, folder: Path, build: Build, grid: tuple[int, int], seed: int = 0) -> Proof:
+    """Compute one page of random pixels both ways.
+
+    Args:
+        model: directory of the model.
+        folder: of the build.
+        build: its manifest.
+        grid: patches from top to bottom and from left to right; their product must be a bucket of the build.
+        seed: of the pixels.
+
+    Raises:
+        UsageError: the build has no such bucket.
+    """
+    count = grid[0] * grid[1]
+    if count not in build.buckets or grid[0] % 2 or grid[1] % 2:
+        raise UsageError(
+            f"a grid of {grid[0]}x{grid[1]} is no even one of the buckets {', '.join(map(str, build.buckets))}"
+        )
+    patches = np.random.default_rng(seed).normal(size=(count, 588)).astype(np.float32)
+    streams: dict[int, NDArray[Any]] = {}
+    started, tower = time.monotonic(), ReferenceTower(folder, build)
+    embeddings = tower.encode(patches, grid, lambda number, value: streams.setdefault(number, value))
+    interpreter_s = time.monotonic() - started
+    parts: list[Part] = []
+    ends = {chunk.end_layer: number for number, chunk in enumerate(build.chunks[:-1], 1)}
+
+    def compare(layer: int, exact: NDArray[np.float64]) -> None:
+        if layer in ends:
+            found = embeddings_of(streams[ends[layer]])  # (num_patches, embed_dim) in quarter order
+            parts.append(Part(f"layer {layer}", *difference(found, exact[quarter_order(count)])))
+
+    started = time.monotonic()
+    config = VisionConfig.from_json(read_json(model, "config.json")["vision_config"])
+    exact = ExactTower(TowerTensors(model), config).embeddings(patches, grid, compare)
+    parts.append(Part("embeddings", *difference(embeddings, exact)))
+    largest = {name: peak for chunk in tower.chunks(count) for name, peak in chunk.magnitudes.items()}
+    largest = dict(sorted(largest.items(), key=lambda item: -item[1])[:LARGEST_SHOWN])
+    exact_s = time.monotonic() - started
+    return Proof(folder.name, grid, tuple(parts), largest, interpreter_s, exact_s, _peak_memory_gib())
+
+
+def _peak_memory_gib() -> float:
+    unit = 1 if sys.platform == "darwin" else KIB  # of ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / KIB**3
+
+
+def _text(proof: Proof) -> str:
+    rows, columns = proof.grid
+    lines = [f"build {proof.build}, {rows}x{columns} = {rows * columns} patches"]
+    lines += [
+        f"  {part.name:<12} relative error {part.relative_error:.2e}  largest {part.max_error:.2e}  "
+        f"smallest cosine {part.min_cosine:.7f}"
+        for part in proof.parts
+    ]
+    lines += [
+        f"  largest values (limits {NEURAL_ENGINE_LIMIT:.0f} on the Neural Engine, {FLOAT16_LIMIT:.0f} in float16):"
+    ]
+    lines += [f"    {peak:12.2f}  {name}" for name, peak in proof.largest.items()]
+    times = f"interpreter {proof.interpreter_s:.1f} s, float64 tower {proof.exact_s:.1f} s"
+    return "\n".join([*lines, f"  {times}, peak memory {proof.peak_memory_gib:.2f} GiB"])
+
+
+@click.command()
+@click.argument("model")
+@click.option("--build", "name", help="Name of the build; else as the encoder plugin chooses.")
+@click.option("--grid", default="", help="ROWSxCOLUMNS of patches; else a flat one of the smallest bucket.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the random pixels.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--limit", type=float, help="Exit with 1 when the relative error of the embeddings is larger.")
+def main(model: str, name: str | None, grid: str, seed: int, as_json: bool, limit: float | None) -> None:
+    """Execute a saved build on one page of random pixels and compare it with the tower in float64."""
+    try:
+        _, directory = find_model(model)
+        folder, build = find_build(directory, fingerprint(directory), name)
+        build.check_files(folder, contents=True)
+        proof = prove(directory, folder, build, _grid(grid, build), seed)
+    except DotsctlError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    click.echo(json.dumps(asdict(proof)) if as_json else _text(proof))
+    if limit is not None and not proof.parts[-1].relative_error <= limit:
+        click.echo(f"error: the relative error is above {limit:g}", err=True)
+        sys.exit(1)
+
+
+def _grid(text: str, build: Build) -> tuple[int, int]:
+    if not text:
+        return 2, min(build.buckets) // 2
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal()):
+        raise UsageError(f"{text!r} is no grid: write it as in --grid 20x28")
+    return int(rows), int(columns)
+
+
+if __name__ == "__main__":
+    main()

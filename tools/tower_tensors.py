@@ -1,0 +1,63 @@
+"""The vision tower's tensors straight from safetensors files, one at a time.
+
+The safetensors library cannot give bfloat16 to numpy, and MLX or torch would be large dependencies for that alone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dotsctl.protocol.checkpoint import tensor_files
+from dotsctl.protocol.checkpoint_layout import PATCH_PIXELS, PATCH_WEIGHT, canonical_name
+from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.safetensors_header import StoredTensor, read_header
+from numpy.typing import NDArray
+
+PREFIX = "vision_tower."
+PREFIXES = (PREFIX, f"model.{PREFIX}")
+STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+
+
+class TowerTensors:
+    """Reads a tensor when it is asked for; the files are mapped, not loaded."""
+
+    def __init__(self, model: Path) -> None:
+        """Read the headers. Raises MissingError when a file is missing or damaged."""
+        self.model = model
+        self._places: dict[str, tuple[Path, StoredTensor]] = {}
+        for file in tensor_files(model, PREFIXES):
+            self._places |= {canonical_name(name): (file, tensor) for name, tensor in read_header(file).items()}
+
+    def get(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """One tensor in float32, which holds each of the stored types exactly.
+
+        Args:
+            name: without the leading ``vision_tower.``.
+            shape: what the configuration says; the patch embedding is (embed_dim, 588) whatever its file has.
+
+        Raises:
+            MissingError: it is absent, or has another type or shape.
+        """
+        if PREFIX + name not in self._places:
+            raise MissingError(f"{self.model} has no tensor {PREFIX}{name}: download the model again")
+        file, stored = self._places[PREFIX + name]
+        if stored.dtype not in STORED:
+            raise MissingError(f"{file}: {PREFIX}{name} is stored as {stored.dtype}; read are {', '.join(STORED)}")
+        values = _read(file, stored)
+        if PREFIX + name == PATCH_WEIGHT and values.ndim == 4:
+            if values.shape[1:] == (*PATCH_PIXELS[1:], PATCH_PIXELS[0]):  # as MLX conversions have it
+                values = values.transpose(0, 3, 1, 2)
+            values = values.reshape(len(values), -1)  # (embed_dim, 588)
+        if values.shape != shape:
+            raise MissingError(
+                f"{file}: {PREFIX}{name} has shape {values.shape}, config.json says {shape}: download it again"
+            )
+        return values
+
+
+def _read(file: Path, stored: StoredTensor) -> NDArray[np.float32]:
+    dtype = STORED[stored.dtype]
+    raw = np.memmap(file, dtype, "r", stored.start, (stored.size_bytes // dtype.itemsize,))
+    if stored.dtype == "BF16":
+        return (raw.astype(np.uint32) << 16).view(np.float32).reshape(stored.shape)
+    return raw.astype(np.float32).reshape(stored.shape)
