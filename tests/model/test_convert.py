@@ -44,7 +44,7 @@ def quantise(model: Path, bits: int = 8, group_size: int = 64, **options: Any) -
 
 def run(model: str = "demo", **options: Any) -> None:
     defaults = {"decoder_bits": "8", "group_size": None, "pages": (), "skip_report": False, "force": False}
-    tool.run(**defaults | {"model": model, "as_json": False} | options)
+    tool.run(**defaults | {"model": model, "encoder": None, "as_json": False} | options)
 
 
 def tensors_of(files: list[Path]) -> dict[str, Any]:
@@ -260,3 +260,19 @@ def test_a_converted_model_reads_a_page_and_its_records_say_so() -> None:
 def test_results_of_a_quantised_decoder_are_not_taken_for_those_of_the_original() -> None:
     readings = [Reading("f", "mlx", decoder, "text") for decoder in ("mlx", "mlx:bits=8", "mlx:bits=4")]
     assert len({reading.key("digest", "md") for reading in readings}) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"encoder": "coreml", "decoder_bits": "8"}, "one thing at a time"),
+        (
+            {"encoder": "coreml", "decoder_bits": None, "group_size": "32"},
+            "--group-size says nothing about the encoder",
+        ),
+        ({"encoder": None, "decoder_bits": "8", "query_tile": 128}, "--query-tile says nothing about the decoder"),
+    ],
+)
+def test_options_of_the_other_half_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        tool.run("demo", force=False, as_json=False, **options)
