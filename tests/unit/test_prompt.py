@@ -1,8 +1,11 @@
+import json
+
 import pytest
 from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids
 from dotsctl.decoder_worker.tasks import SYSTEM_TEXTS
 from dotsctl.protocol.errors import ErrorCode, MissingError, PageError
 from dotsctl.protocol.geometry import PageGeometry
+from dotsctl.tools.random_tokenizer import tokenizer_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,3 +104,14 @@ def test_a_given_prompt_may_hold_braces() -> None:
     assert "What is {width}?" in TOKENIZER.decode(ids)
     with_box = builder().build("text", "Read {box} of {width}", [1], GEOMETRY, (0, 0, 1, 1)).ids
     assert TOKENIZER.decode(with_box[4:-2]) == "Read [0, 0, 2, 3] of 200"
+
+
+def test_the_ids_are_those_with_which_the_real_model_is_served() -> None:
+    """Numbers of the marks: tokenizer_config.json of rednote-hilab/dots.ocr; the order: a log of its server."""
+    real = tokenizers.Tokenizer.from_str(json.dumps(tokenizer_json(real_ids=True)))
+    ids = PromptBuilder(real, {"text": "Read."}, 151665).build("text", None, [3]).ids
+    asked = real.encode("Read.", add_special_tokens=False).ids
+    assert ids == [151670, 151666, 151665, 151665, 151665, 151667, *asked, 151671, 151672]
+    system = real.encode(f"<|system|>{SYSTEM_TEXTS['ask']}<|endofsystem|>\n", add_special_tokens=False).ids
+    with_system = PromptBuilder(real, {"ask": "Describe."}, 151665).build("ask", "Why?", [1]).ids
+    assert with_system[: len(system) + 4] == [*system, 151670, 151666, 151665, 151667]
