@@ -1,8 +1,6 @@
 """Encoders of other people: installed beside dotsctl, found by their entry point, harmless when they are broken."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from dotsctl.decoder_worker.plugins.fake import fake_text
@@ -49,26 +47,6 @@ class DigestEncoder:
         pass
 '''
 LATE = PLUGIN.replace('report("nothing to load")', "import missing_library")
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Lay a distribution out as pip would, and let the workers find it; no pip takes part."""
-
-    def lay_out(name: str, source: str, plugin: str = "digest", cls: str = "DigestEncoder") -> None:
-        site = tmp_path / f"site_{name}"
-        package, metadata = site / name, site / f"{name}-1.0.dist-info"
-        package.mkdir(parents=True)
-        metadata.mkdir()
-        (package / "__init__.py").write_text(source)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(f"[dotsctl.encoders]\n{plugin} = {name}:{cls}\n")
-        files = [f"{name}/__init__.py", *(f"{metadata.name}/{part}" for part in ("METADATA", "entry_points.txt"))]
-        (metadata / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{metadata.name}/RECORD"]))
-        paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-
-    return lay_out
 
 
 def test_pages_go_through_an_encoder_that_dotsctl_has_never_heard_of(
