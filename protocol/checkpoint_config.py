@@ -38,6 +38,8 @@ VISION_FIXED: dict[str, Any] = {
     "hidden_act": "silu",
 }
 """The same of the encoder."""
+REAL_WIDTH, REAL_HEADS = 1536, 12
+"""Of dots.ocr: no shape of a tensor tells into how many heads a width is split."""
 TEXT_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 VISION_SIZES = ("embed_dim", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 MOST = 1 << 24
@@ -120,6 +122,12 @@ def _split_problems(config: dict[str, Any], vision: dict[str, Any]) -> Iterator[
         yield f"head_dim is {_shown(config, 'head_dim')}, hidden_size over num_attention_heads is {width // heads}"
     if heads % shared:
         yield f"num_attention_heads {heads} cannot be shared by num_key_value_heads {shared}"
+    for name, wide, split in (
+        ("", width, heads),
+        ("vision_config.", vision["embed_dim"], vision["num_attention_heads"]),
+    ):
+        if wide == REAL_WIDTH and split != REAL_HEADS:
+            yield f"{name}num_attention_heads is {split}, dots.ocr splits its width of {wide} into {REAL_HEADS}"
     if vision["embed_dim"] % (4 * vision["num_attention_heads"]):
         yield (
             f"vision_config.embed_dim {vision['embed_dim']} cannot be split into vision_config.num_attention_heads "

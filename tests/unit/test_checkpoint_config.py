@@ -138,3 +138,13 @@ def test_any_value_of_any_key_is_taken_or_named_and_never_an_error(key: str, val
     (content[path[0]] if path else content)[last] = value
     if not config_problems(content):
         sizes(content)
+
+
+@pytest.mark.parametrize(("key", "heads"), [("num_attention_heads", 24), ("vision_config.num_attention_heads", 6)])
+def test_another_number_of_heads_is_named_though_every_shape_would_be_the_same(key: str, heads: int) -> None:
+    real = config_files(Shape(1536, 1, 1536, 1), "bfloat16")["config.json"]
+    assert config_problems(real) == []
+    section = real["vision_config"] if "." in key else real
+    section["num_attention_heads"] = heads
+    (problem,) = config_problems(real)
+    assert problem.what == f"{key} is {heads}, dots.ocr splits its width of 1536 into 12"
