@@ -1,15 +1,12 @@
 """What is known of the models on this machine: where they are, how large, where from, and what was made from them."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dotsctl.client.model_record import PullRecord, read_record
 from dotsctl.client.partial_folder import PARTIAL, REMOVED, REPLACED
 from dotsctl.client.sizes import tree_bytes
-from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.model_directory import (
     DEMO,
     cached_fingerprint,
@@ -19,12 +16,11 @@ from dotsctl.protocol.model_directory import (
     installed_models,
     models_directory,
 )
+from dotsctl.protocol.safetensors_header import read_header
 
 ENCODER_PREFIXES = ("vision_tower.", "model.vision_tower.")
 CHEAP_BYTES = 64_000_000
 """A model of at most this size is hashed whenever its fingerprint is wanted; a larger one takes seconds."""
-MAX_HEADER_BYTES = 100_000_000
-"""Longest header of a .safetensors file that the format allows."""
 
 
 @dataclass(frozen=True)
@@ -127,27 +123,8 @@ def tensor_facts(folder: Path) -> TensorFacts:
     counts = {True: 0, False: 0}
     types: dict[str, int] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        for name, tensor in _header(path).items():
-            if name == "__metadata__":
-                continue
-            number = math.prod(tensor["shape"])
+        for name, tensor in read_header(path).items():
+            number = math.prod(tensor.shape)
             counts[name.startswith(ENCODER_PREFIXES)] += number
-            types[tensor["dtype"]] = types.get(tensor["dtype"], 0) + number
+            types[tensor.dtype] = types.get(tensor.dtype, 0) + number
     return TensorFacts(counts[True], counts[False], types)
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """Header of a .safetensors file: eight bytes with its length, then JSON. Raises MissingError."""
-    try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            content = json.loads(stream.read(length)) if length <= MAX_HEADER_BYTES else None
-        if not isinstance(content, dict) or not all(
-            isinstance(tensor.get("shape"), list) and isinstance(tensor.get("dtype"), str)
-            for name, tensor in content.items()
-            if name != "__metadata__"
-        ):
-            raise ValueError("its header is no list of tensors")
-    except (OSError, ValueError, AttributeError) as error:
-        raise MissingError(f"{path} is no whole .safetensors file ({error}): download the model again") from None
-    return content

@@ -49,6 +49,31 @@ class PartFile:
         self._forget()
 
 
+class PartFiles:
+    """Files that belong together: all get their names at once, or none does."""
+
+    def __init__(self) -> None:
+        self._files: list[PartFile] = []
+
+    def add(self, path: Path, content: bytes) -> None:
+        """Write a file, without its name yet. Raises OutputError."""
+        file = PartFile(path)
+        self._files.append(file)
+        file.write(content)
+
+    def commit(self) -> None:
+        """Give the files their names. Raises OutputError."""
+        for file in self._files:
+            file.commit()
+        self._files.clear()
+
+    def discard(self) -> None:
+        """Take the files away that have no names yet."""
+        for file in self._files:
+            file.discard()
+        self._files.clear()
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file at once. Raises OutputError."""
     file = PartFile(path)

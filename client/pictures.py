@@ -13,7 +13,7 @@ from pathlib import Path
 from dotsctl.client.cell import Cell
 from dotsctl.client.inputs import LoadedPage
 from dotsctl.client.markdown import PICTURE
-from dotsctl.client.part_file import PartFile
+from dotsctl.client.part_file import PartFiles
 from dotsctl.client.records import Page
 from dotsctl.client.selection import PageRanges
 from dotsctl.client.sources import Document
@@ -102,7 +102,7 @@ class Cutter:
         self._pixels = pixels
         self._images = images if target or images is not Images.FILES else Images.NONE
         self._target = target or Path()
-        self._files: list[PartFile] = []
+        self._files = PartFiles()
         self._numbers = {document.name: number for number, document in enumerate(pixels.documents, start=1)}
 
     def cut(self, page: Page) -> dict[int, str]:
@@ -125,19 +125,13 @@ class Cutter:
         folder = self._target.stem if self._target.suffix else f"{self._target.name}_files"
         document = f"{self._numbers[page.source]:04}-" if len(self._numbers) > 1 else ""
         name = f"{folder}/images/{document}page-{page.page:04}-{number:02}.png"
-        file = PartFile(self._target.parent / name)
-        self._files.append(file)
-        file.write(crop)
+        self._files.add(self._target.parent / name, crop)
         return name
 
     def commit(self) -> None:
         """Give the files their names; to be called in front of the document that links to them."""
-        for file in self._files:
-            file.commit()
-        self._files.clear()
+        self._files.commit()
 
     def discard(self) -> None:
         """Take the files away that have no names yet."""
-        for file in self._files:
-            file.discard()
-        self._files.clear()
+        self._files.discard()

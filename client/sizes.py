@@ -5,13 +5,13 @@ from pathlib import Path
 
 
 def size_text(size_bytes: int) -> str:
-    """A size with its unit, in powers of 1000 as disks are sold: ``6.1 GB``."""
+    """A size with its unit, in powers of 1000 as disks are sold: ``6.08 GB``."""
     size = float(size_bytes)
     for unit in ("B", "kB", "MB"):
         if size < 999.5:
             return f"{size:.0f} {unit}"
         size /= 1000
-    return f"{size:.1f} GB"
+    return f"{size:.2f} GB"
 
 
 def tree_bytes(path: Path, *, of_links: bool = False) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dotsctl.client.overlay import draw_overlay
-from dotsctl.client.part_file import PartFile
+from dotsctl.client.part_file import PartFile, PartFiles
 from dotsctl.client.pictures import Cutter, PagePixels, png
 from dotsctl.client.records import Page
 from dotsctl.client.render import OVERLAY, Sources, Stream, Style
@@ -72,28 +72,23 @@ class OverlayWriter(Writer):
         """``path`` is that of a single page; the folder of several has its name without the ending."""
         self._path = path
         self._pixels = PagePixels([document])
-        self._files: list[PartFile] = []
+        self._files = PartFiles()
 
     def add(self, page: Page) -> None:
         """Draw the page; one that failed has no picture."""
         if page.error is None:
             several = overlay_folder(self._path) / f"page-{page.page:04}.png"
-            file = PartFile(self._path if page.num_pages == 1 else several)
-            self._files.append(file)
             drawn = draw_overlay(page, self._pixels.load(page))
-            file.write(png(drawn, compress_level=FAST))
+            path = self._path if page.num_pages == 1 else several
+            self._files.add(path, png(drawn, compress_level=FAST))
 
     def commit(self) -> None:
         """Give the files their names."""
-        for file in self._files:
-            file.commit()
-        self._files.clear()
+        self._files.commit()
 
     def discard(self) -> None:
         """Take the parts away."""
-        for file in self._files:
-            file.discard()
-        self._files.clear()
+        self._files.discard()
 
 
 def overlay_folder(path: Path) -> Path:

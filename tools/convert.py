@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from dotsctl.client import cli_tools
 from dotsctl.client.config import PluginChoice
 from dotsctl.client.inputs import PageInput, pages_of
+from dotsctl.client.sizes import size_text
 from dotsctl.client.sources import STDIN, expand
 from dotsctl.decoder_worker.quantised import DEFAULT_GROUP_SIZE, Quantisation
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.errors import MissingError, NoInputError, UsageError
 from dotsctl.protocol.model_directory import DEMO, find_model, fingerprint
-from dotsctl.tools.derived import shown_bytes
 from dotsctl.tools.encoding import PageEncoder, kept
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def table(manifest: dict[str, Any]) -> str:
     before, after, report = manifest["source_bytes"], manifest["size_bytes"], manifest["report"]
     rows = {
         "decoder": f"{manifest['model']}, {manifest['bits']} bits, groups of {manifest['group_size']}",
-        "size": f"{shown_bytes(after)}, {after / before:.1%} of {shown_bytes(before)}",
+        "size": f"{size_text(after)}, {after / before:.1%} of {size_text(before)}",
     }
     if report:
         rows |= {

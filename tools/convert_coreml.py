@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from dotsctl.client.sizes import size_text
 from dotsctl.encoder_worker.buckets import standard_buckets
 from dotsctl.encoder_worker.coreml.manifest import MANIFEST, Build, builds_directory
 from dotsctl.encoder_worker.opening import read_limits
@@ -16,7 +17,6 @@ from dotsctl.protocol.model_directory import find_model, fingerprint
 from dotsctl.tools.chunk_plan import plan_chunks
 from dotsctl.tools.conversion_options import ConversionOptions
 from dotsctl.tools.convert_encoder import convert_encoder
-from dotsctl.tools.derived import shown_bytes
 
 
 def say(text: str) -> None:
@@ -50,9 +50,9 @@ def run(model: str, options: ConversionOptions, *, force: bool, as_json: bool) -
     if as_json:
         print(json.dumps({"folder": str(path), "bytes": build.nbytes, **asdict(build)}, indent=2))
         return
-    print(f"{path}: {shown_bytes(build.nbytes)} for pages of {', '.join(map(str, build.buckets))} patches")
+    print(f"{path}: {size_text(build.nbytes)} for pages of {', '.join(map(str, build.buckets))} patches")
     for chunk in build.chunks:
-        print(f"  {chunk.file}  layers {chunk.first_layer + 1} to {chunk.end_layer}  {shown_bytes(chunk.weight_bytes)}")
+        print(f"  {chunk.file}  layers {chunk.first_layer + 1} to {chunk.end_layer}  {size_text(chunk.weight_bytes)}")
     print(f"dotsctl ocr --model {name} --encoder coreml:build={path.name} ...  reads with it")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+from dotsctl.client.sizes import size_text
 from dotsctl.protocol.errors import CommandFailedError
 
 SPARE_BYTES = 64 << 20
@@ -22,13 +23,6 @@ def watched(items: Sequence[Item], label: str) -> Iterator[Item]:
     """The items, with a bar on standard error where that is a terminal, else with one line."""
     with click.progressbar(items, label=label, file=sys.stderr) as bar:
         yield from bar
-
-
-def shown_bytes(size_bytes: int) -> str:
-    """A size for people, in decimal units as disks have them."""
-    if size_bytes >= 10**9:
-        return f"{size_bytes / 1e9:.2f} GB"
-    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 10**6 else f"{size_bytes / 1e3:.0f} kB"
 
 
 def require_space(folder: Path, needed_bytes: int, what: str) -> None:
@@ -47,8 +41,8 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
     if free_bytes < needed_bytes + SPARE_BYTES:
         lacking = needed_bytes + SPARE_BYTES - free_bytes
         raise CommandFailedError(
-            f"{what} takes {shown_bytes(needed_bytes)}, and {existing} has {shown_bytes(free_bytes)} free: free "
-            f"{shown_bytes(lacking)} more, or set DOTSCTL_MODELS to a folder on another disk"
+            f"{what} takes {size_text(needed_bytes)}, and {existing} has {size_text(free_bytes)} free: free "
+            f"{size_text(lacking)} more, or set DOTSCTL_MODELS to a folder on another disk"
         )
 
 

@@ -374,7 +374,7 @@ def test_a_full_disk_is_told_before_and_while_packages_are_written(
     model, options = write_model(), ConversionOptions(buckets=(16,))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
-        with pytest.raises(CommandFailedError, match=r"build float16 takes .* has 0 kB free.*DOTSCTL_MODELS"):
+        with pytest.raises(CommandFailedError, match=r"build float16 takes .* has 0 B free.*DOTSCTL_MODELS"):
             convert_encoder(model, options, lambda line: None)
 
     def full(*_: Any) -> None:
