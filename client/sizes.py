@@ -5,11 +5,11 @@ from pathlib import Path
 
 
 def size_text(size_bytes: int) -> str:
-    """A size with its unit, in powers of 1000 as disks are sold: ``6.08 GB``."""
+    """A size of three digits with its unit, in powers of 1000 as disks are sold: ``6.08 GB``."""
     size = float(size_bytes)
     for unit in ("B", "kB", "MB"):
         if size < 999.5:
-            return f"{size:.0f} {unit}"
+            return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.2f} GB"
 

@@ -19,7 +19,7 @@ def test_ls_shows_models_with_their_origin_and_marks_the_default(models: Path, t
     derive(digest)
     lines = [line.split() for line in call("ls").stdout.splitlines()]
     assert lines[0] == ["NAME", "SIZE", "DERIVED", "FROM", "FINGERPRINT"]
-    assert lines[1] == ["*", "small", "15", "kB", "5", "kB", "a/Dots@c0ffee000000", digest[:12]]
+    assert lines[1] == ["*", "small", "14.6", "kB", "5", "kB", "a/Dots@c0ffee000000", digest[:12]]
     assert lines[2][0] == DEMO
     assert lines[2][-1] == fingerprint(demo_directory())[:12]
     (models / "linked").symlink_to(install(tmp_path / "elsewhere"))
@@ -43,7 +43,7 @@ def test_ls_does_not_hash_a_large_model(models: Path, monkeypatch: pytest.Monkey
     install(models / "large")
     derive("0" * 64)
     monkeypatch.setattr("dotsctl.client.model_facts.CHEAP_BYTES", 10)
-    assert call("ls").stdout.splitlines()[1].split() == ["*", "large", "14", "kB", "?", "-", "?"]
+    assert call("ls").stdout.splitlines()[1].split() == ["*", "large", "14.4", "kB", "?", "-", "?"]
     assert "--unused" not in call("ls").stdout  # it may belong to the model that is not known
     digest = fingerprint(models / "large")
     assert digest[:12] in call("ls").stdout

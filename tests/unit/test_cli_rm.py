@@ -44,7 +44,7 @@ def test_rm_asks_on_a_terminal_and_takes_no_for_an_answer(models: Path, answer: 
     finally:
         os.close(ours)
         os.close(theirs)
-    assert f"this will be removed:\n  {folder}\nRemove 14 kB? [y/N]: " in done.stderr
+    assert f"this will be removed:\n  {folder}\nRemove 14.4 kB? [y/N]: " in done.stderr
     assert (done.returncode, done.stdout, folder.exists()) == (code, "", stays)
 
 
