@@ -27,7 +27,7 @@ def test_rm_removes_a_model_with_what_was_made_from_it(models: Path) -> None:
     size_bytes = sum(path.stat().st_size for path in folder.iterdir()) + 5000
     result = call("rm", "small", "--yes")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert f"{size_bytes / 1000:.0f} kB are free again" in result.stderr
+    assert f"{size_bytes / 1000:.1f} kB are free again" in result.stderr
     assert (folder.exists(), made.exists(), other.exists(), kept.exists()) == (False, False, True, True)
     assert {path.name for path in models.iterdir()} == {"other", ".derived"}
 
