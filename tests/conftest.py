@@ -14,6 +14,10 @@ import pytest
 
 LEAVE_S = 5.0
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts its background jobs so, and every process that a test starts would ignore Ctrl-C too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture
 def run_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
