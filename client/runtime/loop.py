@@ -223,7 +223,7 @@ class RuntimeLoop:
                 ExitCode.COMMAND,
             )
             return
-        worker.state = WorkerState.READY
+        worker.state, worker.was_ready = WorkerState.READY, True
         log.info("%s (epoch %d) ready after %.1f s", worker.role, worker.epoch, message.load_s)
         self._core.worker_ready(worker.role, worker.epoch, message, now)
         self._welcome()

@@ -6,6 +6,7 @@ due. The clock is passed in with every call, except to the last one.
 
 import contextlib
 import logging
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -72,7 +73,7 @@ class Supervisor:
                 start_new_session=True,
             )
         worker.state, worker.heard_at = WorkerState.STARTING, now
-        worker.ended_for, worker.was_stopped = "", False
+        worker.ended_for, worker.was_stopped, worker.was_ready = "", False, False
 
     def by_identity(self, identity: bytes) -> Worker | None:
         """The worker whose present process has this name on the control socket."""
@@ -109,6 +110,11 @@ class Supervisor:
             worker.verdict = (
                 f"the {worker.role} worker died {worker.failures} times in a row, last by {worker.last_exit}"
             )
+            if worker.last_exit == describe_exit(-signal.SIGKILL) and not worker.was_ready:
+                worker.verdict += (
+                    " while it loaded: mostly the system does that when memory runs out. Close other programs, or "
+                    "choose a smaller model or another plugin"
+                )
             return
         pause = 0.0 if worker.failures == 1 else self._backoff_s * 2 ** (worker.failures - 2)
         worker.state, worker.start_at = WorkerState.BACKOFF, now + min(MAX_BACKOFF_S, pause)

@@ -51,6 +51,8 @@ class Worker:
     """Since when the process is stopped; none: it is not."""
     was_stopped: bool = False
     """Whether the last process was ended because it stayed stopped, so that no page is to blame."""
+    was_ready: bool = False
+    """Whether the present process, or the last one, came through its load."""
     verdict: str = ""
     """In FATAL: why it is given up."""
     log: Path = field(default_factory=Path)
