@@ -81,6 +81,8 @@ def bench(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     \b
       dotsctl bench pipeline        both workers together
       dotsctl bench transport       the way between the processes
+      dotsctl bench control         answers to control messages while large pages flow
+      dotsctl bench simulate        the coordinator through very many disordered schedules
       dotsctl bench pipeline -h     the options
     """
     if not arguments or arguments[0] in ctx.help_option_names:

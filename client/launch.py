@@ -31,7 +31,7 @@ KILL_TIMEOUT_S = 5.0
 
 def private_name() -> str:
     """A name for a runtime that belongs to one caller."""
-    return f"p-{secrets.token_hex(5)}"
+    return f"{endpoints.PRIVATE_PREFIX}{secrets.token_hex(5)}"
 
 
 @dataclass
@@ -114,6 +114,7 @@ def start(config: RuntimeConfig, *, private: bool) -> RuntimeProcess:
         CommandFailedError: its folders cannot be made, or the system starts no process.
     """
     directory = endpoints.instance_directory(config.instance)
+    endpoints.remove_dead_private()
     endpoints.create(directory)
     log_folder = endpoints.log_directory(directory, private=private)
     reader, writer = os.pipe()

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ MAX_SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 LONGEST_SOCKET_NAME = "d.9999999.sock"
 SHORT_FOLDER = ".dotsctl-run"
 """In the home folder: the place of instances whose own folder has a path that is too long for sockets."""
+PRIVATE_PREFIX = "p-"
+"""Of the names of instances that belong to one caller; the rest of such a name is random and never used again."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +229,26 @@ def remove_stale(directory: InstanceDirectory) -> None:
             raise CommandFailedError(f"{path} is not a socket: move it away and start again")
         path.unlink(missing_ok=True)
     directory.facts_path.unlink(missing_ok=True)
+
+
+def remove_dead_private() -> None:
+    """Remove the folders of private instances that were killed together with their callers.
+
+    One whose process id stands in its lock, and whose lock is free, has ended for ever.
+    """
+    for folder in run_directory().glob(f"{PRIVATE_PREFIX}*"):
+        try:
+            fd = _open_lock(folder / "lock", 0)
+        except (FileNotFoundError, CommandFailedError):
+            continue  # it is about to be made, or removed, or is no folder of ours
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.pread(fd, 1, 0):
+                shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)
 
 
 def log_directory(directory: InstanceDirectory, *, private: bool) -> Path:

@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from dotsctl.protocol.endpoints import (
     instance_directory,
     lock_holder,
     log_directory,
+    remove_dead_private,
     remove_stale,
     run_directory,
 )
@@ -291,3 +293,21 @@ def test_facts_that_cannot_be_read_are_none(directory: InstanceDirectory, conten
     directory.facts_path.write_text(content)
     assert directory.read_facts() is None
     directory.facts_path.unlink()
+
+
+def test_only_the_folders_of_dead_private_instances_are_removed(run_folder: Path) -> None:
+    made = {name: instance_directory(name) for name in ("p-dead", "p-living", "p-starting", "p-locking", "default")}
+    for one in made.values():
+        create(one)
+        (one.path / "log").mkdir()
+        (one.path / "log" / "encoder.1.log").touch()
+    for name in ("p-dead", "default"):
+        made[name].lock_path.write_text("17\n")
+    made["p-locking"].lock_path.touch()  # opened, and not locked yet
+    living = InstanceLock(made["p-living"])
+    remove_dead_private()
+    assert {path.name for path in run_folder.iterdir()} == made.keys() - {"p-dead"}
+    living.release()
+    for one in made.values():
+        if one.path.exists():
+            shutil.rmtree(one.path)
