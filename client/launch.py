@@ -30,8 +30,8 @@ KILL_TIMEOUT_S = 5.0
 
 
 def private_name() -> str:
-    """A name for a runtime that belongs to one caller."""
-    return f"{endpoints.PRIVATE_PREFIX}{secrets.token_hex(5)}"
+    """A name for a runtime that belongs to this process."""
+    return f"{endpoints.PRIVATE_PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
 
 
 @dataclass

@@ -24,7 +24,7 @@ LONGEST_SOCKET_NAME = "d.9999999.sock"
 SHORT_FOLDER = ".dotsctl-run"
 """In the home folder: the place of instances whose own folder has a path that is too long for sockets."""
 PRIVATE_PREFIX = "p-"
-"""Of the names of instances that belong to one caller; the rest of such a name is random and never used again."""
+"""Of the names of instances that belong to one process: its id follows, and something random, so none comes again."""
 
 
 @dataclass(frozen=True)
@@ -232,23 +232,40 @@ def remove_stale(directory: InstanceDirectory) -> None:
 
 
 def remove_dead_private() -> None:
-    """Remove the folders of private instances that were killed together with their callers.
+    """Remove the folders of private instances that were killed together with their owners.
 
-    One whose process id stands in its lock, and whose lock is free, has ended for ever.
+    Such an instance ends with its owner, so it is dead when its lock is free and its owner is gone. It is also dead
+    when its own process id stands in a lock that is free.
     """
     for folder in run_directory().glob(f"{PRIVATE_PREFIX}*"):
         try:
             fd = _open_lock(folder / "lock", 0)
-        except (FileNotFoundError, CommandFailedError):
-            continue  # it is about to be made, or removed, or is no folder of ours
+        except FileNotFoundError:
+            if _owner_is_gone(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            continue
+        except CommandFailedError:
+            continue  # something else that is not ours
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.pread(fd, 1, 0):
+            if os.pread(fd, 1, 0) or _owner_is_gone(folder):
                 shutil.rmtree(folder, ignore_errors=True)
         except BlockingIOError:
             continue
         finally:
             os.close(fd)
+
+
+def _owner_is_gone(folder: Path) -> bool:
+    """Whether the process that made a private instance has ended; false also when that cannot be told."""
+    pid = folder.name.removeprefix(PRIVATE_PREFIX).partition("-")[0]
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OverflowError, PermissionError):
+        return False
+    return False
 
 
 def log_directory(directory: InstanceDirectory, *, private: bool) -> Path:

@@ -109,7 +109,8 @@ def kill_everything(pages: int, moments: int, seed: int, tell: Callable[[str], N
         calm = outputs(folder / "calm")
         totals: dict[str, int] = {}
         for number in range(moments):
-            found = _one_moment(place, folder, rng, calm, calm_s)
+            at_s = (number + rng.random()) / moments * calm_s  # each part of the run has its turn
+            found = _one_moment(place, folder, rng, calm, at_s)
             totals = {key: totals.get(key, 0) + value for key, value in found.items()}
             tell(f"{number + 1} of {moments}: {found}")
     return EverythingChaos(seed=seed, pages=pages, moments=moments, calm_s=calm_s, **totals)
@@ -120,13 +121,11 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {path.stem: path.read_bytes() for path in folder.glob("*.txt")}
 
 
-def _one_moment(
-    place: Place, folder: Path, rng: random.Random, calm: dict[str, bytes], calm_s: float
-) -> dict[str, int]:
+def _one_moment(place: Place, folder: Path, rng: random.Random, calm: dict[str, bytes], at_s: float) -> dict[str, int]:
     out, trace = folder / "out", folder / "trace"
     first = place.start(out, trace)
     try:
-        first.wait(rng.uniform(0.02, calm_s))
+        first.wait(at_s)
         interrupted = 0
     except subprocess.TimeoutExpired:
         interrupted = 1

@@ -296,18 +296,21 @@ def test_facts_that_cannot_be_read_are_none(directory: InstanceDirectory, conten
 
 
 def test_only_the_folders_of_dead_private_instances_are_removed(run_folder: Path) -> None:
-    made = {name: instance_directory(name) for name in ("p-dead", "p-living", "p-starting", "p-locking", "default")}
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait(10)
+    gone, here = ended.pid, os.getpid()
+    names = ("p-1-dead", f"p-{here}-living", f"p-{here}-new", f"p-{here}-locks", f"p-{gone}-new", f"p-{gone}-locks")
+    made = {name: instance_directory(name) for name in (*names, "p-x", "default")}
     for one in made.values():
         create(one)
         (one.path / "log").mkdir()
         (one.path / "log" / "encoder.1.log").touch()
-    for name in ("p-dead", "default"):
+    for name in ("p-1-dead", "default"):
         made[name].lock_path.write_text("17\n")
-    made["p-locking"].lock_path.touch()  # opened, and not locked yet
-    living = InstanceLock(made["p-living"])
+    for pid in (here, gone):
+        made[f"p-{pid}-locks"].lock_path.touch()  # opened, and not locked yet
+    living = InstanceLock(made[f"p-{here}-living"])
     remove_dead_private()
-    assert {path.name for path in run_folder.iterdir()} == made.keys() - {"p-dead"}
+    assert made.keys() - {path.name for path in run_folder.iterdir()} == {"p-1-dead", names[4], names[5]}
     living.release()
-    for one in made.values():
-        if one.path.exists():
-            shutil.rmtree(one.path)
+    shutil.rmtree(run_folder)
