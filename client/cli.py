@@ -57,8 +57,8 @@ def cli() -> None:
       dotsctl down                             end that again
 
     Where a choice is not made by an option it is taken from DOTSCTL_MODEL, DOTSCTL_ENCODER, DOTSCTL_DECODER,
-    DOTSCTL_NAME, DOTSCTL_STALL_TIMEOUT or DOTSCTL_PAGE_TIMEOUT, then from dotsctl.toml in this folder, then from
-    your configuration file.
+    DOTSCTL_NAME, DOTSCTL_STALL_TIMEOUT, DOTSCTL_STOPPED_TIMEOUT or DOTSCTL_PAGE_TIMEOUT, then from dotsctl.toml in
+    this folder, then from your configuration file.
 
     \b
     Exit codes:
@@ -81,6 +81,8 @@ def bench(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     \b
       dotsctl bench pipeline        both workers together
       dotsctl bench transport       the way between the processes
+      dotsctl bench control         answers to control messages while large pages flow
+      dotsctl bench simulate        the coordinator through very many disordered schedules
       dotsctl bench pipeline -h     the options
     """
     if not arguments or arguments[0] in ctx.help_option_names:

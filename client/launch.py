@@ -30,8 +30,8 @@ KILL_TIMEOUT_S = 5.0
 
 
 def private_name() -> str:
-    """A name for a runtime that belongs to one caller."""
-    return f"p-{secrets.token_hex(5)}"
+    """A name for a runtime that belongs to this process."""
+    return f"{endpoints.PRIVATE_PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
 
 
 @dataclass
@@ -114,6 +114,7 @@ def start(config: RuntimeConfig, *, private: bool) -> RuntimeProcess:
         CommandFailedError: its folders cannot be made, or the system starts no process.
     """
     directory = endpoints.instance_directory(config.instance)
+    endpoints.remove_dead_private()
     endpoints.create(directory)
     log_folder = endpoints.log_directory(directory, private=private)
     reader, writer = os.pipe()
@@ -213,24 +214,17 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _gone(directory: InstanceDirectory, deadline: float) -> bool:
-    """Wait until the runtime's lock is free; it releases it last, when its workers are reaped."""
-    import fcntl  # POSIX; the blocking lock is the event that we wait for
-
-    try:
-        fd = os.open(directory.lock_path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    previous = signal.signal(signal.SIGALRM, _alarm)
-    signal.setitimer(signal.ITIMER_REAL, max(0.01, deadline - time.monotonic()))
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        return True
-    except TimeoutError:
-        return False
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-        os.close(fd)
+    """Wait until the runtime's lock is free: its end frees it, when its workers are reaped; works in any thread."""
+    pause, first = select.poll(), 0
+    while (holder := endpoints.lock_holder(directory)) is not None:
+        first = first or holder
+        if holder not in (0, first):
+            return True  # somebody has started the next one meanwhile
+        if time.monotonic() >= deadline:
+            return False
+        if not holder or _exited(holder, deadline):  # its number is not written yet, or the lock is about to be free
+            pause.poll(20)
+    return True
 
 
 def _exited(pid: int, deadline: float) -> bool:
@@ -248,10 +242,6 @@ def _exited(pid: int, deadline: float) -> bool:
             return bool(queue.control([event], 1, timeout_s))
     except ProcessLookupError:
         return True
-
-
-def _alarm(*_: object) -> None:
-    raise TimeoutError
 
 
 def log_files(name: str) -> dict[str, Path]:

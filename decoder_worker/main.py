@@ -25,12 +25,12 @@ def main() -> None:
     configure = control.handshake(__version__)
     try:
         decoder, spec, load_s = load(configure, control)
+        endpoint = f"ipc://{Path.cwd() / f'd.{arguments.epoch}.sock'}"
+        pull = links.pull(endpoint)
     except DotsctlError as error:
         control.load_failed(error)
         links.wait(5.0, [control.link])  # sockets drop unsent messages when they close
         sys.exit(ExitCode.COMMAND)
-    endpoint = f"ipc://{Path.cwd() / f'd.{arguments.epoch}.sock'}"
-    pull = links.pull(endpoint)
     control.ready(Ready(spec.fingerprint, spec.width, endpoint, spec.capacity, spec.tasks, load_s))
     sockets = DecoderSockets(links, control, pull, spec.width)
     sockets.start()

@@ -5,8 +5,10 @@ that an instance is alive; process ids are for display.
 """
 
 import fcntl
+import hashlib
 import json
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Mapping
@@ -19,6 +21,10 @@ from dotsctl.protocol.errors import AlreadyRunningError, CommandFailedError, Usa
 MAX_NAME_CHARACTERS = 16
 MAX_SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 LONGEST_SOCKET_NAME = "d.9999999.sock"
+SHORT_FOLDER = ".dotsctl-run"
+"""In the home folder: the place of instances whose own folder has a path that is too long for sockets."""
+PRIVATE_PREFIX = "p-"
+"""Of the names of instances that belong to one process: its id follows, and something random, so none comes again."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ def run_directory(environment: Mapping[str, str] = os.environ) -> Path:
 def instance_directory(name: str) -> InstanceDirectory:
     """Paths of the instance ``name``; makes nothing.
 
+    Where the folder's path is too long for sockets, a short one in the home folder stands for it, always the same.
+
     Raises:
         UsageError: the name has other characters than a-z, 0-9 and ``-``, or is too long.
         CommandFailedError: the path is longer than a socket may have.
@@ -98,13 +106,20 @@ def instance_directory(name: str) -> InstanceDirectory:
     if not name or len(name) > MAX_NAME_CHARACTERS or not set(name) <= allowed:
         raise UsageError(f"instance name {name!r}: 1 to {MAX_NAME_CHARACTERS} characters of a-z, 0-9 and '-'")
     path = run_directory() / name
-    length = len(os.fsencode(path / LONGEST_SOCKET_NAME))
-    if length > MAX_SOCKET_PATH_BYTES:
-        raise CommandFailedError(
-            f"socket paths in {path} have up to {length} bytes, at most {MAX_SOCKET_PATH_BYTES} are possible: "
-            "set DOTSCTL_RUNTIME_DIR to a shorter folder"
-        )
+    if _longest_bytes(path) > MAX_SOCKET_PATH_BYTES:
+        short = Path.home() / SHORT_FOLDER / hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        if _longest_bytes(short) > MAX_SOCKET_PATH_BYTES:
+            raise CommandFailedError(
+                f"socket paths in {path} have up to {_longest_bytes(path)} bytes, in {short} {_longest_bytes(short)}, "
+                f"at most {MAX_SOCKET_PATH_BYTES} are possible: set DOTSCTL_RUNTIME_DIR to a shorter folder"
+            )
+        path = short
     return InstanceDirectory(name, path)
+
+
+def _longest_bytes(path: Path) -> int:
+    """Of the paths of the sockets in an instance's folder."""
+    return len(os.fsencode(path / LONGEST_SOCKET_NAME))
 
 
 def create(directory: InstanceDirectory) -> None:
@@ -137,10 +152,11 @@ class InstanceLock:
 
         Raises:
             AlreadyRunningError: another process holds it.
+            CommandFailedError: something else lies in its place, or the disk is full.
         """
         self._path = directory.lock_path
         while True:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = _open_lock(self._path, os.O_CREAT)
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -153,8 +169,12 @@ class InstanceLock:
             if self._is_current():
                 break
             os.close(self._fd)  # the last holder removed this file after we had opened it
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            self.release()
+            raise CommandFailedError(_cannot_write(self._path, error)) from None
 
     def _is_current(self) -> bool:
         try:
@@ -168,10 +188,24 @@ class InstanceLock:
         os.close(self._fd)
 
 
+def _open_lock(path: Path, flags: int) -> int:
+    """Open a lock file, but nothing that a link in its place leads to. Raises FileNotFoundError, CommandFailedError."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(path) from None
+    except OSError as error:
+        raise CommandFailedError(_cannot_write(path, error)) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"cannot write {path}: {error.strerror}; set DOTSCTL_RUNTIME_DIR to a folder of yours with room in it"
+
+
 def lock_holder(directory: InstanceDirectory) -> int | None:
     """Process id that holds the instance's lock; none when nobody does, 0 when it is not known."""
     try:
-        fd = os.open(directory.lock_path, os.O_RDWR | os.O_CLOEXEC)
+        fd = _open_lock(directory.lock_path, 0)
     except FileNotFoundError:
         return None
     try:
@@ -195,6 +229,43 @@ def remove_stale(directory: InstanceDirectory) -> None:
             raise CommandFailedError(f"{path} is not a socket: move it away and start again")
         path.unlink(missing_ok=True)
     directory.facts_path.unlink(missing_ok=True)
+
+
+def remove_dead_private() -> None:
+    """Remove the folders of private instances that were killed together with their owners.
+
+    Such an instance ends with its owner, so it is dead when its lock is free and its owner is gone. It is also dead
+    when its own process id stands in a lock that is free.
+    """
+    for folder in run_directory().glob(f"{PRIVATE_PREFIX}*"):
+        try:
+            fd = _open_lock(folder / "lock", 0)
+        except FileNotFoundError:
+            if _owner_is_gone(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            continue
+        except CommandFailedError:
+            continue  # something else that is not ours
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.pread(fd, 1, 0) or _owner_is_gone(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)
+
+
+def _owner_is_gone(folder: Path) -> bool:
+    """Whether the process that made a private instance has ended; false also when that cannot be told."""
+    pid = folder.name.removeprefix(PRIVATE_PREFIX).partition("-")[0]
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OverflowError, PermissionError):
+        return False
+    return False
 
 
 def log_directory(directory: InstanceDirectory, *, private: bool) -> Path:

@@ -1,6 +1,7 @@
-"""Benchmarks of the runtime itself, with fake plugins: ``dotsctl bench pipeline`` and ``dotsctl bench transport``.
+"""Benchmarks of the runtime itself with fake plugins: ``dotsctl bench pipeline | transport | control | simulate``.
 
-Both print ratios measured side by side in one run, because the times of a shared machine mean little on their own.
+The first two print ratios measured side by side in one run, because the times of a shared machine mean little on
+their own.
 """
 
 import json
@@ -10,14 +11,16 @@ from dataclasses import asdict
 
 import click
 from dotsctl.protocol.errors import DotsctlError
-from dotsctl.tools import bench_pipeline, bench_transport
+from dotsctl.tools import bench_control, bench_pipeline, bench_simulation, bench_transport
 
 LIMITS = {"balanced": 1.10, "unbalanced": 1.05}
+PROGRESS_S = 5.0
+"""Between two lines of a long run."""
 
 
 @click.group()
 def cli() -> None:
-    """Measure the pipeline and the transport, without a model."""
+    """Measure and test the runtime itself, without a model."""
 
 
 def _parse_balance(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[tuple[float, float]]:
@@ -87,6 +90,60 @@ def transport(rounds: int, mib: float, check: bool, as_json: bool) -> None:
     if check and outcome.ratio > bench_transport.LIMIT:
         click.echo(f"the ratio is above {bench_transport.LIMIT}", err=True)
         sys.exit(1)
+
+
+@cli.command()
+@click.option("--questions", type=click.IntRange(min=100), default=1000, show_default=True)
+@click.option("--mib", type=float, default=15.0, show_default=True, help="Embeddings of a page.")
+@click.option("--check", is_flag=True, help="Exit 1 when the 99th percentile is above 10 ms.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of text.")
+def control(questions: int, mib: float, check: bool, as_json: bool) -> None:
+    """Time from a control message to its answer while large pages flow from the encoder to the decoder.
+
+    The message is a question for the status, from a client of its own; another client has pages read meanwhile.
+    """
+    outcome = bench_control.measure(questions, mib)
+    if as_json:
+        click.echo(json.dumps({"machine": _machine(), **asdict(outcome)}))
+    else:
+        click.echo(f"{questions} questions, {outcome.pages} pages of {mib:g} MiB meanwhile, {_machine()}")
+        click.echo(f"p50 {outcome.p50_ms:.2f} ms, p99 {outcome.p99_ms:.2f} ms, max {outcome.max_ms:.2f} ms")
+    if check and outcome.p99_ms > bench_control.LIMIT_MS:
+        click.echo(f"the 99th percentile is above {bench_control.LIMIT_MS:g} ms", err=True)
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--seeds", type=click.IntRange(min=1), default=100_000, show_default=True, help="Schedules to play.")
+@click.option("--first", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the first one.")
+@click.option("--processes", type=click.IntRange(min=1), help="That play at once. [default: one for each core]")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of text.")
+def simulate(seeds: int, first: int, processes: int | None, as_json: bool) -> None:
+    """Play seeded schedules of dying workers and lost, late and reordered messages through the coordinator.
+
+    A promise that it breaks is a line with the seed, and exit code 1; the same seed plays the same schedule again.
+    """
+    shown_at = 0.0
+
+    def tell(total: bench_simulation.SimulationOutcome) -> None:
+        nonlocal shown_at
+        if total.wall_s - shown_at >= PROGRESS_S:
+            shown_at = total.wall_s
+            done = f"{total.schedules} of {seeds}, {total.per_s:.0f} a second, {len(total.failing)} broken"
+            click.echo(done, err=True)
+
+    outcome = bench_simulation.simulate(seeds, first, processes, tell)
+    if as_json:
+        click.echo(json.dumps({"machine": _machine(), **asdict(outcome), "per_s": outcome.per_s}))
+    else:
+        click.echo(
+            f"{outcome.schedules} schedules in {outcome.wall_s:.1f} s, {outcome.per_s:.0f} a second: "
+            f"{outcome.answered} pages read, {outcome.deaths} deaths, {outcome.stale_messages} stale messages, "
+            f"{len(outcome.failing)} broken promises. {_machine()}"
+        )
+    for line in sorted(outcome.failing):
+        click.echo(line, err=True)
+    sys.exit(bool(outcome.failing))
 
 
 def _machine() -> str:

@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 from dotsctl.decoder_worker.plugin import DecoderSpec, EncodedPrompt, Finish, Piece, Report
 from dotsctl.protocol.errors import ErrorCode, PageError, UsageError
-from dotsctl.protocol.fakes import FAULTS, LOAD_FAULTS, WIDTH, fake_fingerprint, read_options, wait_at_gate
+from dotsctl.protocol.fakes import (
+    FAULTS,
+    LOAD_FAULTS,
+    WIDTH,
+    fake_fingerprint,
+    misbehave,
+    read_options,
+    wait_at_gate,
+)
 from dotsctl.protocol.parts import FinishReason
 from numpy.typing import NDArray
 
@@ -41,6 +49,8 @@ class FakeOptions:
     """Only pages whose digest begins so (hexadecimal) are faulty; empty: all."""
     load_fault: str = field(default="", metadata={"one_of": LOAD_FAULTS})
     """What happens instead of loading."""
+    trace: str = ""
+    """Path of a file that gets a line with the digest of each page that was decoded to its end."""
     gate: str = ""
     """Path of a FIFO: at half of a page decoding waits until a writer has opened and closed it."""
 
@@ -49,6 +59,7 @@ class FakeOptions:
 class _Running:
     prompt: EncodedPrompt
     digest: str
+    pieces: list[str]
     started: float
     steps: int = 0
 
@@ -104,7 +115,9 @@ class FakeDecoder:
         for count in prompt.image_embeddings:
             digests.append(_read_digest(prompt.embeddings[start : start + count]))
             start += count
-        self._running[prompt.page_id] = _Running(prompt, joined_digest(digests), started)
+        digest = joined_digest(digests)
+        pieces = fake_pieces(digest, self._options.tokens)
+        self._running[prompt.page_id] = _Running(prompt, digest, pieces, started)
 
     def step(self) -> list[Piece]:
         """One piece for every running page, in the time that is due."""
@@ -126,8 +139,7 @@ class FakeDecoder:
     def _piece(self, page: _Running) -> Piece:
         if page.steps == self._options.tokens // 2:
             self._misbehave(page.digest)
-        pieces = fake_pieces(page.digest, self._options.tokens)
-        text = pieces[page.steps]
+        text = page.pieces[page.steps]
         page.steps += 1
         page_id = page.prompt.page_id
         limit = min(self._options.tokens, page.prompt.max_tokens or self._options.tokens)
@@ -137,12 +149,15 @@ class FakeDecoder:
         if page.steps < limit:
             return Piece(page_id, text, 1)
         del self._running[page_id]
+        if self._options.trace:
+            with Path(self._options.trace).open("a") as trace:
+                trace.write(f"{page.digest}\n")
         if self._options.fault == "loop-once":
             self._looped.add(page.digest)
         whole = limit == self._options.tokens
         reason = FinishReason.LOOP if loops else FinishReason.STOP if whole else FinishReason.LENGTH
         prompt_tokens = len(page.prompt.embeddings) + 4
-        return Piece(page_id, text, 1, Finish(reason, "".join(pieces[:limit]), prompt_tokens, limit))
+        return Piece(page_id, text, 1, Finish(reason, "".join(page.pieces[:limit]), prompt_tokens, limit))
 
     def _loops(self, digest: str) -> bool:
         chosen = digest.startswith(self._options.on)
@@ -154,13 +169,7 @@ class FakeDecoder:
             wait_at_gate(Path(self._options.gate))
         if not digest.startswith(self._options.on):
             return
-        match self._options.fault:
-            case "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "hang":
-                threading.Event().wait()
-            case "raise":
-                raise ZeroDivisionError("decoder fake was told to raise")
+        misbehave(self._options.fault, "decoder fake")
 
 
 def _read_digest(embeddings: NDArray[Any]) -> bytes:

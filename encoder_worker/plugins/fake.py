@@ -16,7 +16,16 @@ from pathlib import Path
 import numpy as np
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.protocol.errors import MissingError, PageError
-from dotsctl.protocol.fakes import FAULTS, LOAD_FAULTS, WIDTH, fake_fingerprint, read_options, wait_at_gate
+from dotsctl.protocol.fakes import (
+    FAULTS,
+    LOAD_FAULTS,
+    WIDTH,
+    fake_fingerprint,
+    hold_lock,
+    misbehave,
+    read_options,
+    wait_at_gate,
+)
 from dotsctl.protocol.geometry import PageGeometry
 
 PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid", "no-memory", "blank")
@@ -36,6 +45,10 @@ class FakeOptions:
     """Only pages whose bytes contain this text are faulty; empty: all."""
     load_fault: str = field(default="", metadata={"one_of": LOAD_FAULTS})
     """What happens instead of loading."""
+    hold_ms: float = 0.0
+    """Milliseconds of each page in which the interpreter's lock is held, besides ``encode_ms``."""
+    model: str = ""
+    """Pretend to hold another model, of this name."""
     gate: str = ""
     """Path of a FIFO: a page is held while the FIFO exists and until a writer has opened and closed it."""
 
@@ -54,7 +67,7 @@ class FakeEncoder:
             case "refuse":
                 raise MissingError("encoder fake was told to miss something: take load_fault away")
         self._warm = False
-        return EncoderSpec(fake_fingerprint(model), WIDTH, "<f4")
+        return EncoderSpec(fake_fingerprint(model, self._options.model), WIDTH, "<f4")
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
         """Digest of each image's bytes, or the fault that was asked for; the warm-up page is never faulty."""
@@ -66,6 +79,8 @@ class FakeEncoder:
         fault = self._options.fault if self._warm and self._options.on.encode() in content else ""
         if self._warm and self._options.gate:
             wait_at_gate(Path(self._options.gate))
+        if self._warm and self._options.hold_ms:
+            hold_lock(self._options.hold_ms / 1000)
         self._warm = True
         self._misbehave(fault)
         if fault == "blank" and page.check_blank:
@@ -89,16 +104,12 @@ class FakeEncoder:
     @staticmethod
     def _misbehave(fault: str) -> None:
         match fault:
-            case "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "hang":
-                threading.Event().wait()
-            case "raise":
-                raise ZeroDivisionError("encoder fake was told to raise")
             case "refuse":
                 raise PageError("encoder fake was told to refuse this page")
             case "no-memory":
                 raise MemoryError
+            case _:
+                misbehave(fault, "encoder fake")
 
 
 def digest_rows(digest: bytes, rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

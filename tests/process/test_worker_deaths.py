@@ -50,7 +50,7 @@ def test_the_client_is_told_that_its_page_starts_again(start: Start, gates: list
 
 def test_a_page_survives_when_its_bytes_die_with_the_encoder_after_it_said_encoded(start: Start) -> None:
     """Row 2: the decoder is stopped, so 16 MiB stay in the encoder's memory although they were sent."""
-    instance = start("fake:embed_mib=16,on=never", "fake")
+    instance = start("fake:embed_mib=16,on=never", "fake", stopped_timeout_s=60.0)
     instance.read([b"warm"], job="warm")
     decoder = instance.kill(Role.DECODER, signal.SIGSTOP)
     wait = instance.read_in_background([b"page"])
@@ -114,23 +114,6 @@ def test_a_page_that_kills_the_decoder_does_not_condemn_its_batch(start: Start) 
     poisoned = answers.pop(3)
     assert isinstance(poisoned, PageFailed) and poisoned.code is ErrorCode.POISON
     assert all(text_of(answer) == fake_text(contents[n]) for n, answer in answers.items())
-
-
-def test_random_deaths_lose_and_double_no_page(start: Start) -> None:
-    """Row 4, a small one: ten kills of either worker while 60 pages are read."""
-    contents = [b"page %d" % n for n in range(60)]
-    instance = start("fake:encode_ms=10", "fake:batch=4,decode_ms=30")
-    wait = instance.read_in_background(contents)
-    for number in range(10):
-        role = (Role.ENCODER, Role.DECODER)[number % 2]
-        done = instance.status().counters["done"]
-        instance.wait_status(lambda status, done=done: status.counters["done"] > done, "a page")  # type: ignore[misc]
-        instance.kill(role)
-        instance.wait_status(lambda status, n=number: status.counters["restarts"] > n, "the death")  # type: ignore[misc]
-        instance.wait_status(lambda status: status.state == "ready", "the restart")
-    answers = wait()
-    assert [text_of(answers[n]) for n in range(60)] == [fake_text(content) for content in contents]
-    assert instance.status().requests == {}
 
 
 def test_a_worker_that_dies_on_every_page_is_given_up(start: Start) -> None:

@@ -1,7 +1,9 @@
 """The runtime directory: names and paths, whose folder it is, the lock, and what a dead instance left."""
 
+import errno
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from dotsctl.protocol.endpoints import (
     instance_directory,
     lock_holder,
     log_directory,
+    remove_dead_private,
     remove_stale,
     run_directory,
 )
@@ -80,22 +83,62 @@ def test_a_wrong_name_is_told_with_what_is_allowed(name: str) -> None:
         instance_directory(name)
 
 
-def test_the_longest_path_that_a_socket_may_have_is_accepted_and_one_byte_more_is_not(
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_longest_path_that_a_socket_may_have_is_used_and_one_byte_more_gets_a_short_stand_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Row 19."""
+    monkeypatch.setenv("HOME", "/home/somebody")
     room = MAX_SOCKET_PATH_BYTES - len(f"/test/{LONGEST_SOCKET_NAME}")
     monkeypatch.setenv("DOTSCTL_RUNTIME_DIR", "/" + "a" * (room - 1))
     assert len(bytes(instance_directory("test").path / LONGEST_SOCKET_NAME)) == MAX_SOCKET_PATH_BYTES
     monkeypatch.setenv("DOTSCTL_RUNTIME_DIR", "/" + "a" * room)
+    directory = instance_directory("test")
+    assert directory.path.parent == Path("/home/somebody/.dotsctl-run")
+    assert directory == instance_directory("test") != instance_directory("other"), "another process must find it"
+
+
+def test_a_home_that_is_too_deep_as_well_is_told_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/" + "h" * 200)
+    room = MAX_SOCKET_PATH_BYTES - len(f"/test/{LONGEST_SOCKET_NAME}")
+    monkeypatch.setenv("DOTSCTL_RUNTIME_DIR", "/" + "a" * room)
     with pytest.raises(CommandFailedError, match="DOTSCTL_RUNTIME_DIR to a shorter folder") as caught:
         instance_directory("test")
-    assert f"up to {MAX_SOCKET_PATH_BYTES + 1} bytes, at most {MAX_SOCKET_PATH_BYTES}" in str(caught.value)
+    assert f"up to {MAX_SOCKET_PATH_BYTES + 1} bytes" in str(caught.value)
+    assert f"at most {MAX_SOCKET_PATH_BYTES} are" in str(caught.value)
 
 
 def test_the_length_of_a_path_counts_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setenv("DOTSCTL_RUNTIME_DIR", "/" + "ä" * (MAX_SOCKET_PATH_BYTES // 2))
-    with pytest.raises(CommandFailedError, match="bytes"):
-        instance_directory("test")
+    assert instance_directory("test").path.is_relative_to("/home/somebody")
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(directory: InstanceDirectory, tmp_path: Path) -> None:
+    """Row 18: what it leads to keeps its content."""
+    create(directory)
+    precious = tmp_path / "precious"
+    precious.write_text("letters of my grandmother")
+    directory.lock_path.symlink_to(precious)
+    for take in (lambda: InstanceLock(directory), lambda: lock_holder(directory)):
+        with pytest.raises(CommandFailedError, match=str(directory.lock_path)):
+            take()
+    assert precious.read_text() == "letters of my grandmother"
+    directory.lock_path.unlink()
+
+
+def test_a_full_disk_is_told_with_the_path_of_the_lock(
+    directory: InstanceDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 20."""
+
+    def full(fd: int, content: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    create(directory)
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(CommandFailedError, match=f"cannot write {directory.lock_path}: No space left"):
+        InstanceLock(directory)
+    assert not directory.lock_path.exists()
 
 
 def test_a_socket_can_be_bound_at_the_longest_path(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,3 +293,24 @@ def test_facts_that_cannot_be_read_are_none(directory: InstanceDirectory, conten
     directory.facts_path.write_text(content)
     assert directory.read_facts() is None
     directory.facts_path.unlink()
+
+
+def test_only_the_folders_of_dead_private_instances_are_removed(run_folder: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait(10)
+    gone, here = ended.pid, os.getpid()
+    names = ("p-1-dead", f"p-{here}-living", f"p-{here}-new", f"p-{here}-locks", f"p-{gone}-new", f"p-{gone}-locks")
+    made = {name: instance_directory(name) for name in (*names, "p-x", "default")}
+    for one in made.values():
+        create(one)
+        (one.path / "log").mkdir()
+        (one.path / "log" / "encoder.1.log").touch()
+    for name in ("p-1-dead", "default"):
+        made[name].lock_path.write_text("17\n")
+    for pid in (here, gone):
+        made[f"p-{pid}-locks"].lock_path.touch()  # opened, and not locked yet
+    living = InstanceLock(made[f"p-{here}-living"])
+    remove_dead_private()
+    assert made.keys() - {path.name for path in run_folder.iterdir()} == {"p-1-dead", names[4], names[5]}
+    living.release()
+    shutil.rmtree(run_folder)

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from dotsctl.client import launch
-from dotsctl.protocol.endpoints import InstanceLock, create, instance_directory
+from dotsctl.client.config import PluginChoice, RuntimeConfig
+from dotsctl.protocol.endpoints import InstanceLock, create, instance_directory, lock_holder
 from dotsctl.protocol.errors import CommandFailedError
 
 
@@ -40,3 +42,24 @@ def test_the_end_of_a_process_is_waited_for_up_to_the_deadline() -> None:
         process.stdin.close()
         assert launch._exited(process.pid, time.monotonic() + 10.0)
     assert launch._exited(process.pid, time.monotonic()), "a process that is reaped has ended"
+
+
+@pytest.mark.process
+def test_a_runtime_can_be_stopped_from_any_thread(run_folder: Path) -> None:
+    """The wait for its end needs no signal, which only the main thread may take."""
+    config = RuntimeConfig("test", "fake", "", PluginChoice.parse("fake"), PluginChoice.parse("fake"))
+    launch.start_detached(config, 30.0)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(launch.stop, "test", now=True, timeout_s=10.0).result(20.0)
+    assert lock_holder(instance_directory("test")) is None
+
+
+def test_a_lock_that_stays_held_is_waited_for_up_to_the_deadline(run_folder: Path) -> None:
+    directory = instance_directory("test")
+    create(directory)
+    lock = InstanceLock(directory)
+    started = time.monotonic()
+    assert not launch._gone(directory, started + 0.2)
+    assert 0.2 <= time.monotonic() - started < 5.0
+    lock.release()
+    assert launch._gone(directory, time.monotonic())

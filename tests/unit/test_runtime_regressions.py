@@ -16,9 +16,10 @@ from dotsctl.client.inputs import PageInput
 from dotsctl.client.job import Job
 from dotsctl.client.launch import RuntimeProcess
 from dotsctl.client.records import Failure
+from dotsctl.client.runtime.backlog import MAX_MESSAGES
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
-from dotsctl.client.runtime.peers import MAX_BACKLOG, ClientPeers
+from dotsctl.client.runtime.peers import ClientPeers
 from dotsctl.client.runtime.views import Limits
 from dotsctl.client.session import Session
 from dotsctl.protocol import codec, endpoints
@@ -146,8 +147,8 @@ class FullLink:
 def test_a_client_that_was_given_up_is_told_when_it_reads_again() -> None:
     link, gone = FullLink(), []
     peers = ClientPeers(link, gone.append)  # type: ignore[arg-type]
-    for number in range(MAX_BACKLOG + 1):
-        peers.send(CLIENT, PageTokens("job", 0, 1, 1, "x", number, None))
+    for number in range(MAX_MESSAGES + 1):
+        peers.send(CLIENT, PageTokens("job", number, number, 1, "x", 1, None))
     assert gone == [CLIENT]
     link.is_full = False
     peers.flush()

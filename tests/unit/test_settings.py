@@ -27,6 +27,15 @@ def test_a_flag_beats_the_environment_and_that_beats_the_files(tmp_path: Path) -
     assert choose(environment={}, files=(tmp_path / "nothing.toml", far)).model == "far"
 
 
+def test_how_long_a_worker_may_be_stopped_is_a_setting_like_the_other_times(tmp_path: Path) -> None:
+    near = file(tmp_path / "near.toml", "stopped_timeout = 20")
+    assert choose(environment={}, files=()).stopped_timeout_s == 10.0
+    assert choose(environment={}, files=(near,)).stopped_timeout_s == 20.0
+    assert choose(environment={"DOTSCTL_STOPPED_TIMEOUT": "30"}, files=(near,)).stopped_timeout_s == 30.0
+    with pytest.raises(UsageError, match="stopped_timeout"):
+        choose(environment={"DOTSCTL_STOPPED_TIMEOUT": "soon"}, files=())
+
+
 def test_an_empty_variable_counts_as_not_set() -> None:
     assert choose(environment={"DOTSCTL_ENCODER": ""}, files=()).encoder == "auto"
 

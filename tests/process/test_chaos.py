@@ -1,0 +1,96 @@
+"""Small samples of what ``python -P -m dotsctl.tools.chaos`` and ``dotsctl bench`` do at length on demand."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from dotsctl.client.runtime.core import Coordinator
+from dotsctl.client.runtime.delivery import Command, ToClient
+from dotsctl.protocol.messages import PageFailed, PageResult
+from dotsctl.tools import bench, bench_control, bench_simulation, chaos_everything
+from dotsctl.tools.chaos_everything import kill_everything
+from dotsctl.tools.chaos_workers import kill_workers
+from dotsctl.tools.soak import soak
+
+pytestmark = pytest.mark.process
+
+
+@pytest.mark.timeout(150)
+def test_fourteen_random_deaths_lose_double_change_and_condemn_no_page(run_folder: Path) -> None:
+    """Row 4. The gap lets every suspect be cleared, so that no page can be hit alone twice by mere chance."""
+    outcome = kill_workers(pages=200, kills=14, seed=4, least_gap=12)
+    assert outcome.holds, outcome
+    assert outcome.kills == 14
+    assert outcome.restarts >= 7, "most deaths are to hit a worker that works"
+
+
+@pytest.mark.timeout(150)
+def test_a_run_that_was_killed_with_all_its_processes_is_completed_by_the_same_command(run_folder: Path) -> None:
+    outcome = kill_everything(pages=40, moments=3, seed=1, tell=lambda _: None)
+    assert outcome.holds, outcome
+    assert outcome.interrupted >= 1, "all runs were over before they were killed"
+
+
+class Late(random.Random):
+    """Chooses a moment long after the end of the run."""
+
+    def random(self) -> float:
+        return 60.0
+
+
+def test_a_second_run_that_decodes_everything_again_is_noticed(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proof that the experiment finds what it looks for: here the journal is lost with everything else."""
+    original = chaos_everything.outputs
+
+    def outputs_without_journal(folder: Path) -> dict[str, bytes]:
+        (folder / ".dotsctl-journal.jsonl").unlink(missing_ok=True)
+        return original(folder)
+
+    monkeypatch.setattr(chaos_everything, "outputs", outputs_without_journal)
+    monkeypatch.setattr(chaos_everything.random, "Random", Late)
+    outcome = kill_everything(pages=4, moments=1, seed=1, tell=lambda _: None)
+    assert (outcome.decoded_again, outcome.interrupted, outcome.holds) == (4, 0, False)
+
+
+def test_a_thousand_tiny_pages_leave_memory_and_descriptors_as_they_were(run_folder: Path) -> None:
+    """Row 33. Latency is left to the long run: on a shared machine a short one says nothing about it."""
+    outcome = soak(1000, tell=lambda _: None)
+    assert outcome.failed == 0
+    assert max(outcome.memory_ratio.values()) <= 1.05, outcome
+    assert all(last <= second for second, last in outcome.descriptors.values()), outcome
+
+
+def test_a_control_message_is_answered_at_once_while_large_pages_flow(run_folder: Path) -> None:
+    """Three tries, because the machine may have been busy with something else; the bound is that of the issue."""
+    outcomes = []
+    for _ in range(3):
+        outcomes.append(bench_control.measure(questions=200, mib=15))
+        if outcomes[-1].p99_ms <= bench_control.LIMIT_MS:
+            return
+    raise AssertionError(outcomes)
+
+
+def test_the_bench_plays_schedules_on_several_cores_and_counts_them(tmp_path: Path) -> None:
+    done = CliRunner().invoke(bench.cli, ["simulate", "--seeds", "600", "--first", "77", "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["schedules"] == 600 and told["failing"] == []
+    assert told["answered"] == sum(bench_simulation.play(first, 100).answered for first in range(77, 677, 100))
+
+
+def test_a_broken_promise_is_reported_with_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Coordinator.take_commands
+
+    def answers_twice(self: Coordinator) -> list[Command]:
+        commands = original(self)
+        ends = [c for c in commands if isinstance(c, ToClient) and isinstance(c.message, PageResult | PageFailed)]
+        return commands + ends
+
+    monkeypatch.setattr(Coordinator, "take_commands", answers_twice)
+    outcome = bench_simulation.play(5, 20)
+    assert outcome.schedules == 20
+    assert any(line.startswith("seed 5: page") and "answered 2 times" in line for line in outcome.failing)

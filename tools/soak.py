@@ -1,0 +1,104 @@
+"""Very many tiny fake pages in one runtime: memory, descriptors and latency at the end against those at the start."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotsctl.client.session import Session
+from dotsctl.protocol.messages import PageResult
+from dotsctl.tools.fake_runtime import START_S, answers, fake_runtime
+from dotsctl.tools.memory import rss_bytes
+
+SAMPLES_A_TENTH = 40
+ALLOWED = 1.05
+
+
+@dataclass(frozen=True)
+class SoakOutcome:
+    """Means of the last tenth over those of the second, by process."""
+
+    pages: int
+    failed: int
+    wall_s: float
+    latency_ms: tuple[float, float]
+    """Median of a page in the second and in the last tenth."""
+    latency_ratio: float
+    memory_mib: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Resident, in the second and in the last tenth."""
+    memory_ratio: dict[str, float] = field(default_factory=dict)
+    descriptors: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing grew by more than a twentieth."""
+        descriptors = [last <= ALLOWED * second for second, last in self.descriptors.values()]
+        within = max(self.latency_ratio, *self.memory_ratio.values()) <= ALLOWED
+        return within and all(descriptors) and not self.failed
+
+
+def soak(pages: int, tell: Callable[[str], None]) -> SoakOutcome:
+    """Read ``pages`` pages of a few bytes, and compare the tenths."""
+    latencies_s: list[float] = []
+    failed = 0
+    with fake_runtime("fake", "fake:batch=4") as directory:
+        session = Session(directory, START_S)
+        try:
+            status = session.status()
+            watched = Watched({"runtime": status.pid, **{str(w.role): w.pid for w in status.workers}})
+            every, started = max(1, pages // (10 * SAMPLES_A_TENTH)), time.monotonic()
+            for number, each in enumerate(answers(session, [b"%d" % n for n in range(pages)], "soak")):
+                latencies_s.append(each.latency_s)
+                failed += not isinstance(each.message, PageResult)
+                if number % every == 0:
+                    watched.sample()
+                if number % max(1, pages // 10) == 0:
+                    tell(f"{number} of {pages} pages, {time.monotonic() - started:.0f} s")
+            wall_s = time.monotonic() - started
+        finally:
+            session.close()
+    return _outcome(pages, failed, wall_s, latencies_s, watched)
+
+
+class Watched:
+    """Samples of some processes."""
+
+    def __init__(self, pids: dict[str, int]) -> None:
+        self._pids = pids
+        self.memory: dict[str, list[float]] = {name: [] for name in pids}
+        self.descriptors: dict[str, list[float]] = {name: [] for name in pids}
+
+    def sample(self) -> None:
+        """Note the present figures."""
+        for name, pid in self._pids.items():
+            self.memory[name].append(rss_bytes(pid) / 2**20)
+            if sys.platform == "linux":  # elsewhere it takes a program to count them
+                self.descriptors[name].append(sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def second_and_last(values: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
+    """The second and the last tenth; the first one fills caches."""
+    tenth = max(1, len(values) // 10)
+    return values[tenth : 2 * tenth], values[-tenth:]
+
+
+def _outcome(pages: int, failed: int, wall_s: float, latencies_s: list[float], watched: Watched) -> SoakOutcome:
+    second, last = (statistics.median(part) * 1000 for part in second_and_last(latencies_s))
+    memory = {name: _means(values) for name, values in watched.memory.items()}
+    return SoakOutcome(
+        pages=pages,
+        failed=failed,
+        wall_s=wall_s,
+        latency_ms=(second, last),
+        latency_ratio=last / second,
+        memory_mib=memory,
+        memory_ratio={name: after / before for name, (before, after) in memory.items()},
+        descriptors={name: _means(values) for name, values in watched.descriptors.items() if values},
+    )
+
+
+def _means(values: Sequence[float]) -> tuple[float, float]:
+    second, last = second_and_last(values)
+    return statistics.fmean(second), statistics.fmean(last)
