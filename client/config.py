@@ -55,6 +55,8 @@ class RuntimeConfig:
     """Longest silence of a worker that loads."""
     stall_timeout_s: float = 120.0
     """Longest silence of a worker that has work; then it is killed and its pages are tried again."""
+    stopped_timeout_s: float = 10.0
+    """Longest time for which a worker's process may be stopped (SIGSTOP); then it is killed and started again."""
     page_timeout_s: float = 1800.0
     """Longest time of one page from its first dispatch; then it fails."""
     max_starts: int = 5

@@ -20,13 +20,14 @@ from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.model_directory import find_model
 
 LOCAL_FILE = "dotsctl.toml"
-FILE_KEYS = ("model", "encoder", "decoder", "stall_timeout", "page_timeout")
+FILE_KEYS = ("model", "encoder", "decoder", "stall_timeout", "page_timeout", "stopped_timeout")
 DEFAULTS = {
     "encoder": "auto",
     "decoder": "mlx",
     "name": "default",
     "stall_timeout": str(RuntimeConfig.stall_timeout_s),
     "page_timeout": str(RuntimeConfig.page_timeout_s),
+    "stopped_timeout": str(RuntimeConfig.stopped_timeout_s),
 }
 DEFAULT = "default"
 
@@ -47,6 +48,8 @@ class Choices:
     """Of a runtime that is started now: the longest silence of a worker that has work."""
     page_timeout_s: float = RuntimeConfig.page_timeout_s
     """Of a runtime that is started now: the longest time of one page."""
+    stopped_timeout_s: float = RuntimeConfig.stopped_timeout_s
+    """Of a runtime that is started now: the longest time for which a worker may be stopped by a signal."""
     origins: dict[str, str] = field(default_factory=dict, compare=False)
     """Where each choice comes from: ``argument``, the variable, the file's path, or ``default``."""
 
@@ -89,7 +92,7 @@ def choose(
     arguments = {"model": model, "encoder": encoder, "decoder": decoder, "name": name}
     seconds = {"stall_timeout": stall_timeout_s, "page_timeout": page_timeout_s}
     arguments |= {key: None if value is None else str(value) for key, value in seconds.items()}
-    variables = {f"DOTSCTL_{key.upper()}": key for key in arguments}
+    variables = {f"DOTSCTL_{key.upper()}": key for key in (*arguments, "stopped_timeout")}
     layers: list[tuple[str, Mapping[str, str]]] = [
         ("argument", {key: value for key, value in arguments.items() if value}),
         *((variable, {key: environment[variable]}) for variable, key in variables.items() if environment.get(variable)),
@@ -108,6 +111,7 @@ def choose(
         name=values["name"],
         stall_timeout_s=_seconds("stall_timeout", values, origins),
         page_timeout_s=_seconds("page_timeout", values, origins),
+        stopped_timeout_s=_seconds("stopped_timeout", values, origins),
         origins=origins,
     )
 
@@ -167,4 +171,5 @@ def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
         decoder=decoder,
         stall_timeout_s=chosen.stall_timeout_s,
         page_timeout_s=chosen.page_timeout_s,
+        stopped_timeout_s=chosen.stopped_timeout_s,
     )

@@ -152,3 +152,5 @@ class WorkerReport:
     """Share of the time since it was ready in which it had work, 0 to 1."""
     log: str
     """Path of the log file."""
+    busy_for_s: float = 0.0
+    """Seconds for which it has had work and said nothing; 0 without work."""

@@ -8,6 +8,7 @@ import argparse
 import faulthandler
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S = 30.0
 SEND_TIMEOUT_S = 30.0
+TRACEBACK_SIGNAL = signal.SIGUSR2
+"""Makes a worker write the stacks of all its threads into its log, and go on."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,13 @@ def read_arguments(role: Role) -> WorkerArguments:
 
 
 def prepare_process() -> None:
-    """Log to standard error (the worker's log file), show tracebacks of crashes, and leave with the runtime."""
+    """Log to standard error (the worker's log file), show tracebacks of crashes, and leave with the runtime.
+
+    Tracebacks come from handlers in C, so they come also while a computation holds the interpreter's lock.
+    """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     faulthandler.enable()
+    faulthandler.register(TRACEBACK_SIGNAL, all_threads=True)
     threading.Thread(target=_leave_with_runtime, name="lifeline", daemon=True).start()
 
 
@@ -87,6 +94,7 @@ class Control:
         while self._links.wait(HANDSHAKE_TIMEOUT_S, [self.link]):
             received = self.receive()
             if received and isinstance(received.message, Configure):
+                log.info("loading plugin %r, model %r", received.message.plugin, received.message.model_name)
                 return received.message
         raise CommandFailedError(f"the coordinator did not answer within {HANDSHAKE_TIMEOUT_S:.0f} s")
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dotsctl.client.runtime.admission import choose, outstanding_bytes
+from dotsctl.client.runtime.blame import SOLO_DEATHS, Blame
 from dotsctl.client.runtime.delivery import Command, Kill, ToClient, ToWorker, blank_result, result_of
 from dotsctl.client.runtime.ledger import Ledger, Request, State
 from dotsctl.client.runtime.patience import Patience
@@ -41,8 +42,6 @@ from dotsctl.protocol.messages import (
 )
 from dotsctl.protocol.parts import Role
 
-SOLO_DEATHS = 2
-"""Deaths of a worker with only this request in flight after which the request is poison."""
 MAX_POISON = 3
 """Pages in a row that are found to be poison; from here on it is the worker, and its deaths are counted on."""
 MAX_STALLS = 2
@@ -70,6 +69,7 @@ class Coordinator:
     _commands: list[Command] = field(default_factory=list)
     _accounted_at: float = 0.0
     _patience: Patience = field(init=False)
+    _blame: Blame = field(default_factory=Blame)
 
     def __post_init__(self) -> None:
         self._patience = Patience(self.limits)
@@ -129,6 +129,7 @@ class Coordinator:
         for request in self.ledger.of_client(client):
             self._cancel(request)
             self.ledger.remove(request)
+            self._blame.gone(request)
             self.counters.cancelled += 1
         self._dispatch(now)
 
@@ -171,8 +172,11 @@ class Coordinator:
         self._advance(request, message, now)
         self._dispatch(now)
 
-    def worker_dead(self, role: Role, epoch: int, reason: str, now: float) -> None:
-        """A worker's process has ended; pages that it answered for start a new attempt."""
+    def worker_dead(self, role: Role, epoch: int, reason: str, now: float, *, by_page: bool = True) -> None:
+        """A worker's process has ended; pages that it answered for start a new attempt.
+
+        ``by_page`` tells whether a page may be to blame.
+        """
         self._account(now)
         worker = self.workers.get(role)
         if worker is None or worker.epoch != epoch:
@@ -180,16 +184,16 @@ class Coordinator:
         del self.workers[role]
         self.counters.restarts += 1
         in_flight = self.ledger.in_flight()
-        alone = len(in_flight) == 1
         lost = [r for r in in_flight if role is Role.DECODER or r.state <= State.SENT]
-        for request in in_compute(role, in_flight):
-            request.suspect = True
-            request.solo_deaths += alone
+        if by_page:
+            self._blame.died(in_compute(role, in_flight), lost, alone=len(in_flight) == 1)
         for request in reversed(lost):  # each goes to the front of its queue, so the oldest must come last
-            if request.solo_deaths >= SOLO_DEATHS:
+            if self._blame.is_poison(request, now):
                 text = f"the {role} died {request.solo_deaths} times while it worked on this page alone; {reason}"
                 self._fail(request, ErrorCode.POISON, text)
             else:
+                # A death that only the unexplained ones before it excuse must not count against the worker.
+                self.settled += request.solo_deaths >= SOLO_DEATHS
                 self._retry(request, f"the {role} died: {reason}", now)
         self._dispatch(now)
 
@@ -225,9 +229,9 @@ class Coordinator:
                     tokens = PageTokens(*request.address, message.text, message.num_tokens, message.geometry)
                     self._to_client(request.client, tokens)
             case Done():
-                self._finish(request, result_of(request, message, self.encoder_name, self.decoder_name, now))
+                self._finish(request, result_of(request, message, self.encoder_name, self.decoder_name, now), now)
             case Blank():
-                self._finish(request, blank_result(request, message, self.encoder_name, self.decoder_name, now))
+                self._finish(request, blank_result(request, message, self.encoder_name, self.decoder_name, now), now)
             case RequestFailed(code=ErrorCode.STALL):  # the decoder took no page, which is not the page's fault
                 self._stalled(request, message.message, now)
             case RequestFailed(code=ErrorCode.OOM) if not request.suspect:
@@ -239,14 +243,16 @@ class Coordinator:
             case Dropped():  # nobody cancelled this attempt, so the worker and we disagree
                 self._stalled(request, "the worker dropped the page", now)
 
-    def _finish(self, request: Request, result: PageResult) -> None:
+    def _finish(self, request: Request, result: PageResult, now: float) -> None:
         self.ledger.remove(request)
+        self._blame.cleared(request, now)
         self.counters.done += 1
         self.settled, self._poison_in_a_row = self.settled + 1, 0
         self._to_client(request.client, result)
 
     def _fail(self, request: Request, code: ErrorCode, text: str) -> None:
         self.ledger.remove(request)
+        self._blame.gone(request)
         if code is ErrorCode.CANCELLED:
             self.counters.cancelled += 1
         else:

@@ -14,15 +14,9 @@ from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.patience import LONGEST_TICK_S
 from dotsctl.client.runtime.peers import ClientPeers
 from dotsctl.client.runtime.reporting import status_of, welcome_of
-from dotsctl.client.runtime.supervisor import (
-    STOP_GRACE_S,
-    STOP_NOW_GRACE_S,
-    Supervisor,
-    Worker,
-    WorkerState,
-    log_tail,
-)
+from dotsctl.client.runtime.supervisor import STOP_GRACE_S, STOP_NOW_GRACE_S, Supervisor
 from dotsctl.client.runtime.views import Limits
+from dotsctl.client.runtime.worker_process import Worker, WorkerState, log_tail
 from dotsctl.protocol import codec
 from dotsctl.protocol.endpoints import InstanceDirectory, RuntimeFacts
 from dotsctl.protocol.errors import ErrorCode, ExitCode, ProtocolError
@@ -117,38 +111,30 @@ class RuntimeLoop:
     def _timeout(self) -> float:
         """Seconds until something is due."""
         now = time.monotonic()
-        due = [self._ticked + TICK_S]
+        due = [self._ticked + TICK_S, self._supervisor.next_due(self._config.load_timeout_s)]
         if self._peers.lagging:
             due.append(now + BACKLOG_TICK_S)
-        if (restart := self._supervisor.next_due()) is not None:
-            due.append(restart)
         return max(0.0, min(due) - now)
 
     def _watch_processes(self, now: float) -> None:
         """Deaths, restarts, loads that hang, and once a second everything that the core looks after by time."""
         for worker, epoch, reason in self._supervisor.reap(now):
             log.warning("%s (epoch %d) ended: %s", worker.role, epoch, reason)
-            self._core.worker_dead(worker.role, epoch, reason, now)
+            self._core.worker_dead(worker.role, epoch, reason, now, by_page=not worker.was_stopped)
             if worker.state is WorkerState.FATAL:
-                self._give_up(
-                    worker, f"the {worker.role} worker died {worker.failures} times in a row, last by {reason}"
-                )
+                self._give_up(worker)
         if self._core.settled != self._settled:
             self._settled = self._core.settled
             self._supervisor.progress()
         if not self._end_now:  # while accepted pages are finished, a worker may be needed once more
             self._start_workers(now)
         if now - self._ticked > LONGEST_TICK_S:  # the machine has slept, or we were stopped
-            for worker in self._supervisor.workers.values():
-                worker.heard_at = now
-        for worker in self._supervisor.silent_loads(now, self._config.load_timeout_s):
-            worker.state = WorkerState.FATAL
-            self._supervisor.kill(worker.role)
-            self._give_up(
-                worker, f"the {worker.role} worker said nothing for {self._config.load_timeout_s:.0f} s of loading"
-            )
+            self._supervisor.forgive_sleep(now)
+        self._supervisor.end_silent_loads(now, self._config.load_timeout_s)
+        self._supervisor.kill_due(now)
         if now - self._ticked >= TICK_S:
             self._ticked = now
+            self._supervisor.watch_stopped(now, self._config.stopped_timeout_s)
             self._core.tick(now)
             self._peers.ping_all()
 
@@ -185,6 +171,8 @@ class RuntimeLoop:
     def _from_client(self, client: bytes, received: codec.Decoded) -> None:
         now, message = time.monotonic(), received.message
         match message:
+            case ClientHello() if self._core.stopping:
+                self._peers.send(client, Bye(f"the runtime is stopping: {self._core.stopping}", ExitCode.OK))
             case ClientHello():
                 self._peers.known.add(client)
                 self._waiting.append(client)
@@ -261,7 +249,7 @@ class RuntimeLoop:
                         self._send_worker(command)
                     case Kill():
                         log.warning("killing the %s: %s", command.role, command.reason)
-                        self._supervisor.kill(command.role)
+                        self._supervisor.kill(command.role, time.monotonic(), command.reason)
 
     def _client_gone(self, client: bytes) -> None:
         self._waiting = [waiting for waiting in self._waiting if waiting != client]
@@ -297,7 +285,8 @@ class RuntimeLoop:
         self._end_now = self._end_now or now
         self._end = self._end or Bye(reason, ExitCode.OK)
 
-    def _give_up(self, worker: Worker, problem: str) -> None:
+    def _give_up(self, worker: Worker) -> None:
+        problem = worker.verdict or f"the {worker.role} worker ended: {worker.last_exit}"
         tail = log_tail(worker.log)[-MAX_REASON_CHARACTERS // 2 :]
         text = f"{problem}. Its last lines:\n{tail}" if tail else f"{problem}. Its log {worker.log} is empty"
         self._finish(text, ExitCode.COMMAND)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dotsctl.client.runtime.ledger import Request, State
 from dotsctl.client.runtime.views import Limits, WorkerView
 
-LONGEST_TICK_S = 10.0
+LONGEST_TICK_S = 3.0
 """Between two ticks; after a longer one the machine has slept or we were stopped, and silence proves nothing."""
 
 

@@ -7,6 +7,7 @@ from dotsctl import __version__
 from dotsctl.client.config import RuntimeConfig
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.supervisor import Supervisor
+from dotsctl.client.runtime.views import has_work
 from dotsctl.protocol.messages import Status, Welcome
 from dotsctl.protocol.parts import Role, WorkerReport
 
@@ -62,4 +63,5 @@ def _worker(role: Role, config: RuntimeConfig, core: Coordinator, supervisor: Su
     view = core.workers.get(role)
     busy_share = view.busy_s / max(1e-9, now - view.since) if view else 0.0
     choice = config.encoder if role is Role.ENCODER else config.decoder
-    return supervisor.report(role, str(choice), core.counters.done, min(1.0, busy_share))
+    busy_for_s = now - view.progress_at if view and has_work(role, core.ledger) else 0.0
+    return supervisor.report(role, str(choice), core.counters.done, min(1.0, busy_share), busy_for_s)

@@ -5,82 +5,28 @@ due. The clock is passed in with every call, except to the last one.
 """
 
 import contextlib
-import signal
+import logging
 import subprocess
-import sys
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
+from dotsctl.client.runtime.process_state import stopped_processes
+from dotsctl.client.runtime.worker_process import Worker, WorkerState, describe_exit, worker_command
 from dotsctl.protocol.parts import Role, WorkerReport
+from dotsctl.protocol.worker_shell import TRACEBACK_SIGNAL
+
+log = logging.getLogger(__name__)
 
 MAX_BACKOFF_S = 30.0
 KEPT_LOGS = 5
-TAIL_LINES = 20
 STOP_GRACE_S = 15.0
 """Between the request to stop and SIGKILL; a hard kill of a process with much wired memory has leaked it."""
 STOP_NOW_GRACE_S = 1.0
-
-
-class WorkerState(StrEnum):
-    """Life of a worker; READY comes back after every restart."""
-
-    STARTING = "starting"
-    LOADING = "loading"
-    READY = "ready"
-    BACKOFF = "backoff"
-    FATAL = "fatal"
-    STOPPED = "stopped"
-
-
-@dataclass
-class Worker:
-    """One role and the process that fills it at the moment."""
-
-    role: Role
-    state: WorkerState = WorkerState.STOPPED
-    epoch: int = 0
-    process: subprocess.Popen[bytes] | None = None
-    heard_at: float = 0.0
-    """Last sign of life while it loads."""
-    start_at: float = 0.0
-    """When to start it again, in BACKOFF."""
-    failures: int = 0
-    """Deaths in a row without a finished page between them."""
-    last_exit: str = ""
-    log: Path = field(default_factory=Path)
-
-    @property
-    def identity(self) -> str:
-        """Name on the control socket; a zombie can never be confused with its successor."""
-        return f"{self.role}.{self.epoch}"
-
-
-def describe_exit(returncode: int) -> str:
-    """``exit code 3`` or ``signal SIGKILL``."""
-    if returncode >= 0:
-        return f"exit code {returncode}"
-    try:
-        return f"signal {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"signal {-returncode}"
-
-
-def log_tail(path: Path) -> str:
-    """The last lines of a log file, for the error that the user sees."""
-    try:
-        with path.open(errors="replace") as lines:
-            return "".join(deque(lines, TAIL_LINES)).strip()
-    except OSError:
-        return ""
-
-
-def worker_command(role: Role, endpoint: str, epoch: int) -> list[str]:
-    """What starts the process of a role."""
-    return [sys.executable, "-P", "-m", f"dotsctl.{role}_worker", "--endpoint", endpoint, "--epoch", str(epoch)]
+KILL_WAIT_S = 5.0
+"""For the system to take away a process after SIGKILL; one that waits for a dead disk stays."""
+TRACEBACK_S = 0.5
+"""Between the request for a traceback and SIGKILL."""
 
 
 class Supervisor:
@@ -126,6 +72,7 @@ class Supervisor:
                 start_new_session=True,
             )
         worker.state, worker.heard_at = WorkerState.STARTING, now
+        worker.ended_for, worker.was_stopped = "", False
 
     def by_identity(self, identity: bytes) -> Worker | None:
         """The worker whose present process has this name on the control socket."""
@@ -138,10 +85,18 @@ class Supervisor:
         """Workers whose process has ended since the last call: worker, epoch and what the user is told."""
         dead = []
         for worker in self.workers.values():
-            if worker.process is None or (code := worker.process.poll()) is None:
+            if worker.process is None:
                 continue
+            code = worker.process.poll()
+            undead = code is None and worker.undead_at is not None and now >= worker.undead_at
+            if code is None and not undead:
+                continue
+            if undead:
+                log.error("%s (pid %d) does not end after SIGKILL; it is left alone", worker.role, worker.process.pid)
             self._forget_process(worker)
-            worker.last_exit = describe_exit(code)
+            worker.last_exit = ("no end after SIGKILL" if code is None else describe_exit(code)) + (
+                f" ({worker.ended_for})" if worker.ended_for else ""
+            )
             if worker.state not in (WorkerState.FATAL, WorkerState.STOPPED):
                 self._plan_restart(worker, now)
             dead.append((worker, worker.epoch, worker.last_exit))
@@ -151,6 +106,9 @@ class Supervisor:
         worker.failures += 1
         if worker.failures >= self._max_starts:
             worker.state = WorkerState.FATAL
+            worker.verdict = (
+                f"the {worker.role} worker died {worker.failures} times in a row, last by {worker.last_exit}"
+            )
             return
         pause = 0.0 if worker.failures == 1 else self._backoff_s * 2 ** (worker.failures - 2)
         worker.state, worker.start_at = WorkerState.BACKOFF, now + min(MAX_BACKOFF_S, pause)
@@ -161,25 +119,76 @@ class Supervisor:
             if worker.state is WorkerState.BACKOFF and now >= worker.start_at:
                 self.start(worker.role, now)
 
-    def next_due(self) -> float | None:
-        """Time of the next restart."""
-        return min((w.start_at for w in self.workers.values() if w.state is WorkerState.BACKOFF), default=None)
+    def next_due(self, load_timeout_s: float) -> float:
+        """Time of the next restart, of the next SIGKILL, or when a load is over its limit; infinite: none of them."""
+        due = [w.start_at for w in self.workers.values() if w.state is WorkerState.BACKOFF]
+        due += [w.kill_at for w in self.workers.values() if w.kill_at is not None]
+        due += [w.undead_at for w in self.workers.values() if w.undead_at is not None]
+        due += [w.heard_at + load_timeout_s for w in self._loading()]
+        return min(due, default=float("inf"))
 
-    def silent_loads(self, now: float, timeout_s: float) -> list[Worker]:
-        """Workers that are loading and have said nothing for longer than ``timeout_s``."""
-        loading = (WorkerState.STARTING, WorkerState.LOADING)
-        return [w for w in self.workers.values() if w.state in loading and now - w.heard_at > timeout_s]
+    def _loading(self) -> list[Worker]:
+        return [w for w in self.workers.values() if w.state in (WorkerState.STARTING, WorkerState.LOADING)]
+
+    def end_silent_loads(self, now: float, timeout_s: float) -> None:
+        """Give up the workers that are loading and have said nothing for ``timeout_s`` seconds."""
+        for worker in self._loading():
+            if now - worker.heard_at >= timeout_s:
+                worker.verdict = f"the {worker.role} worker said nothing for {timeout_s:g} s of loading"
+                self.kill(worker.role, now, f"silent for {timeout_s:g} s while it loaded")
+                worker.state = WorkerState.FATAL
+
+    def watch_stopped(self, now: float, timeout_s: float) -> None:
+        """Suspect the workers whose process is stopped, and end those that are so for ``timeout_s`` seconds.
+
+        A worker may compute for minutes without a word, and then only its stall limit speaks against it. One that
+        does not run at all is known by its state in the kernel.
+        """
+        running = {w.process.pid: w for w in self.workers.values() if w.process is not None}
+        stopped = stopped_processes(list(running))
+        for pid, worker in running.items():
+            if pid not in stopped:
+                worker.stopped_at = None
+            elif worker.stopped_at is None:
+                worker.stopped_at = now
+                log.warning(
+                    "%s (pid %d) is stopped: it is ended in %g s unless it goes on", worker.role, pid, timeout_s
+                )
+            elif now - worker.stopped_at >= timeout_s and worker.process is not None:
+                worker.ended_for, worker.was_stopped = f"it was stopped for {timeout_s:g} s", True
+                worker.process.kill()  # it could write no traceback
+
+    def forgive_sleep(self, now: float) -> None:
+        """Start all patience anew: the machine has slept, or we were stopped ourselves."""
+        for worker in self.workers.values():
+            worker.heard_at = now
+            worker.stopped_at = None
 
     def progress(self) -> None:
         """A page was finished: deaths before it do not count as deaths in a row any more."""
         for worker in self.workers.values():
             worker.failures = 0
 
-    def kill(self, role: Role) -> None:
-        """End the role's process at once; :meth:`reap` then reports it."""
+    def kill(self, role: Role, now: float, reason: str) -> None:
+        """End the role's process; :meth:`reap` then reports it.
+
+        It first writes into its log where it hangs, also while something holds the interpreter's lock.
+        """
         worker = self.workers[role]
-        if worker.process is not None:
-            worker.process.kill()
+        if worker.process is None or worker.kill_at is not None:
+            return
+        worker.ended_for, worker.kill_at = reason, now
+        if worker.state not in (WorkerState.STARTING, WorkerState.BACKOFF):  # else it would die by the request itself
+            worker.kill_at = now + TRACEBACK_S
+            worker.process.send_signal(TRACEBACK_SIGNAL)
+        self.kill_due(now)
+
+    def kill_due(self, now: float) -> None:
+        """End the processes that have had the time for a traceback."""
+        for worker in self.workers.values():
+            if worker.process is not None and worker.kill_at is not None and now >= worker.kill_at:
+                worker.process.kill()
+                worker.kill_at, worker.undead_at = float("inf"), now + KILL_WAIT_S
 
     def stop_all(self, grace_s: float) -> None:
         """Wait until all processes are gone: close their lifelines, and kill what is left after ``grace_s`` seconds."""
@@ -189,14 +198,15 @@ class Supervisor:
                 with contextlib.suppress(OSError):
                     worker.process.stdin.close()
         deadline = time.monotonic() + grace_s  # for all of them together; nothing else goes on meanwhile
+        running = [w.process for w in self.workers.values() if w.process is not None]
+        late = [process for process in running if not _ended(process, deadline)]
+        for process in late:
+            process.kill()
+        deadline = time.monotonic() + KILL_WAIT_S
+        for process in late:
+            if not _ended(process, deadline):
+                log.error("process %d does not end after SIGKILL: the system waits for something in it", process.pid)
         for worker in self.workers.values():
-            if worker.process is None:
-                continue
-            try:
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait(STOP_GRACE_S)
             self._forget_process(worker)
 
     @staticmethod
@@ -204,15 +214,15 @@ class Supervisor:
         if worker.process is not None and worker.process.stdin is not None:
             with contextlib.suppress(OSError):
                 worker.process.stdin.close()
-        worker.process = None
+        worker.process = worker.kill_at = worker.undead_at = worker.stopped_at = None
 
-    def report(self, role: Role, plugin: str, pages: int, busy_share: float) -> WorkerReport:
+    def report(self, role: Role, plugin: str, pages: int, busy_share: float, busy_for_s: float = 0.0) -> WorkerReport:
         """The worker as a status answer shows it."""
         worker = self.workers[role]
         return WorkerReport(
             role=role,
             plugin=plugin,
-            state=worker.state,
+            state=WorkerState.SUSPECTED if worker.stopped_at is not None else worker.state,
             pid=worker.process.pid if worker.process else 0,
             epoch=worker.epoch,
             restarts=max(0, worker.epoch - 1),
@@ -220,4 +230,14 @@ class Supervisor:
             pages=pages,
             busy_share=busy_share,
             log=str(worker.log),
+            busy_for_s=busy_for_s,
         )
+
+
+def _ended(process: "subprocess.Popen[bytes]", deadline: float) -> bool:
+    """Whether a process of ours ends before the deadline."""
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return False
+    return True

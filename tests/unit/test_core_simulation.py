@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from dotsctl.client.runtime import admission, core
+from dotsctl.client.runtime import admission, blame, core
 from dotsctl.client.runtime.ledger import Ledger, Request, State
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.errors import ErrorCode
@@ -70,7 +70,7 @@ def _forgetful_of_sent_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _merciless(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "SOLO_DEATHS", 0)
+    monkeypatch.setattr(blame, "SOLO_DEATHS", 0)
 
 
 def _batch_condemned(monkeypatch: pytest.MonkeyPatch) -> None:

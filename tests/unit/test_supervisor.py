@@ -1,6 +1,7 @@
 """Restarts, pauses and ends of the two workers, with tiny children in their place and a clock that the test sets."""
 
 import os
+import select
 import signal
 import subprocess
 import time
@@ -8,11 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dotsctl.client.runtime.supervisor import (
-    KEPT_LOGS,
-    MAX_BACKOFF_S,
+from dotsctl.client.runtime.process_state import stopped_processes
+from dotsctl.client.runtime.supervisor import KEPT_LOGS, KILL_WAIT_S, MAX_BACKOFF_S, TRACEBACK_S, Supervisor
+from dotsctl.client.runtime.worker_process import (
     TAIL_LINES,
-    Supervisor,
     Worker,
     WorkerState,
     describe_exit,
@@ -77,8 +77,7 @@ def test_the_first_restart_comes_at_once_and_the_pauses_double_up_to_a_limit(mak
     for _ in range(7):
         worker = die(supervisor, now)
         assert worker.state is WorkerState.BACKOFF
-        due = supervisor.next_due()
-        assert due is not None
+        due = supervisor.next_due(900.0)
         if due > now:
             supervisor.start_due(due - 0.001)
             assert worker.process is None, "it was started before its pause was over"
@@ -99,7 +98,7 @@ def test_the_fifth_death_in_a_row_is_the_last(make: Make) -> None:
         states.append(worker.state)
         supervisor.start_due(now + 99.0)
     assert states == [WorkerState.BACKOFF] * 4 + [WorkerState.FATAL]
-    assert worker.process is None and supervisor.next_due() is None
+    assert worker.process is None and supervisor.next_due(900.0) == float("inf")
     assert worker.last_exit == "exit code 3"
 
 
@@ -120,11 +119,11 @@ def test_a_death_is_reported_once_with_its_epoch_and_the_other_worker_lives_on(m
         supervisor.start(role, 0.0)
     other = supervisor.workers[Role.DECODER].process
     assert supervisor.reap(1.0) == []
-    supervisor.kill(Role.ENCODER)
+    supervisor.kill(Role.ENCODER, 1.5, "it hangs")
     process = supervisor.workers[Role.ENCODER].process
     assert process is not None
     process.wait(WAIT_S)
-    assert supervisor.reap(2.0) == [(supervisor.workers[Role.ENCODER], 1, "signal SIGKILL")]
+    assert supervisor.reap(2.0) == [(supervisor.workers[Role.ENCODER], 1, "signal SIGKILL (it hangs)")]
     assert supervisor.reap(3.0) == []
     assert other is not None and other.poll() is None
 
@@ -152,18 +151,127 @@ def test_the_name_on_the_socket_belongs_to_the_present_process_alone(make: Make)
     assert supervisor.by_identity(b"encoder.2") is worker
 
 
-def test_only_a_worker_that_loads_and_says_nothing_is_silent(make: Make) -> None:
+def test_only_a_worker_that_loads_and_says_nothing_is_given_up_at_the_limit(make: Make) -> None:
     supervisor = make(OBEYS)
     for role in Role:
         supervisor.start(role, 100.0)
     encoder, decoder = supervisor.workers[Role.ENCODER], supervisor.workers[Role.DECODER]
-    assert supervisor.silent_loads(109.0, 10.0) == []
-    encoder.heard_at = 105.0
-    assert supervisor.silent_loads(111.0, 10.0) == [decoder]
-    encoder.state = WorkerState.LOADING
-    assert supervisor.silent_loads(116.0, 10.0) == [encoder, decoder]
-    decoder.state = WorkerState.READY
-    assert supervisor.silent_loads(1000.0, 10.0) == [encoder]
+    encoder.heard_at, encoder.state = 105.0, WorkerState.READY
+    decoder.heard_at = 101.0
+    assert supervisor.next_due(10.0) == 111.0
+    supervisor.end_silent_loads(110.9, 10.0)
+    assert decoder.state is WorkerState.STARTING
+    supervisor.end_silent_loads(111.0, 10.0)
+    assert (encoder.state, decoder.state) == (WorkerState.READY, WorkerState.FATAL)
+    assert decoder.process is not None
+    decoder.process.wait(WAIT_S)
+    ((worker, _, last_exit),) = supervisor.reap(112.0)
+    assert worker is decoder and "silent for 10 s while it loaded" in last_exit
+    assert decoder.verdict == "the decoder worker said nothing for 10 s of loading"
+
+
+def test_a_worker_that_is_ended_is_first_asked_where_it_hangs(make: Make) -> None:
+    supervisor = make("trap 'echo it hangs here' USR2; echo ready; while :; do :; done")
+    supervisor.start(Role.ENCODER, 0.0)
+    worker = supervisor.workers[Role.ENCODER]
+    wait_for(lambda: log_tail(worker.log) == "ready")
+    worker.state = WorkerState.READY
+    supervisor.kill(Role.ENCODER, 10.0, "no progress")
+    supervisor.kill(Role.ENCODER, 10.1, "a second reason changes nothing")
+    wait_for(lambda: "it hangs here" in log_tail(worker.log))
+    supervisor.kill_due(10.0 + TRACEBACK_S - 0.01)
+    assert supervisor.reap(10.1) == []
+    assert supervisor.next_due(900.0) == 10.0 + TRACEBACK_S
+    supervisor.kill_due(10.0 + TRACEBACK_S)
+    assert die(supervisor, 11.0).last_exit == "signal SIGKILL (no progress)"
+
+
+def test_a_process_that_does_not_end_after_a_kill_is_given_up_and_replaced(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that waits for a dead disk: here, one that SIGKILL does not reach."""
+    supervisor = make(OBEYS)
+    supervisor.start(Role.ENCODER, 0.0)
+    worker = supervisor.workers[Role.ENCODER]
+    process = worker.process
+    assert process is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "kill", lambda: None)
+        supervisor.kill(Role.ENCODER, 10.0, "no progress")
+    lifeline, process.stdin = process.stdin, None  # else it would end with it
+    due = supervisor.next_due(900.0)
+    assert due == 10.0 + KILL_WAIT_S
+    assert supervisor.reap(due - 0.1) == []
+    assert supervisor.reap(due) == [(worker, 1, "no end after SIGKILL (no progress)")]
+    supervisor.start_due(due)
+    assert worker.epoch == 2 and worker.process is not process
+    assert lifeline is not None
+    lifeline.close()
+    assert process.wait(WAIT_S) == 0
+
+
+def test_stopping_goes_on_when_a_process_survives_a_kill(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = make(IGNORES)
+    for role in Role:
+        supervisor.start(role, 0.0)
+    stuck, other = (supervisor.workers[role].process for role in Role)
+    assert stuck is not None and other is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(stuck, "kill", lambda: None)
+        patch.setattr("dotsctl.client.runtime.supervisor.KILL_WAIT_S", 0.5)
+        supervisor.stop_all(grace_s=0.0)
+    assert stuck.poll() is None and other.returncode == -signal.SIGKILL
+    assert all(worker.process is None for worker in supervisor.workers.values())
+    stuck.kill()
+    stuck.wait(WAIT_S)
+
+
+def test_a_stopped_process_is_suspected_and_ended_when_it_stays_so(make: Make) -> None:
+    supervisor = make(OBEYS)
+    supervisor.start(Role.ENCODER, 0.0)
+    worker = supervisor.workers[Role.ENCODER]
+    assert worker.process is not None
+    supervisor.watch_stopped(1.0, 10.0)
+    assert supervisor.report(Role.ENCODER, "fake", 0, 0.0).state == "starting"
+    stop(worker.process.pid)
+    supervisor.watch_stopped(2.0, 10.0)
+    assert supervisor.report(Role.ENCODER, "fake", 0, 0.0).state == "suspected"
+    worker.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: worker.process is not None and not stopped_processes([worker.process.pid]))
+    supervisor.watch_stopped(3.0, 10.0)
+    assert supervisor.report(Role.ENCODER, "fake", 0, 0.0).state == "starting", "it goes on, and is trusted again"
+    stop(worker.process.pid)
+    supervisor.watch_stopped(20.0, 10.0)
+    supervisor.watch_stopped(29.9, 10.0)
+    assert worker.process.poll() is None
+    supervisor.forgive_sleep(35.0)
+    supervisor.watch_stopped(36.0, 10.0)
+    supervisor.watch_stopped(45.9, 10.0)
+    assert worker.process.poll() is None, "a machine that slept is no reason"
+    supervisor.watch_stopped(46.0, 10.0)
+    assert die(supervisor, 46.0).last_exit == "signal SIGKILL (it was stopped for 10 s)"
+    assert worker.was_stopped
+
+
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: pid in stopped_processes([pid]))
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """No system tells when another process has been stopped or has written, so look again and again."""
+    pause, deadline = select.poll(), time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < deadline
+        pause.poll(5)
+
+
+def test_a_process_that_is_gone_or_computes_is_not_stopped() -> None:
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as busy:
+        assert stopped_processes([busy.pid, os.getpid(), 2**22 + 1]) == set()
+        busy.kill()
+    assert stopped_processes([busy.pid]) == set()
+    assert stopped_processes([]) == set()
 
 
 def test_stopping_lets_obedient_workers_end_by_themselves(make: Make) -> None:
@@ -175,7 +283,7 @@ def test_stopping_lets_obedient_workers_end_by_themselves(make: Make) -> None:
     assert [process.returncode for process in processes if process] == [0, 0]
     assert all(worker.state is WorkerState.STOPPED for worker in supervisor.workers.values())
     assert all(worker.process is None for worker in supervisor.workers.values())
-    assert supervisor.next_due() is None
+    assert supervisor.next_due(900.0) == float("inf")
 
 
 def test_stopping_kills_what_stays_after_one_grace_for_both(make: Make) -> None:
