@@ -1,4 +1,4 @@
-"""The commands for a runtime: ``up``, ``down``, ``status``, ``logs``; what they do is imported when they are called."""
+"""The commands ``up``, ``down``, ``swap``, ``status`` and ``logs``; what they do is imported when they are called."""
 
 from typing import Any
 
@@ -71,6 +71,35 @@ def down(name: str | None, now: bool, timeout_s: float) -> None:
     click.echo(f"{instance!r} is stopped", err=True)
 
 
+@click.command(short_help="Take another encoder while pages are read.")
+@click.argument("role", type=click.Choice(["encoder"]))
+@click.argument("plugin", metavar="NAME[:KEY=VALUE,...]")
+@name_option
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=1), metavar="SECONDS", default=LOAD_TIMEOUT_S,
+    show_default=True, help="Longest time for it to load."
+)  # fmt: skip
+@verbose_option
+def swap(role: str, plugin: str, name: str | None, timeout_s: float) -> None:
+    """Let pages go to another encoder from now on, without stopping the runtime.
+
+    The new one is loaded and tried beside the old one, which finishes the page that it has. If the new one cannot be
+    used the old one goes on. Every result says which encoder made it.
+
+    \b
+    Examples:
+      dotsctl swap encoder mlx
+      dotsctl swap encoder coreml:compute_units=cpu_and_gpu
+    """
+    from dotsctl.client.config import PluginChoice
+    from dotsctl.client.settings import choose
+    from dotsctl.client.swap import swap_encoder
+
+    instance = choose(name=name).name
+    encoder = swap_encoder(instance, PluginChoice.parse(plugin), timeout_s)
+    click.echo(f"{instance!r} reads with encoder {encoder} now", err=True)
+
+
 @click.command()
 @name_option
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -109,4 +138,4 @@ def logs(role: str | None, lines: int, name: str | None) -> None:
         print_text(head + last_lines(path, lines))
 
 
-RUNTIME_COMMANDS = (up, down, status, logs)
+RUNTIME_COMMANDS = (up, down, swap, status, logs)

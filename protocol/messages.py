@@ -84,6 +84,14 @@ class Shutdown:
     now: bool
 
 
+@dataclass(frozen=True, slots=True)
+class SwapEncoder:
+    """Take another encoder for the pages from now on; answered by :class:`SwapResult`."""
+
+    plugin: str
+    options: dict[str, str]
+
+
 # --- coordinator to client -------------------------------------------------------------------------------------------
 
 
@@ -207,6 +215,17 @@ class Refused:
 
     code: ErrorCode
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwapResult:
+    """How a swap ended; where it failed the old encoder goes on."""
+
+    swapped: bool
+    encoder: str
+    """Plugin and options that pages go to now."""
+    message: str
+    """Why it failed, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,8 +436,9 @@ class Embeddings:
 
 
 Message = (
-    ClientHello | Submit | CancelJob | StatusRequest | Shutdown
+    ClientHello | Submit | CancelJob | StatusRequest | Shutdown | SwapEncoder
     | Welcome | Accepted | Busy | PageTokens | Restarted | PageResult | PageFailed | Status | Ping | Refused | Bye
+    | SwapResult
     | Configure | Encode | CancelRequest | Stop
     | WorkerHello | Loading | Ready | LoadFailed | Encoded | Dropped | Received | Consumed
     | Decoded | Done | RequestFailed | Blank
@@ -426,9 +446,9 @@ Message = (
 )  # fmt: skip
 
 MESSAGE_TYPES: dict[int, type[Message]] = {
-    1: ClientHello, 2: Submit, 3: CancelJob, 4: StatusRequest, 5: Shutdown,
+    1: ClientHello, 2: Submit, 3: CancelJob, 4: StatusRequest, 5: Shutdown, 6: SwapEncoder,
     20: Welcome, 21: Accepted, 22: Busy, 23: PageTokens, 24: Restarted, 25: PageResult, 26: PageFailed, 27: Status,
-    28: Ping, 29: Refused, 30: Bye,
+    28: Ping, 29: Refused, 30: Bye, 31: SwapResult,
     40: Configure, 41: Encode, 42: CancelRequest, 43: Stop,
     60: WorkerHello, 61: Loading, 62: Ready, 63: LoadFailed, 64: Encoded, 65: Dropped, 66: Received, 67: Consumed,
     68: Decoded, 69: Done, 70: RequestFailed, 71: Blank,

@@ -67,6 +67,8 @@ class Plan:
     """Clients that disappear."""
     blank: set[int]
     """Pages that the encoder answers itself."""
+    swaps: int
+    """Times that another encoder is asked for."""
     hungry: set[int]
     """Pages for which the decoder's memory suffices only when they are alone in it."""
 
@@ -88,6 +90,7 @@ class Plan:
             cancels=rng.choice((0, 0, 0, 2)),
             leaving=rng.choice((0, 0, 0, 1)) if clients > 1 else 0,
             blank={rng.randrange(clients * pages)} - killers if rng.random() < 0.2 else set(),
+            swaps=rng.choice((0, 0, 1, 3)),
             hungry={rng.randrange(clients * pages)} if rng.random() < 0.2 else set(),
         )
 
@@ -110,25 +113,61 @@ class SimulatedWorkers:
     def __init__(self, plan: Plan, rng: random.Random, clock: Clock, core: Coordinator) -> None:
         self._plan, self._rng, self._clock, self._core = plan, rng, clock, core
         self.workers: dict[Role, SimulatedWorker] = {}
+        self.retiring: dict[int, SimulatedWorker] = {}
+        """Encoders by epoch that were swapped and are not told to stop yet."""
+        self._epochs = dict.fromkeys(Role, 0)
         self.real_deaths = 0
         self._last_arrival: dict[tuple[str, Role, int], float] = {}
 
-    def start(self, role: Role, epoch: int) -> None:
+    def start(self, role: Role) -> None:
         """Start a process; it is ready a little later."""
-        worker = SimulatedWorker(role, epoch)
-        self.workers[role] = worker
+        worker = self.workers[role] = self._new(role)
 
         def ready() -> None:
             if worker.alive:
-                batch = self._plan.batch if role is Role.DECODER else 1
-                message = Ready("f" * 64, 8, str(epoch) if role is Role.DECODER else "", batch, ("text",), 0.0)
-                self._core.worker_ready(role, epoch, message, self._clock.now)
+                self._core.worker_ready(role, worker.epoch, self._ready(worker), self._clock.now)
 
         self._clock.at(self._rng.uniform(0.1, 2), ready)
 
+    def swap(self) -> None:
+        """Start another encoder beside the present one; when it is ready it takes over."""
+        worker = self._new(Role.ENCODER)
+
+        def ready() -> None:
+            if not self._core.all_ready:
+                return  # the runtime refuses swaps then
+            old = self.workers[Role.ENCODER]
+            self.retiring[old.epoch], self.workers[Role.ENCODER] = old, worker
+            self._core.encoder_swapped(worker.epoch, self._ready(worker), f"encoder {worker.epoch}", self._clock.now)
+
+        self._clock.at(self._rng.uniform(0.1, 2), ready)
+
+    def retire(self, epoch: int) -> None:
+        """Stop an encoder that was swapped."""
+        worker = self.retiring.pop(epoch)
+        worker.alive = False
+        worker.held.clear()
+
+    def _new(self, role: Role) -> SimulatedWorker:
+        self._epochs[role] += 1
+        return SimulatedWorker(role, self._epochs[role])
+
+    def _ready(self, worker: SimulatedWorker) -> Ready:
+        is_decoder = worker.role is Role.DECODER
+        batch, endpoint = (self._plan.batch, str(worker.epoch)) if is_decoder else (1, "")
+        return Ready("f" * 64, 8, endpoint, batch, ("text",), 0.0)
+
+    def find(self, role: Role, epoch: int) -> SimulatedWorker | None:
+        """The process of a role and epoch, if it is the present one or on its way out."""
+        known = [self.workers[role], *(self.retiring.values() if role is Role.ENCODER else ())]
+        return next((worker for worker in known if worker.epoch == epoch), None)
+
     def kill(self, role: Role) -> None:
-        """Let the process of a role die; the coordinator hears of it, and another one starts."""
-        worker = self.workers[role]
+        """Let the present process of a role die; the coordinator hears of it, and another one starts."""
+        self.kill_process(self.workers[role])
+
+    def kill_process(self, worker: SimulatedWorker) -> None:
+        """Let a process die; one that was on its way out is not started again."""
         if not worker.alive:
             return
         worker.alive = False
@@ -136,15 +175,17 @@ class SimulatedWorkers:
         worker.held.clear()
 
         def noticed() -> None:
-            self._core.worker_dead(role, worker.epoch, "signal SIGKILL", self._clock.now)
-            self.start(role, worker.epoch + 1)
+            self._core.worker_dead(worker.role, worker.epoch, "signal SIGKILL", self._clock.now)
+            if self.workers[worker.role] is worker:
+                self.start(worker.role)
+            elif worker.role is Role.ENCODER:
+                self.retiring.pop(worker.epoch, None)
 
         self._clock.at(self._rng.uniform(0.001, 0.1), noticed)
 
     def tell(self, role: Role, epoch: int, message: Message) -> None:
         """Bring a message of the coordinator to a worker, if it is still there."""
-        worker = self.workers[role]
-        if worker.epoch == epoch:
+        if worker := self.find(role, epoch):
             self._carry(worker, partial(self._work, worker, message))
 
     def _carry(self, worker: SimulatedWorker, deliver: Callable[[], None]) -> None:
@@ -186,7 +227,7 @@ class SimulatedWorkers:
             if not worker.alive or worker.held.get(request.request_id) != request.attempt:
                 return
             if page in self._plan.killers and self._plan.killed_role is Role.ENCODER:
-                self.kill(Role.ENCODER)
+                self.kill_process(worker)
                 return
             del worker.held[request.request_id]
             if page in self._plan.blank:

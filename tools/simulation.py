@@ -9,7 +9,7 @@ import random
 from functools import partial
 
 from dotsctl.client.runtime.core import Coordinator
-from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
+from dotsctl.client.runtime.delivery import Kill, Retire, ToClient, ToWorker
 from dotsctl.client.runtime.ledger import State
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.errors import ErrorCode
@@ -56,7 +56,7 @@ class Schedule:
     def run(self) -> None:
         """Play to the end; raises BrokenPromise."""
         for role in Role:
-            self._workers.start(role, 1)
+            self._workers.start(role)
         plan, rng = self.plan, self._rng
         for number in range(plan.clients):
             client = b"client%d" % number
@@ -66,6 +66,8 @@ class Schedule:
             self._clock.at(rng.uniform(0, 3), partial(self._submit_more, client))
         for _ in range(plan.deaths):
             self._clock.at(rng.uniform(0, 30), lambda: self._workers.kill(rng.choice(list(Role))))
+        for _ in range(plan.swaps):
+            self._clock.at(rng.uniform(0, 30), self._workers.swap)
         for _ in range(plan.cancels):
             self._clock.at(rng.uniform(0, 20), self._cancel_one)
         for number in range(plan.leaving):
@@ -87,8 +89,11 @@ class Schedule:
                     case ToClient():
                         self._receive(command.client, command.message)
                     case Kill():
-                        if self._workers.workers[command.role].epoch == command.epoch:
-                            self._workers.kill(command.role)
+                        if worker := self._workers.find(command.role, command.epoch):
+                            self._workers.kill_process(worker)
+                    case Retire():
+                        self._check_retired(command.epoch)
+                        self._workers.retire(command.epoch)
                     case ToWorker():
                         self._workers.tell(command.role, command.epoch, command.message)
 
@@ -120,10 +125,17 @@ class Schedule:
         if suspects and len(self.core.ledger.in_flight()) > 1:
             raise BrokenPromise(f"request {suspects[0].request_id} is a suspect and does not run alone")
 
+    def _check_retired(self, epoch: int) -> None:
+        for request in self.core.ledger.in_flight():
+            if request.encoder_epoch == epoch and request.state in (State.ENCODING, State.SENT):
+                raise BrokenPromise(f"encoder {epoch} is sent away while it answers for request {request.request_id}")
+
     def _check_end(self) -> None:
         calm = not self.plan.loss and self.real_deaths < 2
         if self.real_deaths and not (self.plan.loss or self.plan.deaths or self.plan.killers):
             raise BrokenPromise(f"{self.real_deaths} workers were killed, and nothing was wrong with them")
+        if self.core.retiring.keys() - self._workers.retiring.keys():
+            raise BrokenPromise(f"encoders {list(self.core.retiring)} are gone and still counted on")
         for page, answers in self._answers.items():
             if len(answers) > 1:
                 raise BrokenPromise(f"page {page} was answered {len(answers)} times")

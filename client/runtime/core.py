@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from dotsctl.client.runtime.admission import choose, outstanding_bytes
 from dotsctl.client.runtime.blame import SOLO_DEATHS, Blame
-from dotsctl.client.runtime.delivery import Command, Kill, ToClient, ToWorker, blank_result, result_of
+from dotsctl.client.runtime.delivery import Command, Kill, Retire, ToClient, ToWorker, blank_result, result_of
 from dotsctl.client.runtime.ledger import Ledger, Request, State
 from dotsctl.client.runtime.patience import Patience
-from dotsctl.client.runtime.views import Counters, Limits, WorkerView, has_work, in_compute
+from dotsctl.client.runtime.views import Counters, Limits, WorkerView, has_work, in_compute, lost_with
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import (
@@ -59,6 +59,9 @@ class Coordinator:
     ledger: Ledger = field(default_factory=Ledger)
     counters: Counters = field(default_factory=Counters)
     workers: dict[Role, WorkerView] = field(default_factory=dict)
+    """The ready worker of each role, which new pages go to."""
+    retiring: dict[int, WorkerView] = field(default_factory=dict)
+    """Encoders by epoch that were swapped and still have a page."""
     stopping: str = ""
     """Why no new page is taken; empty while pages are taken."""
     settled: int = 0
@@ -147,26 +150,36 @@ class Coordinator:
     def worker_ready(self, role: Role, epoch: int, ready: Ready, now: float) -> None:
         """A worker has loaded its model."""
         self._account(now)
-        self.workers[role] = WorkerView(epoch, ready, since=now, progress_at=now)
+        name = self.encoder_name if role is Role.ENCODER else self.decoder_name
+        self.workers[role] = WorkerView(epoch, ready, since=now, progress_at=now, name=name)
         if role is Role.DECODER:
             self._capacity = ready.capacity
         self._dispatch(now)
 
+    def encoder_swapped(self, epoch: int, ready: Ready, name: str, now: float) -> None:
+        """Another encoder is ready: new pages go to it, the old one finishes what it has."""
+        self._account(now)
+        if (old := self.workers.pop(Role.ENCODER, None)) is not None:
+            self.retiring[old.epoch] = old
+        self.encoder_name = name
+        self.worker_ready(Role.ENCODER, epoch, ready, now)
+
     def worker_message(self, role: Role, epoch: int, message: Message, now: float) -> None:
         """A ready worker says something about a request; unknown requests and old attempts are fenced off."""
         self._account(now)
-        worker = self.workers.get(role)
-        if worker is None or worker.epoch != epoch:
+        worker = self._view(role, epoch)
+        if worker is None:
             self.counters.stale_messages += 1
             return
         worker.progress_at = now
         if not isinstance(message, Encoded | Dropped | Received | Consumed | Decoded | Done | RequestFailed | Blank):
             return
         request = self.ledger.requests.get(message.request_id)
-        if request is None or request.attempt != message.attempt or request.state is State.QUEUED:
+        foreign = request is not None and role is Role.ENCODER and request.encoder_epoch != epoch
+        if request is None or foreign or request.attempt != message.attempt or request.state is State.QUEUED:
             self.counters.stale_messages += 1
             if isinstance(message, Received):  # it would decode a page that nobody waits for
-                self._to_worker(role, CancelRequest(message.request_id, message.attempt))
+                self._to_worker(role, epoch, CancelRequest(message.request_id, message.attempt))
             return
         request.changed_at = now
         self._advance(request, message, now)
@@ -178,15 +191,17 @@ class Coordinator:
         ``by_page`` tells whether a page may be to blame.
         """
         self._account(now)
-        worker = self.workers.get(role)
-        if worker is None or worker.epoch != epoch:
+        if self._view(role, epoch) is None:
             return
-        del self.workers[role]
-        self.counters.restarts += 1
+        if role is Role.ENCODER and epoch in self.retiring:
+            del self.retiring[epoch]
+        else:
+            del self.workers[role]
+            self.counters.restarts += 1
         in_flight = self.ledger.in_flight()
-        lost = [r for r in in_flight if role is Role.DECODER or r.state <= State.SENT]
+        lost = lost_with(role, epoch, in_flight)
         if by_page:
-            self._blame.died(in_compute(role, in_flight), lost, alone=len(in_flight) == 1)
+            self._blame.died(in_compute(role, epoch, in_flight), lost, alone=len(in_flight) == 1)
         for request in reversed(lost):  # each goes to the front of its queue, so the oldest must come last
             if self._blame.is_poison(request, now):
                 text = f"the {role} died {request.solo_deaths} times while it worked on this page alone; {reason}"
@@ -200,8 +215,8 @@ class Coordinator:
     def tick(self, now: float) -> None:
         """Look for workers and pages that do not move; to be called about once a second."""
         self._account(now)
-        self._patience.forgive_sleep(self.workers.values(), self.ledger.in_flight(), now)
-        for role, worker in self.workers.items():
+        self._patience.forgive_sleep(self._views().values(), self.ledger.in_flight(), now)
+        for (role, _), worker in self._views().items():
             if self._patience.is_silent(worker, now):
                 worker.progress_at = now
                 silence = f"no progress for {self.limits.stall_timeout_s:.0f} s, DOTSCTL_STALL_TIMEOUT changes that"
@@ -229,9 +244,9 @@ class Coordinator:
                     tokens = PageTokens(*request.address, message.text, message.num_tokens, message.geometry)
                     self._to_client(request.client, tokens)
             case Done():
-                self._finish(request, result_of(request, message, self.encoder_name, self.decoder_name, now), now)
+                self._finish(request, result_of(request, message, self.decoder_name, now), now)
             case Blank():
-                self._finish(request, blank_result(request, message, self.encoder_name, self.decoder_name, now), now)
+                self._finish(request, blank_result(request, message, self.decoder_name, now), now)
             case RequestFailed(code=ErrorCode.STALL):  # the decoder took no page, which is not the page's fault
                 self._stalled(request, message.message, now)
             case RequestFailed(code=ErrorCode.OOM) if not request.suspect:
@@ -269,8 +284,9 @@ class Coordinator:
     def _cancel(self, request: Request) -> None:
         """Tell the workers that may hold the current attempt to forget it."""
         if request.state is not State.QUEUED:
-            for role in self.workers:
-                self._to_worker(role, CancelRequest(request.request_id, request.attempt))
+            for role, epoch in self._views():
+                if role is Role.DECODER or epoch == request.encoder_epoch:
+                    self._to_worker(role, epoch, CancelRequest(request.request_id, request.attempt))
 
     def _check_page(self, request: Request, now: float) -> None:
         """Backstop for lost messages, and the page's own deadline."""
@@ -293,18 +309,23 @@ class Coordinator:
             self._fail(request, ErrorCode.STALL, f"{reason}, in {request.stalls} attempts")
 
     def _dispatch(self, now: float) -> None:
-        """Send pages to the encoder as long as credits allow."""
+        """Let swapped encoders go that are done, and send pages to the present one as long as credits allow."""
+        for epoch in [e for e in self.retiring if not any(r.is_with_encoder(e) for r in self.ledger.in_flight())]:
+            del self.retiring[epoch]
+            self._commands.append(Retire(epoch))
         while self.all_ready:
-            width = self.workers[Role.ENCODER].ready.width
+            encoder = self.workers[Role.ENCODER]
+            width = encoder.ready.width
             request = choose(self.ledger, self.limits, width)
             if request is None:
                 return
             request.state, request.changed_at = State.ENCODING, now
             request.dispatched_at = request.dispatched_at or now
+            request.encoder_epoch, request.encoder_name = encoder.epoch, encoder.name
             endpoint = self.workers[Role.DECODER].ready.data_endpoint
             submit = request.submit
             encode = Encode(request.request_id, request.attempt, submit.images, submit.options, endpoint)
-            self._to_worker(Role.ENCODER, encode, request.buffers)
+            self._to_worker(Role.ENCODER, encoder.epoch, encode, request.buffers)
             self._count_outstanding()
 
     def _count_outstanding(self) -> None:
@@ -322,13 +343,21 @@ class Coordinator:
     def _to_client(self, client: bytes, message: Message) -> None:
         self._commands.append(ToClient(client, message))
 
-    def _to_worker(self, role: Role, message: Message, buffers: Sequence[Buffer] = ()) -> None:
-        self._commands.append(ToWorker(role, self.workers[role].epoch, message, tuple(buffers)))
+    def _to_worker(self, role: Role, epoch: int, message: Message, buffers: Sequence[Buffer] = ()) -> None:
+        self._commands.append(ToWorker(role, epoch, message, tuple(buffers)))
+
+    def _views(self) -> dict[tuple[Role, int], WorkerView]:
+        """All ready workers, the encoders that are on their way out included."""
+        retiring = {(Role.ENCODER, epoch): worker for epoch, worker in self.retiring.items()}
+        return {**{(role, worker.epoch): worker for role, worker in self.workers.items()}, **retiring}
+
+    def _view(self, role: Role, epoch: int) -> WorkerView | None:
+        return self._views().get((role, epoch))
 
     def _account(self, now: float) -> None:
         """Add the time since the last event to the busy time, or the patience, of each worker."""
-        for role, worker in self.workers.items():
-            if has_work(role, self.ledger):
+        for (role, epoch), worker in self._views().items():
+            if has_work(role, epoch, self.ledger):
                 worker.busy_s += now - max(self._accounted_at, worker.since)
             else:  # silence counts from the moment there is something to say
                 worker.progress_at = now

@@ -35,10 +35,17 @@ class Kill:
     reason: str
 
 
-Command = ToClient | ToWorker | Kill
+@dataclass(frozen=True)
+class Retire:
+    """Let an encoder go that was swapped for another one: its last page is done."""
+
+    epoch: int
 
 
-def result_of(request: Request, done: Done, encoder: str, decoder: str, now: float) -> PageResult:
+Command = ToClient | ToWorker | Kill | Retire
+
+
+def result_of(request: Request, done: Done, decoder: str, now: float) -> PageResult:
     """The answer to a page: the decoder's words, who read it, and how long it took altogether."""
     return PageResult(
         *request.address,
@@ -48,13 +55,13 @@ def result_of(request: Request, done: Done, encoder: str, decoder: str, now: flo
         image_tokens=done.image_tokens,
         prompt_tokens=done.prompt_tokens,
         completion_tokens=done.completion_tokens,
-        encoder=encoder,
+        encoder=request.encoder_name,
         decoder=decoder,
         timings_ms=_timings(request, done.timings_ms, now),
     )
 
 
-def blank_result(request: Request, blank: Blank, encoder: str, decoder: str, now: float) -> PageResult:
+def blank_result(request: Request, blank: Blank, decoder: str, now: float) -> PageResult:
     """The answer to a page that was not decoded, because nothing is on it."""
     return PageResult(
         *request.address,
@@ -64,7 +71,7 @@ def blank_result(request: Request, blank: Blank, encoder: str, decoder: str, now
         image_tokens=0,
         prompt_tokens=0,
         completion_tokens=0,
-        encoder=encoder,
+        encoder=request.encoder_name,
         decoder=decoder,
         timings_ms=_timings(request, blank.timings_ms, now),
     )

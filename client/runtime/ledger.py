@@ -46,6 +46,14 @@ class Request:
     stalls: int = 0
     embedding_bytes: int = 0
     """Of this attempt, as the encoder said; 0 before."""
+    encoder_epoch: int = 0
+    """Of the encoder that this attempt was dispatched to; while encoders are swapped there are two."""
+    encoder_name: str = ""
+    """Plugin and options of that encoder."""
+
+    def is_with_encoder(self, epoch: int) -> bool:
+        """Whether the encoder of this epoch answers for the request."""
+        return self.encoder_epoch == epoch and self.state in (State.ENCODING, State.SENT)
 
     @property
     def cost(self) -> int:

@@ -6,15 +6,17 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from dotsctl.client.config import RuntimeConfig
 from dotsctl.client.runtime.core import Coordinator
-from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
+from dotsctl.client.runtime.delivery import Kill, Retire, ToClient, ToWorker
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.patience import LONGEST_TICK_S
 from dotsctl.client.runtime.peers import ClientPeers
 from dotsctl.client.runtime.reporting import status_of, welcome_of
 from dotsctl.client.runtime.supervisor import STOP_GRACE_S, STOP_NOW_GRACE_S, Supervisor
+from dotsctl.client.runtime.swap import EncoderSwaps
 from dotsctl.client.runtime.views import Limits
 from dotsctl.client.runtime.worker_process import Worker, WorkerState, log_tail
 from dotsctl.protocol import codec
@@ -37,6 +39,7 @@ from dotsctl.protocol.messages import (
     StatusRequest,
     Stop,
     Submit,
+    SwapEncoder,
     WorkerHello,
 )
 from dotsctl.protocol.parts import Role
@@ -68,6 +71,7 @@ class RuntimeLoop:
         self._waiting: list[bytes] = []
         """Clients that said hello before the workers were ready."""
         self._peers = ClientPeers(self._clients, self._client_gone)
+        self._swaps = EncoderSwaps(supervisor, self._core, self._peers.send)
         self._bad_messages = 0
         self._bad_logged = -BAD_MESSAGES_LOGGED_EVERY_S
         self._settled = 0
@@ -121,7 +125,9 @@ class RuntimeLoop:
         for worker, epoch, reason in self._supervisor.reap(now):
             log.warning("%s (epoch %d) ended: %s", worker.role, epoch, reason)
             self._core.worker_dead(worker.role, epoch, reason, now, by_page=not worker.was_stopped)
-            if worker.state is WorkerState.FATAL:
+            if self._swaps.choice_of(worker):
+                self._swaps.died(worker, reason, now)
+            elif worker.state is WorkerState.FATAL and not worker.is_beside:
                 self._give_up(worker)
         if self._core.settled != self._settled:
             self._settled = self._core.settled
@@ -184,6 +190,9 @@ class RuntimeLoop:
                 self._core.cancel(client, message, now)
             case StatusRequest():
                 self._peers.send(client, self._status())
+            case SwapEncoder():
+                self._peers.known.add(client)
+                self._swaps.begin(client, message, now)
             case Shutdown():
                 self._stop("the runtime was stopped by a client", now=message.now)
             case _:
@@ -199,13 +208,20 @@ class RuntimeLoop:
         match message:
             case WorkerHello():
                 worker.state = WorkerState.LOADING
-                choice = self._config.encoder if worker.role is Role.ENCODER else self._config.decoder
+                own = self._config.encoder if worker.role is Role.ENCODER else self._config.decoder
+                choice = self._swaps.choice_of(worker) or own
                 configure = Configure(choice.name, choice.options, self._config.model, self._config.model_name)
                 self._send_worker(ToWorker(worker.role, worker.epoch, configure))
             case Loading():
                 log.info("%s: %s", worker.role, message.note)
+            case Ready() if self._swaps.choice_of(worker):
+                if swapped := self._swaps.ready(worker, message, now):
+                    self._config = replace(self._config, encoder=swapped)
+                    self._announce()
             case Ready():
                 self._ready(worker, message, now)
+            case LoadFailed() if self._swaps.choice_of(worker):
+                self._swaps.failed(message.message, now)
             case LoadFailed():
                 worker.state = WorkerState.FATAL
                 self._finish(f"the {worker.role} worker cannot load: {message.message}", message.exit_code)
@@ -249,15 +265,20 @@ class RuntimeLoop:
                         self._send_worker(command)
                     case Kill():
                         log.warning("killing the %s: %s", command.role, command.reason)
-                        self._supervisor.kill(command.role, time.monotonic(), command.reason)
+                        if worker := self._supervisor.find(command.role, command.epoch):
+                            self._supervisor.kill(worker, time.monotonic(), command.reason)
+                    case Retire():
+                        self._send_worker(ToWorker(Role.ENCODER, command.epoch, Stop()))
+                        if worker := self._supervisor.find(Role.ENCODER, command.epoch):
+                            self._supervisor.retire(worker, time.monotonic())
 
     def _client_gone(self, client: bytes) -> None:
         self._waiting = [waiting for waiting in self._waiting if waiting != client]
         self._core.client_gone(client, time.monotonic())
 
     def _send_worker(self, command: ToWorker) -> None:
-        worker = self._supervisor.workers[command.role]
-        if worker.epoch != command.epoch:
+        worker = self._supervisor.find(command.role, command.epoch)
+        if worker is None:
             return
         message = command.message
         try:

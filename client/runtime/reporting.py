@@ -63,5 +63,5 @@ def _worker(role: Role, config: RuntimeConfig, core: Coordinator, supervisor: Su
     view = core.workers.get(role)
     busy_share = view.busy_s / max(1e-9, now - view.since) if view else 0.0
     choice = config.encoder if role is Role.ENCODER else config.decoder
-    busy_for_s = now - view.progress_at if view and has_work(role, core.ledger) else 0.0
+    busy_for_s = now - view.progress_at if view and has_work(role, view.epoch, core.ledger) else 0.0
     return supervisor.report(role, str(choice), core.counters.done, min(1.0, busy_share), busy_for_s)

@@ -53,13 +53,42 @@ class Supervisor:
             command: from role, endpoint and epoch to the command of a process.
         """
         self.workers = {role: Worker(role) for role in Role}
+        self.besides: list[Worker] = []
+        """Encoders that are on trial to take the place of the present one, or that finish their last page."""
+        self._epochs = dict.fromkeys(Role, 0)
         self._folder, self._log_folder, self._endpoint = folder, log_folder, endpoint
         self._max_starts, self._backoff_s, self._command = max_starts, backoff_s, command
 
     def start(self, role: Role, now: float) -> None:
         """Start a process for the role; it is heard of again over the control socket, or when it dies."""
-        worker = self.workers[role]
-        worker.epoch += 1
+        self._start(self.workers[role], now)
+
+    def start_beside(self, now: float) -> Worker:
+        """Start another encoder beside the present one; it is not started again when it dies."""
+        worker = Worker(Role.ENCODER, is_beside=True)
+        self.besides.append(worker)
+        self._start(worker, now)
+        return worker
+
+    def promote(self, worker: Worker) -> None:
+        """Put an encoder from beside into its role; the one that filled it stands beside from now on."""
+        old = self.workers[Role.ENCODER]
+        self.besides = [other for other in self.besides if other is not worker]
+        worker.is_beside = False
+        self.workers[Role.ENCODER] = worker
+        if old.process is not None:
+            old.is_beside = True
+            self.besides.append(old)
+
+    def retire(self, worker: Worker, now: float) -> None:
+        """Give a worker that was told to stop the time to do so."""
+        worker.state, worker.kill_at = WorkerState.STOPPED, now + STOP_GRACE_S
+        _close_lifeline(worker)
+
+    def _start(self, worker: Worker, now: float) -> None:
+        role = worker.role
+        worker.epoch = self._epochs[role] = self._epochs[role] + 1
+        worker.starts += 1
         worker.log = self._log_folder / f"{role}.{worker.epoch}.log"
         for old in sorted(self._log_folder.glob(f"{role}.*.log"), key=lambda p: p.stat().st_mtime)[: -KEPT_LOGS + 1]:
             old.unlink(missing_ok=True)
@@ -77,15 +106,22 @@ class Supervisor:
 
     def by_identity(self, identity: bytes) -> Worker | None:
         """The worker whose present process has this name on the control socket."""
-        for worker in self.workers.values():
+        for worker in self._all():
             if worker.process is not None and worker.identity.encode() == identity:
                 return worker
         return None
 
+    def find(self, role: Role, epoch: int) -> Worker | None:
+        """The worker of a role with a process of this epoch."""
+        return next((w for w in self._all() if (w.role, w.epoch) == (role, epoch)), None)
+
+    def _all(self) -> list[Worker]:
+        return [*self.workers.values(), *self.besides]
+
     def reap(self, now: float) -> list[tuple[Worker, int, str]]:
         """Workers whose process has ended since the last call: worker, epoch and what the user is told."""
         dead = []
-        for worker in self.workers.values():
+        for worker in self._all():
             if worker.process is None:
                 continue
             code = worker.process.poll()
@@ -98,7 +134,9 @@ class Supervisor:
             worker.last_exit = ("no end after SIGKILL" if code is None else describe_exit(code)) + (
                 f" ({worker.ended_for})" if worker.ended_for else ""
             )
-            if worker.state not in (WorkerState.FATAL, WorkerState.STOPPED):
+            if worker.is_beside:
+                self.besides.remove(worker)
+            elif worker.state not in (WorkerState.FATAL, WorkerState.STOPPED):
                 self._plan_restart(worker, now)
             dead.append((worker, worker.epoch, worker.last_exit))
         return dead
@@ -128,20 +166,20 @@ class Supervisor:
     def next_due(self, load_timeout_s: float) -> float:
         """Time of the next restart, of the next SIGKILL, or when a load is over its limit; infinite: none of them."""
         due = [w.start_at for w in self.workers.values() if w.state is WorkerState.BACKOFF]
-        due += [w.kill_at for w in self.workers.values() if w.kill_at is not None]
-        due += [w.undead_at for w in self.workers.values() if w.undead_at is not None]
+        due += [w.kill_at for w in self._all() if w.kill_at is not None]
+        due += [w.undead_at for w in self._all() if w.undead_at is not None]
         due += [w.heard_at + load_timeout_s for w in self._loading()]
         return min(due, default=float("inf"))
 
     def _loading(self) -> list[Worker]:
-        return [w for w in self.workers.values() if w.state in (WorkerState.STARTING, WorkerState.LOADING)]
+        return [w for w in self._all() if w.state in (WorkerState.STARTING, WorkerState.LOADING)]
 
     def end_silent_loads(self, now: float, timeout_s: float) -> None:
         """Give up the workers that are loading and have said nothing for ``timeout_s`` seconds."""
         for worker in self._loading():
             if now - worker.heard_at >= timeout_s:
                 worker.verdict = f"the {worker.role} worker said nothing for {timeout_s:g} s of loading"
-                self.kill(worker.role, now, f"silent for {timeout_s:g} s while it loaded")
+                self.kill(worker, now, f"silent for {timeout_s:g} s while it loaded")
                 worker.state = WorkerState.FATAL
 
     def watch_stopped(self, now: float, timeout_s: float) -> None:
@@ -150,7 +188,7 @@ class Supervisor:
         A worker may compute for minutes without a word, and then only its stall limit speaks against it. One that
         does not run at all is known by its state in the kernel.
         """
-        running = {w.process.pid: w for w in self.workers.values() if w.process is not None}
+        running = {w.process.pid: w for w in self._all() if w.process is not None}
         stopped = stopped_processes(list(running))
         for pid, worker in running.items():
             if pid not in stopped:
@@ -166,7 +204,7 @@ class Supervisor:
 
     def forgive_sleep(self, now: float) -> None:
         """Start all patience anew: the machine has slept, or we were stopped ourselves."""
-        for worker in self.workers.values():
+        for worker in self._all():
             worker.heard_at = now
             worker.stopped_at = None
 
@@ -175,12 +213,11 @@ class Supervisor:
         for worker in self.workers.values():
             worker.failures = 0
 
-    def kill(self, role: Role, now: float, reason: str) -> None:
-        """End the role's process; :meth:`reap` then reports it.
+    def kill(self, worker: Worker, now: float, reason: str) -> None:
+        """End a worker's process; :meth:`reap` then reports it.
 
         It first writes into its log where it hangs, also while something holds the interpreter's lock.
         """
-        worker = self.workers[role]
         if worker.process is None or worker.kill_at is not None:
             return
         worker.ended_for, worker.kill_at = reason, now
@@ -191,20 +228,18 @@ class Supervisor:
 
     def kill_due(self, now: float) -> None:
         """End the processes that have had the time for a traceback."""
-        for worker in self.workers.values():
+        for worker in self._all():
             if worker.process is not None and worker.kill_at is not None and now >= worker.kill_at:
                 worker.process.kill()
                 worker.kill_at, worker.undead_at = float("inf"), now + KILL_WAIT_S
 
     def stop_all(self, grace_s: float) -> None:
         """Wait until all processes are gone: close their lifelines, and kill what is left after ``grace_s`` seconds."""
-        for worker in self.workers.values():
+        for worker in self._all():
             worker.state = WorkerState.STOPPED
-            if worker.process is not None and worker.process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    worker.process.stdin.close()
+            _close_lifeline(worker)
         deadline = time.monotonic() + grace_s  # for all of them together; nothing else goes on meanwhile
-        running = [w.process for w in self.workers.values() if w.process is not None]
+        running = [w.process for w in self._all() if w.process is not None]
         late = [process for process in running if not _ended(process, deadline)]
         for process in late:
             process.kill()
@@ -212,14 +247,12 @@ class Supervisor:
         for process in late:
             if not _ended(process, deadline):
                 log.error("process %d does not end after SIGKILL: the system waits for something in it", process.pid)
-        for worker in self.workers.values():
+        for worker in self._all():
             self._forget_process(worker)
 
     @staticmethod
     def _forget_process(worker: Worker) -> None:
-        if worker.process is not None and worker.process.stdin is not None:
-            with contextlib.suppress(OSError):
-                worker.process.stdin.close()
+        _close_lifeline(worker)
         worker.process = worker.kill_at = worker.undead_at = worker.stopped_at = None
 
     def report(self, role: Role, plugin: str, pages: int, busy_share: float, busy_for_s: float = 0.0) -> WorkerReport:
@@ -231,13 +264,19 @@ class Supervisor:
             state=WorkerState.SUSPECTED if worker.stopped_at is not None else worker.state,
             pid=worker.process.pid if worker.process else 0,
             epoch=worker.epoch,
-            restarts=max(0, worker.epoch - 1),
+            restarts=max(0, worker.starts - 1),
             last_exit=worker.last_exit,
             pages=pages,
             busy_share=busy_share,
             log=str(worker.log),
             busy_for_s=busy_for_s,
         )
+
+
+def _close_lifeline(worker: Worker) -> None:
+    if worker.process is not None and worker.process.stdin is not None:
+        with contextlib.suppress(OSError):
+            worker.process.stdin.close()
 
 
 def _ended(process: "subprocess.Popen[bytes]", deadline: float) -> bool:

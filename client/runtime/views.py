@@ -27,6 +27,8 @@ class WorkerView:
     progress_at: float
     """When it last said something about a request, or had no work."""
     busy_s: float = 0.0
+    name: str = ""
+    """Plugin and options; of encoders, which can be swapped."""
 
 
 @dataclass
@@ -42,16 +44,21 @@ class Counters:
     max_outstanding_bytes: int = 0
 
 
-def has_work(role: Role, ledger: Ledger) -> bool:
-    """Whether the worker of a role owes an answer."""
+def has_work(role: Role, epoch: int, ledger: Ledger) -> bool:
+    """Whether the worker of a role and epoch owes an answer."""
     if role is Role.ENCODER:
-        return any(r.state is State.ENCODING for r in ledger.requests.values())
+        return any(r.state is State.ENCODING and r.encoder_epoch == epoch for r in ledger.requests.values())
     return any(r.state > State.ENCODING for r in ledger.requests.values())
 
 
-def in_compute(role: Role, in_flight: list[Request]) -> list[Request]:
+def lost_with(role: Role, epoch: int, in_flight: list[Request]) -> list[Request]:
+    """Requests that a worker answers for: without the decoder, where all of them were going, none can go on."""
+    return in_flight if role is Role.DECODER else [r for r in in_flight if r.is_with_encoder(epoch)]
+
+
+def in_compute(role: Role, epoch: int, in_flight: list[Request]) -> list[Request]:
     """Requests that may have killed the worker of a role: the encoder works on one page, the oldest."""
     if role is Role.DECODER:
         return [r for r in in_flight if r.state >= State.RECEIVED]
-    encoding = [r for r in in_flight if r.state is State.ENCODING]
+    encoding = [r for r in in_flight if r.state is State.ENCODING and r.encoder_epoch == epoch]
     return sorted(encoding, key=lambda r: r.changed_at)[:1]

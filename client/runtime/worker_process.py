@@ -33,6 +33,8 @@ class Worker:
     role: Role
     state: WorkerState = WorkerState.STOPPED
     epoch: int = 0
+    starts: int = 0
+    """Processes so far."""
     process: subprocess.Popen[bytes] | None = None
     heard_at: float = 0.0
     """Last sign of life while it loads."""
@@ -56,6 +58,8 @@ class Worker:
     verdict: str = ""
     """In FATAL: why it is given up."""
     log: Path = field(default_factory=Path)
+    is_beside: bool = False
+    """Whether it stands beside the worker of its role, and is not started again."""
 
     @property
     def identity(self) -> str:

@@ -96,6 +96,11 @@ def _batch_condemned_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core.Coordinator, "worker_message", worker_message)
 
 
+def _careless_with_swapped_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old encoder is sent away at once, with the page that it has."""
+    monkeypatch.setattr(Request, "is_with_encoder", lambda self, epoch: False)
+
+
 def _deaf_to_blank_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     original = core.Coordinator.worker_message
 
@@ -117,6 +122,7 @@ def _deaf_to_blank_pages(monkeypatch: pytest.MonkeyPatch) -> None:
         _batch_condemned,
         _batch_condemned_for_memory,
         _deaf_to_blank_pages,
+        _careless_with_swapped_encoders,
     ],
 )
 def test_the_simulation_notices_a_broken_coordinator(

@@ -119,7 +119,7 @@ def test_a_death_is_reported_once_with_its_epoch_and_the_other_worker_lives_on(m
         supervisor.start(role, 0.0)
     other = supervisor.workers[Role.DECODER].process
     assert supervisor.reap(1.0) == []
-    supervisor.kill(Role.ENCODER, 1.5, "it hangs")
+    supervisor.kill(supervisor.workers[Role.ENCODER], 1.5, "it hangs")
     process = supervisor.workers[Role.ENCODER].process
     assert process is not None
     process.wait(WAIT_S)
@@ -176,8 +176,8 @@ def test_a_worker_that_is_ended_is_first_asked_where_it_hangs(make: Make) -> Non
     worker = supervisor.workers[Role.ENCODER]
     wait_for(lambda: log_tail(worker.log) == "ready")
     worker.state = WorkerState.READY
-    supervisor.kill(Role.ENCODER, 10.0, "no progress")
-    supervisor.kill(Role.ENCODER, 10.1, "a second reason changes nothing")
+    supervisor.kill(supervisor.workers[Role.ENCODER], 10.0, "no progress")
+    supervisor.kill(supervisor.workers[Role.ENCODER], 10.1, "a second reason changes nothing")
     wait_for(lambda: "it hangs here" in log_tail(worker.log))
     supervisor.kill_due(10.0 + TRACEBACK_S - 0.01)
     assert supervisor.reap(10.1) == []
@@ -197,7 +197,7 @@ def test_a_process_that_does_not_end_after_a_kill_is_given_up_and_replaced(
     assert process is not None
     with monkeypatch.context() as patch:
         patch.setattr(process, "kill", lambda: None)
-        supervisor.kill(Role.ENCODER, 10.0, "no progress")
+        supervisor.kill(supervisor.workers[Role.ENCODER], 10.0, "no progress")
     lifeline, process.stdin = process.stdin, None  # else it would end with it
     due = supervisor.next_due(900.0)
     assert due == 10.0 + KILL_WAIT_S
