@@ -3,15 +3,17 @@
 import importlib.metadata
 import json
 import platform
+import select
 import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from dotsctl import __version__
+from dotsctl.client.log_files import cut_off
 from dotsctl.protocol import PROTOCOL_VERSION
 from dotsctl.protocol.endpoints import instance_directory, lock_holder
 from dotsctl.protocol.errors import RuntimeLostError
@@ -34,6 +36,26 @@ def ask_status(instance: str) -> Status:
         return session.status()
     finally:
         session.close()
+
+
+def watch_status(instance: str, pause_s: float, show: Callable[[Status], None]) -> None:
+    """Ask again and again over one connection; raises RuntimeLostError when the runtime has ended."""
+    from dotsctl.client.session import Session
+
+    directory = instance_directory(instance)
+    show(ask_status(instance))
+    session = Session(directory, STATUS_TIMEOUT_S, hello=False)
+    try:
+        while True:
+            select.select([], [], [], pause_s)
+            show(session.status())
+    finally:
+        session.close()
+
+
+def render_line(status: Status) -> str:
+    """Everything that the runtime tells, as one line of JSON."""
+    return json.dumps(asdict(status)) + "\n"
 
 
 def render_json(status: Status) -> str:
@@ -71,10 +93,12 @@ def _duration(seconds: float) -> str:
 
 
 def last_lines(path: Path, count: int) -> str:
-    """The last lines of a log file, each complete."""
+    """The last lines of a log, each complete; also of what was cut off it."""
+    lines: deque[bytes] = deque(maxlen=count)
     try:
-        with path.open("rb") as file:
-            lines = deque(file, maxlen=count)
+        for piece in (*cut_off(path), path):
+            with piece.open("rb") as file:
+                lines.extend(file)
     except OSError as error:
         return f"(cannot be read: {error.strerror})\n"
     text = b"".join(lines).decode("utf-8", "replace")

@@ -151,6 +151,7 @@ class RuntimeLoop:
             self._ticked = now
             self._core.tick(now)
             self._peers.ping_all()
+            self._supervisor.logs.look(now)
 
     def _start_workers(self, now: float) -> None:
         try:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from dotsctl.client.log_files import remove_log
+from dotsctl.client.runtime.log_rotation import LogRotation
 from dotsctl.protocol.parts import Role, WorkerReport
 
 MAX_BACKOFF_S = 30.0
@@ -108,6 +110,7 @@ class Supervisor:
         self.workers = {role: Worker(role) for role in Role}
         self._folder, self._log_folder, self._endpoint = folder, log_folder, endpoint
         self._max_starts, self._backoff_s, self._command = max_starts, backoff_s, command
+        self.logs = LogRotation(log_folder)
 
     def start(self, role: Role, now: float) -> None:
         """Start a process for the role; it is heard of again over the control socket, or when it dies."""
@@ -115,7 +118,7 @@ class Supervisor:
         worker.epoch += 1
         worker.log = self._log_folder / f"{role}.{worker.epoch}.log"
         for old in sorted(self._log_folder.glob(f"{role}.*.log"), key=lambda p: p.stat().st_mtime)[: -KEPT_LOGS + 1]:
-            old.unlink(missing_ok=True)
+            remove_log(old)
         with worker.log.open("ab") as log:
             worker.process = subprocess.Popen(
                 self._command(role, self._endpoint, worker.epoch),
