@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dotsctl import __version__
 from dotsctl.client.log_files import cut_off
+from dotsctl.client.sizes import memory_text
 from dotsctl.protocol import PROTOCOL_VERSION
 from dotsctl.protocol.endpoints import instance_directory, lock_holder
 from dotsctl.protocol.errors import RuntimeLostError
@@ -73,12 +74,17 @@ def _status_lines(instance: str, status: Status) -> Iterator[str]:
     yield f"model     {status.model} ({status.fingerprint[:12] or 'no fingerprint'})"
     for worker in status.workers:
         yield f"{worker.role.value:<9} {_worker(worker)}"
+    used = sum(worker.rss_bytes for worker in status.workers)
+    limit = f" of {memory_text(status.memory_bytes)}" if status.memory_bytes else ""
+    yield f"memory    {memory_text(used)}{limit}, of both workers"
     requests = ", ".join(f"{count} {state}" for state, count in status.requests.items() if count)
     yield f"requests  {requests or 'none'}; {status.clients} client{'s' * (status.clients != 1)}"
 
 
 def _worker(worker: WorkerReport) -> str:
     text = f"{worker.plugin}: {worker.state}, pid {worker.pid}, {worker.pages} pages, busy {worker.busy_share:.0%}"
+    if worker.rss_bytes:
+        text += f", {memory_text(worker.rss_bytes)}, at most {memory_text(worker.peak_bytes)}"
     if worker.restarts:
         text += f", {worker.restarts} restarts" + (f", last: {worker.last_exit}" if worker.last_exit else "")
     return text

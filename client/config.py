@@ -62,6 +62,12 @@ class RuntimeConfig:
     backoff_s: float = 0.5
     """Pause before the first restart; doubles with each failure in a row, up to 30 s."""
 
+    memory_bytes: int | None = None
+    """What both workers may take together; none: no limit was set."""
+    encoder_share: dict[str, str] = field(default_factory=dict)
+    """Options that the limit makes for the encoder; those in ``encoder`` are stronger."""
+    decoder_share: dict[str, str] = field(default_factory=dict)
+
     def to_json(self) -> str:
         """The form in which it stands on the runtime's command line."""
         return json.dumps(asdict(self))
@@ -73,3 +79,9 @@ class RuntimeConfig:
         for role in ("encoder", "decoder"):
             content[role] = PluginChoice(**content[role])
         return cls(**content)
+
+
+def options_of(config: RuntimeConfig, role: str) -> tuple[PluginChoice, dict[str, str]]:
+    """The plugin of a role, and its options: its share of the memory limit, and over that what the user chose."""
+    choice, share = getattr(config, role), getattr(config, f"{role}_share")
+    return choice, {**share, **choice.options}

@@ -152,3 +152,7 @@ class WorkerReport:
     """Share of the time since it was ready in which it had work, 0 to 1."""
     log: str
     """Path of the log file."""
+    rss_bytes: int = 0
+    """Resident memory of the process; 0 when there is none, or it cannot be told."""
+    peak_bytes: int = 0
+    """The most that it was since the process was started."""

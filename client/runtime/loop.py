@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from dotsctl.client.config import RuntimeConfig
+from dotsctl.client.config import RuntimeConfig, options_of
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
 from dotsctl.client.runtime.ledger import Ledger
@@ -151,7 +151,7 @@ class RuntimeLoop:
             self._ticked = now
             self._core.tick(now)
             self._peers.ping_all()
-            self._supervisor.logs.look(now)
+            self._supervisor.look_after(now)
 
     def _start_workers(self, now: float) -> None:
         try:
@@ -212,8 +212,8 @@ class RuntimeLoop:
         match message:
             case WorkerHello():
                 worker.state = WorkerState.LOADING
-                choice = self._config.encoder if worker.role is Role.ENCODER else self._config.decoder
-                configure = Configure(choice.name, choice.options, self._config.model, self._config.model_name)
+                choice, options = options_of(self._config, worker.role)
+                configure = Configure(choice.name, options, self._config.model, self._config.model_name)
                 self._send_worker(ToWorker(worker.role, worker.epoch, configure))
             case Loading():
                 log.info("%s: %s", worker.role, message.note)

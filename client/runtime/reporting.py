@@ -55,6 +55,7 @@ def status_of(
         clients=clients,
         requests=states,
         counters={**vars(core.counters), "bad_messages": bad_messages},
+        memory_bytes=config.memory_bytes,
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dotsctl.client.log_files import remove_log
 from dotsctl.client.runtime.log_rotation import LogRotation
+from dotsctl.client.runtime.process_memory import MemoryWatch, Use
 from dotsctl.protocol.parts import Role, WorkerReport
 
 MAX_BACKOFF_S = 30.0
@@ -111,6 +112,7 @@ class Supervisor:
         self._folder, self._log_folder, self._endpoint = folder, log_folder, endpoint
         self._max_starts, self._backoff_s, self._command = max_starts, backoff_s, command
         self.logs = LogRotation(log_folder)
+        self.memory = MemoryWatch()
 
     def start(self, role: Role, now: float) -> None:
         """Start a process for the role; it is heard of again over the control socket, or when it dies."""
@@ -209,18 +211,27 @@ class Supervisor:
                 worker.process.stdin.close()
         worker.process = None
 
+    def look_after(self, now: float) -> None:
+        """What is to be done about once a second: large logs are cut, memory is looked at."""
+        self.logs.look(now)
+        self.memory.look([worker.process.pid for worker in self.workers.values() if worker.process], now)
+
     def report(self, role: Role, plugin: str, pages: int, busy_share: float) -> WorkerReport:
         """The worker as a status answer shows it."""
         worker = self.workers[role]
+        pid = worker.process.pid if worker.process else 0
+        use = self.memory.use_of([pid]).get(pid, Use()) if pid else Use()
         return WorkerReport(
             role=role,
             plugin=plugin,
             state=worker.state,
-            pid=worker.process.pid if worker.process else 0,
+            pid=pid,
             epoch=worker.epoch,
             restarts=max(0, worker.epoch - 1),
             last_exit=worker.last_exit,
             pages=pages,
             busy_share=busy_share,
             log=str(worker.log),
+            rss_bytes=use.rss_bytes,
+            peak_bytes=use.peak_bytes,
         )
