@@ -93,7 +93,7 @@ class MLXEncoder:
         decoded = time.perf_counter()
         limits = lowered(self._limits, page.max_pixels)
         if page.check_blank and is_blank(image):
-            raise BlankPage(fit(source, orientation, limits))
+            raise BlankPage(fit(source, orientation, limits), {"open": (decoded - start) * 1e3})
         patches = patchify(image, source, orientation, limits)
         resized = time.perf_counter()
         return patches, {"open": (decoded - start) * 1e3, "resize": (resized - decoded) * 1e3}

@@ -1,5 +1,6 @@
 """What a user who leaves a runtime running looks at: logs that are followed, a status that is watched, memory."""
 
+import io
 import json
 import signal
 import subprocess
@@ -7,9 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from dotsctl import Client
 from dotsctl.client import launch
 from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.client.log_files import cut_off
+from PIL import Image
 
 from tests.process.conftest import START_S, dotsctl
 
@@ -97,3 +100,19 @@ def test_a_watched_status_is_a_line_each_time_and_ends_with_the_runtime(
     _, err = watching.communicate(timeout=END_S)
     assert watching.returncode == 6
     assert err == "dotsctl: the runtime was stopped by SIGQUIT; what was finished is kept\n"
+
+
+def test_every_stage_of_a_page_is_timed_and_the_parts_are_no_more_than_the_whole(run_folder: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (56, 56), "white").save(picture, "PNG")
+    with Client(encoder="fake:encode_ms=20,fault=blank", decoder="fake:decode_ms=40", private=True) as client:
+        (page,) = client.ocr([picture.getvalue()], check_blank=False)
+        (blank,) = client.ocr([picture.getvalue()])
+    timings = page.timings_ms
+    assert list(timings) == ["queue", "encode", "encode_total", "wait", "first_token", "decode", "total"]
+    assert min(timings.values()) >= 0.0
+    assert 20 <= timings["encode"] <= timings["encode_total"]
+    assert timings["first_token"] <= timings["decode"] > 35
+    parts = sum(timings[stage] for stage in ("queue", "encode_total", "wait", "decode"))
+    assert parts <= timings["total"]
+    assert list(blank.timings_ms) == ["queue", "encode_total", "total"]
