@@ -168,7 +168,8 @@ def summed(pages: list[EncodedPage]) -> dict[str, float]:
 
 def with_total(stages_ms: dict[str, float], total_ms: float) -> dict[str, float]:
     """The stages and their sum as measured here; what a plugin does not name was its encoding."""
-    return {"encode": max(0.0, total_ms - sum(stages_ms.values())), **stages_ms, "encode_total": total_ms}
+    rest_ms = max(0.0, total_ms - sum(stages_ms.values()))
+    return {**stages_ms, "encode": stages_ms.get("encode", rest_ms), "encode_total": total_ms}
 
 
 def on_the_wire(geometry: PageGeometry) -> Geometry:
