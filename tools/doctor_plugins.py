@@ -48,7 +48,8 @@ def check_plugin(role: Role, choice: PluginChoice, setup: Setup) -> Finding:
     answer = outcome.answer
     if answer is not None and "error" not in answer:
         return ok(name, f"a warm-up page of {setup.model_name} after {answer['seconds']:.1f} s")
-    verdict = Verdict.FAIL if choice in (setup.encoder, setup.decoder) else Verdict.WARN
+    chosen = choice == (setup.encoder if role is Role.ENCODER else setup.decoder)
+    verdict = Verdict.FAIL if chosen else Verdict.WARN
     if answer is not None:
         what, _, remedy = answer["error"].partition(REMEDY)
         return Finding(name, verdict, what.strip().rstrip(".;"), remedy or _other(verdict))

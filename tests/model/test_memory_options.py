@@ -45,7 +45,8 @@ def test_the_decoder_keeps_its_share_and_wires_nothing(
     from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 
     wired: list[Any] = []
-    monkeypatch.setattr(mx.metal, "is_available", lambda: True)  # else nobody would try to
+    device = {**mx.device_info(), "max_recommended_working_set_size": 8 << 30}  # as on a Mac; else mlx-lm does not try
+    monkeypatch.setattr(mx, "device_info", lambda *_: device)
     monkeypatch.setattr(mx, "set_wired_limit", lambda limit: wired.append(limit) or 0)
     decoder = MLXDecoder()
     decoder.load(demo_directory(), options, lambda _: None)  # decodes its warm-up page
