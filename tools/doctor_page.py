@@ -5,7 +5,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from dotsctl import Client
+from dotsctl.client.api import Client
 from dotsctl.tools.doctor_report import Check, Finding, fail, ok, warn
 from dotsctl.tools.doctor_setup import Setup
 
