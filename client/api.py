@@ -48,6 +48,7 @@ class Client:
         timeout_s: float = 900.0,
         stall_timeout_s: float | None = None,
         page_timeout_s: float | None = None,
+        memory: str | int | None = None,
     ) -> None:
         """Connect to the running runtime, or start a private one.
 
@@ -61,6 +62,7 @@ class Client:
             timeout_s: longest time until both workers are ready.
             stall_timeout_s: of a runtime that is started: longest silence of a worker that has work.
             page_timeout_s: of a runtime that is started: longest time of one page.
+            memory: of a runtime that is started: what both workers may take together, as ``"8G"`` or in bytes.
 
         Raises:
             UsageError: the running runtime holds another model or encoder, or an option is wrong.
@@ -75,6 +77,7 @@ class Client:
             name=name,
             stall_timeout_s=stall_timeout_s,
             page_timeout_s=page_timeout_s,
+            memory=None if memory is None else str(memory),
         )
         directory = endpoints.instance_directory(chosen.name)
         if not private and endpoints.lock_holder(directory) is not None:

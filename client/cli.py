@@ -57,8 +57,8 @@ def cli() -> None:
       dotsctl down                             end that again
 
     Where a choice is not made by an option it is taken from DOTSCTL_MODEL, DOTSCTL_ENCODER, DOTSCTL_DECODER,
-    DOTSCTL_NAME, DOTSCTL_STALL_TIMEOUT, DOTSCTL_STOPPED_TIMEOUT or DOTSCTL_PAGE_TIMEOUT, then from dotsctl.toml in
-    this folder, then from your configuration file.
+    DOTSCTL_NAME, DOTSCTL_MEMORY, DOTSCTL_STALL_TIMEOUT, DOTSCTL_STOPPED_TIMEOUT or DOTSCTL_PAGE_TIMEOUT, then from
+    dotsctl.toml in this folder, then from your configuration file.
 
     \b
     Exit codes:

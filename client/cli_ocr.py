@@ -48,6 +48,7 @@ class Order:
     model: str | None
     encoder: str | None
     decoder: str | None
+    memory: str | None
     jobs: int | None
     name: str | None
     no_blank_check: bool
@@ -117,7 +118,9 @@ def _expected_reading(order: Order) -> Reading | None:
 
     None: a runtime is up, which answers for itself and at once, or the model has no files.
     """
-    choices = settings.choose(model=order.model, encoder=order.encoder, decoder=order.decoder, name=order.name)
+    choices = settings.choose(
+        model=order.model, encoder=order.encoder, decoder=order.decoder, name=order.name, memory=order.memory
+    )
     if lock_holder(instance_directory(choices.name)) is not None:
         return None
     config = settings.runtime_config(choices, choices.name)
@@ -162,7 +165,12 @@ def _read(order: Order, documents: Sequence[Document], output: Output, report: R
 
     report.stage("loading the model")
     with Client(
-        model=order.model, encoder=order.encoder, decoder=order.decoder, name=order.name, window=order.jobs
+        model=order.model,
+        encoder=order.encoder,
+        decoder=order.decoder,
+        name=order.name,
+        window=order.jobs,
+        memory=order.memory,
     ) as client:
         report.detail(f"model {client.model_name}, encoder {client.encoder}, decoder {client.decoder}")
         report.stage("reading")

@@ -31,6 +31,11 @@ name_option: Decorator = click.option(
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that choose what reads the pages."""
     for option in (
+        click.option(
+            "--memory",
+            metavar="SIZE",
+            help="Most that the two workers of a new runtime may take, as 8G. [default: all]",
+        ),
         click.option("--decoder", metavar="NAME[:KEY=VALUE,...]", help="Turns embeddings into text. [default: mlx]"),
         click.option(
             "--encoder",

@@ -1,5 +1,6 @@
 """The commands ``up``, ``down``, ``swap``, ``status`` and ``logs``; what they do is imported when they are called."""
 
+import sys
 from typing import Any
 
 import click
@@ -10,6 +11,9 @@ from dotsctl.protocol.errors import CommandFailedError
 LOAD_TIMEOUT_S = 900.0
 STOP_TIMEOUT_S = 120.0
 ROLES = ("runtime", "encoder", "decoder")
+WATCH_S = 2.0
+CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J"
+"""Cursor to the upper left corner, clear what is seen and what was scrolled away."""
 
 
 @click.command(short_help="Load the model once and keep it for later calls.")
@@ -102,27 +106,39 @@ def swap(role: str, plugin: str, name: str | None, timeout_s: float) -> None:
 
 @click.command()
 @name_option
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option(
+    "--watch", "watch_s", is_flag=False, flag_value=WATCH_S, type=click.FloatRange(min=0.1), metavar="[SECONDS]",
+    help="Show it again and again, every 2 seconds unless told otherwise, until Ctrl-C or the runtime's end."
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="For machines; with --watch one line each time.")
 @verbose_option
-def status(name: str | None, as_json: bool) -> None:
-    """Show whether the runtime is up, and what it does."""
-    from dotsctl.client.cli_status import ask_status, render_json, render_text
+def status(name: str | None, watch_s: float | None, as_json: bool) -> None:
+    """Show whether the runtime is up, what it does, and the memory that its workers take."""
+    from dotsctl.client.cli_status import ask_status, render_json, render_line, render_text, watch_status
     from dotsctl.client.settings import choose
 
     instance = choose(name=name).name
-    answer = ask_status(instance)
-    print_text(render_json(answer) if as_json else render_text(instance, answer))
+    if watch_s is None:
+        answer = ask_status(instance)
+        print_text(render_json(answer) if as_json else render_text(instance, answer))
+    elif as_json:
+        watch_status(instance, watch_s, lambda answer: print_text(render_line(answer)))
+    else:
+        before, after = (CLEAR_SCREEN, "") if sys.stdout.isatty() else ("", "\n")
+        watch_status(instance, watch_s, lambda answer: print_text(before + render_text(instance, answer) + after))
 
 
 @click.command(short_help="Show what the runtime and its workers wrote.")
 @click.argument("role", type=click.Choice(ROLES), required=False)
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="Lines of each log.")
+@click.option("-f", "--follow", "following", is_flag=True, help="Go on with new lines, until Ctrl-C or its end.")
 @name_option
 @verbose_option
-def logs(role: str | None, lines: int, name: str | None) -> None:
+def logs(role: str | None, lines: int, following: bool, name: str | None) -> None:
     """Show the last lines of what the runtime and its workers wrote.
 
-    ROLE is runtime, encoder or decoder; without it all three are shown.
+    ROLE is runtime, encoder or decoder; without it all three are shown. With -f a line of several roles has its
+    role in front; Ctrl-C ends with exit code 130, the end of the runtime with 0.
     """
     from dotsctl.client.cli_status import last_lines
     from dotsctl.client.launch import log_files
@@ -133,9 +149,24 @@ def logs(role: str | None, lines: int, name: str | None) -> None:
     if not files:
         kind = f"{role} log" if role else "log"
         raise CommandFailedError(f"there is no {kind} of {instance!r}: it was never started, see 'dotsctl up'")
+    if following:
+        _follow(instance, role, lines)
+        return
     for number, (each, path) in enumerate(files.items()):
         head = "" if role else "\n" * (number > 0) + f"==> {each}: {path} <==\n"
         print_text(head + last_lines(path, lines))
+
+
+def _follow(instance: str, role: str | None, lines: int) -> None:
+    """Print lines until the runtime ends, and say so."""
+    from dotsctl.client.log_follow import follow
+    from dotsctl.protocol.endpoints import instance_directory
+
+    def show(of: str, line: bytes) -> None:
+        print_text(("" if role else f"{of:<7} | ") + line.decode("utf-8", "replace") + "\n")
+
+    follow(instance_directory(instance), role, lines, show)
+    click.echo(f"the runtime {instance!r} is not running any more", err=True)
 
 
 RUNTIME_COMMANDS = (up, down, swap, status, logs)

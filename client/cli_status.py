@@ -3,15 +3,18 @@
 import importlib.metadata
 import json
 import platform
+import select
 import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from dotsctl import __version__
+from dotsctl.client.log_files import cut_off
+from dotsctl.client.sizes import memory_text
 from dotsctl.protocol import PROTOCOL_VERSION
 from dotsctl.protocol.endpoints import instance_directory, lock_holder
 from dotsctl.protocol.errors import RuntimeLostError
@@ -36,6 +39,26 @@ def ask_status(instance: str) -> Status:
         session.close()
 
 
+def watch_status(instance: str, pause_s: float, show: Callable[[Status], None]) -> None:
+    """Ask again and again over one connection; raises RuntimeLostError when the runtime has ended."""
+    from dotsctl.client.session import Session
+
+    directory = instance_directory(instance)
+    show(ask_status(instance))
+    session = Session(directory, STATUS_TIMEOUT_S, hello=False)
+    try:
+        while True:
+            select.select([], [], [], pause_s)
+            show(session.status())
+    finally:
+        session.close()
+
+
+def render_line(status: Status) -> str:
+    """Everything that the runtime tells, as one line of JSON."""
+    return json.dumps(asdict(status)) + "\n"
+
+
 def render_json(status: Status) -> str:
     """Everything that the runtime tells, as one JSON object."""
     return json.dumps(asdict(status), indent=2) + "\n"
@@ -51,6 +74,9 @@ def _status_lines(instance: str, status: Status) -> Iterator[str]:
     yield f"model     {status.model} ({status.fingerprint[:12] or 'no fingerprint'})"
     for worker in status.workers:
         yield f"{worker.role.value:<9} {_worker(worker)}"
+    used = sum(worker.rss_bytes for worker in status.workers)
+    limit = f" of {memory_text(status.memory_bytes)}" if status.memory_bytes else ""
+    yield f"memory    {memory_text(used)}{limit}, of both workers"
     requests = ", ".join(f"{count} {state}" for state, count in status.requests.items() if count)
     yield f"requests  {requests or 'none'}; {status.clients} client{'s' * (status.clients != 1)}"
 
@@ -59,6 +85,8 @@ def _worker(worker: WorkerReport) -> str:
     text = f"{worker.plugin}: {worker.state}, pid {worker.pid}, {worker.pages} pages, busy {worker.busy_share:.0%}"
     if worker.busy_for_s >= 1:
         text += f", on this step for {_duration(worker.busy_for_s)}"
+    if worker.rss_bytes:
+        text += f", {memory_text(worker.rss_bytes)}, at most {memory_text(worker.peak_bytes)}"
     if worker.restarts:
         text += f", {worker.restarts} restarts" + (f", last: {worker.last_exit}" if worker.last_exit else "")
     return text
@@ -73,10 +101,12 @@ def _duration(seconds: float) -> str:
 
 
 def last_lines(path: Path, count: int) -> str:
-    """The last lines of a log file, each complete."""
+    """The last lines of a log, each complete; also of what was cut off it."""
+    lines: deque[bytes] = deque(maxlen=count)
     try:
-        with path.open("rb") as file:
-            lines = deque(file, maxlen=count)
+        for piece in (*cut_off(path), path):
+            with piece.open("rb") as file:
+                lines.extend(file)
     except OSError as error:
         return f"(cannot be read: {error.strerror})\n"
     text = b"".join(lines).decode("utf-8", "replace")

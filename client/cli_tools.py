@@ -134,4 +134,27 @@ def convert(**_: Any) -> None:
     """
 
 
-TOOL_COMMANDS = (embed, convert)
+@click.command(cls=ToolCommand, short_help="Find what keeps dotsctl from working, and what to do about it.")
+@click.option("--model", metavar="NAME|PATH", help="The model to try. [default: that of other commands, else 'demo']")
+@click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", help="The encoder that must work. [default: auto]")
+@click.option("--decoder", metavar="NAME[:KEY=VALUE,...]", help="The decoder that must work. [default: mlx]")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=1), default=300.0, show_default=True, metavar="SECONDS",
+    help="Longest time of each plugin, and of the test page."
+)  # fmt: skip
+@click.option("--json", "json_", is_flag=True, help="For machines.")
+def doctor(**_: Any) -> None:
+    """Check Python, the system, the libraries and their speed, models, disks, memory, runtimes and every plugin, and
+    read a test page. Each line says ok, warn or FAIL; what is not ok has its remedy below it.
+
+    \b
+    Exit codes: 0 pages can be read, perhaps with warnings; 7 something fails.
+
+    \b
+    Examples:
+      dotsctl doctor                                 with the installed model
+      dotsctl doctor --model demo --encoder coreml   another one
+    """
+
+
+TOOL_COMMANDS = (embed, convert, doctor)

@@ -4,7 +4,7 @@ Precedence: argument or flag, then environment (``DOTSCTL_*``), then the configu
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dotsctl.protocol.errors import UsageError
@@ -64,6 +64,12 @@ class RuntimeConfig:
     backoff_s: float = 0.5
     """Pause before the first restart; doubles with each failure in a row, up to 30 s."""
 
+    memory_bytes: int | None = None
+    """What both workers may take together; none: no limit was set."""
+    encoder_share: dict[str, str] = field(default_factory=dict)
+    """Options that the limit makes for the encoder; those in ``encoder`` are stronger."""
+    decoder_share: dict[str, str] = field(default_factory=dict)
+
     def to_json(self) -> str:
         """The form in which it stands on the runtime's command line."""
         return json.dumps(asdict(self))
@@ -75,3 +81,15 @@ class RuntimeConfig:
         for role in ("encoder", "decoder"):
             content[role] = PluginChoice(**content[role])
         return cls(**content)
+
+
+def with_encoder(config: RuntimeConfig, choice: PluginChoice) -> RuntimeConfig:
+    """The configuration with another encoder; a share of the memory limit is for the plugin that it was made for."""
+    share = config.encoder_share if choice.name == config.encoder.name else {}
+    return replace(config, encoder=choice, encoder_share=share)
+
+
+def options_of(config: RuntimeConfig, role: str) -> tuple[PluginChoice, dict[str, str]]:
+    """The plugin of a role, and its options: its share of the memory limit, and over that what the user chose."""
+    choice, share = getattr(config, role), getattr(config, f"{role}_share")
+    return choice, {**share, **choice.options}

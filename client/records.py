@@ -2,6 +2,22 @@
 
 The JSON form has ``"schema": "dotsctl/1"``; keys are only ever added to it. Its ``cells`` hold ``bbox``,
 ``category`` and ``text`` as dots.ocr's own tools write them.
+
+``timing_ms`` (:attr:`Page.timings_ms`) has the stages of a page in their order, each in milliseconds:
+
+- ``queue``: in the runtime, before the encoder gets the page. Pages that are encoded ahead wait there again, untold.
+- ``open``, ``resize``, ``encode``: the picture's bytes to pixels, those to patches, the vision tower.
+- ``encode_total``: all that the encoder did for the page; a little more than the three together.
+- ``wait``: with the decoder, before there was room in its batch.
+- ``first_token``: from there to the first token, which is the prefill of the prompt and the embeddings.
+- ``decode``: from the same moment to the last token; ``first_token`` is part of it, and so is the work for other pages
+  of the batch.
+- ``total``: from the runtime's acceptance of the page to its result. It holds what stands above except its parts
+  (``open``, ``resize``, ``encode``, ``first_token``), the way between the processes, and attempts that a worker's
+  death ended.
+
+A blank page ends with ``encode_total`` and ``total``; one that failed has none; one that was read twice has those of
+the time whose text it has. ``encode`` is all that a plugin does not name otherwise.
 """
 
 import bisect
@@ -62,7 +78,7 @@ class Page:
     """``stop``, ``length``, ``loop`` or ``blank``; none for a failed page."""
     tokens: dict[str, int] = field(default_factory=lambda: {"image": 0, "prompt": 0, "completion": 0})
     timings_ms: dict[str, float] = field(default_factory=dict)
-    """Milliseconds by stage."""
+    """Milliseconds by stage, which are explained at the top of this file."""
     model: str = ""
     fingerprint: str = ""
     """sha256 of the model."""

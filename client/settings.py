@@ -6,6 +6,7 @@ Precedence of each: argument or flag, environment (``DOTSCTL_MODEL`` and so on),
     model = "demo"
     encoder = "mlx"
     stall_timeout = 600        # seconds
+    memory = "8G"              # for both workers together
 """
 
 import os
@@ -16,11 +17,13 @@ from pathlib import Path
 
 import platformdirs
 from dotsctl.client.config import PluginChoice, RuntimeConfig
+from dotsctl.client.memory_plan import with_memory
 from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.memory_share import parse_size
 from dotsctl.protocol.model_directory import find_model
 
 LOCAL_FILE = "dotsctl.toml"
-FILE_KEYS = ("model", "encoder", "decoder", "stall_timeout", "page_timeout", "stopped_timeout")
+FILE_KEYS = ("model", "encoder", "decoder", "stall_timeout", "page_timeout", "stopped_timeout", "memory")
 DEFAULTS = {
     "encoder": "auto",
     "decoder": "mlx",
@@ -50,6 +53,8 @@ class Choices:
     """Of a runtime that is started now: the longest time of one page."""
     stopped_timeout_s: float = RuntimeConfig.stopped_timeout_s
     """Of a runtime that is started now: the longest time for which a worker may be stopped by a signal."""
+    memory_bytes: int | None = None
+    """Of a runtime that is started now: what both workers may take together; none: no limit."""
     origins: dict[str, str] = field(default_factory=dict, compare=False)
     """Where each choice comes from: ``argument``, the variable, the file's path, or ``default``."""
 
@@ -71,6 +76,7 @@ def choose(
     name: str | None = None,
     stall_timeout_s: float | None = None,
     page_timeout_s: float | None = None,
+    memory: str | None = None,
     environment: Mapping[str, str] = os.environ,
     files: tuple[Path, ...] | None = None,
 ) -> Choices:
@@ -83,13 +89,14 @@ def choose(
         name: instance of the runtime.
         stall_timeout_s: longest silence of a worker that has work, in seconds.
         page_timeout_s: longest time of one page, in seconds.
+        memory: what both workers may take together, as ``8G``.
         environment: of the process; a variable that is empty counts as not set.
         files: configuration files, the strongest first; none: the two of the module's docstring.
 
     Raises:
         UsageError: a file has an unknown key or a wrong value, or is no TOML.
     """
-    arguments = {"model": model, "encoder": encoder, "decoder": decoder, "name": name}
+    arguments = {"model": model, "encoder": encoder, "decoder": decoder, "name": name, "memory": memory}
     seconds = {"stall_timeout": stall_timeout_s, "page_timeout": page_timeout_s}
     arguments |= {key: None if value is None else str(value) for key, value in seconds.items()}
     variables = {f"DOTSCTL_{key.upper()}": key for key in (*arguments, "stopped_timeout")}
@@ -112,6 +119,7 @@ def choose(
         stall_timeout_s=_seconds("stall_timeout", values, origins),
         page_timeout_s=_seconds("page_timeout", values, origins),
         stopped_timeout_s=_seconds("stopped_timeout", values, origins),
+        memory_bytes=_size("memory", values, origins),
         origins=origins,
     )
 
@@ -125,6 +133,16 @@ def _seconds(key: str, values: Mapping[str, str], origins: Mapping[str, str]) ->
     if not 1 <= value < float("inf"):
         raise UsageError(f"{key} = {values[key]!r} ({origins[key]}) is no number of seconds, at least 1")
     return value
+
+
+def _size(key: str, values: Mapping[str, str], origins: Mapping[str, str]) -> int | None:
+    """A size in bytes where there is one. Raises UsageError."""
+    if key not in values:
+        return None
+    try:
+        return parse_size(values[key])
+    except UsageError as error:
+        raise UsageError(f"{error} ({origins[key]})") from None
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -155,7 +173,12 @@ def resolve_encoder(text: str) -> str:
 
 
 def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
-    """Configuration of a runtime from the user's choices; two ``fake`` plugins need no model."""
+    """Configuration of a runtime from the user's choices; two ``fake`` plugins need no model.
+
+    Raises:
+        UsageError: wrong choices, as a memory limit that is too small for the model.
+        MissingError: there is no such model.
+    """
     encoder = PluginChoice.parse(resolve_encoder(chosen.encoder))
     decoder = PluginChoice.parse(chosen.decoder)
     if chosen.model is None and encoder.name == decoder.name == "fake":
@@ -163,7 +186,7 @@ def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
     else:
         model_name, found = find_model(chosen.model)
         folder = str(found)
-    return RuntimeConfig(
+    config = RuntimeConfig(
         instance=instance,
         model_name=model_name,
         model=folder,
@@ -173,3 +196,4 @@ def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
         page_timeout_s=chosen.page_timeout_s,
         stopped_timeout_s=chosen.stopped_timeout_s,
     )
+    return config if chosen.memory_bytes is None else with_memory(config, chosen.memory_bytes)

@@ -14,6 +14,12 @@ def size_text(size_bytes: int) -> str:
     return f"{size:.2f} GB"
 
 
+def memory_text(size_bytes: int) -> str:
+    """A size of memory with its unit, in powers of 1024 as memory is sold: ``6.1 GiB``."""
+    mib = size_bytes / (1 << 20)
+    return f"{mib:.0f} MiB" if mib < 999.5 else f"{mib / 1024:.1f} GiB"
+
+
 def tree_bytes(path: Path, *, of_links: bool = False) -> int:
     """Bytes of all files below a path, or of the file itself; 0 where there is nothing.
 

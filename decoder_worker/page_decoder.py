@@ -36,7 +36,9 @@ class PageDecoder:
         self._model = load_model(folder, options.cache_mib << 20, quantised)
         self._context = min(self._model.context, options.context or self._model.context)
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(folder), self._model.image_token_id)
-        adapter = BatchAdapter(self._model.network, options.prefill_chunk, look_ahead=self._model.on_gpu)
+        adapter = BatchAdapter(
+            self._model.network, options.prefill_chunk, self._model.on_gpu, options.mlx_cache_mib << 20
+        )
         positions = (options.cache_mib << 20) // self._model.position_bytes
         self.scheduler = RowScheduler(adapter, options.batch, options.rows, positions)
         self._streams: dict[int, TextStream] = {}

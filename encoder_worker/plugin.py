@@ -36,9 +36,11 @@ class PageImage:
 class BlankPage(Exception):
     """Nothing is on the page, so there is nothing to encode."""
 
-    def __init__(self, geometry: PageGeometry) -> None:
+    def __init__(self, geometry: PageGeometry, timings_ms: dict[str, float] | None = None) -> None:
+        """Tell where the page lies, and how many milliseconds each stage took up to here."""
         super().__init__("the page is blank")
         self.geometry = geometry
+        self.timings_ms = timings_ms or {}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class EncodedPage:
     """Patches from top to bottom and from left to right."""
     geometry: PageGeometry
     timings_ms: dict[str, float] = field(default_factory=dict)
-    """Milliseconds by stage, for the page's record."""
+    """Milliseconds by stage, for the page's record: ``open``, ``resize`` and ``encode``, whose meaning stands in
+    ``client/records.py``. What is left out counts as ``encode``."""
 
 
 class Encoder(Protocol):

@@ -71,10 +71,12 @@ class EncoderService:
     def _serve(self, request: Encode, buffers: list[memoryview]) -> None:
         """Encode one page and push it; whatever goes wrong with the page is the page's failure alone."""
         self._current, self._cancelled = request, False
+        started = time.monotonic()
         try:
             self._encode_and_push(request, buffers)
         except BlankPage as blank:
-            self._control.send(Blank(request.request_id, request.attempt, (on_the_wire(blank.geometry),), {}))
+            timings = {**blank.timings_ms, "encode_total": (time.monotonic() - started) * 1000}
+            self._control.send(Blank(request.request_id, request.attempt, (on_the_wire(blank.geometry),), timings))
         except PageError as error:
             self._fail(request, error.code, str(error))
         except MemoryError:
@@ -96,7 +98,7 @@ class EncoderService:
         if header.shape[1] != self._spec.width:
             text = f"the encoder made embeddings of width {header.shape[1]}, it announced {self._spec.width}"
             raise PageError(text, ErrorCode.BAD_EMBED)
-        timings = {**summed(pages), "encode_total": (time.monotonic() - started) * 1000}
+        timings = with_total(summed(pages), (time.monotonic() - started) * 1000)
         message = _embeddings(request, header, pages, timings)
         if self._send(request, codec.encode(message, [embeddings.data])):
             self._control.send(Encoded(request.request_id, request.attempt, header.nbytes))
@@ -162,6 +164,12 @@ def summed(pages: list[EncodedPage]) -> dict[str, float]:
         for stage, milliseconds in page.timings_ms.items():
             total[stage] = total.get(stage, 0.0) + milliseconds
     return total
+
+
+def with_total(stages_ms: dict[str, float], total_ms: float) -> dict[str, float]:
+    """The stages and their sum as measured here; what a plugin does not name was its encoding."""
+    rest_ms = max(0.0, total_ms - sum(stages_ms.values()))
+    return {**stages_ms, "encode": stages_ms.get("encode", rest_ms), "encode_total": total_ms}
 
 
 def on_the_wire(geometry: PageGeometry) -> Geometry:

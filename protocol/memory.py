@@ -65,6 +65,10 @@ class Need:
     """Working set of the tower for the largest page that the model allows."""
     cache_bytes: int = 0
     """Keys and values of all pages at most."""
+    small_tower_bytes: int = 0
+    """Working set of the tower for the small page, which is part of ``small_page_bytes``."""
+    small_keys_bytes: int = 0
+    """Keys and values of the small page, likewise."""
 
     @property
     def least_bytes(self) -> int:
@@ -101,6 +105,7 @@ def encoder_need(facts: CheckpointFacts, item_bytes: int) -> Need:
         decoder_bytes=0,
         small_page_bytes=PROCESS_BYTES + small,
         largest_page_bytes=tower_bytes(facts.vision, largest, item_bytes),
+        small_tower_bytes=small,
     )
 
 
@@ -120,6 +125,7 @@ def pipeline_need(facts: CheckpointFacts, item_bytes: int, cache_bytes: int, dec
         decoder_bytes=facts.decoder.parameters * item_bytes if decoder_bytes is None else decoder_bytes,
         small_page_bytes=encoder.small_page_bytes + PROCESS_BYTES + keys,
         cache_bytes=cache_bytes,
+        small_keys_bytes=keys,
     )
 
 

@@ -202,6 +202,8 @@ class Status:
     requests: dict[str, int]
     """Requests in the ledger by state."""
     counters: dict[str, int]
+    memory_bytes: int | None = None
+    """What the workers may take together; none: no limit was set."""
 
 
 @dataclass(frozen=True, slots=True)

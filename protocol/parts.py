@@ -154,3 +154,7 @@ class WorkerReport:
     """Path of the log file."""
     busy_for_s: float = 0.0
     """Seconds for which it has had work and said nothing; 0 without work."""
+    rss_bytes: int = 0
+    """Resident memory of the process; 0 when there is none, or it cannot be told."""
+    peak_bytes: int = 0
+    """The most that it was since the process was started."""

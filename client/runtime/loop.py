@@ -6,9 +6,8 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
-from dotsctl.client.config import RuntimeConfig
+from dotsctl.client.config import RuntimeConfig, options_of, with_encoder
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, Retire, ToClient, ToWorker
 from dotsctl.client.runtime.ledger import Ledger
@@ -143,6 +142,7 @@ class RuntimeLoop:
             self._supervisor.watch_stopped(now, self._config.stopped_timeout_s)
             self._core.tick(now)
             self._peers.ping_all()
+            self._supervisor.look_after(now)
 
     def _start_workers(self, now: float) -> None:
         try:
@@ -208,15 +208,16 @@ class RuntimeLoop:
         match message:
             case WorkerHello():
                 worker.state = WorkerState.LOADING
-                own = self._config.encoder if worker.role is Role.ENCODER else self._config.decoder
-                choice = self._swaps.choice_of(worker) or own
-                configure = Configure(choice.name, choice.options, self._config.model, self._config.model_name)
+                on_trial = self._swaps.choice_of(worker)
+                config = with_encoder(self._config, on_trial) if on_trial else self._config
+                choice, options = options_of(config, worker.role)
+                configure = Configure(choice.name, options, self._config.model, self._config.model_name)
                 self._send_worker(ToWorker(worker.role, worker.epoch, configure))
             case Loading():
                 log.info("%s: %s", worker.role, message.note)
             case Ready() if self._swaps.choice_of(worker):
                 if swapped := self._swaps.ready(worker, message, now):
-                    self._config = replace(self._config, encoder=swapped)
+                    self._config = with_encoder(self._config, swapped)
                     self._announce()
             case Ready():
                 self._ready(worker, message, now)

@@ -56,6 +56,7 @@ def status_of(
         clients=clients,
         requests=states,
         counters={**vars(core.counters), "bad_messages": bad_messages},
+        memory_bytes=config.memory_bytes,
     )
 
 

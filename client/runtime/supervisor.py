@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dotsctl.client.log_files import remove_log
+from dotsctl.client.runtime.log_rotation import LogRotation
+from dotsctl.client.runtime.process_memory import MemoryWatch, Use
 from dotsctl.client.runtime.process_state import stopped_processes
 from dotsctl.client.runtime.worker_process import Worker, WorkerState, describe_exit, worker_command
 from dotsctl.protocol.parts import Role, WorkerReport
@@ -58,6 +61,8 @@ class Supervisor:
         self._epochs = dict.fromkeys(Role, 0)
         self._folder, self._log_folder, self._endpoint = folder, log_folder, endpoint
         self._max_starts, self._backoff_s, self._command = max_starts, backoff_s, command
+        self.logs = LogRotation(log_folder)
+        self.memory = MemoryWatch()
 
     def start(self, role: Role, now: float) -> None:
         """Start a process for the role; it is heard of again over the control socket, or when it dies."""
@@ -91,7 +96,7 @@ class Supervisor:
         worker.starts += 1
         worker.log = self._log_folder / f"{role}.{worker.epoch}.log"
         for old in sorted(self._log_folder.glob(f"{role}.*.log"), key=lambda p: p.stat().st_mtime)[: -KEPT_LOGS + 1]:
-            old.unlink(missing_ok=True)
+            remove_log(old)
         with worker.log.open("ab") as log:
             worker.process = subprocess.Popen(
                 self._command(role, self._endpoint, worker.epoch),
@@ -255,14 +260,21 @@ class Supervisor:
         _close_lifeline(worker)
         worker.process = worker.kill_at = worker.undead_at = worker.stopped_at = None
 
+    def look_after(self, now: float) -> None:
+        """What is to be done about once a second: large logs are cut, memory is looked at."""
+        self.logs.look(now)
+        self.memory.look([worker.process.pid for worker in self._all() if worker.process], now)
+
     def report(self, role: Role, plugin: str, pages: int, busy_share: float, busy_for_s: float = 0.0) -> WorkerReport:
         """The worker as a status answer shows it."""
         worker = self.workers[role]
+        pid = worker.process.pid if worker.process else 0
+        use = self.memory.use_of([pid]).get(pid, Use()) if pid else Use()
         return WorkerReport(
             role=role,
             plugin=plugin,
             state=WorkerState.SUSPECTED if worker.stopped_at is not None else worker.state,
-            pid=worker.process.pid if worker.process else 0,
+            pid=pid,
             epoch=worker.epoch,
             restarts=max(0, worker.starts - 1),
             last_exit=worker.last_exit,
@@ -270,6 +282,8 @@ class Supervisor:
             busy_share=busy_share,
             log=str(worker.log),
             busy_for_s=busy_for_s,
+            rss_bytes=use.rss_bytes,
+            peak_bytes=use.peak_bytes,
         )
 
 

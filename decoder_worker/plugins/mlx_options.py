@@ -17,6 +17,8 @@ class MLXOptions(NamedTuple):
     """Positions of a prompt that are computed between two passes."""
     cache_mib: int = 4096
     """Memory for the keys and values of all pages; 18,700 positions for each of 8 pages of dots.ocr on a GPU."""
+    mlx_cache_mib: int = 1024
+    """Freed buffers that MLX keeps for reuse; its own limit on a Mac is nearly all of the memory."""
     context: int | None = None
     """Most positions of a page's prompt and answer together; none: as many as the model has."""
     bits: int | None = None
@@ -39,8 +41,8 @@ class MLXOptions(NamedTuple):
             raise UsageError(
                 f"decoder mlx has no option {', '.join(unknown)}. It knows batch (pages at once), rows (rows of a pass "
                 "for drafts), prefill_chunk (positions between two passes), cache_mib (memory for keys and values), "
-                "context (positions of a page), bits (8 or 4: the decoder that 'dotsctl convert' has quantised) and "
-                "group_size (of its weights)"
+                "mlx_cache_mib (freed buffers that are kept for reuse), context (positions of a page), bits (8 or 4: "
+                "the decoder that 'dotsctl convert' has quantised) and group_size (of its weights)"
             )
         for key, value in options.items():
             if not value.isdecimal() or int(value) < 1:

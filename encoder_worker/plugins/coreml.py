@@ -87,7 +87,7 @@ class CoreMLEncoder:
         opened = time.perf_counter()
         placement = place(source, orientation, lowered(self._limits, page.max_pixels), self._buckets)
         if page.check_blank and is_blank(image):
-            raise BlankPage(placement.geometry)
+            raise BlankPage(placement.geometry, {"open": (opened - start) * 1e3})
         patches = prepare(image, placement)
         resized = time.perf_counter()
         embeddings = self._tower.encode(patches.values, patches.grid).astype(self._dtype)

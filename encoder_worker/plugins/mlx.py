@@ -23,9 +23,6 @@ from dotsctl.protocol.geometry import PixelLimits, fit
 from dotsctl.protocol.memory import encoder_need, require_memory
 from dotsctl.protocol.model_directory import fingerprint
 
-FREED_BYTES = 1 << 30
-"""Buffers that MLX may keep for reuse; its own limit on a Mac is nearly all of the memory."""
-
 
 class MLXEncoder:
     """Reads a dots.ocr snapshot as it is. Float32 on a CPU, bfloat16 on a GPU, unless told otherwise."""
@@ -54,7 +51,7 @@ class MLXEncoder:
         except ImportError as error:
             raise MissingError(f"MLX cannot be imported ({error}): pip install 'dotsctl[all]'") from None
         self._mx = mx
-        mx.set_cache_limit(FREED_BYTES)
+        mx.set_cache_limit(asked.mlx_cache_mib << 20)
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
         chosen = asked.on(on_gpu, config.head_dim in vision_tower.FUSED_HEAD_DIMS)
         dtype = {"float32": mx.float32, "bfloat16": mx.bfloat16}[str(chosen.dtype)]
@@ -96,7 +93,7 @@ class MLXEncoder:
         decoded = time.perf_counter()
         limits = lowered(self._limits, page.max_pixels)
         if page.check_blank and is_blank(image):
-            raise BlankPage(fit(source, orientation, limits))
+            raise BlankPage(fit(source, orientation, limits), {"open": (decoded - start) * 1e3})
         patches = patchify(image, source, orientation, limits)
         resized = time.perf_counter()
         return patches, {"open": (decoded - start) * 1e3, "resize": (resized - decoded) * 1e3}

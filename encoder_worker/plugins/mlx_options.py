@@ -10,9 +10,12 @@ GPU_QUERY_CHUNK = 1024
 """Where the head's width has no fused kernel."""
 PACK_PATCHES = 4096
 """About half a GiB of activations in float32; a page of 800 x 1000 px has as many patches."""
+MLX_CACHE_MIB = 1024
+"""MLX's own limit on a Mac is nearly all of the memory."""
 NUMBERS = {
     "query_chunk": "patches that attend at a time, 0 for all at once: less memory against less speed; by default "
     f"{CPU_QUERY_CHUNK} on a CPU, and on a GPU 0, or {GPU_QUERY_CHUNK} where heads of this width have no fused kernel",
+    "mlx_cache_mib": f"MiB of freed buffers that MLX keeps for reuse (default {MLX_CACHE_MIB})",
     "pack_patches": f"most patches of several images that share a call (default {PACK_PATCHES})",
 }
 WORDS = {
@@ -36,6 +39,7 @@ class MLXOptions:
     pack_patches: int = PACK_PATCHES
     compile: bool | None = None
     dtype: str | None = None
+    mlx_cache_mib: int = MLX_CACHE_MIB
 
     @classmethod
     def read(cls, options: dict[str, str]) -> "MLXOptions":
@@ -55,6 +59,7 @@ class MLXOptions:
             pack_patches=int(options.get("pack_patches", PACK_PATCHES)),
             compile=None if switch is None else switch == "on",
             dtype=options.get("dtype"),
+            mlx_cache_mib=int(options.get("mlx_cache_mib", MLX_CACHE_MIB)),
         )
 
     def on(self, on_gpu: bool, fused_heads: bool) -> "MLXOptions":
@@ -70,4 +75,5 @@ class MLXOptions:
             pack_patches=self.pack_patches,
             compile=on_gpu if self.compile is None else self.compile,
             dtype=self.dtype or ("bfloat16" if on_gpu else "float32"),
+            mlx_cache_mib=self.mlx_cache_mib,
         )

@@ -106,14 +106,19 @@ def test_status_without_a_runtime_is_exit_6_and_says_how_to_start_one() -> None:
 
 
 def test_status_is_readable_for_people_and_for_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = WorkerReport(Role.ENCODER, "mlx", "ready", 12, 1, 2, "killed by signal 9", 34, 0.456, "/log")
-    status = Status("id", 5, "0.1.0", "demo", "f" * 64, "ready", 3725.0, (worker,), 1, {"queued": 3, "held": 0}, {})
+    worker = WorkerReport(
+        Role.ENCODER, "mlx", "ready", 12, 1, 2, "signal SIGKILL", 34, 0.456, "/log", 0.0, 3 << 30, 900 << 20
+    )
+    status = Status(
+        "id", 5, "0.1.0", "demo", "f" * 64, "ready", 3725.0, (worker,), 1, {"queued": 3, "held": 0}, {}, 8 << 30
+    )
     monkeypatch.setattr("dotsctl.client.cli_status.ask_status", lambda _: status)
     lines = call("status").stdout.splitlines()
     assert lines == [
         "default: ready, pid 5, up 1 h 2 min, dotsctl 0.1.0",
         "model     demo (ffffffffffff)",
-        "encoder   mlx: ready, pid 12, 34 pages, busy 46%, 2 restarts, last: killed by signal 9",
+        "encoder   mlx: ready, pid 12, 34 pages, busy 46%, 3.0 GiB, at most 900 MiB, 2 restarts, last: signal SIGKILL",
+        "memory    3.0 GiB of 8.0 GiB, of both workers",
         "requests  3 queued; 1 client",
     ]
     assert json.loads(call("status", "--json").stdout)["workers"][0]["role"] == "encoder"

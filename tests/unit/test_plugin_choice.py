@@ -1,7 +1,7 @@
 """``NAME:key=value,...`` as users write it, and the configuration that a runtime process gets."""
 
 import pytest
-from dotsctl.client.config import PluginChoice, RuntimeConfig
+from dotsctl.client.config import PluginChoice, RuntimeConfig, options_of, with_encoder
 from dotsctl.protocol.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,3 +49,11 @@ def test_a_choice_is_read_back_from_its_text(choice: PluginChoice) -> None:
 def test_a_runtime_gets_the_configuration_that_was_sent(encoder: PluginChoice, decoder: PluginChoice) -> None:
     config = RuntimeConfig("scans", "demo", "/models/demo", encoder, decoder, credits=3, backoff_s=0.25)
     assert RuntimeConfig.from_json(config.to_json()) == config
+
+
+def test_a_share_of_the_memory_stays_with_the_plugin_that_it_was_made_for() -> None:
+    config = RuntimeConfig("x", "m", "", PluginChoice("mlx"), PluginChoice("mlx"), encoder_share={"mlx_cache_mib": "64"})
+    same = with_encoder(config, PluginChoice("mlx", {"query_chunk": "128"}))
+    assert options_of(same, "encoder")[1] == {"mlx_cache_mib": "64", "query_chunk": "128"}
+    other = with_encoder(config, PluginChoice("coreml"))
+    assert options_of(other, "encoder") == (PluginChoice("coreml"), {})

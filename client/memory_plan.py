@@ -1,0 +1,93 @@
+"""What ``--memory`` means for a runtime with this model and these plugins; loads nothing."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from dotsctl.client.config import PluginChoice, RuntimeConfig
+from dotsctl.protocol.checkpoint_validation import CheckpointFacts, validate_checkpoint
+from dotsctl.protocol.memory import PROCESS_BYTES, Need, encoder_need, pipeline_need
+from dotsctl.protocol.memory_share import KEYS_BYTES, MIB, Fixed, share
+
+MLX = "mlx"
+COREML = "coreml"
+FLOAT32, FLOAT16 = 4, 2
+GROUP_SIZE = 64
+
+
+def with_memory(config: RuntimeConfig, limit_bytes: int) -> RuntimeConfig:
+    """The configuration with the limit shared out.
+
+    What is shared out goes to plugins named ``mlx`` alone, and never over an option that the user has written.
+    A plugin of another kind is counted as a process whose model is not known, except ``coreml``, whose weights are.
+
+    Raises:
+        UsageError: with so little nothing can be read.
+        MissingError: the model is broken.
+    """
+    encoder, decoder = config.encoder, config.decoder
+    facts = validate_checkpoint(Path(config.model)) if config.model else None
+    parts = share(limit_bytes, need_of(facts, encoder, decoder), _fixed(encoder, decoder))
+    freed = {"mlx_cache_mib": _mib(parts.encoder_freed_bytes)}
+    keys = {"mlx_cache_mib": _mib(parts.decoder_freed_bytes), "cache_mib": _mib(parts.keys_bytes)}
+    return replace(
+        config,
+        memory_bytes=limit_bytes,
+        credits=parts.credits,
+        credit_bytes=parts.in_flight_bytes,
+        encoder_share=freed if encoder.name == MLX else {},
+        decoder_share=keys if decoder.name == MLX else {},
+    )
+
+
+def need_of(facts: CheckpointFacts | None, encoder: PluginChoice, decoder: PluginChoice) -> Need:
+    """What both workers take, as far as it is known before they run; ``facts`` are none without a model.
+
+    MLX computes in bfloat16 on a Mac and in float32 on Linux, unless the encoder is told otherwise.
+    """
+    processes = Need(encoder_bytes=0, decoder_bytes=0, small_page_bytes=2 * PROCESS_BYTES)
+    if facts is None:
+        return processes
+    item_bytes = FLOAT16 if sys.platform == "darwin" else FLOAT32
+    chosen = {"bfloat16": FLOAT16, "float32": FLOAT32}.get(encoder.options.get("dtype", ""), item_bytes)
+    keys_bytes = _chosen_bytes(decoder, "cache_mib") or KEYS_BYTES
+    whole = pipeline_need(facts, item_bytes, keys_bytes, _quantised_bytes(facts, decoder, item_bytes))
+    tower = encoder_need(facts, FLOAT16 if encoder.name == COREML else chosen)
+    known = encoder.name in (MLX, COREML)
+    tower_bytes = tower.small_tower_bytes if known else 0
+    keys = whole.small_keys_bytes if decoder.name == MLX else 0
+    return Need(
+        encoder_bytes=tower.encoder_bytes if known else 0,
+        decoder_bytes=whole.decoder_bytes if decoder.name == MLX else 0,
+        small_page_bytes=processes.small_page_bytes + tower_bytes + keys,
+        largest_page_bytes=tower.largest_page_bytes if known else 0,
+        cache_bytes=whole.cache_bytes if decoder.name == MLX else 0,
+        small_tower_bytes=tower_bytes,
+        small_keys_bytes=keys,
+    )
+
+
+def _quantised_bytes(facts: CheckpointFacts, decoder: PluginChoice, item_bytes: int) -> int | None:
+    """Weights of a quantised decoder: its bits, and a scale and an offset for each group; none for the model's own."""
+    bits, group = decoder.options.get("bits", ""), decoder.options.get("group_size", str(GROUP_SIZE))
+    if not (bits.isdecimal() and group.isdecimal() and int(group)):
+        return None  # a mistake in them is told by the plugin
+    return int(facts.decoder.parameters * (int(bits) / 8 + 2 * item_bytes / int(group)))
+
+
+def _fixed(encoder: PluginChoice, decoder: PluginChoice) -> Fixed:
+    return Fixed(
+        keys_bytes=_chosen_bytes(decoder, "cache_mib"),
+        encoder_freed_bytes=_chosen_bytes(encoder, "mlx_cache_mib") if encoder.name == MLX else 0,
+        decoder_freed_bytes=_chosen_bytes(decoder, "mlx_cache_mib") if decoder.name == MLX else 0,
+    )
+
+
+def _chosen_bytes(plugin: PluginChoice, key: str) -> int | None:
+    """An option in MiB as bytes; none where the user has not written it, or no number."""
+    text = plugin.options.get(key, "") if plugin.name == MLX else ""
+    return int(text) * MIB if text.isdecimal() else None
+
+
+def _mib(size_bytes: int) -> str:
+    return str(max(1, size_bytes // MIB))

@@ -1,0 +1,68 @@
+"""Keeps log files small, although the processes that write to them never close them.
+
+A worker's standard error is its log file, and what writes to it may be a library or the report of a crash: nobody can
+be asked to open another file. So a file that has become too large is copied and then cut to nothing; its writers
+append, and go on at its new beginning. What is written between the last read of the copy and the cut, some
+microseconds, is lost; a runtime that dies between the two leaves what it copied in both files.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+LIMIT_BYTES = 8 << 20
+KEPT_FILES = 3
+"""Of each log: itself and the two before, ``NAME.log.1`` and the older ``NAME.log.2``."""
+RETRY_S = 60.0
+"""Pause after a copy that failed, as on a full disk."""
+PIECE_BYTES = 1 << 20
+
+
+class LogRotation:
+    """The log files of one folder."""
+
+    def __init__(self, folder: Path, limit_bytes: int = LIMIT_BYTES, kept_files: int = KEPT_FILES) -> None:
+        """Look after ``folder``.
+
+        Args:
+            folder: its ``*.log`` files, all opened for appending by their writers.
+            limit_bytes: a file of this size is cut.
+            kept_files: of each log, the growing one included; at least 2.
+        """
+        self._folder, self._limit_bytes, self._kept_files = folder, limit_bytes, kept_files
+        self._not_before = 0.0
+
+    def look(self, now: float) -> None:
+        """Cut what has become too large; to be called about once a second. A failure is told and tried again later."""
+        if now < self._not_before:
+            return
+        try:
+            for path in self._folder.glob("*.log"):
+                if path.stat().st_size >= self._limit_bytes:
+                    rotate(path, self._kept_files)
+        except OSError as error:
+            self._not_before = now + RETRY_S
+            log.warning("a log file cannot be cut: %s; tried again after %.0f s", error, RETRY_S)
+
+
+def rotate(path: Path, kept_files: int) -> None:
+    """Copy a log to ``NAME.log.1``, after the older ones have moved on by one, and cut it.
+
+    Raises:
+        OSError: the copy cannot be written; then the log is as it was.
+    """
+    places = [path.with_name(f"{path.name}.{number}") for number in range(1, kept_files)]
+    for number in range(len(places) - 1, 0, -1):
+        if places[number - 1].exists():
+            places[number - 1].replace(places[number])
+    with path.open("rb+", buffering=0) as growing:
+        try:
+            with places[0].open("wb", buffering=0) as copy:
+                while piece := growing.read(PIECE_BYTES):
+                    copy.write(piece)
+                os.ftruncate(growing.fileno(), 0)
+        except OSError:
+            places[0].unlink(missing_ok=True)
+            raise

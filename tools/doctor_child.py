@@ -1,0 +1,121 @@
+"""Child processes of ``dotsctl doctor``: what may crash or hang is tried where that ends nobody else."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dotsctl.client.runtime.worker_process import describe_exit
+
+TAIL_LINES = 5
+END_S = 5.0
+_running: set["subprocess.Popen[bytes]"] = set()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a child ended."""
+
+    answer: dict[str, Any] | None
+    """What it said; none when it ended, or was ended, before that."""
+    how: str
+    """``exit code 0``, ``signal SIGSEGV`` or ``killed after 60 s``."""
+    tail: str
+    """The last lines of what it and its libraries wrote."""
+
+
+def ask(module: str, words: Sequence[str], limit_s: float, environment: Mapping[str, str] | None = None) -> Outcome:
+    """Run ``python -P -m MODULE WORDS`` with a descriptor for its answer; it is gone when this returns.
+
+    Args:
+        module: full name; its ``main`` calls :func:`answering`.
+        words: of its command line.
+        limit_s: after this it is killed, with all that it has started.
+        environment: what it has besides ours.
+    """
+    reader, writer = os.pipe()
+    command = [sys.executable, "-P", "-m", module, "--answer-fd", str(writer), *words]
+    with tempfile.TemporaryFile() as log:
+        try:
+            child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[writer], start_new_session=True,
+                env={**os.environ, **(environment or {})},
+            )  # fmt: skip
+        except OSError:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        _running.add(child)
+        try:
+            said, in_time = _read_line(reader, time.monotonic() + limit_s)
+            how = _end(child) if in_time else f"killed after {limit_s:.0f} s"
+        finally:
+            os.close(reader)
+            _kill(child)
+            _running.discard(child)
+        log.seek(0)
+        tail = "\n".join(log.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
+    return Outcome(json.loads(said) if said else None, how, tail)
+
+
+def _read_line(fd: int, deadline: float) -> tuple[bytes, bool]:
+    """A line of the pipe, nothing where it ends before; and whether that was in time."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    said = b""
+    while not said.endswith(b"\n"):
+        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            return b"", False
+        piece = os.read(fd, 1 << 16)
+        if not piece:
+            return b"", True
+        said += piece
+    return said, True
+
+
+def _end(child: "subprocess.Popen[bytes]") -> str:
+    """How a child ended that has nothing more to say."""
+    try:
+        return describe_exit(child.wait(END_S))
+    except subprocess.TimeoutExpired:
+        return f"killed {END_S:.0f} s after its last word"
+
+
+def _kill(child: "subprocess.Popen[bytes]") -> None:
+    """End a child with all processes of its session, if any is left."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a zombie
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait(END_S)
+    if child.stdin is not None:
+        child.stdin.close()
+
+
+def end_all() -> None:
+    """Kill the children that still run, when we are interrupted."""
+    for child in list(_running):
+        _kill(child)
+
+
+def answering(arguments: Sequence[str], answer: Callable[[Sequence[str]], dict[str, Any]]) -> None:
+    """Entry of a child: call ``answer`` with its words, and say what it returns."""
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    fd = int(arguments[1])
+    said = answer(arguments[2:])
+    os.write(fd, json.dumps(said).encode() + b"\n")
+    os._exit(0)  # libraries that hang or crash at their end have answered nevertheless
+
+
+def _leave_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
