@@ -134,4 +134,38 @@ def convert(**_: Any) -> None:
     """
 
 
-TOOL_COMMANDS = (embed, convert)
+@click.command(cls=ToolCommand, short_help="Run several encoders over the same pages, and compare them.")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option(
+    "--encoder",
+    "encoders",
+    metavar="NAME[:KEY=VALUE,...]",
+    multiple=True,
+    required=True,
+    help="Two or more; the last one is the reference.",
+)
+@click.option(
+    "--model", metavar="NAME|PATH", help="Installed model, folder of a checkpoint, or 'demo'. [default: the only one]"
+)
+@click.option("--decoder", metavar="NAME[:KEY=VALUE,...]", help="Turns embeddings into text. [default: mlx]")
+@click.option("--task", metavar="NAME", help="What is read: text, layout, ... [default: layout if the model has it]")
+@click.option("--max-pixels", type=click.IntRange(min=784), metavar="N", help="Shrink larger pages to N pixels.")
+@document_options
+@click.option("-o", "--output", metavar="FILE", help="Write a report as HTML, with pictures and marked texts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the texts, instead of a table.")
+def compare(**_: Any) -> None:
+    """Run several encoders over the same pages and tell how they differ, page by page.
+
+    Of each encoder you see the milliseconds that a page takes, how near its embeddings are to those of the reference
+    (cosine over tokens, median and smallest; relative error), and how many characters of the text are others. Times and
+    texts are those of each encoder as it would be used. Where an encoder lays a page out on another grid of patches,
+    its embeddings are compared with what the reference makes of the same pixels.
+
+    \b
+    Examples:
+      dotsctl compare scans/ --encoder coreml --encoder mlx
+      dotsctl compare a.pdf --pages 1-3 --encoder coreml:build=float16-int8 --encoder mlx -o report.html
+    """
+
+
+TOOL_COMMANDS = (embed, compare, convert)

@@ -53,10 +53,15 @@ class Led:
 
 
 class Reader:
-    """One decoder, loaded, and what it needs around it; asked for the model's default task."""
+    """One decoder, loaded, and what it needs around it; asked for one task."""
 
-    def __init__(self, model: Path, quantised: QuantisedDecoder | None = None) -> None:
+    def __init__(self, model: Path, quantised: QuantisedDecoder | None = None, *, prefer: str | None = None) -> None:
         """Load the decoder of a model, or a quantised one made of it.
+
+        Args:
+            model: its folder.
+            quantised: in place of the model's own weights.
+            prefer: the task, if the model has it; else its default one.
 
         Raises:
             MissingError: a part of the model is missing.
@@ -67,6 +72,7 @@ class Reader:
             dequantize_model(self._model.network)
             mx.eval(self._model.network.parameters())
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(model), self._model.image_token_id)
+        self._task = prefer if prefer in self._prompts.tasks else self._prompts.tasks[0]
 
     def read(self, page: EncodedPage) -> Answer:
         """Read a page as the worker does, without drafts."""
@@ -101,7 +107,7 @@ class Reader:
     def _spliced(self, page: EncodedPage) -> tuple[SplicedPage, int]:
         """The prompt around a page, and the positions that it leaves."""
         model = self._model
-        prompt = self._prompts.build(self._prompts.tasks[0], None, (len(page.embeddings),), page.geometry)
+        prompt = self._prompts.build(self._task, None, (len(page.embeddings),), page.geometry)
         room = check_length(prompt, model.context)
         embeddings = splice(prompt, page.embeddings, model.network.model.embed_tokens, model.dtype, model.width)
         return SplicedPage(prompt.ids, embeddings), room
