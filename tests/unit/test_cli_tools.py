@@ -26,6 +26,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sequence[str]]]:
         ("convert", "demo", "--decoder-bits", "8", "--pages=-odd-", "--json"),
         ("embed", "a b.png", "-", "-o", "out", "--password", "", "--pages", "1-3"),
         ("embed", "-o", "out", "--", "--help"),
+        ("compare", "a b.png", "--encoder", "coreml", "--encoder", "mlx", "--json"),
     ],
 )
 def test_a_tool_gets_the_words_as_they_were_written(started: list[Any], words: tuple[str, ...]) -> None:
@@ -36,7 +37,14 @@ def test_a_tool_gets_the_words_as_they_were_written(started: list[Any], words: t
 
 @pytest.mark.parametrize(
     "words",
-    [("convert",), ("convert", "m", "--decoder-bits", "5"), ("embed", "a"), ("embed", "-o", "x"), ("embed", "-z")],
+    [
+        ("convert",),
+        ("convert", "m", "--decoder-bits", "5"),
+        ("embed", "a"),
+        ("embed", "-o", "x"),
+        ("embed", "-z"),
+        ("compare", "a"),
+    ],
 )
 def test_wrong_usage_starts_no_tool(started: list[Any], words: tuple[str, ...]) -> None:
     assert CliRunner().invoke(cli, words).exit_code == 2
