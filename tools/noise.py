@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from dotsctl.tools.text_change import TextChange
 
-COSINES = (0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+COSINES = (0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99995, 0.99999)
 PAGES = 40
 
 
@@ -215,10 +215,10 @@ def cli(**options: Any) -> None:
     run(**options)
 
 
-def main() -> None:
-    """Run the command line."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line; ``words`` in place of the process's own."""
     try:
-        cli(prog_name="python -P -m dotsctl.tools.noise")
+        cli(words, prog_name="python -P -m dotsctl.tools.noise")
     except DotsctlError as error:
         click.echo(f"dotsctl: {error}", err=True)
         sys.exit(error.exit_code)

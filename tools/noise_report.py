@@ -52,5 +52,6 @@ def write_report(folder: Path, points: "Sequence[Point]", content: dict[str, Any
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=NEAR_ZERO)
     axes.set(title=f"Noise on the embeddings of {content['model']}", xlabel="1 - cosine of each token", ylabel="share")
+    axes.set_ylim(bottom=0)
     axes.legend()
     write_results(folder, {"noise.json": content, "noise.png": figure})

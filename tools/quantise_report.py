@@ -45,7 +45,7 @@ def write_report(folder: Path, outcomes: "Sequence[Outcome]", content: dict[str,
         OutputError: the folder cannot be written.
         MissingError: matplotlib is not installed.
     """
-    figure = new_figure(12, 4.5)
+    figure = new_figure(13, 4.5)
     sizes, layers, text = figure.subplots(1, 3)
     for each in outcomes:
         (point,) = sizes.semilogy([each.size_bytes / 1e6], [each.relative_error], "o", label=each.weights)
@@ -59,6 +59,6 @@ def write_report(folder: Path, outcomes: "Sequence[Outcome]", content: dict[str,
     names = [each.weights for each in outcomes]
     text.barh(names, [each.token_agreement for each in outcomes])
     lowest = min(each.token_agreement for each in outcomes)
-    text.set(title="Tokens the same as from exact embeddings", xlim=(max(0.0, 2 * lowest - 1), 1.0))
+    text.set(title="Same tokens as from exact embeddings", xlim=(max(0.0, 2 * lowest - 1), 1.0))
     figure.suptitle(f"{content['model']}, {content['precision']}")
     write_results(folder, {"quantization_summary.json": content, "quantization_summary.png": figure})
