@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import click
 from dotsctl.client.cli_options import document_options
+from dotsctl.client.cli_print import ClosedPipeError
 from dotsctl.protocol.errors import DotsctlError, ExitCode
 
 WORDS = "dotsctl.words"
@@ -53,6 +54,8 @@ def main(command: click.Command, run: Callable[..., int | None]) -> NoReturn:
     except DotsctlError as error:
         click.echo(f"dotsctl: {error}", err=True)
         code = error.exit_code
+    except ClosedPipeError:
+        code = ExitCode.BROKEN_PIPE
     except (KeyboardInterrupt, click.Abort):
         code = ExitCode.INTERRUPTED
     sys.exit(int(code or ExitCode.OK))

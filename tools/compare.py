@@ -74,9 +74,9 @@ def run(**options: object) -> ExitCode:
     try:
         pages = [page for document in expand(order.inputs, sys.stdin.buffer, selection) for page in document.pages()]
         comparison = compare(order, pages)
-        print_text(json.dumps(comparison.record(), indent=2) + "\n" if order.as_json else comparison.table() + "\n")
         if report is not None:
             write_html(comparison, pages, report)
+        print_text(json.dumps(comparison.record(), indent=2) + "\n" if order.as_json else comparison.table() + "\n")
     finally:
         if report is not None:
             report.discard()

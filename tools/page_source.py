@@ -4,12 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dotsctl.client.inputs import PageInput, pages_of
-from dotsctl.client.sources import STDIN, expand
-from dotsctl.encoder_worker.image import Patches, patchify
-from dotsctl.encoder_worker.opening import open_page
-from dotsctl.protocol.errors import MissingError, NoInputError, UsageError
-from dotsctl.protocol.geometry import PixelLimits
-from dotsctl.tools.encoding import page_image
+from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.tools.convert import readable_pages
 from dotsctl.tools.evaluate import rendered_pages
 
 SEED = 3_000_000
@@ -23,10 +19,6 @@ class MeasuredPage:
     page: PageInput
     truth: str | None
     """What stands on it, where that is known: of a printed page, and of ``a.png`` beside which ``a.txt`` lies."""
-
-    def patches(self, limits: PixelLimits) -> Patches:
-        """As the tower takes it, in the size of the model's own resize rule. Raises PageError."""
-        return patchify(*open_page(page_image(self.page, None)), limits)
 
 
 def measured_pages(words: Sequence[str], default: int) -> list[MeasuredPage]:
@@ -45,13 +37,9 @@ def measured_pages(words: Sequence[str], default: int) -> list[MeasuredPage]:
         return _printed(default)
     if len(words) == 1 and words[0].isdecimal() and int(words[0]):
         return _printed(int(words[0]))
-    if wrong := [word for word in words if word.isdecimal() or word == STDIN]:
+    if wrong := [word for word in words if word.isdecimal()]:
         raise UsageError(f"--pages {wrong[0]}: give one number of pages to print, or files and folders")
-    found = [page for document in expand(words, None) for page in document.pages()]  # type: ignore[arg-type]
-    for page in found:
-        if page.error is not None:
-            raise NoInputError(f"{page.source}: {page.error}")
-    return [MeasuredPage(page, _truth(page)) for page in found]
+    return [MeasuredPage(page, _truth(page)) for page in readable_pages(tuple(words))]
 
 
 def _printed(count: int) -> list[MeasuredPage]:

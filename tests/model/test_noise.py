@@ -57,7 +57,7 @@ def test_the_same_command_gives_the_same_curve_and_printed_pages_have_a_truth() 
         (["--cosines", "0.9,1"], UsageError, "numbers between 0 and 1"),
         (["--cosines", "high"], UsageError, "numbers between 0 and 1"),
         (["--pages", "3", "--pages", str(NOTICE)], UsageError, "one number of pages to print, or files"),
-        (["--pages", "-"], UsageError, "--pages -: "),
+        (["--pages", "-"], UsageError, "no standard input"),
         (["--pages", "no.png"], NoInputError, "no such file"),
         (["--encoder", "unheard"], UsageError, "no plugin 'unheard'"),
     ],

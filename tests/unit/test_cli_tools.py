@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from dotsctl.client import cli_tools
 from dotsctl.client.cli import cli
+from dotsctl.client.cli_print import ClosedPipeError
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 
 
@@ -66,6 +67,7 @@ def test_help_starts_no_tool(started: list[Any]) -> None:
         (MissingError("odd"), 3),
         (CommandFailedError("odd"), 7),
         (KeyboardInterrupt(), 130),
+        (ClosedPipeError(), 141),
     ],
 )
 def test_a_tool_ends_with_the_code_of_its_outcome(
