@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import click
 from dotsctl.client.cli_options import document_options
+from dotsctl.client.cli_print import ClosedPipeError
 from dotsctl.protocol.errors import DotsctlError, ExitCode
 
 WORDS = "dotsctl.words"
@@ -53,6 +54,8 @@ def main(command: click.Command, run: Callable[..., int | None]) -> NoReturn:
     except DotsctlError as error:
         click.echo(f"dotsctl: {error}", err=True)
         code = error.exit_code
+    except ClosedPipeError:
+        code = ExitCode.BROKEN_PIPE
     except (KeyboardInterrupt, click.Abort):
         code = ExitCode.INTERRUPTED
     sys.exit(int(code or ExitCode.OK))
@@ -134,6 +137,40 @@ def convert(**_: Any) -> None:
     """
 
 
+@click.command(cls=ToolCommand, short_help="Run several encoders over the same pages, and compare them.")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option(
+    "--encoder",
+    "encoders",
+    metavar="NAME[:KEY=VALUE,...]",
+    multiple=True,
+    required=True,
+    help="Two or more; the last one is the reference.",
+)
+@click.option(
+    "--model", metavar="NAME|PATH", help="Installed model, folder of a checkpoint, or 'demo'. [default: the only one]"
+)
+@click.option("--decoder", metavar="NAME[:KEY=VALUE,...]", help="Turns embeddings into text. [default: mlx]")
+@click.option("--task", metavar="NAME", help="What is read: text, layout, ... [default: layout if the model has it]")
+@click.option("--max-pixels", type=click.IntRange(min=784), metavar="N", help="Shrink larger pages to N pixels.")
+@document_options
+@click.option("-o", "--output", metavar="FILE", help="Write a report as HTML, with pictures and marked texts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the texts, instead of a table.")
+def compare(**_: Any) -> None:
+    """Run several encoders over the same pages and tell how they differ, page by page.
+
+    Of each encoder you see the milliseconds that a page takes, how near its embeddings are to those of the reference
+    (cosine over tokens, median and smallest; relative error), and how many characters of the text are others. Times and
+    texts are those of each encoder as it would be used. Where an encoder lays a page out on another grid of patches,
+    its embeddings are compared with what the reference makes of the same pixels.
+
+    \b
+    Examples:
+      dotsctl compare scans/ --encoder coreml --encoder mlx
+      dotsctl compare a.pdf --encoder coreml:build=float16-int8 --encoder mlx -o report.html
+    """
+
+
 @click.command(cls=ToolCommand, short_help="Find what keeps dotsctl from working, and what to do about it.")
 @click.option("--model", metavar="NAME|PATH", help="The model to try. [default: that of other commands, else 'demo']")
 @click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", help="The encoder that must work. [default: auto]")
@@ -157,4 +194,4 @@ def doctor(**_: Any) -> None:
     """
 
 
-TOOL_COMMANDS = (embed, convert, doctor)
+TOOL_COMMANDS = (embed, compare, convert, doctor)

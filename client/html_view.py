@@ -62,15 +62,16 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def start(names: Sequence[str]) -> str:
-    """The beginning of a document about inputs of these names."""
+def start(names: Sequence[str], more_style: str = "") -> str:
+    """The beginning of a document about inputs of these names, with ``more_style`` behind the style sheet."""
+    style = _STYLE + more_style
     title = escape(", ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more")
-    policy = f"default-src 'none'; img-src data:; style-src '{_digest(_STYLE)}'; script-src '{_digest(_SCRIPT)}'"
+    policy = f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(_SCRIPT)}'"
     return (
         '<!DOCTYPE html>\n<html>\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+        f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
     )
 
 
@@ -88,10 +89,10 @@ def section(page: Page, image: Image.Image | None, *, header_footer: bool = True
         return f'{head}<section><p class="note">{message}</p></section>\n'
     notes = "".join(f'<p class="note">{escape(note)}</p>\n' for note in page.repaired)
     texts = f'<div class="texts">\n{notes}{_texts(page, header_footer=header_footer)}</div>\n'
-    return f"{head}<section>\n{_picture(page, image)}{texts}</section>\n"
+    return f"{head}<section>\n{picture(page, image)}{texts}</section>\n"
 
 
-def _picture(page: Page, image: Image.Image | None) -> str:
+def picture(page: Page, image: Image.Image | None) -> str:
     """The page with its boxes above it; the boxes are in pixels of the page, whatever size is shown."""
     if image is None:
         return ""

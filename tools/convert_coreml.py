@@ -41,7 +41,7 @@ def run(model: str, options: ConversionOptions, *, force: bool, as_json: bool) -
     name, folder = find_model(model)
     validate_checkpoint(folder)
     chosen = replace(options, buckets=options.buckets or standard_buckets(read_limits(folder)))
-    path = None if force else _made(folder, chosen)
+    path = None if force else existing_build(folder, chosen)
     if path is not None:
         say(f"{path} is there already; --force makes it again")
     else:
@@ -66,8 +66,8 @@ def parse_buckets(text: str | None) -> tuple[int, ...] | None:
     return tuple(map(int, parts))
 
 
-def _made(model: Path, options: ConversionOptions) -> Path | None:
-    """The folder of a sound build that was made with these options, if there is one."""
+def existing_build(model: Path, options: ConversionOptions) -> Path | None:
+    """The folder of a sound build that was made with these options, buckets included, if there is one."""
     folder = builds_directory(fingerprint(model)) / options.build_name
     if not (folder / MANIFEST).is_file():
         return None

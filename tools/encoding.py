@@ -50,7 +50,11 @@ class PageEncoder:
         Raises:
             PageError: the page cannot be read or encoded, or the plugin's result is no sound embedding.
         """
-        return self._encode(page_image(page, max_pixels))
+        return self.encode_image(page_image(page, max_pixels))
+
+    def encode_image(self, image: PageImage) -> EncodedPage:
+        """The same for a picture in the form in which the worker gives it to a plugin."""
+        return self._encode(image)
 
     def close(self) -> None:
         """Free the model."""

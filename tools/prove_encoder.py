@@ -17,12 +17,9 @@ from dotsctl.encoder_worker.coreml.interpreter import FLOAT16_LIMIT, NEURAL_ENGI
 from dotsctl.encoder_worker.coreml.manifest import Build, find_build
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
 from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, quarter_order
-from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
-from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.protocol.model_directory import find_model, fingerprint
-from dotsctl.tools.exact_tower import ExactTower, difference
-from dotsctl.tools.tower_tensors import TowerTensors
+from dotsctl.tools.exact_tower import ExactTower, difference, layer_name
 from numpy.typing import NDArray
 
 LARGEST_SHOWN = 5
@@ -81,16 +78,15 @@ def prove(model: Path, folder: Path, build: Build, grid: tuple[int, int], seed: 
     embeddings = tower.encode(patches, grid, lambda number, value: streams.setdefault(number, value))
     interpreter_s = time.monotonic() - started
     parts: list[Part] = []
-    ends = {chunk.end_layer: number for number, chunk in enumerate(build.chunks[:-1], 1)}
+    ends = {layer_name(chunk.end_layer): number for number, chunk in enumerate(build.chunks[:-1], 1)}
 
-    def compare(layer: int, exact: NDArray[np.float64]) -> None:
-        if layer in ends:
-            found = embeddings_of(streams[ends[layer]])  # (num_patches, embed_dim) in quarter order
-            parts.append(Part(f"layer {layer}", *difference(found, exact[quarter_order(count)])))
+    def compare(stage: str, exact: NDArray[np.float64]) -> None:
+        if stage in ends:
+            found = embeddings_of(streams[ends[stage]])  # (num_patches, embed_dim) in quarter order
+            parts.append(Part(stage, *difference(found, exact[quarter_order(count)])))
 
     started = time.monotonic()
-    config = VisionConfig.from_json(read_json(model, "config.json")["vision_config"])
-    exact = ExactTower(TowerTensors(model), config).embeddings(patches, grid, compare)
+    exact = ExactTower.of(model).embeddings(patches, grid, compare)
     parts.append(Part("embeddings", *difference(embeddings, exact)))
     largest = {name: peak for chunk in tower.chunks(count) for name, peak in chunk.magnitudes.items()}
     largest = dict(sorted(largest.items(), key=lambda item: -item[1])[:LARGEST_SHOWN])

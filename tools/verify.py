@@ -5,6 +5,9 @@ final norm and the merger; the logits of its first step; and the greedy answers 
 gets the same patches and prompt ids. In bfloat16 the tower alone is compared, with float64 and with mlx-vlm's error:
 two best tokens that are nearly equal change places there.
 
+``verify --noise ...``, with ``--noise`` as the first word, measures instead how exact an encoder must be; the options
+are those of ``dotsctl.tools.noise``.
+
 Exit codes: 0 all match, 1 something does not, 2 a wrong option, 3 something that was asked for is not installed.
 """
 
@@ -16,8 +19,10 @@ from pathlib import Path
 import click
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.errors import DotsctlError, ExitCode, MissingError, UsageError
+from dotsctl.tools import noise
 
 REFERENCES = ("stored", "float64", "mlx-vlm", "torch")
+NOISE = "--noise"
 MAX_TOKENS = 32
 """Of each answer."""
 
@@ -52,7 +57,10 @@ def cli(
     output: Path | None,
     store: Path | None,
 ) -> None:
-    """Compare our tower, first-step logits and answers with references on the same weights."""
+    """Compare our tower, first-step logits and answers with references on the same weights.
+
+    With --noise as the first word: measure how much noise on its embeddings a text bears; see --noise --help.
+    """
     blas = preload_blas()  # before anything imports mlx.core, so that all of MLX computes with the same one
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # mlx-vlm imports transformers; nothing here needs the network
     try:
@@ -76,6 +84,8 @@ def cli(
 
 def main() -> None:
     """Run the command line."""
+    if sys.argv[1:2] == [NOISE]:
+        noise.main(sys.argv[2:])
     try:
         cli(prog_name="python -P -m dotsctl.tools.verify")
     except DotsctlError as error:

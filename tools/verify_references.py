@@ -9,10 +9,10 @@ import mlx.core as mx
 import numpy as np
 from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.errors import MissingError
-from dotsctl.tools import reference_numpy
+from dotsctl.tools.exact_tower import ExactTower
 from dotsctl.tools.verify_own import release
 from dotsctl.tools.verify_pages import VerifyPage
-from dotsctl.tools.verify_stages import Results
+from dotsctl.tools.verify_stages import STAGES, Results
 from numpy.typing import NDArray
 
 CONVERTED = "model.vision_tower."
@@ -40,9 +40,13 @@ def tensor_reader(folder: Path, prefixes: tuple[str, ...]) -> Callable[[str], ND
 
 def float64_results(folder: Path, page: VerifyPage) -> Results:
     """Activations of a page."""
-    get = tensor_reader(folder, ("vision_tower.", CONVERTED))
-    config = read_json(folder, "config.json")["vision_config"]
-    stages = reference_numpy.tower_stages(page.patches, page.grid, lambda name: get(f"vision_tower.{name}"), config)
+    stages: dict[str, NDArray[Any]] = {}
+
+    def keep(stage: str, rows: NDArray[np.float64]) -> None:
+        if stage in STAGES:
+            stages[stage] = rows
+
+    ExactTower.of(folder).embeddings(page.patches, page.grid, keep)
     release()
     return Results(stages)
 

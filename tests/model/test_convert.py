@@ -21,7 +21,7 @@ from dotsctl.protocol.model_directory import demo_directory, fingerprint
 mx = pytest.importorskip("mlx.core")
 
 from dotsctl.tools import convert as tool  # noqa: E402 - needs MLX
-from dotsctl.tools import convert_decoder, quantisation_report  # noqa: E402 - needs MLX
+from dotsctl.tools import convert_decoder, quantisation_report, reading  # noqa: E402 - needs MLX
 from dotsctl.tools.encoding import kept  # noqa: E402 - as above
 from dotsctl.tools.evaluate import edit_distance  # noqa: E402 - as above
 
@@ -168,8 +168,8 @@ def test_a_model_whose_head_is_its_table_of_embeddings_is_converted_too(tmp_path
 def test_a_report_of_equal_decoders_finds_no_difference(
     encoded: list[EncodedPage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = quantisation_report.load_model
-    monkeypatch.setattr(quantisation_report, "load_model", lambda model, quantised: load(model))
+    load = reading.load_model
+    monkeypatch.setattr(reading, "load_model", lambda model, quantised: load(model))
     report = quantisation_report.compare(demo_directory(), quantise(demo_directory()).decoder, encoded)
     assert (report.token_agreement, report.error_rate, report.logit_difference) == (1, 0, 0)
     assert (report.pages, report.same_answers) == (2, 2)
@@ -179,7 +179,7 @@ def test_a_report_of_equal_decoders_finds_no_difference(
 
 def test_a_decoder_led_along_its_own_answer_chooses_every_token_of_it(encoded: list[EncodedPage]) -> None:
     """So a position of the report is that of the token before which it stands."""
-    reader = quantisation_report._Reader(demo_directory(), None)
+    reader = reading.Reader(demo_directory())
     answer = reader.read(encoded[0])
     led = reader.lead(encoded[0], answer)
     assert answer.has_end and led.best[:-1] == answer.tokens

@@ -15,14 +15,12 @@ from dotsctl.encoder_worker.coreml.interpreter import FLOAT16_LIMIT, NEURAL_ENGI
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, find_build, function_name
 from dotsctl.encoder_worker.coreml.package import Package
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
-from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
 from dotsctl.tools.conversion_options import ConversionOptions
 from dotsctl.tools.convert_encoder import convert_encoder
 from dotsctl.tools.exact_tower import ExactTower, difference
-from dotsctl.tools.tower_tensors import TowerTensors
 
 pytest.importorskip("coremltools")
 pytestmark = pytest.mark.model
@@ -38,8 +36,7 @@ def random_patches(grid: tuple[int, int]) -> np.ndarray:
 
 @cache
 def exact(model: Path, grid: tuple[int, int]) -> np.ndarray:
-    config = VisionConfig.from_json(read_json(model, "config.json")["vision_config"])
-    return ExactTower(TowerTensors(model), config).embeddings(random_patches(grid), grid)
+    return ExactTower.of(model).embeddings(random_patches(grid), grid)
 
 
 def reference(folder: Path, grid: tuple[int, int] = GRID) -> np.ndarray:

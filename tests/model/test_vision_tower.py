@@ -8,21 +8,29 @@ import numpy as np
 import pytest
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.tools.reference_numpy import tower_stages
+from dotsctl.tools.exact_tower import ExactTower
 
 mx = pytest.importorskip("mlx.core")
 
 pytestmark = pytest.mark.model
 Tensors = dict[str, np.ndarray]
-HEADS = 4
+
+
+class Held:
+    """Tensors of a test in place of a checkpoint's."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self._tensors = tensors
+
+    def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        return self._tensors[f"vision_tower.{name}"].reshape(shape)
 
 
 def numpy_tower(patches: np.ndarray, grid: tuple[int, int], tensors: Tensors) -> np.ndarray:
-    def get(name: str) -> np.ndarray:
-        return tensors[f"vision_tower.{name}"]
-
-    config = {"num_attention_heads": HEADS, "num_hidden_layers": 2, "rms_norm_eps": 1e-5, "post_norm": True}
-    return tower_stages(patches, grid, get, config)["merger"]
+    config = VisionConfig(
+        64, 48, 96, num_hidden_layers=2, num_attention_heads=4, rms_norm_eps=1e-5, use_bias=False, post_norm=True
+    )
+    return ExactTower(Held(tensors), config).embeddings(patches, grid)
 
 
 def tower(folder: Path, dtype: Any = mx.float32, compile_elementwise: bool = False) -> Any:

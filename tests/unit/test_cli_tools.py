@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from dotsctl.client import cli_tools
 from dotsctl.client.cli import cli
+from dotsctl.client.cli_print import ClosedPipeError
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 
 
@@ -26,6 +27,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sequence[str]]]:
         ("convert", "demo", "--decoder-bits", "8", "--pages=-odd-", "--json"),
         ("embed", "a b.png", "-", "-o", "out", "--password", "", "--pages", "1-3"),
         ("embed", "-o", "out", "--", "--help"),
+        ("compare", "a b.png", "--encoder", "coreml", "--encoder", "mlx", "--json"),
     ],
 )
 def test_a_tool_gets_the_words_as_they_were_written(started: list[Any], words: tuple[str, ...]) -> None:
@@ -36,7 +38,14 @@ def test_a_tool_gets_the_words_as_they_were_written(started: list[Any], words: t
 
 @pytest.mark.parametrize(
     "words",
-    [("convert",), ("convert", "m", "--decoder-bits", "5"), ("embed", "a"), ("embed", "-o", "x"), ("embed", "-z")],
+    [
+        ("convert",),
+        ("convert", "m", "--decoder-bits", "5"),
+        ("embed", "a"),
+        ("embed", "-o", "x"),
+        ("embed", "-z"),
+        ("compare", "a"),
+    ],
 )
 def test_wrong_usage_starts_no_tool(started: list[Any], words: tuple[str, ...]) -> None:
     assert CliRunner().invoke(cli, words).exit_code == 2
@@ -58,6 +67,7 @@ def test_help_starts_no_tool(started: list[Any]) -> None:
         (MissingError("odd"), 3),
         (CommandFailedError("odd"), 7),
         (KeyboardInterrupt(), 130),
+        (ClosedPipeError(), 141),
     ],
 )
 def test_a_tool_ends_with_the_code_of_its_outcome(

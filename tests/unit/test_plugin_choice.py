@@ -52,7 +52,8 @@ def test_a_runtime_gets_the_configuration_that_was_sent(encoder: PluginChoice, d
 
 
 def test_a_share_of_the_memory_stays_with_the_plugin_that_it_was_made_for() -> None:
-    config = RuntimeConfig("x", "m", "", PluginChoice("mlx"), PluginChoice("mlx"), encoder_share={"mlx_cache_mib": "64"})
+    mlx, share = PluginChoice("mlx"), {"mlx_cache_mib": "64"}
+    config = RuntimeConfig("x", "m", "", mlx, mlx, encoder_share=share)
     same = with_encoder(config, PluginChoice("mlx", {"query_chunk": "128"}))
     assert options_of(same, "encoder")[1] == {"mlx_cache_mib": "64", "query_chunk": "128"}
     other = with_encoder(config, PluginChoice("coreml"))

@@ -1,0 +1,76 @@
+"""``dotsctl compare`` of the Core ML packages, on the compute unit reference, with the MLX tower."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dotsctl.encoder_worker.buckets import place
+from dotsctl.encoder_worker.opening import open_page, read_limits
+from dotsctl.encoder_worker.plugin import PageImage
+from dotsctl.encoder_worker.plugins.coreml import prepare
+from dotsctl.protocol.errors import ExitCode
+from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.tools import compare
+from dotsctl.tools.conversion_options import ConversionOptions
+from dotsctl.tools.convert_encoder import convert_encoder
+from dotsctl.tools.distance import as_seen
+
+pytest.importorskip("coremltools")
+pytest.importorskip("rapidfuzz")
+pytestmark = pytest.mark.model
+PAGES = sorted((Path(__file__).parents[1] / "pages").glob("*.png"))
+COREML = "coreml:compute_units=reference"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A float16 build of the demo model with the standard buckets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOTSCTL_MODELS", str(tmp_path_factory.mktemp("models")))
+        convert_encoder(demo_directory(), ConversionOptions(), lambda line: None)
+        yield
+
+
+def compared(capsys: pytest.CaptureFixture[str], encoder: str, *pages: Path) -> dict[str, Any]:
+    options: dict[str, Any] = dict.fromkeys(("decoder", "task", "max_pixels", "pages", "password", "output"))
+    inputs = tuple(map(str, pages))
+    code = compare.run(inputs=inputs, encoders=(encoder, "mlx"), model="demo", dpi=72, as_json=True, **options)
+    assert code == ExitCode.OK
+    return json.loads(capsys.readouterr().out)
+
+
+def test_float16_packages_are_near_the_mlx_tower_and_read_the_sample_pages_alike(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = compared(capsys, COREML, *PAGES)
+    assert len(found["pages"]) == 3
+    ours, _ = found["medians"]
+    assert 0.9999 <= ours["cosine_min"] < 1
+    assert 1e-5 < ours["relative_error"] < 2e-3
+    assert ours["error_rate"] <= 0.01
+    assert [page["encoders"][0]["note"] for page in found["pages"]] == [""] * 3
+
+
+def test_embeddings_of_a_page_on_another_grid_are_compared_on_the_same_pixels_and_its_text_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = compared(capsys, f"{COREML},buckets=264", PAGES[0])
+    ours, reference = found["pages"][0]["encoders"]
+    assert (ours["grid"], reference["grid"]) == ([12, 22], [16, 20])
+    assert "12x22 patches, the reference alone 16x20; embeddings compared on the same pixels" in ours["note"]
+    assert ours["cosine_min"] > 0.9999
+    assert ours["error_rate"] > 0.05  # a page that lost a quarter of its lines' height reads badly
+
+
+@pytest.mark.parametrize("bucket", [264, 308, 352])
+def test_the_pixels_that_an_encoder_saw_are_those_that_the_plugin_prepared(bucket: int) -> None:
+    page = PageImage(PAGES[0].read_bytes(), None, None)
+    image, source, orientation = open_page(page)
+    placement = place(source, orientation, read_limits(demo_directory()), [bucket])
+    again, source, orientation = open_page(as_seen(page, placement.geometry))
+    own = place(source, orientation, read_limits(demo_directory()), [bucket])
+    assert own.loss == 0 and own.grid == placement.grid
+    assert np.array_equal(prepare(again, own).values, prepare(image, placement).values)
