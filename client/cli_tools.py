@@ -15,6 +15,7 @@ from dotsctl.client.cli_print import ClosedPipeError
 from dotsctl.protocol.errors import DotsctlError, ExitCode
 
 WORDS = "dotsctl.words"
+COREML = "--coreml"
 
 
 class ToolCommand(click.Command):
@@ -30,6 +31,24 @@ class ToolCommand(click.Command):
         from dotsctl.client.cli_status import run_tool
 
         ctx.exit(run_tool(str(self.name), ctx.meta[WORDS]))
+
+
+class DoctorCommand(ToolCommand):
+    """With ``--coreml`` the other words are for another tool, which knows its own options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Check the words, unless they are for the other tool."""
+        if COREML not in args:
+            return super().parse_args(ctx, args)
+        ctx.meta[WORDS] = tuple(word for word in args if word != COREML)
+        ctx.meta[COREML] = True
+        return []
+
+    def invoke(self, ctx: click.Context) -> NoReturn:
+        """Start the tool that was asked for."""
+        from dotsctl.client.cli_status import run_tool
+
+        ctx.exit(run_tool("doctor_coreml" if ctx.meta.get(COREML) else "doctor", ctx.meta[WORDS]))
 
 
 def main(command: click.Command, run: Callable[..., int | None]) -> NoReturn:
@@ -171,7 +190,7 @@ def compare(**_: Any) -> None:
     """
 
 
-@click.command(cls=ToolCommand, short_help="Find what keeps dotsctl from working, and what to do about it.")
+@click.command(cls=DoctorCommand, short_help="Find what keeps dotsctl from working, and what to do about it.")
 @click.option("--model", metavar="NAME|PATH", help="The model to try. [default: that of other commands, else 'demo']")
 @click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", help="The encoder that must work. [default: auto]")
 @click.option("--decoder", metavar="NAME[:KEY=VALUE,...]", help="The decoder that must work. [default: mlx]")
@@ -180,6 +199,10 @@ def compare(**_: Any) -> None:
     help="Longest time of each plugin, and of the test page."
 )  # fmt: skip
 @click.option("--json", "json_", is_flag=True, help="For machines.")
+@click.option(
+    COREML, "coreml", is_flag=True,
+    help="Examine the Core ML encoder on a Mac instead, for a report to send back; --coreml --help shows its options."
+)  # fmt: skip
 def doctor(**_: Any) -> None:
     """Check Python, the system, the libraries and their speed, models, disks, memory, runtimes and every plugin, and
     read a test page. Each line says ok, warn or FAIL; what is not ok has its remedy below it.

@@ -93,16 +93,16 @@ def share(limit_bytes: int, need: Need, fixed: Fixed | None = None) -> Share:
 
 def _refusal(limit_bytes: int, need: Need, decided: int) -> UsageError:
     least = need.least_bytes + decided + LEAST_REST_BYTES
-    chosen = f", the sizes that you chose {_gib(decided)}" if decided else ""
+    chosen = f", the sizes that you chose {_size(decided)}" if decided else ""
     advice = f"raise it to {math.ceil(least / (1 << 30) * 10) / 10:g}G"
     if decided:
         advice += ", or lower cache_mib and mlx_cache_mib"
-    if need.decoder_bytes:
+    if need.decoder_bytes > least // 4:
         advice += ", or make a smaller decoder: dotsctl convert MODEL --decoder-bits 4, then --decoder mlx:bits=4"
     return UsageError(
-        f"a memory limit of {_gib(limit_bytes)} is too small: the encoder's weights take {_gib(need.encoder_bytes)}, "
-        f"the decoder's {_gib(need.decoder_bytes)}, the processes and one small page {_gib(need.small_page_bytes)}"
-        f"{chosen}, together {_gib(least)}. What to do: {advice}"
+        f"a memory limit of {_size(limit_bytes)} is too small: the encoder's weights take {_size(need.encoder_bytes)}, "
+        f"the decoder's {_size(need.decoder_bytes)}, the processes and one small page {_size(need.small_page_bytes)}"
+        f"{chosen}, together {_size(least)}. What to do: {advice}"
     )
 
 
@@ -119,5 +119,5 @@ def parse_size(text: str) -> int:
     return size_bytes
 
 
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 30):.2f} GiB"
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / MIB:.0f} MiB" if size_bytes < 1000 * MIB else f"{size_bytes / (1 << 30):.2f} GiB"

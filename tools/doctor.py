@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from dotsctl.client import cli_tools
 from dotsctl.client.cli_print import print_text
-from dotsctl.protocol.errors import ExitCode
+from dotsctl.protocol.errors import ExitCode, UsageError
 from dotsctl.tools import doctor_child
 from dotsctl.tools.doctor_libraries import library_checks
 from dotsctl.tools.doctor_machine import MACHINE_CHECKS
@@ -26,12 +26,16 @@ def checks(setup: Setup) -> Iterator[Check]:
     yield from page_checks(setup)
 
 
-def run(*, model: str | None, encoder: str | None, decoder: str | None, timeout_s: float, json_: bool) -> ExitCode:
+def run(
+    *, model: str | None, encoder: str | None, decoder: str | None, timeout_s: float, json_: bool, coreml: bool
+) -> ExitCode:
     """Examine and report; 7 when something fails.
 
     Raises:
-        UsageError: ``encoder`` or ``decoder`` is no plugin with options.
+        UsageError: ``encoder`` or ``decoder`` is no plugin with options, or another tool is meant.
     """
+    if coreml:  # "dotsctl doctor" starts that one itself
+        raise UsageError("the Core ML encoder is examined by another tool: python -P -m dotsctl.tools.doctor_coreml")
     findings: list[tuple[Finding, float]] = []
     try:
         for finding, seconds in examine(checks(read_setup(model, encoder, decoder, timeout_s))):

@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import signal
 import subprocess
@@ -50,6 +51,28 @@ def test_a_tool_gets_the_words_as_they_were_written(started: list[Any], words: t
 def test_wrong_usage_starts_no_tool(started: list[Any], words: tuple[str, ...]) -> None:
     assert CliRunner().invoke(cli, words).exit_code == 2
     assert started == []
+
+
+@pytest.mark.parametrize(
+    ("words", "tool"),
+    [
+        (("doctor", "--json", "--model", "demo"), ("doctor", ("--json", "--model", "demo"))),
+        (("doctor", "--coreml", "-o", "report.json", "--help"), ("doctor_coreml", ("-o", "report.json", "--help"))),
+    ],
+)
+def test_the_doctor_hands_what_is_about_core_ml_to_its_own_tool(
+    started: list[Any], words: tuple[str, ...], tool: tuple[str, Sequence[str]]
+) -> None:
+    assert CliRunner().invoke(cli, words).exit_code == 7
+    assert started == [tool]
+
+
+def test_the_core_ml_tool_of_the_doctor_explains_itself() -> None:
+    if importlib.util.find_spec("dotsctl.tools.doctor_coreml") is None:
+        pytest.skip("this tool is not part of this checkout")
+    command = [sys.executable, "-P", "-m", "dotsctl.client", "doctor", "--coreml", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "Core ML encoder" in done.stdout
 
 
 def test_help_starts_no_tool(started: list[Any]) -> None:

@@ -74,7 +74,7 @@ def test_only_a_failure_is_exit_7(
     finding: Finding, code: ExitCode, json_: bool, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any
 ) -> None:
     monkeypatch.setattr(doctor, "checks", lambda _: [Check("a", lambda: finding)])
-    assert doctor.run(model="demo", encoder=None, decoder=None, timeout_s=5.0, json_=json_) is code
+    assert doctor.run(model="demo", encoder=None, decoder=None, timeout_s=5.0, json_=json_, coreml=False) is code
     out = capfdbinary.readouterr().out.decode()
     assert ('"ok"' in out) is json_
     assert finding.verdict.value in out.lower()

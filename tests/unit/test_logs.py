@@ -117,6 +117,35 @@ def test_a_follower_sees_every_line_once_however_often_the_log_is_cut_between_tw
     assert seen == writer.written
 
 
+def test_a_follower_sees_the_cut_of_a_log_whose_lines_are_all_alike(tmp_path: Path) -> None:
+    path = tmp_path / "encoder.1.log"
+    path.write_bytes(b"the same\n" * 1000)
+    log = FollowedLog(path)
+    seen = len(log.new_lines())
+    with path.open("ab") as writer:
+        writer.write(b"the same\n" * 10)
+        writer.flush()
+        rotate(path, 3)
+        writer.write(b"the same\n" * 100)
+    assert seen + len(log.new_lines()) == 1110
+
+
+def test_a_copy_that_fails_half_way_is_removed_and_the_log_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "encoder.1.log"
+    path.write_bytes(b"x" * 300)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dotsctl.client.runtime.log_rotation.os.ftruncate", full)
+    with pytest.raises(OSError, match="No space left"):
+        rotate(path, 3)
+    assert [file.name for file in tmp_path.iterdir()] == ["encoder.1.log"]
+    assert path.stat().st_size == 300
+
+
 def test_a_follower_says_where_lines_are_missing(tmp_path: Path) -> None:
     path = tmp_path / "encoder.1.log"
     writer = Writer(path)

@@ -121,6 +121,8 @@ def test_only_mlx_is_told_of_its_share_and_the_users_own_option_is_stronger() ->
     assert options_of(planned, "decoder")[1].keys() == {"batch", "cache_mib", "mlx_cache_mib"}
     assert int(planned.decoder_share["cache_mib"]) < 2048
     assert str(planned.decoder) == "mlx:batch=2", "what a client compares does not change"
+    stronger = replace(planned, encoder_share={"mlx_cache_mib": "9"})
+    assert options_of(stronger, "encoder")[1] == {"mlx_cache_mib": "7"}
     foreign = with_memory(config("fake", "fake"), 2 * GIB)
     assert (foreign.encoder_share, foreign.decoder_share) == ({}, {})
     assert RuntimeConfig.from_json(planned.to_json()) == planned
