@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import select
 import shutil
 import signal
 import sys
@@ -184,6 +185,10 @@ def test_the_status_of_a_runtime_that_still_loads_is_told(run_folder: Path) -> N
     runtime = launch.start(config, private=True)
     session = None
     try:
+        pause, deadline = select.poll(), time.monotonic() + START_S
+        while endpoints.lock_holder(runtime.directory) is None:  # before that nothing tells it from a dead one
+            assert time.monotonic() < deadline
+            pause.poll(5)
         session = Session(runtime.directory, START_S, hello=False)
         status = session.status()
         assert status.state == "starting"
