@@ -1,0 +1,92 @@
+"""The golden page: what a build carries to find out whether a machine computes it right.
+
+It is one drawn page of the build's smallest size, with some of the embeddings that the tower in float64 makes of it.
+The page is drawn again wherever it is needed, so that the build holds the embeddings alone, at most
+``MAX_ROWS`` rows spread over the page: 0.8 MB for dots.ocr. ``tools/golden_reference.py`` writes them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from dotsctl.encoder_worker.buckets import PATCH_PX, grids
+from dotsctl.encoder_worker.coreml.manifest import GOLDEN, REFERENCE, Build
+from dotsctl.encoder_worker.image import Patches, patchify
+from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.geometry import CELL_PX, PixelLimits
+from numpy.typing import NDArray
+from PIL import Image
+
+MAX_ROWS = 128
+SEED = 2_026
+GOLDEN_COSINE = 0.98
+"""Least cosine of any embedding on a device: a float16 tower on the Neural Engine was seen elsewhere at 0.983."""
+REFERENCE_COSINES = {"float32": 0.999_999, "float16": 0.9999}
+"""Least cosine of the interpreter, which rounds as declared and no more. Measured: 0.99999 at 6 layers in float16."""
+QUANTISED_COSINES = {"int8": 0.99, "int8-per-tensor": 0.98, "palette6": 0.95, "int4": 0.9}
+"""Likewise of weights that are stored in fewer bits, which are away from the embeddings by themselves. They tell a
+broken machine, whose cosines are near 0; how good such a build is, ``verify --encoder coreml`` tells."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The stored half of the golden page."""
+
+    bucket: int
+    """Patches of the page."""
+    rows: NDArray[np.int64]
+    """(rows,): which embeddings are stored."""
+    embeddings: NDArray[np.float32]
+    """(rows, width)."""
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of a build."""
+        np.savez(folder / GOLDEN, bucket=np.array(self.bucket), rows=self.rows, embeddings=self.embeddings)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Golden":
+        """Read it from the folder of a build. Raises MissingError when it is damaged."""
+        path = folder / GOLDEN
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return cls(int(stored["bucket"]), stored["rows"], stored["embeddings"])
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise MissingError(f"{path} cannot be read ({error}): convert the model again") from None
+
+    def cosine(self, embeddings: NDArray[np.floating]) -> float:
+        """Smallest cosine, over the stored rows, of embeddings (bucket / 4, width); 0 where one is not finite."""
+        found, expected = embeddings[self.rows].astype(np.float64), self.embeddings.astype(np.float64)
+        if not np.isfinite(found).all():
+            return 0.0
+        norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)  # (rows,)
+        cosines = (found * expected).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)  # (rows,)
+        return float(cosines.min())
+
+
+def golden_of(embeddings: NDArray[np.floating]) -> Golden:
+    """What to store of the embeddings (bucket / 4, width) of the golden page."""
+    count = len(embeddings)
+    rows = np.unique(np.linspace(0, count - 1, min(count, MAX_ROWS)).round().astype(np.int64))
+    return Golden(4 * count, rows, embeddings[rows].astype(np.float32))
+
+
+def golden_limit(build: Build, units: str) -> float:
+    """Least cosine with which a build passes on these compute units."""
+    limit = QUANTISED_COSINES.get(build.weights, REFERENCE_COSINES[build.precision])
+    return limit if units == REFERENCE else min(limit, GOLDEN_COSINE)
+
+
+def draw_page(bucket: int) -> Patches:
+    """A page of ``bucket`` patches on its squarest grid: dark dashes in lines on light paper; everywhere the same.
+
+    Drawn with the raw bits of a generator that no version of NumPy changes, and never resized.
+    """
+    rows, columns = min(grids(bucket), key=lambda grid: (max(grid) / min(grid), grid))
+    height, width = rows * PATCH_PX, columns * PATCH_PX
+    cells = (height // 7 + 1, width // 5 + 1)
+    bits = np.random.PCG64(SEED).random_raw(cells[0] * cells[1]).reshape(cells) >> np.uint64(40)
+    ink = np.kron((bits & 3) == 0, np.ones((7, 5), bool))[:height, :width]
+    in_line = (np.arange(height) % 21 < 14)[:, None]
+    paper = np.where(ink & in_line, 30, 240).astype(np.uint8)  # (height, width)
+    page = Image.fromarray(np.repeat(paper[..., None], 3, axis=2))
+    return patchify(page, page.size, 1, PixelLimits(CELL_PX**2, max(CELL_PX**2, height * width)))
