@@ -76,10 +76,10 @@ def golden_limit(build: Build, units: str) -> float:
     return limit if units == REFERENCE else min(limit, GOLDEN_COSINE)
 
 
-def draw_page(bucket: int) -> Patches:
+def draw_picture(bucket: int) -> Image.Image:
     """A page of ``bucket`` patches on its squarest grid: dark dashes in lines on light paper; everywhere the same.
 
-    Drawn with the raw bits of a generator that no version of NumPy changes, and never resized.
+    Drawn with the raw bits of a generator that no version of NumPy changes.
     """
     rows, columns = min(grids(bucket), key=lambda grid: (max(grid) / min(grid), grid))
     height, width = rows * PATCH_PX, columns * PATCH_PX
@@ -88,5 +88,10 @@ def draw_page(bucket: int) -> Patches:
     ink = np.kron((bits & 3) == 0, np.ones((7, 5), bool))[:height, :width]
     in_line = (np.arange(height) % 21 < 14)[:, None]
     paper = np.where(ink & in_line, 30, 240).astype(np.uint8)  # (height, width)
-    page = Image.fromarray(np.repeat(paper[..., None], 3, axis=2))
-    return patchify(page, page.size, 1, PixelLimits(CELL_PX**2, max(CELL_PX**2, height * width)))
+    return Image.fromarray(np.repeat(paper[..., None], 3, axis=2))
+
+
+def draw_page(bucket: int) -> Patches:
+    """The picture as the tower takes it, without resizing."""
+    page = draw_picture(bucket)
+    return patchify(page, page.size, 1, PixelLimits(CELL_PX**2, max(CELL_PX**2, page.width * page.height)))

@@ -93,13 +93,19 @@ class Probe:
         return findings
 
     def verdict(self, buckets: Sequence[int], machine: Machine, report: Report, before: Verdict | None) -> Verdict:
-        """Try page sizes and judge, keeping what is known of others.
+        """See :meth:`judge`."""
+        return self.judge(buckets, machine, report, before)[0]
+
+    def judge(
+        self, buckets: Sequence[int], machine: Machine, report: Report, before: Verdict | None
+    ) -> tuple[Verdict, dict[str, Any]]:
+        """Try page sizes and judge, keeping what is known of others; with the plan as in :class:`Findings`.
 
         A child that ends early is the fault of the page size that it was at, and the ones after it get a new child;
         but not after one that hung, as that takes long and the larger ones would hang too.
         """
         known = before or self._nothing_known(machine)
-        left = list(buckets)
+        left, plan = list(buckets), dict[str, Any]()
         while left:
             findings = self.run(left, report)
             trials = list(findings.trials)
@@ -113,8 +119,9 @@ class Probe:
             left = [bucket for bucket in left if bucket not in tried]
             known = known.with_trials(trials)
             if findings.plan:
+                plan = findings.plan
                 known = replace(known, ne_share=findings.plan["ne_share"], ne_cost_share=findings.plan["ne_cost_share"])
-        return replace(known, date=datetime.now(UTC).isoformat(timespec="seconds"))
+        return replace(known, date=datetime.now(UTC).isoformat(timespec="seconds")), plan
 
     def _nothing_known(self, machine: Machine) -> Verdict:
         digest = build_digest(self.folder)
