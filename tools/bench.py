@@ -1,6 +1,8 @@
-"""Benchmarks of the runtime itself, with fake plugins: ``dotsctl bench pipeline`` and ``dotsctl bench transport``.
+"""Benchmarks: ``dotsctl bench pipeline`` and ``dotsctl bench transport`` of the runtime itself, with fake plugins;
+``dotsctl bench energy`` of the encoders, on a Mac.
 
-Both print ratios measured side by side in one run, because the times of a shared machine mean little on their own.
+The first two print ratios measured side by side in one run, because the times of a shared machine mean little on their
+own.
 """
 
 import json
@@ -17,7 +19,7 @@ LIMITS = {"balanced": 1.10, "unbalanced": 1.05}
 
 @click.group()
 def cli() -> None:
-    """Measure the pipeline and the transport, without a model."""
+    """Measure the pipeline and the transport, without a model; and the energy of encoders, on a Mac."""
 
 
 def _parse_balance(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[tuple[float, float]]:
@@ -87,6 +89,37 @@ def transport(rounds: int, mib: float, check: bool, as_json: bool) -> None:
     if check and outcome.ratio > bench_transport.LIMIT:
         click.echo(f"the ratio is above {bench_transport.LIMIT}", err=True)
         sys.exit(1)
+
+
+@cli.command()
+@click.option("--model", metavar="NAME|PATH", help="The model; else the only installed one.")
+@click.option(
+    "--encoder",
+    "encoders",
+    metavar="NAME[:KEY=VALUE,...]",
+    multiple=True,
+    help="May be repeated. [default: mlx, and coreml where there are packages]",
+)
+@click.option("--patches", type=click.IntRange(min=4), help="Of the page. [default: as many as fit, up to 4032]")
+@click.option("--seconds", type=click.FloatRange(min=5), default=30.0, show_default=True, help="For each encoder.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of a table.")
+def energy(model: str | None, encoders: tuple[str, ...], patches: int | None, seconds: float, as_json: bool) -> None:
+    """Watt-hours for 1,000 pages of each encoder, and the mean power of CPU, GPU and Neural Engine above idle.
+
+    On a Mac alone, with the system's own meter, powermetrics. That needs root: run 'sudo -v' first.
+    """
+    from dotsctl.protocol.blas import preload_blas
+
+    preload_blas()
+    from dotsctl.tools import bench_energy  # imports what the other benchmarks do not need
+
+    measured = bench_energy.measure(model, encoders, patches, seconds, lambda line: click.echo(line, err=True))
+    if as_json:
+        click.echo(json.dumps({"machine": _machine(), "encoders": [asdict(each) for each in measured]}))
+        return
+    click.echo(bench_energy.HEAD)
+    for each in measured:
+        click.echo(each.row())
 
 
 def _machine() -> str:
