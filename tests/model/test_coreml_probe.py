@@ -15,14 +15,13 @@ from dotsctl.encoder_worker.coreml import admission, device_tower, golden_page, 
 from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page, golden_limit, golden_of
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, Build
 from dotsctl.encoder_worker.coreml.probe import Steps
-from dotsctl.encoder_worker.coreml.probing import Probe
 from dotsctl.encoder_worker.coreml.residency import PlannedOperation
 from dotsctl.encoder_worker.plugins import coreml
 from dotsctl.encoder_worker.plugins.coreml import CoreMLEncoder
 from dotsctl.protocol.errors import CommandFailedError, MissingError
 from dotsctl.protocol.machine import Machine
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
-from dotsctl.protocol.verdicts import Trial, build_digest, recall, remember_mlx, verdicts_of
+from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, recall, remember, remember_mlx, verdicts_of
 from dotsctl.tools.conversion_options import ConversionOptions
 from dotsctl.tools.convert_encoder import convert_encoder
 
@@ -78,6 +77,12 @@ class Quiet(Steps):
 
     def say(self, event: str, **content: Any) -> None:
         self.events.append({"event": event, **content})
+
+
+def remember_good(folder: Path) -> None:
+    """A trial of this build on this Mac, with three quarters of the operations on the Neural Engine."""
+    digest, trials = build_digest(folder) or "", tuple(Trial(bucket, "", 9.0, 0.9, 0.5) for bucket in BUCKETS)
+    remember(Verdict(fingerprint(demo_directory()), folder.name, digest, "cpu_and_ne", MAC, BUCKETS, trials, 0.75))
 
 
 def load(notes: list[str] | None = None, **options: str) -> CoreMLEncoder:
@@ -198,8 +203,7 @@ def test_too_little_room_to_compile_is_told_before_anything_is_written(
 
 
 def test_wrong_embeddings_at_the_load_itself_are_refused_too(folder: Path, on_a_mac: Callable[..., StandIn]) -> None:
-    on_a_mac()
-    load(buckets="24")
+    remember_good(folder)
     on_a_mac("wrong")
     with pytest.raises(CommandFailedError, match="golden page is wrong"):
         load(buckets="24")
@@ -209,12 +213,16 @@ def test_a_low_share_and_slow_pages_are_told_loudly_and_do_not_stop(
     folder: Path, on_a_mac: Callable[..., StandIn], caplog: pytest.LogCaptureFixture
 ) -> None:
     on_a_mac()
-    load(buckets="24")
+    remember_good(folder)
     remember_mlx(fingerprint(demo_directory()), MAC, {24: 1e-6})
     notes: list[str] = []
-    load(notes, buckets="24", ne_share="1")
-    assert [note for note in notes if "WARNING" in note and "slower than MLX" in note]
-    assert "slower than MLX" in caplog.text
+    load(notes, buckets="24")
+    warnings = [note for note in notes if "WARNING" in note]
+    assert len(warnings) == 2 and "only 75% of its operations" in warnings[0] and "slower than MLX" in warnings[1]
+    assert "only 75%" in caplog.text and "slower than MLX" in caplog.text
+    notes.clear()
+    load(notes, buckets="24", ne_share="0.7")
+    assert len([note for note in notes if "WARNING" in note]) == 1
 
 
 def test_the_plan_counts_operations_by_device_and_leaves_unknown_functions_out(
@@ -276,13 +284,9 @@ def test_a_build_from_before_golden_pages_is_used_with_a_note(folder: Path) -> N
     assert any("has no golden page to check it by" in note for note in notes)
 
 
-def test_a_probe_needs_no_more_than_the_folder_and_can_compile_elsewhere(
-    folder: Path, on_a_mac: Callable[..., StandIn], tmp_path: Path
-) -> None:
+def test_a_trial_can_compile_elsewhere(folder: Path, on_a_mac: Callable[..., StandIn], tmp_path: Path) -> None:
     on_a_mac()
-    verdict = Probe(folder, Build.read(folder), "cpu_only", compiled=tmp_path / "fresh").verdict(
-        (24,), MAC, lambda note: None, None
-    )
-    assert verdict.trials[0].is_good and verdict.untried == (48,)
+    trial = probe.try_bucket(folder, Build.read(folder), "cpu_only", 24, tmp_path / "fresh", Quiet())
+    assert trial.is_good
     assert (tmp_path / "fresh" / "tower-2.mlmodelc").is_dir()
     assert not list(folder.glob("compiled-*"))
