@@ -20,7 +20,8 @@ def write_golden(
 ) -> tuple[int, str]:
     """Write the golden page into the folder of a build; another build of the model may lend it.
 
-    Float64 takes a minute or two at the size of dots.ocr for a page of 960 patches, on two cores.
+    At the width of dots.ocr and for a page of 960 patches two layers and the merger took 5.5 s of CPU on x86-64, so all
+    42 should take about two minutes of it.
 
     Args:
         model: directory of the model.
