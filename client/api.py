@@ -110,7 +110,7 @@ class Client:
         welcome = self._session.welcome
         asked = {
             "model": chosen.model or "",
-            "encoder": settings.resolve_encoder(chosen.encoder),
+            "encoder": settings.resolve_encoder(chosen.encoder, chosen.model),
             "decoder": chosen.decoder,
         }
         if chosen.is_chosen("model"):

@@ -73,16 +73,17 @@ def cli() -> None:
 @click.command(
     add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
-@click.argument("arguments", metavar="pipeline|transport [OPTIONS]", nargs=-1, type=click.UNPROCESSED)
+@click.argument("arguments", metavar="pipeline|transport|energy [OPTIONS]", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def bench(ctx: click.Context, arguments: tuple[str, ...]) -> None:
-    """Measure how fast pages are read.
+    """Measure how fast pages are read, and what they cost.
 
     \b
       dotsctl bench pipeline        both workers together
       dotsctl bench transport       the way between the processes
       dotsctl bench control         answers to control messages while large pages flow
       dotsctl bench simulate        the coordinator through very many disordered schedules
+      dotsctl bench energy          watt-hours of encoders, on a Mac
       dotsctl bench pipeline -h     the options
     """
     if not arguments or arguments[0] in ctx.help_option_names:

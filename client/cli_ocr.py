@@ -163,6 +163,7 @@ def _read(order: Order, documents: Sequence[Document], output: Output, report: R
     """Send the pages through a runtime; whatever ends this, pages that were read are written."""
     from dotsctl.client.api import Client
 
+    _explain_encoder(order, report)
     report.stage("loading the model")
     with Client(
         model=order.model,
@@ -188,6 +189,15 @@ def _read(order: Order, documents: Sequence[Document], output: Output, report: R
             output.finish()
             raise
         output.finish()
+
+
+def _explain_encoder(order: Order, report: Report) -> None:
+    """Say which encoder ``auto`` stands for, where a runtime is started for this call."""
+    choices = settings.choose(model=order.model, encoder=order.encoder, name=order.name)
+    running = lock_holder(instance_directory(choices.name)) is not None
+    reason = None if order.quiet or running else settings.explain_encoder(choices.encoder, choices.model)
+    if reason:
+        report.line(reason)
 
 
 def _pages(order: Order, client: "Client", inputs: Iterator[PageInput]) -> Iterator[Page]:

@@ -40,7 +40,8 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--encoder",
             metavar="NAME[:KEY=VALUE,...]",
-            help="Turns pages into embeddings: mlx, or an installed plugin. [default: auto, which is mlx for now]",
+            help="Turns pages into embeddings: mlx, coreml, or an installed plugin. [default: auto, which is coreml on "
+            "a Mac where its packages passed their trial, else mlx]",
         ),
         click.option(
             "--model",

@@ -45,11 +45,13 @@ def up(ctx: click.Context, /, detach: bool, timeout_s: float, **chosen: Any) -> 
       dotsctl up --model ~/dots.ocr    in the foreground, with a downloaded checkpoint
     """
     from dotsctl.client.launch import start_detached, start_foreground
-    from dotsctl.client.settings import choose, runtime_config
+    from dotsctl.client.settings import choose, explain_encoder, runtime_config
 
     choices = choose(**chosen)
     config = runtime_config(choices, choices.name)
     plugins = f"model {config.model_name}, encoder {config.encoder}, decoder {config.decoder}"
+    if reason := explain_encoder(choices.encoder, choices.model):
+        click.echo(reason, err=True)
     click.echo(f"starting {config.instance!r}: {plugins}", err=True)
     if not detach:
         ctx.exit(start_foreground(config, timeout_s))

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
+from dotsctl.client.auto_encoder import AUTO, AutoChoice, choose_encoder
 from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.client.memory_plan import with_memory
-from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.protocol.memory_share import parse_size
 from dotsctl.protocol.model_directory import find_model
 
@@ -166,10 +167,26 @@ def _read(path: Path) -> dict[str, str]:
     return content
 
 
-def resolve_encoder(text: str) -> str:
-    """The encoder that ``auto`` stands for: ``mlx``, as long as there is no other one for real pages."""
+def resolve_encoder(text: str, model: str | None = None) -> str:
+    """The encoder that ``auto`` stands for with this model (name or path; none: the only one), others as they are."""
+    return str(_resolved(text, model).encoder)
+
+
+def explain_encoder(text: str, model: str | None = None) -> str | None:
+    """One line on what ``auto`` stands for and why; none: the user chose, or there was nothing to choose from."""
+    resolved = _resolved(text, model)
+    return str(resolved) if resolved.reason else None
+
+
+def _resolved(text: str, model: str | None) -> AutoChoice:
     choice = PluginChoice.parse(text)
-    return str(PluginChoice("mlx", choice.options)) if choice.name == "auto" else str(choice)
+    if choice.name != AUTO:
+        return AutoChoice(choice)
+    try:
+        folder = find_model(model)[1]
+    except DotsctlError:  # whoever needs the model tells that it is not there
+        folder = None
+    return choose_encoder(folder, choice.options)
 
 
 def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
@@ -179,7 +196,7 @@ def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
         UsageError: wrong choices, as a memory limit that is too small for the model.
         MissingError: there is no such model.
     """
-    encoder = PluginChoice.parse(resolve_encoder(chosen.encoder))
+    encoder = PluginChoice.parse(resolve_encoder(chosen.encoder, chosen.model))
     decoder = PluginChoice.parse(chosen.decoder)
     if chosen.model is None and encoder.name == decoder.name == "fake":
         model_name, folder = "fake", ""

@@ -7,6 +7,7 @@ draws the error tree. ``geometry.py`` maps boxes, ``pixels.py`` reads pictures, 
 
 ``model_directory.py`` finds models, ``checkpoint_validation.py`` refuses broken ones before anything is loaded, by
 the other ``checkpoint`` files and ``safetensors_header.py``; ``memory.py`` refuses those that are too large.
+``verdicts.py`` remembers how Core ML packages did on this ``machine.py``, for encoder and client.
 ``worker_shell.py`` and ``blas.py`` are for both workers, ``fakes.py`` for both fake plugins.
 """
 

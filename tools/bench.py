@@ -1,4 +1,5 @@
-"""Benchmarks of the runtime itself with fake plugins: ``dotsctl bench pipeline | transport | control | simulate``.
+"""Benchmarks: ``dotsctl bench pipeline | transport | control | simulate`` of the runtime itself, with fake plugins;
+``dotsctl bench energy`` of the encoders, on a Mac.
 
 The first two print ratios measured side by side in one run, because the times of a shared machine mean little on
 their own.
@@ -20,7 +21,7 @@ PROGRESS_S = 5.0
 
 @click.group()
 def cli() -> None:
-    """Measure and test the runtime itself, without a model."""
+    """Measure and test the runtime itself, without a model; and the energy of encoders, on a Mac."""
 
 
 def _parse_balance(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[tuple[float, float]]:
@@ -144,6 +145,37 @@ def simulate(seeds: int, first: int, processes: int | None, as_json: bool) -> No
     for line in sorted(outcome.failing):
         click.echo(line, err=True)
     sys.exit(bool(outcome.failing))
+
+
+@cli.command()
+@click.option("--model", metavar="NAME|PATH", help="The model; else the only installed one.")
+@click.option(
+    "--encoder",
+    "encoders",
+    metavar="NAME[:KEY=VALUE,...]",
+    multiple=True,
+    help="May be repeated. [default: mlx, and coreml where there are packages]",
+)
+@click.option("--patches", type=click.IntRange(min=4), help="Of the page. [default: as many as fit, up to 4032]")
+@click.option("--seconds", type=click.FloatRange(min=5), default=30.0, show_default=True, help="For each encoder.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of a table.")
+def energy(model: str | None, encoders: tuple[str, ...], patches: int | None, seconds: float, as_json: bool) -> None:
+    """Watt-hours for 1,000 pages of each encoder, and the mean power of CPU, GPU and Neural Engine above idle.
+
+    On a Mac alone, with the system's own meter, powermetrics. That needs root: run 'sudo -v' first.
+    """
+    from dotsctl.protocol.blas import preload_blas
+
+    preload_blas()
+    from dotsctl.tools import bench_energy  # imports what the other benchmarks do not need
+
+    measured = bench_energy.measure(model, encoders, patches, seconds, lambda line: click.echo(line, err=True))
+    if as_json:
+        click.echo(json.dumps({"machine": _machine(), "encoders": [asdict(each) for each in measured]}))
+        return
+    click.echo(bench_energy.HEAD)
+    for each in measured:
+        click.echo(each.row())
 
 
 def _machine() -> str:

@@ -20,6 +20,7 @@ from dotsctl.protocol.model_directory import fingerprint
 from dotsctl.tools.chunk_plan import WEIGHT_LIMIT_BYTES, plan_chunks
 from dotsctl.tools.conversion_options import ConversionOptions
 from dotsctl.tools.derived import require_space, staged
+from dotsctl.tools.golden_reference import write_golden
 
 Report = Callable[[str], None]
 
@@ -51,6 +52,7 @@ def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> 
     require_space(folder, sum(sizes) + max(sizes), f"the Core ML build {options.build_name}")
     with staged(folder) as partial:
         chunks = _write_chunks(model, config, options, buckets, parts, partial, report)
+        golden = write_golden(model, config, digest, buckets, partial, report)
         versions = {name: metadata.version(name) for name in ("coremltools", "numpy", "protobuf")}
         Build(
             fingerprint=digest,
@@ -64,6 +66,7 @@ def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> 
             width=config.hidden_size,
             chunks=chunks,
             versions={"dotsctl": __version__, "python": platform.python_version(), **versions},
+            golden=golden,
         ).write(partial)
     report(f"{folder}: {Build.read(folder).nbytes / 1e6:,.1f} MB in {len(parts)} packages")
     return folder

@@ -86,11 +86,12 @@ class Embedding:
             MissingError: there is no such model.
         """
         choices = settings.choose(model=order.model, encoder=order.encoder)
-        self._choice = PluginChoice.parse(settings.resolve_encoder(choices.encoder))
+        self._choice = PluginChoice.parse(settings.resolve_encoder(choices.encoder, choices.model))
         needs_no_model = self._choice.name == "fake" and choices.model is None
         self._model = Path() if needs_no_model else find_model(choices.model)[1]
         self._digest = "" if needs_no_model else fingerprint(self._model)
         self._order = order
+        self._reason = settings.explain_encoder(choices.encoder, choices.model)
         self._encoder: PageEncoder | None = None
         self.counts = Counts()
 
@@ -149,7 +150,7 @@ class Embedding:
     def _loaded(self) -> PageEncoder:
         """The encoder, loaded when the first page needs it."""
         if self._encoder is None:
-            say(f"loading encoder {self._choice}")
+            say(self._reason or f"loading encoder {self._choice}")
             self._encoder = PageEncoder(self._choice, self._model, lambda _: None)
             self._digest = self._encoder.spec.fingerprint
         return self._encoder

@@ -6,7 +6,6 @@ python -P -m dotsctl.tools.prove_encoder MODEL --build float16 --grid 20x28
 import json
 import resource
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ import numpy as np
 from dotsctl.encoder_worker.coreml.interpreter import FLOAT16_LIMIT, NEURAL_ENGINE_LIMIT
 from dotsctl.encoder_worker.coreml.manifest import Build, find_build
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
-from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, quarter_order
 from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.protocol.model_directory import find_model, fingerprint
-from dotsctl.tools.exact_tower import ExactTower, difference, layer_name
+from dotsctl.tools.exact_tower import difference
+from dotsctl.tools.tower_streams import borders, exact_streams, package_streams
 from numpy.typing import NDArray
 
 LARGEST_SHOWN = 5
@@ -73,25 +72,17 @@ def prove(model: Path, folder: Path, build: Build, grid: tuple[int, int], seed: 
             f"a grid of {grid[0]}x{grid[1]} is no even one of the buckets {', '.join(map(str, build.buckets))}"
         )
     patches = np.random.default_rng(seed).normal(size=(count, 588)).astype(np.float32)
-    streams: dict[int, NDArray[Any]] = {}
-    started, tower = time.monotonic(), ReferenceTower(folder, build)
-    embeddings = tower.encode(patches, grid, lambda number, value: streams.setdefault(number, value))
-    interpreter_s = time.monotonic() - started
-    parts: list[Part] = []
-    ends = {layer_name(chunk.end_layer): number for number, chunk in enumerate(build.chunks[:-1], 1)}
-
-    def compare(stage: str, exact: NDArray[np.float64]) -> None:
-        if stage in ends:
-            found = embeddings_of(streams[ends[stage]])  # (num_patches, embed_dim) in quarter order
-            parts.append(Part(stage, *difference(found, exact[quarter_order(count)])))
-
-    started = time.monotonic()
-    exact = ExactTower.of(model).embeddings(patches, grid, compare)
-    parts.append(Part("embeddings", *difference(embeddings, exact)))
+    tower = ReferenceTower(folder, build)
+    found = package_streams(tower, build, (patches, grid))
+    exact = exact_streams(model, borders(build), (patches, grid))
+    parts = tuple(_part(name, found.values[name], exact.values[name]) for name in found.values)
     largest = {name: peak for chunk in tower.chunks(count) for name, peak in chunk.magnitudes.items()}
     largest = dict(sorted(largest.items(), key=lambda item: -item[1])[:LARGEST_SHOWN])
-    exact_s = time.monotonic() - started
-    return Proof(folder.name, grid, tuple(parts), largest, interpreter_s, exact_s, _peak_memory_gib())
+    return Proof(folder.name, grid, parts, largest, found.seconds, exact.seconds, _peak_memory_gib())
+
+
+def _part(name: str, found: NDArray[Any], exact: NDArray[Any]) -> Part:
+    return Part(name, *difference(found, exact))
 
 
 def _peak_memory_gib() -> float:

@@ -48,6 +48,11 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
 )
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for metadata.json and plots.")
+@click.option(
+    "--encoder", type=click.Choice(["coreml"]), help="Compare Core ML packages with our tower and with float64."
+)
+@click.option("--build", metavar="NAME", help="With --encoder coreml: the build; else as the encoder chooses.")
+@click.option("--bucket", "buckets", type=int, multiple=True, help="With --encoder coreml: page sizes; else all.")
 @click.option("--store", type=click.Path(path_type=Path), help="Write mlx-vlm's results to this .npz file, and end.")
 def cli(
     model: Path | None,
@@ -55,12 +60,19 @@ def cli(
     against: tuple[str, ...] | None,
     dtype: str,
     output: Path | None,
+    encoder: str | None,
+    build: str | None,
+    buckets: tuple[int, ...],
     store: Path | None,
 ) -> None:
     """Compare our tower, first-step logits and answers with references on the same weights.
 
     With --noise as the first word: measure how much noise on its embeddings a text bears; see --noise --help.
     """
+    if encoder is not None:
+        sys.exit(_verify_packages(model, build, buckets, output))
+    if build or buckets:
+        raise UsageError("--build and --bucket are for --encoder coreml")
     blas = preload_blas()  # before anything imports mlx.core, so that all of MLX computes with the same one
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # mlx-vlm imports transformers; nothing here needs the network
     try:
@@ -80,6 +92,20 @@ def cli(
     if not rows:
         raise UsageError("nothing was compared: name a reference with --against")
     sys.exit(ExitCode.OK if all(row.match for row in rows) else ExitCode.SOME_FAILED)
+
+
+def _verify_packages(model: Path | None, build: str | None, buckets: tuple[int, ...], output: Path | None) -> ExitCode:
+    """Compare the packages of a build; one of the model, or of the only installed one."""
+    preload_blas()
+    from dotsctl.encoder_worker.coreml.manifest import Build
+    from dotsctl.tools import verify_coreml, verify_coreml_report
+
+    order = verify_coreml.Order(str(model) if model else None, build, buckets)
+    folder, found = verify_coreml.compare(order, lambda line: click.echo(line, err=True))
+    click.echo(verify_coreml_report.table(found))
+    if output is not None:
+        verify_coreml_report.write_report(output, found, Build.read(folder))
+    return ExitCode.OK if all(row.match for row in found.rows) else ExitCode.SOME_FAILED
 
 
 def main() -> None:

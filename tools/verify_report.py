@@ -18,7 +18,18 @@ from dotsctl.protocol.model_directory import fingerprint
 from dotsctl.tools.verify_compare import FLOAT32_MEAN, Row
 from dotsctl.tools.verify_stages import STAGES, Results
 
-LIBRARIES = ("dotsctl", "mlx", "mlx-lm", "mlx-vlm", "torch", "transformers", "numpy", "pillow", "tokenizers")
+LIBRARIES = (
+    "dotsctl",
+    "mlx",
+    "mlx-lm",
+    "mlx-vlm",
+    "torch",
+    "transformers",
+    "coremltools",
+    "numpy",
+    "pillow",
+    "tokenizers",
+)
 
 
 def versions() -> dict[str, str]:

@@ -14,6 +14,8 @@ from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.model_directory import derived_directory
 
 MANIFEST = "manifest.json"
+GOLDEN = "golden.npz"
+"""The golden page, see ``golden_page.py``."""
 FORMAT = 1
 """Raised when functions take or give something else."""
 STANDARD_BUILD = "float16"
@@ -63,6 +65,8 @@ class Build:
     chunks: tuple[Chunk, ...]
     versions: dict[str, str]
     """Of the libraries that wrote it."""
+    golden: tuple[int, str] | None = None
+    """Size in bytes and sha256 of the file of the golden page; none: the build has none."""
     format: int = FORMAT
 
     @property
@@ -85,7 +89,13 @@ class Build:
                     f"{folder} is of format {content['format']}, this dotsctl reads {FORMAT}: convert the model again"
                 )
             chunks = tuple(_chunk(entry) for entry in content.pop("chunks"))
-            return cls(**{**content, "buckets": tuple(content["buckets"]), "chunks": chunks})
+            golden = content.get("golden")
+            fixed = {
+                "buckets": tuple(content["buckets"]),
+                "chunks": chunks,
+                "golden": (int(golden[0]), str(golden[1])) if golden else None,
+            }
+            return cls(**{**content, **fixed})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise MissingError(f"{path} cannot be read ({error!r}): convert the model again") from None
 
@@ -99,15 +109,16 @@ class Build:
         Raises:
             MissingError: a file is absent, or was changed.
         """
-        for chunk in self.chunks:
-            for name, (size, digest) in chunk.files.items():
-                path = folder / chunk.file / name
-                found = path.stat().st_size if path.is_file() else None
-                if found != size:
-                    state = "is missing" if found is None else f"has {found} bytes instead of {size}"
-                    raise MissingError(f"{path} {state}: the package is damaged, convert the model again")
-                if contents and _sha256(path) != digest:
-                    raise MissingError(f"{path} has other bytes than were written: convert the model again")
+        expected = {folder / chunk.file / name: entry for chunk in self.chunks for name, entry in chunk.files.items()}
+        if self.golden is not None:
+            expected[folder / GOLDEN] = self.golden
+        for path, (size, digest) in expected.items():
+            found = path.stat().st_size if path.is_file() else None
+            if found != size:
+                state = "is missing" if found is None else f"has {found} bytes instead of {size}"
+                raise MissingError(f"{path} {state}: the package is damaged, convert the model again")
+            if contents and _sha256(path) != digest:
+                raise MissingError(f"{path} has other bytes than were written: convert the model again")
 
 
 def _sha256(path: Path) -> str:

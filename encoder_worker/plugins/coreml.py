@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from dotsctl.encoder_worker.blank import is_blank
 from dotsctl.encoder_worker.buckets import Placement, place
+from dotsctl.encoder_worker.coreml.admission import Admission
 from dotsctl.encoder_worker.coreml.manifest import COMPUTE_UNITS, REFERENCE, Build, find_build
 from dotsctl.encoder_worker.image import Patches, patchify
 from dotsctl.encoder_worker.opening import lowered, open_page, read_limits
@@ -21,12 +22,14 @@ from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, P
 from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.geometry import CELL_PX, PixelLimits
 from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.verdicts import NE_SHARE
 from PIL import Image
 
 OPTIONS = {
     "compute_units": f"where to compute: {', '.join(COMPUTE_UNITS)}; else what the build was made for",
     "build": "name of the build, where there are several",
     "buckets": "numbers of patches to load of those of the build, as in 960+2016; else all",
+    "ne_share": f"share of the operations to be on the Neural Engine, 0 to 1, else {NE_SHARE}; a warning tells of less",
 }
 REFERENCE_FLOPS = 1.7e10
 """A second, of the interpreter: 1.44e12 of a page of 560 patches at full size took 87 s on two busy cores."""
@@ -51,13 +54,14 @@ class CoreMLEncoder:
         Raises:
             UsageError: an unknown option, or compute units that this machine does not have.
             MissingError: there are no packages of this model, they are damaged, or coremltools is not installed.
-            CommandFailedError: Core ML refuses the packages.
+            CommandFailedError: Core ML refuses the packages, or they do not compute here what they should.
         """
         if unknown := sorted(options.keys() - OPTIONS.keys()):
             known = "; ".join(f"{key}: {meaning}" for key, meaning in OPTIONS.items())
             raise UsageError(f"encoder coreml has no option {', '.join(unknown)}. It knows {known}")
         if "compute_units" in options:
             _check_units(options["compute_units"])
+        ne_share = _share(options.get("ne_share", str(NE_SHARE)))
         self._limits = read_limits(model)
         report("computing the model's fingerprint")
         digest = fingerprint(model)
@@ -66,7 +70,10 @@ class CoreMLEncoder:
         _check_units(units)
         self._buckets = _chosen_buckets(options.get("buckets"), build)
         report(f"Core ML build {folder.name} on {units}, pages of {', '.join(map(str, self._buckets))} patches")
+        admission = Admission(folder, build, units, ne_share, report)
+        admission.before_load(self._buckets)
         self._tower = _load_tower(folder, build, units, self._buckets, report)
+        admission.after_load(self._tower, self._buckets)
         self._dtype = np.dtype(build.precision)
         return EncoderSpec(digest, build.width, self._dtype.str)
 
@@ -128,6 +135,17 @@ def _check_units(units: str) -> None:
     version = platform.mac_ver()[0]
     if int(version.partition(".")[0]) < FIRST_MACOS:
         raise UsageError(f"compute_units={units} needs macOS {FIRST_MACOS} or later, this is {version}. {instead}")
+
+
+def _share(text: str) -> float:
+    """A number from 0 to 1. Raises UsageError."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"encoder coreml: ne_share={text} is no share: a number from 0 to 1")
+    return share
 
 
 def _chosen_buckets(text: str | None, build: Build) -> tuple[int, ...]:

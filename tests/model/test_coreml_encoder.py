@@ -1,20 +1,17 @@
 """The encoder plugin coreml on the compute unit reference, and its way through the framework with a stand-in for it."""
 
-import enum
 import io
 import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from dotsctl import Client
-from dotsctl.encoder_worker.coreml import device_tower
-from dotsctl.encoder_worker.coreml.interpreter import Interpreter
+from dotsctl.encoder_worker.coreml import admission, device_tower, probing
 from dotsctl.encoder_worker.coreml.library import import_coremltools
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, builds_directory
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, PageImage
@@ -22,10 +19,14 @@ from dotsctl.encoder_worker.plugins import coreml
 from dotsctl.encoder_worker.plugins.coreml import CoreMLEncoder
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 from dotsctl.protocol.errors import CommandFailedError, MissingError, PageError, UsageError
+from dotsctl.protocol.machine import Machine
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
+from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, remember
 from dotsctl.tools.conversion_options import ConversionOptions
 from dotsctl.tools.convert_encoder import convert_encoder
 from PIL import Image, ImageDraw
+
+from tests.coreml_stand_in import StandIn
 
 pytest.importorskip("coremltools")
 pytestmark = pytest.mark.model
@@ -41,6 +42,7 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOTSCTL_MODELS", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         for options in (ConversionOptions("float32", buckets=BUCKETS, chunks=2), ConversionOptions(buckets=BUCKETS)):
             convert_encoder(demo_directory(), options, lambda line: None)
         yield folder
@@ -115,6 +117,12 @@ def test_a_page_of_another_size_lies_on_white_at_the_top_left_of_its_bucket() ->
     assert np.array_equal(encode(encoder, png(canvas)).embeddings, page.embeddings)
 
 
+@pytest.mark.parametrize("share", ["much", "1.1", "-0.1", "nan"])
+def test_a_share_of_the_neural_engine_that_is_none_is_refused(share: str) -> None:
+    with pytest.raises(UsageError, match=r"ne_share=.* a number from 0 to 1"):
+        loaded(ne_share=share)
+
+
 def test_a_lower_pixel_limit_and_fewer_buckets_are_followed() -> None:
     content = png(picture(280, 224))
     assert encode(loaded(), content).grid == (16, 20)
@@ -185,49 +193,29 @@ def test_without_coremltools_the_error_says_what_to_install(monkeypatch: pytest.
         import_coremltools()
 
 
-class Units(enum.Enum):
-    CPU_AND_NE = 4
+MACHINE = Machine("Apple M2", "macOS 26.1", "25B1")
 
 
-class StandIn:
-    """In place of coremltools: compiling copies a package, and a compiled model is run by the interpreter."""
-
-    def __init__(self, refuse: str = "") -> None:
-        self.ComputeUnit = Units
-        self.compiled: list[str] = []
-        self.inputs: list[dict[str, np.ndarray]] = []
-        self.models = SimpleNamespace(
-            utils=SimpleNamespace(compile_model=self._compile), CompiledMLModel=self._load_compiled
-        )
-        self._refuse = refuse
-
-    def _compile(self, package: str, destination: str) -> None:
-        if self._refuse == "compile":
-            raise RuntimeError("ANECCompile failed")
-        self.compiled.append(Path(package).name)
-        shutil.copytree(package, destination)
-
-    def _load_compiled(self, path: str, compute_units: Units, function_name: str) -> Any:
-        if self._refuse == "load":
-            raise RuntimeError("no such function")
-        assert compute_units is Units.CPU_AND_NE
-        chunk = Interpreter(Path(path), function_name)
-
-        def predict(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            assert all(values.dtype == np.float32 and values.flags.c_contiguous for values in inputs.values())
-            self.inputs.append(inputs)
-            return chunk.run(inputs)
-
-        return SimpleNamespace(predict=predict)
+def remember_good_trials() -> None:
+    digest = fingerprint(demo_directory())
+    folder = builds_directory(digest) / "float32"
+    trials = tuple(Trial(bucket, "", 1.0, 1.0, 0.5, None) for bucket in BUCKETS)
+    manifest = build_digest(folder)
+    assert manifest is not None
+    remember(Verdict(digest, "float32", manifest, "cpu_and_ne", MACHINE, BUCKETS, trials, 1.0, 1.0))
 
 
 @pytest.fixture
 def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> Callable[..., StandIn]:
-    def use(refuse: str = "") -> StandIn:
+    def use(refuse: str = "", tried: bool = True) -> StandIn:
+        if tried:
+            remember_good_trials()
         stand_in = StandIn(refuse)
         monkeypatch.setattr(coreml.sys, "platform", "darwin")
         monkeypatch.setattr(platform, "mac_ver", lambda: ("26.1", ("", "", ""), "arm64"))
-        monkeypatch.setattr(device_tower, "import_coremltools", lambda: stand_in)
+        monkeypatch.setattr(device_tower, "import_coremltools", stand_in.module)
+        monkeypatch.setattr(admission, "this_machine", lambda: MACHINE)
+        monkeypatch.setattr(probing, "COMMAND", (sys.executable, "-P", "-m", "tests.no_such_probe"))
         return stand_in
 
     return use
@@ -251,7 +239,7 @@ def test_the_framework_gets_every_chunk_compiled_once_and_the_same_arrays_each_t
     pages = [encode(encoder, content) for _ in range(2)]
     assert np.array_equal(pages[0].embeddings, encode(loaded(build="float32"), content).embeddings)
     assert np.array_equal(pages[0].embeddings, pages[1].embeddings)
-    first, second = stand_in.inputs[:2], stand_in.inputs[2:]
+    first, second = stand_in.inputs[2:4], stand_in.inputs[4:]  # the golden page came before
     for before, after in zip(first, second, strict=True):
         assert all(before[name] is after[name] for name in before)
     encoder.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dotsctl.protocol.machine import Machine
 
 from tests.fake_client import FakeClient
 from tests.fake_hub import FakeHub, serving, snapshot_files
@@ -17,6 +18,8 @@ def client(monkeypatch: pytest.MonkeyPatch, run_folder: Path, tmp_path: Path) ->
     kept: dict[str, Any] = {"created": [], "asked": [], "closed": 0, "failing": {}, "raising": None, "statuses": {}}
     fake = type("FakeClient", (FakeClient,), kept)
     monkeypatch.setattr("dotsctl.client.api.Client", fake)
+    # On a Mac the encoder auto is a choice, and told of.
+    monkeypatch.setattr("dotsctl.client.auto_encoder.this_machine", lambda: Machine("x86_64", "Linux 6", "1"))
     model = tmp_path / "models" / "small"
     model.mkdir(parents=True)
     (model / "config.json").write_text("{}")

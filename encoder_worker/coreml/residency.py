@@ -1,0 +1,89 @@
+"""Where Core ML plans to run the operations of a compiled package: its ``MLComputePlan``.
+
+Source of the calls: ``coremltools/models/compute_plan.py`` and ``compute_device.py``, version 9.0. The plan has no
+choice of a function, so it may say nothing about the functions that are not the default; such operations are counted
+as unknown, not as absent from the Neural Engine.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dotsctl.encoder_worker.coreml.library import import_coremltools
+
+NEURAL_ENGINE, GPU, CPU, UNKNOWN = "ne", "gpu", "cpu", "unknown"
+CONSTANTS = ("const", "constexpr_")
+"""Operations that are gone, or folded into others, before anything runs."""
+
+
+@dataclass(frozen=True)
+class PlannedOperation:
+    """One operation of a function."""
+
+    chunk: int
+    """Number of its package, from 1."""
+    function: str
+    name: str
+    """Of its first output."""
+    kind: str
+    """As in ``conv``."""
+    device: str
+    """``ne``, ``gpu``, ``cpu`` or ``unknown``."""
+    cost: float | None
+    """Its estimated share of the time of its function, 0 to 1; none: not told."""
+
+
+def planned_operations(compiled: Path, chunk: int, units: Any) -> Iterator[PlannedOperation]:
+    """The operations of all functions of a compiled package.
+
+    Args:
+        compiled: an ``.mlmodelc`` folder.
+        chunk: number of the package.
+        units: a member of ``coremltools.ComputeUnit``.
+    """
+    plans = import_coremltools("coremltools.models.compute_plan")
+    devices = import_coremltools("coremltools.models.compute_device")
+    names = {
+        devices.MLNeuralEngineComputeDevice: NEURAL_ENGINE,
+        devices.MLGPUComputeDevice: GPU,
+        devices.MLCPUComputeDevice: CPU,
+    }
+    plan = plans.MLComputePlan.load_from_path(str(compiled), units)
+    for name, function in plan.model_structure.program.functions.items():
+        for operation in function.block.operations:
+            kind = operation.operator_name.rpartition(".")[2]  # as in "ios18.conv"
+            if kind.startswith(CONSTANTS):
+                continue
+            usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
+            cost = plan.get_estimated_cost_for_mlprogram_operation(operation)
+            output = operation.outputs[0].name if operation.outputs else ""
+            device = UNKNOWN if usage is None else names.get(type(usage.preferred_compute_device), UNKNOWN)
+            yield PlannedOperation(chunk, name, output, kind, device, None if cost is None else cost.weight)
+
+
+@dataclass(frozen=True)
+class Residency:
+    """How much of a build runs where."""
+
+    counts: dict[str, int]
+    """Operations by device."""
+    ne_share: float | None
+    """Of the operations whose device is known; none: no device is known."""
+    ne_cost_share: float | None
+    """Likewise, by estimated cost; none: no cost is known."""
+
+
+def residency(operations: Iterable[PlannedOperation]) -> Residency:
+    """Count the operations of a build."""
+    listed = list(operations)
+    counts = Counter(operation.device for operation in listed)
+    known = [operation for operation in listed if operation.device != UNKNOWN]
+    weighed = [(operation.device, operation.cost) for operation in known if operation.cost is not None]
+    total = sum(cost for _, cost in weighed)
+    return Residency(
+        dict(sorted(counts.items())),
+        counts[NEURAL_ENGINE] / len(known) if known else None,
+        sum(cost for device, cost in weighed if device == NEURAL_ENGINE) / total if total > 0 else None,
+    )

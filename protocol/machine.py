@@ -1,0 +1,50 @@
+"""What machine this is, as far as a Core ML package may behave differently on another one."""
+
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+
+SYSCTL = "/usr/sbin/sysctl"
+SYSCTL_TIMEOUT_S = 10.0
+APPLE = "Apple"
+"""How the chip's name begins on a Mac with a Neural Engine."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Chip and system; a new system build may compile the same package into something else."""
+
+    chip: str
+    """On a Mac as in ``Apple M2 Pro``, elsewhere the architecture."""
+    system: str
+    """Name and version, as in ``macOS 15.5``."""
+    build: str
+    """Of the system, as in ``24F74``."""
+
+    @property
+    def is_apple_silicon(self) -> bool:
+        """Whether this is a Mac with a Neural Engine that Core ML can reach from here."""
+        return self.system.startswith("macOS ") and self.chip.startswith(APPLE)
+
+    def __str__(self) -> str:
+        return f"{self.chip}, {self.system} ({self.build})"
+
+
+def this_machine() -> Machine:
+    """The machine that runs this process."""
+    if sys.platform != "darwin":
+        return Machine(platform.machine(), f"{platform.system()} {platform.release()}", platform.version())
+    chip = _sysctl("machdep.cpu.brand_string") or platform.processor() or platform.machine()
+    version = platform.mac_ver()[0]
+    return Machine(chip, f"macOS {version}", _sysctl("kern.osversion") or version)
+
+
+def _sysctl(name: str) -> str:
+    """A value of the kernel; empty when it cannot be asked, then the caller knows something nearly as good."""
+    try:
+        command = [SYSCTL, "-n", name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SYSCTL_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

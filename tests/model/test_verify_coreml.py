@@ -1,0 +1,154 @@
+"""Packages against the MLX tower and the tower in float64: what is shown, what fails, and what a Mac adds."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from dotsctl.encoder_worker.coreml import device_tower, probing
+from dotsctl.encoder_worker.coreml.manifest import Build, builds_directory
+from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.machine import Machine
+from dotsctl.protocol.model_directory import demo_directory, fingerprint
+from dotsctl.protocol.verdicts import recall_mlx, verdicts_of
+from dotsctl.tools import verify, verify_coreml, verify_coreml_report
+from dotsctl.tools.conversion_options import ConversionOptions
+from dotsctl.tools.convert_encoder import convert_encoder
+from dotsctl.tools.tower_streams import Streams
+from dotsctl.tools.verify_coreml import Order, compare, limit_of, rows_of
+
+from tests.coreml_stand_in import StandIn
+
+pytest.importorskip("coremltools")
+pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.model
+MAC = Machine("Apple M2", "macOS 26.1", "25B1")
+STAND_IN = Path(__file__).parents[1] / "coreml_stand_in.py"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A build of each precision, the float16 one in two packages for two page sizes."""
+    folder = tmp_path_factory.mktemp("models")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOTSCTL_MODELS", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for options in (ConversionOptions(buckets=(24, 48), chunks=2), ConversionOptions("float32", buckets=(24,))):
+            convert_encoder(demo_directory(), options, lambda line: None)
+        yield folder
+
+
+def run(*options: str) -> Result:
+    return CliRunner().invoke(verify.cli, ["--encoder", "coreml", "--model", "demo", *options])
+
+
+def test_every_component_of_every_page_size_matches_both_towers_and_a_report_is_left(tmp_path: Path) -> None:
+    result = run("--build", "float16", "--output", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines() if line.endswith("match")]
+    assert [(line[0], line[2], line[3]) for line in lines] == [
+        (bucket, against, component)
+        for bucket in ("24", "48")
+        for against in ("float64", "mlx")
+        for component in ("layer", "embeddings")
+    ]
+    assert "measured on a Mac with Apple silicon alone" in result.stdout
+    told = json.loads((tmp_path / "out" / "metadata.json").read_text())
+    assert told["match"] and told["precision"] == "float16" and told["build"] == "float16"
+    for row in told["rows"]:
+        assert 0 < row["mean_error"] < row["max_error"] and 1e-5 < row["relative_error"] < 5e-3
+        assert 0.9999 < row["min_cosine"] < 1
+    assert told["seconds"].keys() == {"float64", "mlx", "reference"}
+    assert {path.name for path in (tmp_path / "out" / "plots").iterdir()} == {"errors.png", "cosines.png"}
+    assert not (tmp_path / "out" / "operations.json").exists()
+
+
+def test_one_page_size_of_a_float32_build_matches_tightly() -> None:
+    result = run("--build", "float32", "--bucket", "24")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("relative <= 1e-05, cosine >= 0.999999") == 2
+
+
+def test_a_build_that_computes_something_else_is_no_match_and_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(verify_coreml.RELATIVE, "float16", 1e-6)
+    result = run("--build", "float16", "--bucket", "24")
+    assert result.exit_code == 1
+    assert result.stdout.count("NO MATCH") == 4
+
+
+def test_an_unknown_page_size_and_options_without_the_encoder_are_refused() -> None:
+    with pytest.raises(UsageError, match="build float16 has no pages of 96 patches; it has 24, 48"):
+        compare(Order("demo", "float16", (96,)), lambda line: None)
+    assert isinstance(CliRunner().invoke(verify.cli, ["--bucket", "24"]).exception, UsageError)
+
+
+def builds(**changes: str) -> Build:
+    digest = fingerprint(demo_directory())
+    return Build.read(builds_directory(digest) / changes.pop("name", "float16"))
+
+
+def test_values_that_are_no_numbers_are_no_match_and_stay_out_of_json() -> None:
+    ones = np.ones((6, 4))
+    truth = {"float64": Streams({"embeddings": ones}, 1.0)}
+    (row,) = rows_of(builds(), 24, "reference", Streams({"embeddings": ones * np.nan}, 1.0), truth)
+    assert not row.match and row.min_cosine == 0
+    found = verify_coreml.Comparison("x", [row])
+    assert json.loads(json.dumps(verify_coreml_report.content(found, builds())))["rows"][0]["max_error"] is None
+
+
+def test_limits_follow_precision_weights_and_what_executes() -> None:
+    float16, float32 = builds(), builds(name="float32")
+    assert str(limit_of(float16, "reference")) == "relative <= 0.005, cosine >= 0.9999"
+    assert str(limit_of(float32, "reference")) == "relative <= 1e-05, cosine >= 0.999999"
+    assert str(limit_of(float16, "cpu_and_ne")) == "cosine >= 0.999"
+    for weights, cosine in verify_coreml.QUANTISED_COSINES.items():
+        quantised = Build(**{**float16.__dict__, "weights": weights})
+        assert limit_of(quantised, "reference").cosine == cosine
+        assert limit_of(quantised, "all").cosine == min(cosine, 0.999)
+
+
+@pytest.fixture
+def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], StandIn]:
+    def use(child: str = "") -> StandIn:
+        stand_in = StandIn()
+        monkeypatch.setattr(device_tower.platform, "mac_ver", lambda: ("26.1", ("", "", ""), "arm64"))
+        monkeypatch.setattr(device_tower, "import_coremltools", stand_in.module)
+        monkeypatch.setattr(probing, "COMMAND", (sys.executable, "-P", str(STAND_IN), child))
+        return stand_in
+
+    return use
+
+
+def test_on_a_mac_each_of_the_units_is_tried_timed_and_compared(
+    on_a_mac: Callable[[str], StandIn], tmp_path: Path
+) -> None:
+    on_a_mac("")
+    folder, found = compare(Order("demo", "float16", (24,), ("cpu_and_ne",)), lambda line: None, MAC)
+    (device,) = found.devices
+    assert device.verdict.is_good and device.cold_load_s is not None and device.warm_load_s is not None
+    assert device.speed_up.keys() == {24, 48} and device.speed_up[24] > 0
+    assert {row.executed for row in found.rows} == {"reference", "cpu_and_ne"}
+    assert all(row.match for row in found.rows)
+    digest = fingerprint(demo_directory())
+    assert verdicts_of(digest, MAC) == [device.verdict]
+    assert recall_mlx(digest, MAC) == found.mlx_page_s and found.mlx_page_s.keys() == {24, 48}
+    text = verify_coreml_report.table(found)
+    for part in ("times as fast as MLX", "cold load", "Neural Engine: 100.0% of the operations", "golden page "):
+        assert part in text
+    verify_coreml_report.write_report(tmp_path, found, Build.read(folder))
+    operations = json.loads((tmp_path / "operations.json").read_text())["cpu_and_ne"]
+    assert {operation["device"] for operation in operations} == {"ne", "unknown"}
+    assert not list(folder.glob(".cold-*"))
+
+
+def test_units_that_do_not_work_are_reported_and_not_used(on_a_mac: Callable[[str], StandIn]) -> None:
+    stand_in = on_a_mac("load")
+    _, found = compare(Order("demo", "float16", (24,), ("cpu_and_ne",)), lambda line: None, MAC)
+    (device,) = found.devices
+    assert (device.cold_load_s, device.warm_load_s, device.speed_up) == (None, None, {})
+    assert {row.executed for row in found.rows} == {"reference"}
+    assert stand_in.predictions == 0
+    assert "24 patches: does not work: Core ML cannot load" in verify_coreml_report.table(found)

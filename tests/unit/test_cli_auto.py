@@ -1,0 +1,48 @@
+"""Which encoder auto stands for is told once, where a runtime is started, and only where there was a choice."""
+
+import os
+
+import pytest
+from dotsctl.client import cli_ocr, launch, settings
+from dotsctl.client.auto_encoder import AutoChoice
+from dotsctl.client.config import PluginChoice
+from dotsctl.protocol.endpoints import RuntimeFacts
+
+from tests.fake_client import FakeClient, call, pictures
+
+TOLD = "encoder coreml:build=float16: its packages passed their trial\n"
+
+
+@pytest.fixture(autouse=True)
+def chosen(client: type[FakeClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = AutoChoice(PluginChoice("coreml", {"build": "float16"}), "its packages passed their trial")
+    monkeypatch.setattr(settings, "choose_encoder", lambda model, options: choice)
+    pictures("a.png")
+
+
+def test_ocr_tells_which_encoder_auto_took_and_why() -> None:
+    result = call("ocr", "a.png")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "text of a.png\n", TOLD)
+
+
+@pytest.mark.parametrize("options", [("-q",), ("--encoder", "mlx")])
+def test_ocr_says_nothing_of_it_when_told_to_be_quiet_or_when_the_user_chose(options: tuple[str, ...]) -> None:
+    assert call("ocr", *options, "a.png").stderr == ""
+
+
+def test_ocr_says_nothing_where_a_runtime_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_ocr, "lock_holder", lambda directory: os.getpid())
+    assert call("ocr", "a.png").stderr == ""
+
+
+def test_up_tells_it_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+
+    def start(config: object, timeout_s: float) -> RuntimeFacts:
+        started.append(config)
+        raise settings.UsageError("enough")
+
+    monkeypatch.setattr(launch, "start_detached", start)
+    result = call("up", "-d")
+    assert result.stderr.startswith(TOLD + "starting 'default': model small, encoder coreml:build=float16, decoder mlx")
+    assert len(started) == 1

@@ -1,0 +1,197 @@
+"""Verdicts on Core ML builds, and what --encoder auto makes of them."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from dotsctl.client import auto_encoder, settings
+from dotsctl.client.auto_encoder import choose_encoder
+from dotsctl.protocol import machine as machines
+from dotsctl.protocol.machine import Machine, this_machine
+from dotsctl.protocol.model_directory import demo_directory, derived_directory, fingerprint
+from dotsctl.protocol.verdicts import (
+    Trial,
+    Verdict,
+    build_digest,
+    complaints,
+    forget,
+    recall,
+    recall_mlx,
+    remember,
+    remember_mlx,
+    verdicts_directory,
+    verdicts_of,
+)
+
+MAC = Machine("Apple M2", "macOS 26.1", "25B1")
+GOOD = (Trial(96, "", 60.0, 0.9, 0.5, 0.999), Trial(264, "", 60.0, 1.9, 1.5))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path / "models"))
+    return tmp_path
+
+
+def judged(name: str = "float16", units: str = "cpu_and_ne", **changes: object) -> Verdict:
+    """A verdict on a build of the demo model that lies there."""
+    digest = fingerprint(demo_directory())
+    folder = derived_directory(digest) / "coreml" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text(json.dumps({"name": name}))
+    manifest = build_digest(folder)
+    assert manifest
+    verdict = Verdict(digest, name, manifest, units, MAC, (96, 264), GOOD, 0.97, 0.99)
+    verdict = replace(verdict, **changes)  # type: ignore[arg-type]
+    remember(verdict)
+    return verdict
+
+
+def auto(machine: Machine = MAC, **options: str) -> auto_encoder.AutoChoice:
+    return choose_encoder(demo_directory(), options, machine)
+
+
+def test_a_verdict_is_recalled_for_the_same_package_units_chip_and_system_alone() -> None:
+    verdict = judged()
+    assert recall(verdict.fingerprint, verdict.digest, "cpu_and_ne", MAC) == verdict
+    assert recall(verdict.fingerprint, verdict.digest, "all", MAC) is None
+    assert recall(verdict.fingerprint, "0" * 64, "cpu_and_ne", MAC) is None
+    for field in ("chip", "system", "build"):
+        assert recall(verdict.fingerprint, verdict.digest, "cpu_and_ne", replace(MAC, **{field: "other"})) is None
+    forget(verdict)
+    assert recall(verdict.fingerprint, verdict.digest, "cpu_and_ne", MAC) is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "{}", '{"format": 0}', '{"format": 1, "trials": [{"odd": 1}]}'])
+def test_a_damaged_verdict_counts_as_none(content: str) -> None:
+    verdict = judged()
+    (path,) = verdicts_directory().rglob("verdict-*.json")
+    path.write_text(content)
+    assert recall(verdict.fingerprint, verdict.digest, "cpu_and_ne", MAC) is None
+    assert verdicts_of(verdict.fingerprint, MAC) == []
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(home: Path) -> None:
+    (home / "cache").write_text("a file")
+    judged()
+    remember_mlx("f", MAC, {96: 1.0})
+    assert recall_mlx("f", MAC) == {}
+
+
+def test_a_verdict_on_a_build_that_was_replaced_or_removed_counts_no_more() -> None:
+    verdict = judged()
+    assert verdicts_of(verdict.fingerprint, MAC) == [verdict]
+    manifest = derived_directory(verdict.fingerprint) / "coreml" / "float16" / "manifest.json"
+    manifest.write_text("{}")
+    assert verdicts_of(verdict.fingerprint, MAC) == []
+    manifest.unlink()
+    assert verdicts_of(verdict.fingerprint, MAC) == []
+
+
+def test_times_of_mlx_are_kept_by_page_size() -> None:
+    remember_mlx("f", MAC, {96: 1.0})
+    remember_mlx("f", MAC, {264: 2.0})
+    assert recall_mlx("f", MAC) == {96: 1.0, 264: 2.0}
+    assert recall_mlx("g", MAC) == {}
+
+
+def test_too_few_operations_on_the_neural_engine_and_pages_slower_than_mlx_are_complained_of() -> None:
+    verdict = judged(ne_share=0.5)
+    (told,) = complaints(verdict, {})
+    assert told == "only 50% of its operations are on the Neural Engine, asked are 90%"
+    assert complaints(verdict, {}, 0.5) == []
+    assert complaints(replace(verdict, units="cpu_and_gpu"), {}) == []
+    assert complaints(replace(verdict, ne_share=None), {96: 0.5, 264: 1.5}) == []
+    told = complaints(replace(verdict, ne_share=0.9), {96: 0.4, 264: 0.5})[0]
+    assert told == "it is slower than MLX: 1.50 s instead of 0.50 s for a page of 264 patches"
+
+
+def test_auto_takes_packages_that_passed_and_says_so() -> None:
+    judged()
+    chosen = auto()
+    assert str(chosen.encoder) == "coreml:build=float16,compute_units=cpu_and_ne"
+    assert "passed their trial on this Mac, Apple M2" in str(chosen)
+
+
+def test_auto_takes_the_fastest_of_several_builds() -> None:
+    judged()
+    judged("float16-int8", trials=(Trial(96, "", 1.0, 1.0, 0.2), Trial(264, "", 1.0, 1.0, 0.5)))
+    judged("float16-int4", units="cpu_only", trials=(Trial(96, page_s=0.01), Trial(264, page_s=0.01)))
+    assert auto().encoder.options["build"] == "float16-int8"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"trials": (GOOD[0], Trial(264, "it hung"))}, "float16 on cpu_and_ne: pages of 264 patches: it hung"),
+        ({"trials": GOOD[:1]}, "pages of 264 patches were not tried"),
+        ({"ne_share": 0.2}, "only 20% of its operations"),
+        ({"units": "reference"}, "were not yet tried on this Mac; 'dotsctl doctor --coreml' tries them"),
+    ],
+)
+def test_auto_takes_mlx_where_packages_did_not_pass_and_says_why(changes: dict[str, object], reason: str) -> None:
+    judged(**changes)  # type: ignore[arg-type]
+    chosen = auto()
+    assert str(chosen.encoder) == "mlx"
+    assert reason in str(chosen)
+
+
+def test_auto_takes_mlx_where_it_is_faster() -> None:
+    verdict = judged()
+    remember_mlx(verdict.fingerprint, MAC, {96: 0.1})
+    assert "slower than MLX" in auto().reason
+
+
+def test_auto_without_packages_names_the_command_that_makes_them() -> None:
+    assert "'dotsctl convert' makes them" in auto().reason
+
+
+def test_auto_is_mlx_without_a_word_on_linux_and_with_options() -> None:
+    judged()
+    linux = Machine("x86_64", "Linux 6", "1")
+    assert (str(auto(linux)), auto(linux).reason) == ("encoder mlx: ", "")
+    chosen = auto(dtype="float32")
+    assert (str(chosen.encoder), chosen.reason) == ("mlx:dtype=float32", "")
+
+
+def test_the_settings_resolve_auto_by_the_model_and_leave_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged()
+    monkeypatch.setattr(auto_encoder, "this_machine", lambda: MAC)
+    assert settings.resolve_encoder("auto", "demo") == "coreml:build=float16,compute_units=cpu_and_ne"
+    assert "passed their trial" in (settings.explain_encoder("auto", "demo") or "")
+    assert settings.resolve_encoder("auto", "nothing") == "mlx"
+    assert settings.resolve_encoder("mlx:dtype=float32", "demo") == "mlx:dtype=float32"
+    assert settings.explain_encoder("coreml", "demo") is None
+    config = settings.runtime_config(settings.choose(model="demo", environment={}, files=()), "x")
+    assert config.encoder.name == "coreml"
+
+
+def test_a_mac_is_known_by_its_chip_and_its_system_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"machdep.cpu.brand_string": "Apple M4 Pro\n", "kern.osversion": "24F74\n"}
+
+    def answer(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(words, 0, answers[words[-1]], "")
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(machines.platform, "mac_ver", lambda: ("15.5", ("", "", ""), "arm64"))
+    monkeypatch.setattr(machines.subprocess, "run", answer)
+    assert this_machine() == Machine("Apple M4 Pro", "macOS 15.5", "24F74")
+    assert this_machine().is_apple_silicon
+    answers["machdep.cpu.brand_string"] = "Intel(R) Core(TM) i7"
+    assert not this_machine().is_apple_silicon
+
+
+def test_a_mac_that_does_not_answer_is_known_by_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(machines.platform, "mac_ver", lambda: ("15.5", ("", "", ""), "arm64"))
+    monkeypatch.setattr(machines, "SYSCTL", "/no/such/program")
+    assert this_machine().build == "15.5"
+
+
+def test_this_machine_is_no_mac_under_linux() -> None:
+    if sys.platform != "darwin":
+        assert not this_machine().is_apple_silicon
