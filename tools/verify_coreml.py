@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 from dotsctl.encoder_worker.coreml.device_tower import DeviceTower
-from dotsctl.encoder_worker.coreml.golden_page import GOLDEN_COSINE, draw_page
+from dotsctl.encoder_worker.coreml.golden import WORST_COSINE
+from dotsctl.encoder_worker.coreml.golden_page import draw_page
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build, find_build
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
 from dotsctl.protocol.errors import MissingError, UsageError
@@ -162,7 +163,7 @@ def limit_of(build: Build, executed: str) -> Limit:
     quantised = QUANTISED_COSINES.get(build.weights)
     cosine = COSINES[build.precision] if quantised is None else quantised
     if executed != REFERENCE:
-        return Limit(min(cosine, GOLDEN_COSINE))
+        return Limit(min(cosine, WORST_COSINE))
     if quantised is not None:
         return Limit(cosine)
     return Limit(cosine, RELATIVE[build.precision])

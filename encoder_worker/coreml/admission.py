@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page, golden_limit
+from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build
-from dotsctl.encoder_worker.coreml.probe import fault
+from dotsctl.encoder_worker.coreml.probe import not_finite
 from dotsctl.encoder_worker.coreml.probing import Probe
 from dotsctl.encoder_worker.plugin import Report
 from dotsctl.protocol.errors import CommandFailedError
@@ -107,10 +107,10 @@ class Admission:
         embeddings = tower.encode(
             page.values, page.grid, lambda number, _: self.report(f"golden page: package {number} of {chunks} done")
         )
-        page_s, cosine = time.perf_counter() - started, golden.cosine(embeddings)
-        reason = fault(embeddings, cosine, golden_limit(self.build, self.units))
+        page_s = time.perf_counter() - started
+        cosine, wrong = golden.check(embeddings, self.build, self.units)
         self.report(f"golden page: smallest cosine {cosine:.6f}")
-        return Trial(golden.bucket, reason, 0.0, page_s, page_s, cosine)
+        return Trial(golden.bucket, not_finite(embeddings) or wrong, 0.0, page_s, page_s, cosine)
 
     def _known(self, machine: Machine) -> Verdict | None:
         digest = build_digest(self.folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from dotsctl.encoder_worker.buckets import PATCH_PX, grids
+from dotsctl.encoder_worker.coreml.golden import GOLDEN_COSINE, WORST_COSINE, judge
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, REFERENCE, Build
 from dotsctl.encoder_worker.image import Patches, patchify
 from dotsctl.protocol.errors import MissingError
@@ -19,13 +20,11 @@ from PIL import Image
 
 MAX_ROWS = 128
 SEED = 2_026
-GOLDEN_COSINE = 0.98
-"""Least cosine of any embedding on a device: a float16 tower on the Neural Engine was seen elsewhere at 0.983."""
 REFERENCE_COSINES = {"float32": 0.999_999, "float16": 0.9999}
-"""Least cosine of the interpreter, which rounds as declared and no more. Measured: 0.99999 at 6 layers in float16."""
+"""Least cosine of any token by the interpreter, which rounds as declared and no more. Measured in float16: 0.99999."""
 QUANTISED_COSINES = {"int8": 0.99, "int8-per-tensor": 0.98, "palette6": 0.95, "int4": 0.9}
-"""Likewise of weights that are stored in fewer bits, which are away from the embeddings by themselves. They tell a
-broken machine, whose cosines are near 0; how good such a build is, ``verify --encoder coreml`` tells."""
+"""Least cosine of any token of weights that are stored in fewer bits, which are away from the embeddings by themselves.
+They tell a broken machine, whose cosines are near 0; how good such a build is, ``verify --encoder coreml`` tells."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,26 @@ class Golden:
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise MissingError(f"{path} cannot be read ({error}): convert the model again") from None
 
-    def cosine(self, embeddings: NDArray[np.floating]) -> float:
-        """Smallest cosine, over the stored rows, of embeddings (bucket / 4, width); 0 where one is not finite."""
-        found, expected = embeddings[self.rows].astype(np.float64), self.embeddings.astype(np.float64)
-        if not np.isfinite(found).all():
-            return 0.0
-        norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)  # (rows,)
-        cosines = (found * expected).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)  # (rows,)
-        return float(cosines.min())
+    def check(self, embeddings: NDArray[np.floating], build: Build, units: str) -> tuple[float, str]:
+        """Smallest cosine over the stored tokens, and what is wrong with it; empty: nothing.
+
+        Weights of the build's own precision are judged as ``golden.py`` says, by the interpreter more strictly.
+
+        Args:
+            embeddings: (bucket / 4, width) of the golden page.
+            build: that computed them.
+            units: where it did.
+        """
+        cosines, is_near = judge(embeddings[self.rows], self.embeddings)
+        worst, mean = float(cosines.min()), float(cosines.mean())
+        told = f"its golden page is wrong: cosines {mean:.5f} in the mean and {worst:.4f} at the worst token"
+        if build.weights in QUANTISED_COSINES:
+            limit = QUANTISED_COSINES[build.weights]
+            return worst, "" if worst >= limit else f"{told}, at least {limit:g} is needed there"
+        if not is_near:
+            return worst, f"{told}, needed are {GOLDEN_COSINE:g} and {WORST_COSINE:g} at the same length"
+        limit = REFERENCE_COSINES[build.precision] if units == REFERENCE else 0.0
+        return worst, "" if worst >= limit else f"{told}, the interpreter gives at least {limit:g}"
 
 
 def golden_of(embeddings: NDArray[np.floating]) -> Golden:
@@ -68,12 +79,6 @@ def golden_of(embeddings: NDArray[np.floating]) -> Golden:
     count = len(embeddings)
     rows = np.unique(np.linspace(0, count - 1, min(count, MAX_ROWS)).round().astype(np.int64))
     return Golden(4 * count, rows, embeddings[rows].astype(np.float32))
-
-
-def golden_limit(build: Build, units: str) -> float:
-    """Least cosine with which a build passes on these compute units."""
-    limit = QUANTISED_COSINES.get(build.weights, REFERENCE_COSINES[build.precision])
-    return limit if units == REFERENCE else min(limit, GOLDEN_COSINE)
 
 
 def draw_picture(bucket: int) -> Image.Image:

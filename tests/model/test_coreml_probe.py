@@ -6,13 +6,14 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from dotsctl.encoder_worker.coreml import admission, device_tower, golden_page, probe, probing, residency
-from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page, golden_limit, golden_of
+from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page, golden_of
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, Build
 from dotsctl.encoder_worker.coreml.probe import Steps
 from dotsctl.encoder_worker.coreml.residency import PlannedOperation
@@ -118,16 +119,29 @@ def test_the_drawn_page_is_the_same_everywhere_and_no_part_of_it_is_empty() -> N
     assert inked.all()
 
 
-def test_of_many_embeddings_some_of_the_whole_page_are_stored() -> None:
+def test_of_many_embeddings_some_of_the_whole_page_are_stored(folder: Path) -> None:
+    build = Build.read(folder)
     embeddings = np.random.default_rng(0).normal(size=(1440, 8)).astype(np.float32)
     golden = golden_of(embeddings)
     assert (len(golden.rows), golden.rows[0], golden.rows[-1], golden.bucket) == (128, 0, 1439, 5760)
-    assert golden.cosine(embeddings) == pytest.approx(1)
+    assert golden.check(embeddings, build, "cpu_and_ne") == (pytest.approx(1), "")
     wrong = embeddings.copy()
     wrong[golden.rows[5]] *= -1
-    assert golden.cosine(wrong) == pytest.approx(-1)
+    worst, reason = golden.check(wrong, build, "cpu_and_ne")
+    assert worst == pytest.approx(-1) and "0.9999 at the worst" not in reason and "is wrong" in reason
     wrong[golden.rows[5]] = np.nan
-    assert golden.cosine(wrong) == 0
+    assert golden.check(wrong, build, "cpu_and_ne")[0] == 0
+
+
+@pytest.mark.parametrize("weights", golden_page.QUANTISED_COSINES)
+def test_weights_in_fewer_bits_have_limits_of_their_own(folder: Path, weights: str) -> None:
+    build = replace(Build.read(folder), weights=weights)
+    embeddings = np.random.default_rng(0).normal(size=(64, 400)).astype(np.float32)
+    noise = np.random.default_rng(1).normal(size=embeddings.shape).astype(np.float32)
+    limit = golden_page.QUANTISED_COSINES[weights]
+    for cosine, good in ((1 - (1 - limit) / 2, True), (1 - 2 * (1 - limit), False)):
+        found = embeddings + noise * np.sqrt(1 / cosine**2 - 1)
+        assert (golden_of(embeddings).check(found, build, "cpu_and_ne")[1] == "") is good
 
 
 def test_the_trial_in_a_child_tells_times_the_golden_page_and_the_share_of_the_neural_engine(
@@ -175,7 +189,7 @@ def test_a_build_that_kills_its_process_is_refused_with_the_reason_and_the_remed
         ("load", r"Core ML cannot load .*\(no such function\)"),
         ("compile", r"Core ML cannot compile .*\(ANECCompile failed\)"),
         ("full", "cannot write .*No space left on device"),
-        ("wrong", r"golden page is wrong: smallest cosine .*, it must be at least 0\.98"),
+        ("wrong", r"golden page is wrong: cosines .* needed are 0\.99995 and 0\.999"),
         ("infinite", "6 of 6 embeddings have values that are no numbers"),
     ],
 )
@@ -264,9 +278,6 @@ def test_the_interpreter_is_checked_by_the_golden_page_once(folder: Path, monkey
 def test_the_interpreter_has_a_tight_limit_and_a_wrong_build_is_refused_each_time(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = Build.read(folder)
-    assert golden_limit(build, "reference") == 0.9999
-    assert golden_limit(build, "cpu_and_ne") == golden_page.GOLDEN_COSINE == 0.98
     monkeypatch.setitem(golden_page.REFERENCE_COSINES, "float16", 1.0)
     for _ in range(2):
         with pytest.raises(CommandFailedError, match=r"on reference here.*golden page is wrong.*Convert the model"):
