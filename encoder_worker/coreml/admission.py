@@ -13,7 +13,7 @@ from typing import Any
 
 from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build
-from dotsctl.encoder_worker.coreml.probe import fault
+from dotsctl.encoder_worker.coreml.probe import not_finite
 from dotsctl.encoder_worker.coreml.probing import Probe
 from dotsctl.encoder_worker.plugin import Report
 from dotsctl.protocol.errors import CommandFailedError
@@ -108,9 +108,9 @@ class Admission:
             page.values, page.grid, lambda number, _: self.report(f"golden page: package {number} of {chunks} done")
         )
         page_s = time.perf_counter() - started
-        cosine, reason = fault(embeddings, golden, self.build)
+        cosine, wrong = golden.check(embeddings, self.build, self.units)
         self.report(f"golden page: smallest cosine {cosine:.6f}")
-        return Trial(golden.bucket, reason, 0.0, page_s, page_s, cosine)
+        return Trial(golden.bucket, not_finite(embeddings) or wrong, 0.0, page_s, page_s, cosine)
 
     def _known(self, machine: Machine) -> Verdict | None:
         digest = build_digest(self.folder)

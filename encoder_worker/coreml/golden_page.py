@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from dotsctl.encoder_worker.buckets import PATCH_PX, grids
 from dotsctl.encoder_worker.coreml.golden import GOLDEN_COSINE, WORST_COSINE, judge
-from dotsctl.encoder_worker.coreml.manifest import GOLDEN, Build
+from dotsctl.encoder_worker.coreml.manifest import GOLDEN, REFERENCE, Build
 from dotsctl.encoder_worker.image import Patches, patchify
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.geometry import CELL_PX, PixelLimits
@@ -20,10 +20,11 @@ from PIL import Image
 
 MAX_ROWS = 128
 SEED = 2_026
+REFERENCE_COSINES = {"float32": 0.999_999, "float16": 0.9999}
+"""Least cosine of any token by the interpreter, which rounds as declared and no more. Measured in float16: 0.99999."""
 QUANTISED_COSINES = {"int8": 0.99, "int8-per-tensor": 0.98, "palette6": 0.95, "int4": 0.9}
-"""Least cosine of any token with weights that are stored in fewer bits: such a build is away from the embeddings by
-itself. These tell a broken machine, whose cosines are near 0; how good the build is, ``verify --encoder coreml`` tells.
-Builds whose weights have all bits are held to ``golden.py``."""
+"""Least cosine of any token of weights that are stored in fewer bits, which are away from the embeddings by themselves.
+They tell a broken machine, whose cosines are near 0; how good such a build is, ``verify --encoder coreml`` tells."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,26 @@ class Golden:
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise MissingError(f"{path} cannot be read ({error}): convert the model again") from None
 
-    def judge(self, embeddings: NDArray[np.floating], build: Build) -> tuple[float, str]:
-        """Smallest cosine of the stored rows of embeddings (bucket / 4, width), and what is wrong; empty: nothing."""
-        cosines, is_near = judge(embeddings[self.rows], self.embeddings)  # (rows,)
-        smallest, mean = float(cosines.min()), float(cosines.mean())
+    def check(self, embeddings: NDArray[np.floating], build: Build, units: str) -> tuple[float, str]:
+        """Smallest cosine over the stored tokens, and what is wrong with it; empty: nothing.
+
+        Weights of the build's own precision are judged as ``golden.py`` says, by the interpreter more strictly.
+
+        Args:
+            embeddings: (bucket / 4, width) of the golden page.
+            build: that computed them.
+            units: where it did.
+        """
+        cosines, is_near = judge(embeddings[self.rows], self.embeddings)
+        worst, mean = float(cosines.min()), float(cosines.mean())
+        told = f"its golden page is wrong: cosines {mean:.5f} in the mean and {worst:.4f} at the worst token"
         if build.weights in QUANTISED_COSINES:
             limit = QUANTISED_COSINES[build.weights]
-            words = f"its golden page is wrong: smallest cosine {smallest:.4f}, it must be at least {limit:g}"
-            return smallest, "" if smallest >= limit else words
-        words = (
-            f"its golden page is wrong: cosines {smallest:.5f} at least and {mean:.6f} on average, they must be "
-            f"{WORST_COSINE:g} and {GOLDEN_COSINE:g}, and lengths as near"
-        )
-        return smallest, "" if is_near else words
+            return worst, "" if worst >= limit else f"{told}, at least {limit:g} is needed there"
+        if not is_near:
+            return worst, f"{told}, needed are {GOLDEN_COSINE:g} and {WORST_COSINE:g} at the same length"
+        limit = REFERENCE_COSINES[build.precision] if units == REFERENCE else 0.0
+        return worst, "" if worst >= limit else f"{told}, the interpreter gives at least {limit:g}"
 
 
 def golden_of(embeddings: NDArray[np.floating]) -> Golden:

@@ -77,17 +77,14 @@ def try_bucket(folder: Path, build: Build, units: str, bucket: int, compiled: Pa
         times_s.append(time.perf_counter() - started)
     tower.close()
     golden = Golden.read(folder) if build.golden else None
-    cosine, reason = fault(embeddings, golden if golden and golden.bucket == bucket else None, build)
-    return Trial(bucket, reason, load_s, times_s[0], min(times_s[1:]), cosine)
+    cosine, wrong = golden.check(embeddings, build, units) if golden and golden.bucket == bucket else (None, "")
+    return Trial(bucket, not_finite(embeddings) or wrong, load_s, times_s[0], min(times_s[1:]), cosine)
 
 
-def fault(embeddings: np.ndarray, golden: Golden | None, build: Build) -> tuple[float | None, str]:
-    """Smallest cosine of embeddings (count, width) to the golden page, if there is one; and what is wrong with them."""
-    cosine, reason = golden.judge(embeddings, build) if golden else (None, "")
+def not_finite(embeddings: np.ndarray) -> str:
+    """How many embeddings (count, width) have values that are not finite, in words; empty: none."""
     bad = int(np.count_nonzero(~np.isfinite(embeddings).all(axis=1)))
-    if bad:
-        return cosine, f"{bad} of {len(embeddings)} embeddings have values that are no numbers"
-    return cosine, reason
+    return f"{bad} of {len(embeddings)} embeddings have values that are no numbers" if bad else ""
 
 
 def plan(folder: Path, build: Build, units: str, compiled: Path | None, steps: Steps) -> None:

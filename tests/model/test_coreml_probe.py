@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.encoder_worker.coreml import admission, device_tower, probe, probing, residency
+from dotsctl.encoder_worker.coreml import admission, device_tower, golden_page, probe, probing, residency
 from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page, golden_of
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, Build
 from dotsctl.encoder_worker.coreml.probe import Steps
@@ -124,17 +124,24 @@ def test_of_many_embeddings_some_of_the_whole_page_are_stored(folder: Path) -> N
     embeddings = np.random.default_rng(0).normal(size=(1440, 8)).astype(np.float32)
     golden = golden_of(embeddings)
     assert (len(golden.rows), golden.rows[0], golden.rows[-1], golden.bucket) == (128, 0, 1439, 5760)
-    assert golden.judge(embeddings, build) == (pytest.approx(1), "")
+    assert golden.check(embeddings, build, "cpu_and_ne") == (pytest.approx(1), "")
     wrong = embeddings.copy()
     wrong[golden.rows[5]] *= -1
-    smallest, words = golden.judge(wrong, build)
-    assert smallest == pytest.approx(-1) and "golden page is wrong: cosines -1.0" in words
+    worst, reason = golden.check(wrong, build, "cpu_and_ne")
+    assert worst == pytest.approx(-1) and "0.9999 at the worst" not in reason and "is wrong" in reason
     wrong[golden.rows[5]] = np.nan
-    assert golden.judge(wrong, build)[0] == 0
-    near = embeddings + np.random.default_rng(1).normal(size=embeddings.shape).astype(np.float32) * 0.03
-    assert "on average" in golden.judge(near, build)[1]
-    assert golden.judge(near, replace(build, weights="int8"))[1] == ""
-    assert golden.judge(wrong, replace(build, weights="int8"))[1].endswith("it must be at least 0.99")
+    assert golden.check(wrong, build, "cpu_and_ne")[0] == 0
+
+
+@pytest.mark.parametrize("weights", golden_page.QUANTISED_COSINES)
+def test_weights_in_fewer_bits_have_limits_of_their_own(folder: Path, weights: str) -> None:
+    build = replace(Build.read(folder), weights=weights)
+    embeddings = np.random.default_rng(0).normal(size=(64, 400)).astype(np.float32)
+    noise = np.random.default_rng(1).normal(size=embeddings.shape).astype(np.float32)
+    limit = golden_page.QUANTISED_COSINES[weights]
+    for cosine, good in ((1 - (1 - limit) / 2, True), (1 - 2 * (1 - limit), False)):
+        found = embeddings + noise * np.sqrt(1 / cosine**2 - 1)
+        assert (golden_of(embeddings).check(found, build, "cpu_and_ne")[1] == "") is good
 
 
 def test_the_trial_in_a_child_tells_times_the_golden_page_and_the_share_of_the_neural_engine(
@@ -182,7 +189,7 @@ def test_a_build_that_kills_its_process_is_refused_with_the_reason_and_the_remed
         ("load", r"Core ML cannot load .*\(no such function\)"),
         ("compile", r"Core ML cannot compile .*\(ANECCompile failed\)"),
         ("full", "cannot write .*No space left on device"),
-        ("wrong", r"golden page is wrong: cosines .* they must be 0\.999 and 0\.99995"),
+        ("wrong", r"golden page is wrong: cosines .* needed are 0\.99995 and 0\.999"),
         ("infinite", "6 of 6 embeddings have values that are no numbers"),
     ],
 )
@@ -271,7 +278,7 @@ def test_the_interpreter_is_checked_by_the_golden_page_once(folder: Path, monkey
 def test_the_interpreter_has_a_tight_limit_and_a_wrong_build_is_refused_each_time(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dotsctl.encoder_worker.coreml.golden.GOLDEN_COSINE", 1.0)
+    monkeypatch.setitem(golden_page.REFERENCE_COSINES, "float16", 1.0)
     for _ in range(2):
         with pytest.raises(CommandFailedError, match=r"on reference here.*golden page is wrong.*Convert the model"):
             load(compute_units="reference")

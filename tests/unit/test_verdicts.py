@@ -62,6 +62,10 @@ def test_a_verdict_is_recalled_for_the_same_package_units_chip_and_system_alone(
     assert recall(verdict.fingerprint, "0" * 64, "cpu_and_ne", MAC) is None
     for field in ("chip", "system", "build"):
         assert recall(verdict.fingerprint, verdict.digest, "cpu_and_ne", replace(MAC, **{field: "other"})) is None
+    other = replace(verdict, machine=replace(MAC, build="25C9"))
+    remember(other)
+    assert recall(verdict.fingerprint, verdict.digest, "cpu_and_ne", other.machine) == other
+    assert recall(verdict.fingerprint, verdict.digest, "cpu_and_ne", MAC) == verdict
     forget(verdict)
     assert recall(verdict.fingerprint, verdict.digest, "cpu_and_ne", MAC) is None
 
