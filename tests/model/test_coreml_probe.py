@@ -1,6 +1,5 @@
 """Builds on a stand-in for Core ML: golden page, trial in a child process, and what the plugin makes of both."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -13,10 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from dotsctl.encoder_worker.coreml import admission, device_tower, golden_page, probe, probing, residency
-from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page, golden_of
+from dotsctl.encoder_worker.coreml.golden_page import Golden, golden_of
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, Build
 from dotsctl.encoder_worker.coreml.probe import Steps
-from dotsctl.encoder_worker.coreml.residency import PlannedOperation
 from dotsctl.encoder_worker.plugins import coreml
 from dotsctl.encoder_worker.plugins.coreml import CoreMLEncoder
 from dotsctl.protocol.errors import CommandFailedError, MissingError
@@ -109,14 +107,6 @@ def test_a_build_carries_a_golden_page_that_is_small_checked_and_lent_to_the_nex
         load(compute_units="reference", build=folder.name)
     with pytest.raises(MissingError, match=r"golden\.npz cannot be read"):
         Golden.read(folder)
-
-
-def test_the_drawn_page_is_the_same_everywhere_and_no_part_of_it_is_empty() -> None:
-    page = draw_page(264)
-    assert page.values.shape == (264, 588) and page.grid in ((12, 22), (22, 12))
-    assert hashlib.sha256(page.values.tobytes()).hexdigest().startswith("af94e7dff9e7f6d0")
-    inked = (page.values.min(axis=1) < 0).reshape(-1, 4).any(axis=1)  # of each embedding
-    assert inked.all()
 
 
 def test_of_many_embeddings_some_of_the_whole_page_are_stored(folder: Path) -> None:
@@ -252,14 +242,6 @@ def test_the_plan_counts_operations_by_device_and_leaves_unknown_functions_out(
     assert {"conv", "matmul", "softmax"} <= kinds and not any(kind.startswith("const") for kind in kinds)
     assert {operation["function"] for operation in told["operations"]} == {"patches_24", "patches_48"}
     assert {operation["chunk"] for operation in told["operations"]} == {1, 2}
-
-
-def test_a_plan_without_devices_or_costs_has_no_share() -> None:
-    silent = residency.residency([PlannedOperation(1, "f", "x", "conv", "unknown", None)])
-    assert (silent.ne_share, silent.ne_cost_share, silent.counts) == (None, None, {"unknown": 1})
-    both = [PlannedOperation(1, "f", "x", "conv", device, cost) for device, cost in (("ne", 0.9), ("gpu", 0.1))]
-    assert residency.residency(both).ne_share == 0.5
-    assert residency.residency(both).ne_cost_share == pytest.approx(0.9)
 
 
 def test_the_interpreter_is_checked_by_the_golden_page_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
