@@ -1,5 +1,7 @@
 """Fixtures of all tiers: a private home for every test, and proof that nothing is left of it."""
 
+import contextlib
+import gc
 import os
 import select
 import shutil
@@ -29,6 +31,7 @@ def run_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv(variable, str(base / "home"))
     for variable in [name for name in os.environ if name.startswith("DOTSCTL_") and name != "DOTSCTL_RUNTIME_DIR"]:
         monkeypatch.delenv(variable)
+    before = open_descriptors()
     yield folder
     left = [pid for pid in processes_in(folder) if not wait_gone(pid, LEAVE_S)]
     for pid in left:
@@ -36,8 +39,22 @@ def run_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     # A named instance keeps its folder; a socket, lock, facts or temporary file in it is a leak.
     files = [str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()]
     shutil.rmtree(base)
+    gc.collect()  # a session in the frame of a failed call is no leak
+    descriptors = {fd: what for fd, what in open_descriptors().items() if before.get(fd) != what}
     assert not left, f"processes were left: {left}"
     assert not files, f"files were left: {files}"
+    assert not descriptors, f"descriptors were left open: {descriptors}"
+
+
+def open_descriptors() -> dict[int, str]:
+    """Pipes, sockets and files of this process, by number."""
+    if not sys.platform.startswith("linux"):
+        return {}  # macOS tells only the numbers, of which libraries keep some
+    found = {}
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # that of this very listing
+            found[int(path.name)] = str(path.readlink())
+    return found
 
 
 def processes_in(folder: Path) -> list[int]:

@@ -1,5 +1,6 @@
 """Very many tiny fake pages in one runtime: memory, descriptors and latency at the end against those at the start."""
 
+import os
 import statistics
 import sys
 import time
@@ -30,6 +31,8 @@ class SoakOutcome:
     """Resident, in the second and in the last tenth."""
     memory_ratio: dict[str, float] = field(default_factory=dict)
     descriptors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    cpu_ms: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Processor time of a page in the second and in the last tenth: what a busy machine disturbs least."""
 
     @property
     def holds(self) -> bool:
@@ -69,6 +72,7 @@ class Watched:
         self._pids = pids
         self.memory: dict[str, list[float]] = {name: [] for name in pids}
         self.descriptors: dict[str, list[float]] = {name: [] for name in pids}
+        self.cpu_s: dict[str, list[float]] = {name: [] for name in pids}
 
     def sample(self) -> None:
         """Note the present figures."""
@@ -76,6 +80,13 @@ class Watched:
             self.memory[name].append(rss_bytes(pid) / 2**20)
             if sys.platform == "linux":  # elsewhere it takes a program to count them
                 self.descriptors[name].append(sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()))
+                self.cpu_s[name].append(_cpu_s(pid))
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def second_and_last(values: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
@@ -96,7 +107,15 @@ def _outcome(pages: int, failed: int, wall_s: float, latencies_s: list[float], w
         memory_mib=memory,
         memory_ratio={name: after / before for name, (before, after) in memory.items()},
         descriptors={name: _means(values) for name, values in watched.descriptors.items() if values},
+        cpu_ms={name: _spent(values, pages) for name, values in watched.cpu_s.items() if values},
     )
+
+
+def _spent(values: Sequence[float], pages: int) -> tuple[float, float]:
+    """Milliseconds a page, from the seconds that were spent up to each sample."""
+    second, last = ((part[-1] - part[0]) / max(1, len(part) - 1) for part in second_and_last(values))
+    pages_between_samples = pages / len(values)
+    return second * 1000 / pages_between_samples, last * 1000 / pages_between_samples
 
 
 def _means(values: Sequence[float]) -> tuple[float, float]:

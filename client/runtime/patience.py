@@ -19,9 +19,10 @@ class Patience:
 
     def forgive_sleep(self, workers: Iterable[WorkerView], in_flight: Iterable[Request], now: float) -> None:
         """To be called at each tick: starts all patience anew when the last tick is too long ago to blame others."""
-        asleep_s = now - (self._ticked_at if self._ticked_at is not None else now)
+        is_first = self._ticked_at is None  # nothing tells how long we slept before it, so nobody is judged by it
+        asleep_s = 0.0 if self._ticked_at is None else now - self._ticked_at
         self._ticked_at = now
-        if asleep_s <= LONGEST_TICK_S:
+        if asleep_s <= LONGEST_TICK_S and not is_first:
             return
         for worker in workers:
             worker.progress_at = now

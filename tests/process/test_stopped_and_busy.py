@@ -110,4 +110,4 @@ def test_a_machine_that_slept_restarts_nothing(start: Start, gates: list[Gate], 
     instance.session.next_of("nothing", 0.5)
     gates[0].open()
     assert text_of(wait()[0]) == fake_text(b"page")
-    assert instance.status().counters["restarts"] == 0
+    assert instance.status().counters["restarts"] == 0, instance.status()

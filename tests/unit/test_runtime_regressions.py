@@ -101,6 +101,13 @@ def test_nobody_is_killed_because_the_machine_slept(core: Coordinator) -> None:
     assert kills(core) == [Role.ENCODER], "patience ends at last"
 
 
+def test_nobody_is_killed_by_the_first_look_at_the_clock(core: Coordinator) -> None:
+    """Row 32: the machine may sleep before the first tick."""
+    submit(core, 0, 0.0)
+    core.tick(90_000.0)
+    assert kills(core) == []
+
+
 def test_a_silent_worker_is_killed_once_and_not_at_every_tick(core: Coordinator) -> None:
     submit(core, 0, 0.0)
     assert any(isinstance(c, ToWorker) and isinstance(c.message, Encode) for c in core.take_commands())
