@@ -29,6 +29,8 @@ class Connection:
         self._opening = threading.Lock()
         self._state = threading.Lock()
         self._runtime: launch.RuntimeProcess | None = None
+        self._coming: Session | None = None
+        """One that is not welcomed yet, or not looked at."""
         self._session: Session | None = None
         self._is_closed = False
         self.welcome: Welcome | None = None
@@ -39,7 +41,7 @@ class Connection:
         with self._state:
             self._refuse_closed()
             session = self._session
-        return session if session is not None and self.welcome is not None and session.is_alive() else None
+        return session if session is not None and session.is_alive() else None
 
     def session(self) -> Session:
         """The session with a runtime that runs; opens one if need be.
@@ -63,6 +65,8 @@ class Connection:
                 self._drop()
                 raise
             self.welcome = self.welcome or session.welcome
+            with self._state:
+                self._session, self._coming = session, None
             return session
 
     def _started(self) -> Session:
@@ -87,7 +91,7 @@ class Connection:
     def _greeted(self, directory: endpoints.InstanceDirectory, timeout_s: float) -> Session:
         session = Session(directory, timeout_s, hello=False)
         with self._state:
-            self._session = session
+            self._coming = session
             is_closed = self._is_closed
         if is_closed:
             session.close()
@@ -128,9 +132,9 @@ class Connection:
     def _drop(self) -> None:
         """End what is there, and wait until it has ended."""
         with self._state:
-            session, self._session = self._session, None
+            sessions, self._session, self._coming = (self._session, self._coming), None, None
             runtime, self._runtime = self._runtime, None
-        if session is not None:
+        for session in filter(None, sessions):
             session.close()
         if runtime is not None:
             runtime.end(now=True)
