@@ -8,7 +8,7 @@ is what ``Client`` and ``AsyncClient`` have in common, ``waiting.py`` what they 
 ``records.py`` is what comes back: ``answers.py`` knows which tasks have cells, ``cells.py`` and ``scene.py`` read them
 while they are written, ``cell_repair.py`` reads the damaged ones. ``outputs.py`` brings it to its place: ``render.py``,
 ``markdown.py``, ``latex.py``, ``tables.py``, ``html_view.py``, ``overlay.py`` and ``pictures.py`` make the formats,
-``writers.py``, ``naming.py``, ``journal.py`` and ``part_file.py`` the files.
+``writers.py``, ``naming.py``, ``journal.py``, ``page_store.py`` and ``part_file.py`` the files.
 
 ``runtime/`` is the process between client and workers, ``demo_model/`` the model that ships.
 """

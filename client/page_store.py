@@ -72,7 +72,9 @@ class PageStore:
         return stored.restored(page) if stored is not None else None
 
     def add(self, key: str, page: Page) -> None:
-        """Note a page that was read, on the disk before this returns. Raises OutputError."""
+        """Note a page that was read, on the disk before this returns; once. Raises OutputError."""
+        if self._kept is not None and (key, page.page) in self._kept:
+            return
         append_line(self._path, asdict(StoredPage.of(key, page)))
 
     def remove(self) -> None:
