@@ -61,13 +61,14 @@ class PageStore:
 
     def __init__(self, folder: Path, output: str) -> None:
         """``output`` is its name in the folder; nothing is touched before the first page."""
-        self._path = folder / f".dotsctl-{hashlib.sha256(output.encode()).hexdigest()[:16]}.pages"
+        self.path = folder / f".dotsctl-{hashlib.sha256(output.encode()).hexdigest()[:16]}.pages"
+        """The hidden file."""
         self._kept: Kept | None = None
 
     def find(self, key: str, page: PageInput) -> Page | None:
         """The page as an earlier run has read it in the same way; none: it is to be read. Raises OutputError."""
         if self._kept is None:
-            self._kept = {(stored.key, stored.page): stored for stored in read_lines(self._path, StoredPage)}
+            self._kept = {(stored.key, stored.page): stored for stored in read_lines(self.path, StoredPage)}
         stored = self._kept.get((key, page.page))
         return stored.restored(page) if stored is not None else None
 
@@ -75,14 +76,14 @@ class PageStore:
         """Note a page that was read, on the disk before this returns; once. Raises OutputError."""
         if self._kept is not None and (key, page.page) in self._kept:
             return
-        append_line(self._path, asdict(StoredPage.of(key, page)))
+        append_line(self.path, asdict(StoredPage.of(key, page)))
 
     def remove(self) -> None:
         """The output is whole, or is to be made anew. Raises OutputError."""
         self._kept = {}
         try:
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
         except NotADirectoryError:
             return
         except OSError as error:
-            raise output_error(self._path, error) from None
+            raise output_error(self.path, error) from None

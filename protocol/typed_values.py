@@ -26,19 +26,24 @@ class WrongValueError(ValueError):
     """A value is not of the declared type."""
 
 
-def from_json(kind: type[T], text: bytes) -> T:
-    """The value of a dataclass that a JSON text describes; keys that are not its fields are refused.
-
-    Keys may be absent whose fields have a default, as in files of an earlier version.
-
-    Raises:
-        WrongValueError: the text is no JSON, or describes something else.
-    """
+def plain_json(text: bytes) -> Any:
+    """What a JSON text holds. Raises WrongValueError for every other text."""
     try:
         content = json.loads(text)
         json.dumps(content, ensure_ascii=False).encode()  # halves of characters can be written to no file
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError, and integers of thousands of digits, included
         raise WrongValueError(f"no JSON ({str(error)[:200]})") from None
+    return content
+
+
+def from_plain(kind: type[T], content: Any) -> T:
+    """The value of a dataclass that plain values describe; keys that are not its fields are refused.
+
+    Keys may be absent whose fields have a default, as in files of an earlier version.
+
+    Raises:
+        WrongValueError: they describe something else.
+    """
     if isinstance(content, dict):
         fields = dataclasses.fields(typing.cast(Any, kind))
         content = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING} | content
@@ -46,8 +51,19 @@ def from_json(kind: type[T], text: bytes) -> T:
     return value
 
 
+def from_json(kind: type[T], text: bytes) -> T:
+    """The value of a dataclass that a JSON text describes; see :func:`from_plain`. Raises WrongValueError."""
+    return from_plain(kind, plain_json(text))
+
+
 def _wrong(path: str, expected: str, value: object) -> WrongValueError:
     return WrongValueError(f"{path}: expected {expected}, got {excerpt(value)}")
+
+
+def brief(value: object) -> str:
+    """A value for an error's text: a scalar as it is, up to 100 characters, and the type of anything else."""
+    is_scalar = value is None or isinstance(value, str | int | float)
+    return repr(value)[:100] if is_scalar else type(value).__name__
 
 
 def excerpt(value: object) -> str:
