@@ -209,7 +209,7 @@ TARGETS = {
     "layout-answer": Target(layout_answer, TEXT_TOKENS),
     "prompts": Target(prompts, JSON_TOKENS),
     "model-config": Target(model_config, JSON_TOKENS),
-    "user-config": Target(user_config, (*JSON_TOKENS, b"=", b'model = "demo"', b"[a]", b"'''", b"[" * 3000)),
+    "user-config": Target(user_config, (*JSON_TOKENS, b"=", b'model = "demo"', b"[a]", b"'''", b"a = " + b"[" * 3000)),
     "model-card": Target(model_card, TEXT_TOKENS),
 }
 """By the name on the command line, which is also that of the folder of its corpus."""

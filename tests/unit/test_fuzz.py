@@ -1,4 +1,4 @@
-"""Readers of bytes from sockets and files: hypothesis mutates the stored corpus; ``tools/fuzz.py`` does it at length."""
+"""Readers of bytes from sockets and files: hypothesis damages the stored corpus; ``tools/fuzz.py`` does so too."""
 
 import os
 import random
