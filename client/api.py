@@ -1,32 +1,24 @@
 """``Client``: reads pages with a running runtime, or with a private one that ends with it."""
 
-import functools
-import itertools
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
-from dotsctl.client import launch, settings
-from dotsctl.client.answers import has_cells
+from dotsctl.client import settings
+from dotsctl.client.calls import Calls, Wanted
 from dotsctl.client.cell import Cell
-from dotsctl.client.inputs import PageInput, pages_of
-from dotsctl.client.job import Answer, Event, Input, Job, new_text
-from dotsctl.client.live_cells import new_cells
-from dotsctl.client.page_options import page_options
-from dotsctl.client.records import Failure, Page
-from dotsctl.client.selection import DEFAULT_DPI, Selection
-from dotsctl.client.session import Session
-from dotsctl.protocol import endpoints
-from dotsctl.protocol.errors import DotsctlError, PageError, UsageError
+from dotsctl.client.connection import Connection
+from dotsctl.client.job import Event, Input
+from dotsctl.client.records import Page
+from dotsctl.client.selection import DEFAULT_DPI
+from dotsctl.client.waiting import Blocking, completed, iterate
 from dotsctl.protocol.geometry import Box
 from dotsctl.protocol.messages import Status
-from dotsctl.protocol.model_directory import find_model
-from dotsctl.protocol.parts import MAX_IMAGES, PageOptions
 
 
 class Client:
-    """Reads pages. Use it as a context manager, from one thread at a time.
+    """Reads pages. Use it as a context manager, from any number of threads; each call is used by one of them.
+
+    A runtime that was stopped and started again, or died, between two calls is found again by the next call; a private
+    one is started again. Its loss within a call is a RuntimeLostError of that call.
 
     Attributes:
         model_name: name of the model that the runtime holds.
@@ -69,8 +61,7 @@ class Client:
             MissingError: there is no such model, or a dependency is missing.
             CommandFailedError: the workers could not be started.
         """
-        self._runtime: launch.RuntimeProcess | None = None
-        chosen = settings.choose(
+        choices = settings.choose(
             model=model,
             encoder=encoder,
             decoder=decoder,
@@ -79,49 +70,11 @@ class Client:
             page_timeout_s=page_timeout_s,
             memory=None if memory is None else str(memory),
         )
-        directory = endpoints.instance_directory(chosen.name)
-        if not private and endpoints.lock_holder(directory) is not None:
-            self._session = Session(directory, timeout_s)
-            try:
-                self._check_same(chosen)
-            except DotsctlError:
-                self._session.close()
-                raise
-        else:
-            self._session = self._start_private(chosen, timeout_s)
-        welcome = self._session.welcome
+        self._connection = Connection(choices, private=private, timeout_s=timeout_s)
+        welcome = self._connection.session().welcome
         self.model_name, self.fingerprint = welcome.model, welcome.fingerprint
         self.encoder, self.decoder, self.tasks = welcome.encoder, welcome.decoder, welcome.tasks
-        self._window = min(window or welcome.window, welcome.window)
-        self._options = functools.partial(page_options, self.model_name, self.tasks)
-
-    def _start_private(self, chosen: "settings.Choices", timeout_s: float) -> Session:
-        deadline = time.monotonic() + timeout_s
-        self._runtime = launch.start(settings.runtime_config(chosen, launch.private_name()), private=True)
-        try:
-            self._runtime.wait_ready(timeout_s)
-            return Session(self._runtime.directory, max(1.0, deadline - time.monotonic()))
-        except BaseException:  # Ctrl-C too: nobody has this object yet, so nobody else could end the runtime
-            self._runtime.end(now=True)
-            raise
-
-    def _check_same(self, chosen: "settings.Choices") -> None:
-        """Refuse a running runtime that is not what the caller asked for, naming both."""
-        welcome = self._session.welcome
-        asked = {
-            "model": chosen.model or "",
-            "encoder": settings.resolve_encoder(chosen.encoder, chosen.model),
-            "decoder": chosen.decoder,
-        }
-        if chosen.is_chosen("model"):
-            asked["model"] = find_model(chosen.model)[0]
-        running = {"model": welcome.model, "encoder": welcome.encoder, "decoder": welcome.decoder}
-        for key, value in asked.items():
-            if chosen.is_chosen(key) and value != running[key]:
-                raise UsageError(
-                    f"the running runtime {chosen.name!r} has {key} {running[key]!r}, asked for is {value!r}: "
-                    "stop it with 'dotsctl down', or use another --name"
-                )
+        self._calls = Calls(self._connection, Blocking(), window)
 
     def ocr(
         self,
@@ -163,10 +116,10 @@ class Client:
             UsageError: unknown task, or wrong box, pages or resolution.
             RuntimeLostError: the runtime went away.
         """
-        options = self._options(task, prompt, max_tokens, max_pixels, hint, box, check_blank)
-        selection = Selection.of(pages, dpi, password)
-        job = Job(self._session, options, self._window, stream=on_event is not None, reread=reread)
-        yield from self._pages(job, ((page,) for one in inputs for page in pages_of(one, selection)), options, on_event)
+        asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        wanted = Wanted({**asked, **sizes}, pages, dpi, password)
+        yield from iterate(self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event))
 
     def ask(
         self,
@@ -189,37 +142,9 @@ class Client:
             PageError: there is no image, or there are more than 16.
             RuntimeLostError: the runtime went away.
         """
-        if not question.strip():
-            raise UsageError("there is no question: write one, as 'What is the total?'")
-        options = self._options("ask", question, max_tokens, max_pixels, "", None, False)
-        selection = Selection.of(pages, dpi, password)
-        images = tuple(itertools.islice((p for one in inputs for p in pages_of(one, selection)), MAX_IMAGES + 1))
-        if not 1 <= len(images) <= MAX_IMAGES:
-            count = f"more than {MAX_IMAGES}" if images else "no"
-            raise PageError(f"a question about {count} images: ask about 1 to {MAX_IMAGES}, see --pages for documents")
-        (page,) = self._pages(Job(self._session, options, 1, stream=False), [images], options, None)
-        return page
-
-    def _pages(
-        self,
-        job: Job,
-        requests: Iterable[Sequence[PageInput]],
-        options: PageOptions,
-        on_event: Callable[[Event], None] | None,
-    ) -> Iterator[Page]:
-        """Run a job to its end and make records of its answers."""
-        facts: dict[str, Any] = {"model": self.model_name, "fingerprint": self.fingerprint, "task": options.task}
-        try:
-            for index, page, news in job.run(requests):
-                if isinstance(news, Answer):
-                    read = Page.from_result(page, news.result, reread=news.reread, **facts)
-                    yield replace(read, index=index)
-                elif isinstance(news, Failure):
-                    yield replace(Page.from_failure(page, news.code, news.message, **facts), index=index)
-                elif on_event is not None:
-                    on_event(news)
-        finally:
-            job.close()
+        asked = {"task": "ask", "prompt": question, "box": None, "hint": "", "check_blank": False}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        return completed(self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password)))
 
     def stream(
         self,
@@ -244,13 +169,9 @@ class Client:
         Raises:
             PageError: a page cannot be read.
         """
-        options = self._options(task, prompt, max_tokens, max_pixels, hint, box, check_blank)
-        for one in pages_of(source, Selection.of(pages, dpi, password)):
-            job = Job(self._session, options, 1, stream=True)
-            try:
-                yield from new_text(job, one)
-            finally:
-                job.close()
+        asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        yield from iterate(self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password)))
 
     def stream_cells(
         self,
@@ -272,26 +193,17 @@ class Client:
             UsageError: the task does not tell where things are.
             PageError: a page cannot be read.
         """
-        options = self._options(task, prompt, max_tokens, max_pixels, hint, None, check_blank)
-        if not has_cells(options.task):
-            raise UsageError(f"the task {options.task!r} gives text without boxes: choose another one, as 'layout'")
-        for one in pages_of(source, Selection.of(pages, dpi, password)):
-            job = Job(self._session, options, 1, stream=True)
-            try:
-                yield from new_cells(job, one, options.task)
-            finally:
-                job.close()
+        asked = {"task": task, "prompt": prompt, "box": None, "hint": hint, "check_blank": check_blank}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        yield from iterate(self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password)))
 
     def status(self) -> Status:
         """State of the runtime, its workers and its requests."""
-        return self._session.status()
+        return completed(self._calls.status())
 
     def close(self) -> None:
         """Close the connection, and end the private runtime if there is one."""
-        self._session.close()
-        if self._runtime is not None:
-            self._runtime.end(now=True)
-            self._runtime = None
+        self._connection.close()
 
     def __enter__(self) -> "Client":
         return self

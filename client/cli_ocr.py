@@ -11,8 +11,11 @@ from dotsctl.client.answers import has_cells
 from dotsctl.client.cli_arguments import parse_box, read_prompt
 from dotsctl.client.cli_print import print_text
 from dotsctl.client.cli_report import Report
+from dotsctl.client.folder_output import FolderOutput
 from dotsctl.client.inputs import PageInput
-from dotsctl.client.outputs import STDOUT, FolderOutput, Output, Reading, choose_format, choose_output
+from dotsctl.client.interruption import Interruption
+from dotsctl.client.output_base import Output, Reading
+from dotsctl.client.outputs import STDOUT, choose_format, choose_output
 from dotsctl.client.records import Page
 from dotsctl.client.render import OVERLAY, Style
 from dotsctl.client.selection import Selection
@@ -54,6 +57,7 @@ class Order:
     no_blank_check: bool
     no_reread: bool
     force: bool
+    retry_failed: bool
     quiet: bool
     verbose: bool
 
@@ -91,26 +95,41 @@ def run(order: Order) -> ExitCode:
     """
     if STDIN in order.inputs and sys.stdin.isatty():
         raise UsageError("- reads a page from standard input, and that is the terminal: pipe one into the command")
+    if order.force and order.retry_failed:
+        raise UsageError("--force reads everything and --retry-failed what has failed: leave one of them out")
     read_prompt(order.prompt), parse_box(order.box)  # a mistake in them is told before anything is started
     selection = Selection.of(order.pages, order.dpi, order.password)
     documents = list(expand(order.inputs, sys.stdin.buffer, selection))
-    with Report(len(documents), quiet=order.quiet, verbose=order.verbose) as report:
+    with (
+        Interruption(quiet=order.quiet) as interruption,
+        Report(len(documents), quiet=order.quiet, verbose=order.verbose) as report,
+    ):
 
         def write(text: str) -> None:
             with report.bar_hidden():
                 print_text(text)
 
         output = choose_output(order.output, documents, order.style(), write, force=order.force)
+        documents = _chosen(order, documents, output, report)
         reading = _expected_reading(order) if isinstance(output, FolderOutput) else None
         if _has_work(documents, output, reading):
             output.prepare()
-            _read(order, documents, output, report)
+            _read(order, documents, output, report, interruption)
         else:
             for page in _unread(documents, output, reading, report):
                 _refuse(page, output, report)
             output.finish()
         report.summary()
         return report.exit_code()
+
+
+def _chosen(order: Order, documents: list[Document], output: Output, report: Report) -> list[Document]:
+    """All documents, or those of which a page failed in an earlier run."""
+    if not order.retry_failed:
+        return documents
+    failed = [document for document in documents if output.has_failed(document)]
+    report.leave(len(documents) - len(failed))
+    return failed
 
 
 def _expected_reading(order: Order) -> Reading | None:
@@ -142,12 +161,17 @@ def _has_work(documents: Sequence[Document], output: Output, reading: Reading | 
 def _unread(
     documents: Sequence[Document], output: Output, reading: Reading | None, report: Report
 ) -> Iterator[PageInput]:
-    """The pages of all documents that are not done, lazily."""
+    """The pages of all documents that are not done, lazily; what a run has read that broke off is taken over."""
     for document in documents:
         if reading is not None and output.is_done(document, reading):
             report.skip(document.name)
-        else:
-            yield from document.pages()
+            continue
+        for page in document.pages():
+            if (kept := output.kept(page)) is not None:
+                report.take_over(kept)
+                output.add(kept)
+            else:
+                yield page
 
 
 def _refuse(page: PageInput, output: Output, report: Report) -> None:
@@ -159,8 +183,14 @@ def _refuse(page: PageInput, output: Output, report: Report) -> None:
     output.add(failed)
 
 
-def _read(order: Order, documents: Sequence[Document], output: Output, report: Report) -> None:
-    """Send the pages through a runtime; whatever ends this, pages that were read are written."""
+def _read(
+    order: Order, documents: Sequence[Document], output: Output, report: Report, interruption: Interruption
+) -> None:
+    """Send the pages through a runtime; whatever ends this, pages that were read are written.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when what was in work is finished; at once after the second one.
+    """
     from dotsctl.client.api import Client
 
     _explain_encoder(order, report)
@@ -175,18 +205,22 @@ def _read(order: Order, documents: Sequence[Document], output: Output, report: R
     ) as client:
         report.detail(f"model {client.model_name}, encoder {client.encoder}, decoder {client.decoder}")
         report.stage("reading")
+        unread = _unread(documents, output, _reading(order, client), report)
         try:
-            for page in _pages(order, client, _unread(documents, output, _reading(order, client), report)):
-                report.page(page)
-                output.add(page)
+            with interruption.reading():
+                for page in _pages(order, client, interruption.until_asked(unread)):
+                    report.page(page)
+                    output.add(page)
+                if interruption.is_asked:
+                    raise KeyboardInterrupt
         except OutputError:
             raise
         except KeyboardInterrupt:
-            output.finish()
+            output.finish(is_whole=False)
             report.line(f"interrupted: {report.num_read} pages were read; the same command goes on with the rest")
             raise
         except DotsctlError:
-            output.finish()
+            output.finish(is_whole=False)
             raise
         output.finish()
 

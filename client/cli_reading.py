@@ -49,6 +49,9 @@ from dotsctl.client.cli_options import VERBOSE, document_options, model_options,
 @click.option("--no-blank-check", is_flag=True, help="Ask the model about pages with nothing on them, too.")
 @click.option("--no-reread", is_flag=True, help="Do not try a page again whose text repeats itself or is cut.")
 @click.option("--force", is_flag=True, help="Read again what an earlier run has finished.")
+@click.option(
+    "--retry-failed", is_flag=True, help="Read only what failed in an earlier run; without it, that and all new inputs."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on the terminal: no bar, no summary.")
 @verbose_option
 @click.pass_context
@@ -57,7 +60,8 @@ def ocr(ctx: click.Context, /, **options: Any) -> None:
 
     Without a running runtime ('dotsctl up') one is started for this call and ended after it. Several inputs are
     printed in their order under '==> name <=='. With -o DIR the tree of folders is kept, and a second call reads only
-    what is new or has changed. Pages that fail are named, the others go on.
+    what is new, has changed or has failed. Pages that fail are named, the others go on. Ctrl-C finishes the pages in
+    work, a second Ctrl-C stops now; after that, or a crash, the same command goes on where it was.
 
     \b
     Examples:

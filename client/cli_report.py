@@ -24,6 +24,8 @@ class Report:
         self.num_read = 0
         self.num_failed = 0
         self.num_skipped = 0
+        self.num_taken_over = 0
+        self._num_left = 0
         self._num_documents = num_documents
         self._is_quiet = quiet
         self._is_verbose = verbose and not quiet
@@ -82,12 +84,27 @@ class Report:
         self.detail(f"{name}: done before")
         self._advance(1, 0)
 
+    def leave(self, count: int) -> None:
+        """Inputs that are left alone, as only those are wanted that failed before."""
+        self._num_left = count
+        self._advance(count, 0)
+
+    def take_over(self, page: Page) -> None:
+        """A page that an earlier run has read, which broke off before it was written."""
+        self.num_taken_over += 1
+        self.detail(f"{page.source}:{page.page}: read before the last run broke off")
+        self._advance(1, self._more_pages(page))
+
+    def _more_pages(self, page: Page) -> int:
+        """How many pages a document has that the bar does not know of yet."""
+        if len(page.wanted) == 1 or page.source in self._several_pages:
+            return 0
+        self._several_pages.add(page.source)
+        return len(page.wanted) - 1
+
     def page(self, page: Page) -> None:
         """A page that came to its end."""
-        more_pages = 0
-        if len(page.wanted) > 1 and page.source not in self._several_pages:
-            self._several_pages.add(page.source)
-            more_pages = len(page.wanted) - 1
+        more_pages = self._more_pages(page)
         place = f"{page.source}:{page.page}"
         if page.error is not None:
             self.num_failed += 1
@@ -111,16 +128,21 @@ class Report:
         parts = [f"{self.num_read} page{'s' * (self.num_read != 1)} read"]
         if self.num_failed:
             parts.append(f"{self.num_failed} failed")
+        if self.num_taken_over:
+            parts.append(f"{self.num_taken_over} taken over from a run that broke off")
         if self.num_skipped:
             parts.append(f"{self.num_skipped} skipped (done before; --force reads again)")
-        if not self._is_quiet and (self._num_documents > 1 or self.num_skipped):
+        if self._num_left:
+            parts.append(f"{self._num_left} input{'s' * (self._num_left != 1)} left alone (no failure is noted)")
+        is_more_than_told = self.num_taken_over or self.num_skipped or self._num_left
+        if not self._is_quiet and (self._num_documents > 1 or is_more_than_told):
             self.line(", ".join(parts))
 
     def exit_code(self) -> ExitCode:
         """The answer to the shell when the run came to its end."""
         if not self.num_failed:
             return ExitCode.OK
-        if self._codes <= INPUT_ERRORS and not (self.num_read or self.num_skipped):
+        if self._codes <= INPUT_ERRORS and not (self.num_read or self.num_skipped or self.num_taken_over):
             return ExitCode.NO_INPUT
         return ExitCode.SOME_FAILED
 

@@ -2,15 +2,17 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dotsctl.client.inputs import LoadedPage, PageInput
 from dotsctl.client.records import Failure
 from dotsctl.client.session import Session
+from dotsctl.client.waiting import Waiting
 from dotsctl.protocol.errors import ErrorCode, PageError
-from dotsctl.protocol.messages import Busy, CancelJob, PageFailed, PageResult, PageTokens, Restarted, Submit
+from dotsctl.protocol.messages import Busy, PageFailed, PageResult, PageTokens, Restarted, Submit
 from dotsctl.protocol.parts import MIN_PIXELS, FinishReason, PageOptions
 
 Input = Any
@@ -36,6 +38,8 @@ class Answer:
 
 News = Event | Answer | Failure
 """What a job tells of a page; the last two are the end of it."""
+Told = tuple[int, PageInput, News]
+"""The page's place in its job, from 0, the page (the first image of a prompt with several), and the news of it."""
 
 
 @dataclass
@@ -50,52 +54,85 @@ class _InFlight:
 
 
 class Job:
-    """The pages of one call: keeps the window full and hands the news out."""
+    """The pages of one call: keeps the window full and hands the news out. An asynchronous iterator, to be closed."""
 
     def __init__(
-        self, session: Session, options: PageOptions, window: int, *, stream: bool, reread: bool = False
+        self,
+        session: Session,
+        waiting: Waiting,
+        options: PageOptions,
+        requests: Iterable[Sequence[PageInput]],
+        *,
+        window: int,
+        stream: bool,
+        reread: bool = False,
     ) -> None:
         """Open a job.
 
         Args:
             session: of the client.
+            waiting: how the client waits.
             options: what is asked of every page.
+            requests: each is a page, or the images of one prompt; the next one is asked for when there is room.
             window: most pages in flight.
             stream: whether tokens are wanted as they are decoded.
             reread: whether a page whose text repeats itself or is cut is read a second time, a little smaller.
         """
-        self._session, self._options, self._window, self._stream = session, options, window, stream
-        self._reread = reread
-        self._job_id = str(uuid.uuid4())
+        self._session, self._waiting, self._options = session, waiting, options
+        self._requests = enumerate(requests)
+        self._window, self._stream, self._reread = window, stream, reread
+        self._is_exhausted = False
         self._in_flight: dict[int, _InFlight] = {}
         self._busy: list[int] = []
-        """Pages that the runtime did not take because another job of ours filled the window."""
-        session.open_job(self._job_id)
+        """Pages that the runtime did not take because another client fills its memory."""
+        self._again: deque[int] = deque()
+        """Pages that wait for a place to be read a second time."""
+        self._job_id = str(uuid.uuid4())
+        self._inbox = session.open_job(self._job_id)
 
-    def run(self, requests: Iterable[Sequence[PageInput]]) -> Iterator[tuple[int, PageInput, News]]:
-        """Submit and collect until every request has come to its end; a request is a page, or images of one prompt."""
-        numbered = enumerate(requests)
-        exhausted = False
-        while not exhausted or self._in_flight:
-            while not exhausted and len(self._in_flight) < self._window:
-                index, images = next(numbered, (-1, None))
-                if images is None:
-                    exhausted = True
-                    continue
-                self._in_flight[index] = _InFlight(images, self._options)
-                if failure := self._submit(index):
-                    yield index, self._in_flight.pop(index).images[0], failure
-            if self._in_flight and (answer := self._next_news()):
-                index, news = answer
-                ended = isinstance(news, Answer | Failure)
-                request = self._in_flight.pop(index) if ended else self._in_flight[index]
-                yield index, request.images[0], news
+    def __aiter__(self) -> "Job":
+        return self
 
-    def _submit(self, index: int) -> Failure | None:
+    async def __anext__(self) -> Told:
+        """Submit what there is room for and wait for news, until every request has come to its end."""
+        try:
+            while True:
+                if failed := await self._fill():
+                    return failed
+                if self._is_exhausted and not self._in_flight:
+                    raise StopAsyncIteration
+                if told := await self._next_news():
+                    return told
+        finally:
+            self._session.window.withdraw(self._job_id)  # the next call may be a long time away
+
+    async def _fill(self) -> Told | None:
+        """Submit pages as long as there is room; a page that cannot be read is news."""
+        while self._again or (not self._is_exhausted and len(self._in_flight) < self._window):
+            if not self._session.window.take(self._job_id, self._inbox.poke):
+                return None
+            index = self._again.popleft() if self._again else await self._open_next()
+            failure = None if index is None else await self._submit(index)
+            if index is None or failure:
+                self._session.window.release(self._job_id)
+            if index is not None and failure:
+                return self._tell(index, self._given_up(index, failure))
+        return None
+
+    async def _open_next(self) -> int | None:
+        """Take the next request; none when there is none any more."""
+        index, images = await self._waiting.call(lambda: next(self._requests, (-1, None)))
+        if images is None:
+            self._is_exhausted = True
+            return None
+        self._in_flight[index] = _InFlight(images, self._options)
+        return index
+
+    async def _submit(self, index: int) -> Failure | None:
         """Send a request; answers why when an image cannot be read."""
         request = self._in_flight[index]
         try:
-            loaded = [image.load() for image in request.images]
+            loaded = await self._waiting.call(lambda: [image.load() for image in request.images])
             headers = tuple(header for header, _, _ in loaded)
             submit = Submit(self._job_id, index, _digest(loaded), headers, request.options, self._stream)
         except PageError as error:
@@ -105,26 +142,35 @@ class Job:
         self._session.send(submit, tuple(content for _, content, _ in loaded))
         return None
 
-    def _next_news(self) -> tuple[int, News] | None:
+    async def _next_news(self) -> Told | None:
         """Handle one message, or try one refused page again; none when that is no news of a page that we wait for."""
-        message = self._session.next_of(self._job_id, RETRY_BUSY_S if self._busy else SILENCE_S)
+        timeout_s = RETRY_BUSY_S if self._busy else SILENCE_S
+        message = await self._session.message(self._inbox, self._waiting, timeout_s)
         if message is None and self._busy:
             index = self._busy.pop(0)
-            failure = self._submit(index)
-            return (index, self._given_up(index, failure)) if failure else None
+            failure = await self._submit(index)
+            if failure:
+                self._session.window.release(self._job_id)
+            return self._tell(index, self._given_up(index, failure)) if failure else None
         if message is None or message.page_index not in self._in_flight:
             return None
+        index = message.page_index
         match message:
             case PageTokens() | Restarted():
-                return message.page_index, message
+                return self._tell(index, message)
             case PageResult():
-                return message.page_index, self._judge(message)
+                return self._tell(index, self._judge(message))
             case PageFailed():
-                failure = Failure(str(message.code), message.message)
-                return message.page_index, self._given_up(message.page_index, failure)
+                return self._tell(index, self._given_up(index, Failure(str(message.code), message.message)))
             case Busy():
-                self._busy.append(message.page_index)
+                self._busy.append(index)
         return None
+
+    def _tell(self, index: int, news: News) -> Told:
+        """The news of a page; with the last of them it is forgotten."""
+        ended = isinstance(news, Answer | Failure)
+        request = self._in_flight.pop(index) if ended else self._in_flight[index]
+        return index, request.images[0], news
 
     def _judge(self, result: PageResult) -> News:
         """The page's answer; or, where the text repeated itself or is cut, the news that it is read once more."""
@@ -138,8 +184,7 @@ class Job:
         width, height = result.geometries[0].resized
         smaller = max(MIN_PIXELS, int(REREAD_SHARE * width * height))
         request.first, request.options = result, replace(request.options, max_pixels=smaller)
-        if failure := self._submit(result.page_index):  # the input is gone by now
-            return self._given_up(result.page_index, failure)
+        self._again.append(result.page_index)
         reason = f"the answer ended by {result.finish_reason}: the page is read again at most {smaller} pixels large"
         return Restarted(self._job_id, result.page_index, result.request_id, result.attempt, reason)
 
@@ -150,11 +195,7 @@ class Job:
 
     def close(self) -> None:
         """Cancel what is not answered."""
-        try:
-            if self._in_flight and not self._session.is_closed:
-                self._session.send(CancelJob(self._job_id, None))
-        finally:
-            self._session.close_job(self._job_id)
+        self._session.close_job(self._job_id, cancel=bool(self._in_flight))
 
 
 def _digest(loaded: Sequence[LoadedPage]) -> str:
@@ -167,10 +208,14 @@ def _digest(loaded: Sequence[LoadedPage]) -> str:
     return digest.hexdigest()
 
 
-def new_text(job: Job, page: PageInput) -> Iterator[str]:
-    """Text of one page as it comes; a new attempt is silent until it says more than was given already."""
+async def new_text(news_of: AsyncIterable[Told]) -> AsyncGenerator[str, None]:
+    """Text of one page as it comes; a new attempt is silent until it says more than was given already.
+
+    Raises:
+        PageError: the page cannot be read.
+    """
     attempt_text, given = "", 0
-    for _, _, news in job.run([(page,)]):
+    async for _, page, news in news_of:
         if isinstance(news, Failure):
             raise PageError(f"{page.source}: {news.message}", ErrorCode(news.code))
         if isinstance(news, Restarted):

@@ -1,25 +1,23 @@
 """What a folder of results holds already: its journal.
 
-The journal has one JSON line for each output that was written. It decides what a later run may skip, and which
-input owns which name, so that ``a.png`` and ``a.jpg`` never overwrite each other, not even in different runs. The last
-line of a given output holds; a line that was cut by a crash is ignored.
+The journal has one JSON line for each output that was written or could not be made. It decides what a later run may
+skip, what it may try again, and which input owns which name, so that ``a.png`` and ``a.jpg`` never overwrite each
+other, not even in different runs. The last line of a given output holds; a line that was cut by a crash is ignored.
 """
 
-import contextlib
-import json
-import os
 import unicodedata
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dotsctl.client.part_file import output_error
+from dotsctl.client.line_file import append_line, read_lines
+from dotsctl.client.part_file import make_folder, output_error, remove_orphans, sync_folder
 
 JOURNAL_NAME = ".dotsctl-journal.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One output that was written."""
+    """One output."""
 
     output: str
     """Path below the folder, with ``/``."""
@@ -31,6 +29,8 @@ class Entry:
     """Digest of everything that the result depends on."""
     finished: bool
     """Whether all pages were read; only then a later run skips it."""
+    failed: bool = False
+    """Whether a page could not be read, for another reason than the end of the run."""
 
 
 def same_file(output: str) -> str:
@@ -44,18 +44,8 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL_NAME
         self._entries: dict[str, Entry] = {}
-        for line in self._lines():
-            with contextlib.suppress(ValueError, TypeError):  # cut by a crash, or of a later version: not done then
-                entry = Entry(**json.loads(line))
-                self._entries[same_file(entry.output)] = entry
-
-    def _lines(self) -> list[bytes]:
-        try:
-            return self._path.read_bytes().splitlines()
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise output_error(self._path, error) from None
+        for entry in read_lines(self._path, Entry):
+            self._entries[same_file(entry.output)] = entry
 
     def entry(self, output: str) -> Entry | None:
         """What is known of an output."""
@@ -63,26 +53,16 @@ class Journal:
 
     def append(self, entry: Entry) -> None:
         """Note an output, on the disk before this returns. Raises OutputError."""
-        line = json.dumps(asdict(entry)).encode() + b"\n"
-        try:
-            with self._path.open("a+b") as file:
-                if file.tell() and not _ends_with_newline(file.fileno(), file.tell()):
-                    line = b"\n" + line  # the line before was cut by a crash
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise output_error(self._path, error) from None
+        append_line(self._path, asdict(entry))
         self._entries[same_file(entry.output)] = entry
 
     def probe(self) -> None:
         """Make the folder and see that it can be written, before any work is done. Raises OutputError."""
+        folder = self._path.parent
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._path.open("ab").close()
+            sync_folder(folder)
+            remove_orphans(folder)
         except OSError as error:
-            raise output_error(self._path.parent, error) from None
-
-
-def _ends_with_newline(descriptor: int, size_bytes: int) -> bool:
-    return os.pread(descriptor, 1, size_bytes - 1) == b"\n"
+            raise output_error(folder, error) from None

@@ -1,17 +1,16 @@
 """Cells of a page while the model writes them."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterable
 
 from dotsctl.client.answers import AnswerStream, cell_stream, read_answer
 from dotsctl.client.cell import Cell
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.job import Answer, Job
+from dotsctl.client.job import Answer, Told
 from dotsctl.client.records import Failure, page_geometry
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.messages import PageTokens, Restarted
 
 
-def new_cells(job: Job, page: PageInput, task: str) -> Iterator[Cell]:
+async def new_cells(news_of: AsyncIterable[Told], task: str) -> AsyncGenerator[Cell, None]:
     """Cells of one page as soon as each is whole; a new attempt is silent until it has more than were given already.
 
     Raises:
@@ -19,7 +18,7 @@ def new_cells(job: Job, page: PageInput, task: str) -> Iterator[Cell]:
     """
     stream: AnswerStream | None = None
     seen = given = 0  # cells of this attempt, and of all attempts
-    for _, _, news in job.run([(page,)]):
+    async for _, page, news in news_of:
         cells: list[Cell] = []
         match news:
             case Failure():
@@ -35,6 +34,7 @@ def new_cells(job: Job, page: PageInput, task: str) -> Iterator[Cell]:
                 # The whole answer gives the same cells as its pieces, and the last one as well.
                 whole, _ = read_answer(task, result.text, page_geometry(result.geometries[0]))
                 cells, seen = list(whole), 0
-        yield from cells[max(0, given - seen) :]
+        for cell in cells[max(0, given - seen) :]:
+            yield cell
         seen += len(cells)
         given = max(given, seen)

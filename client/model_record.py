@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dotsctl.protocol.typed_values import WrongValueError, from_json
+
 RECORD = ".dotsctl-pull.json"
 
 
@@ -31,6 +33,6 @@ def write_record(folder: Path, record: PullRecord) -> None:
 def read_record(folder: Path) -> PullRecord | None:
     """The record of a model; none for one that was not pulled, or whose record is damaged."""
     try:
-        return PullRecord(**json.loads((folder / RECORD).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        return from_json(PullRecord, (folder / RECORD).read_bytes())
+    except (OSError, WrongValueError):
         return None

@@ -1,14 +1,22 @@
 """Files that are there completely or not at all, whatever happens meanwhile."""
 
 import contextlib
+import hashlib
 import itertools
 import os
+import platform
+import re
 import weakref
 from pathlib import Path
 
 from dotsctl.protocol.errors import OutputError
 
 NUMBERS = itertools.count()
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+"""Process ids mean something on one machine alone, and folders may be shared."""
+PART = re.compile(r"\.dotsctl-([0-9a-f]{8})-([0-9]+)-[0-9]+\.part")
+_LOOKED_AT: set[Path] = set()
+"""Folders in which this process has removed what dead ones left."""
 
 
 class PartFile:
@@ -20,25 +28,37 @@ class PartFile:
     def __init__(self, path: Path) -> None:
         """Nothing is touched before the first piece is written."""
         self.path = path
-        self._part = path.parent / f".dotsctl-{os.getpid()}-{next(NUMBERS)}.part"
+        self._part = path.parent / f".dotsctl-{HOST}-{os.getpid()}-{next(NUMBERS)}.part"
+        self._is_made = False
         self._forget = weakref.finalize(self, _remove, self._part)
 
     def write(self, content: bytes) -> None:
         """Add a piece. Raises OutputError."""
         try:
-            self._part.parent.mkdir(parents=True, exist_ok=True)
-            with self._part.open("ab") as file:
+            self._make()
+            with self._part.open("r+b") as file:
+                file.seek(0, os.SEEK_END)
                 file.write(content)
         except OSError as error:
             raise output_error(self.path, error) from None
 
+    def _make(self) -> None:
+        """Make the file once: one that somebody has removed since is an error, and no shorter file."""
+        if self._is_made:
+            return
+        make_folder(self._part.parent)
+        remove_orphans(self._part.parent)
+        self._part.touch(exist_ok=False)
+        self._is_made = True
+
     def commit(self) -> None:
         """Give the file its name, in place of an older one. Raises OutputError."""
         try:
-            with self._part.open("ab") as file:  # also makes an empty file where nothing was written
+            self._make()  # an empty file where nothing was written
+            with self._part.open("r+b") as file:
                 os.fsync(file.fileno())
             self._part.replace(self.path)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise output_error(self.path, error) from None
         finally:
@@ -89,7 +109,36 @@ def _remove(part: Path) -> None:
         part.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they survive a loss of power. Raises OSError."""
+    missing = list(itertools.takewhile(lambda each: not each.is_dir(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_folder(each.parent)
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove what processes of this machine left that were killed while they wrote; once for each folder."""
+    if folder in _LOOKED_AT:
+        return
+    _LOOKED_AT.add(folder)
+    for path in list(folder.glob(".dotsctl-*.part")):
+        match = PART.fullmatch(path.name)
+        if match and match[1] == HOST and not _is_running(int(match[2])):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # it is somebody else's
+    return True
+
+
+def sync_folder(folder: Path) -> None:
     """Make a rename survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -1,191 +1,136 @@
-"""A client's conversation with one runtime: hello, submit, and messages sorted by job."""
+"""A client's conversation with one runtime: hello, status, and the messages of each job; for any thread and task."""
 
 import os
 import time
-from collections import deque
+import weakref
+from typing import TypeVar
 
 from dotsctl import __version__
-from dotsctl.protocol import codec
+from dotsctl.client.inbox import Inbox
+from dotsctl.client.waiting import Blocking, Waiting, completed
+from dotsctl.client.window import Window
+from dotsctl.client.wire import JobMessage, Wire
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.endpoints import InstanceDirectory, lock_holder
-from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ExitCode, ProtocolError, RuntimeLostError
-from dotsctl.protocol.link import Links
-from dotsctl.protocol.messages import (
-    Accepted,
-    Busy,
-    Bye,
-    ClientHello,
-    Message,
-    PageFailed,
-    PageResult,
-    PageTokens,
-    Refused,
-    Restarted,
-    Status,
-    StatusRequest,
-    Welcome,
-)
+from dotsctl.protocol.errors import CommandFailedError, DotsctlError, RuntimeLostError
+from dotsctl.protocol.messages import CancelJob, ClientHello, Message, Status, StatusRequest, Welcome
 
-JobMessage = Accepted | Busy | PageTokens | Restarted | PageResult | PageFailed
-CHECK_S = 0.5
-"""How often a silent runtime is checked for life."""
-SILENT_S = 60.0
-"""Silence after which a runtime is given up whose process lives; it says something every second."""
-LAST_WORDS_S = 0.1
-"""For what a runtime that has ended said before."""
-SEND_TIMEOUT_S = 30.0
 STATUS_TIMEOUT_S = 10.0
+LEAVE_S = 5.0
+T = TypeVar("T")
 
 
 class Session:
-    """One connection; used by one thread at a time."""
+    """One connection. Any thread may use it, and any task; a job is used by one of them at a time."""
 
     welcome: Welcome
 
     def __init__(self, directory: InstanceDirectory, timeout_s: float, *, hello: bool = True) -> None:
         """Connect and wait for the runtime's welcome, which comes when both workers are ready.
 
-        Without ``hello`` there is no welcome and no waiting: for who asks nothing but the status.
+        Without ``hello`` there is no welcome and no waiting: for who asks nothing but the status, or calls
+        :meth:`greet` later.
 
         Raises:
             RuntimeLostError: there is no runtime, or it went away.
             CommandFailedError: no welcome within ``timeout_s`` seconds.
         """
-        self._directory = directory
-        self._pid = lock_holder(directory)
-        self._links = Links()
-        self._link = self._links.dealer(directory.client_endpoint)
-        self._jobs: dict[str, deque[JobMessage]] = {}
-        self._status: Status | None = None
-        self._end: DotsctlError | None = None
-        """Why nothing more will come."""
-        self._silence_s = 0.0
-        self.is_closed = False
+        self._wire = Wire(directory)
+        self._jobs: dict[str, Inbox[JobMessage]] = {}
+        weakref.finalize(self, self._wire.leave)  # who forgets a session leaves no thread behind
         if not hello:
             return
         try:
-            self.send(ClientHello(os.getpid(), __version__))
-            self.welcome = self._wait_welcome(timeout_s)
+            self.greet(timeout_s)
         except BaseException:
-            self._links.close()
+            self.close()
             raise
 
-    def _wait_welcome(self, timeout_s: float) -> Welcome:
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            message = self._receive(min(CHECK_S, deadline - time.monotonic()))
-            if isinstance(message, Welcome):
-                return message
-            if self._end:
-                raise self._end
-        raise CommandFailedError(f"the runtime {self._directory.name!r} was not ready within {timeout_s:.0f} s")
+    def greet(self, timeout_s: float) -> None:
+        """Say hello and wait for the welcome; see the constructor."""
+        self.send(ClientHello(os.getpid(), __version__))
+        coming = self._within(self._wire.welcomes, Blocking(), timeout_s)
+        if (welcome := completed(coming)) is None:
+            name = self._wire.directory.name
+            raise CommandFailedError(f"the runtime {name!r} was not ready within {timeout_s:.0f} s")
+        self.welcome = welcome
 
-    def open_job(self, job_id: str) -> None:
+    @property
+    def window(self) -> Window:
+        """Places for pages, shared by all jobs."""
+        return self._wire.window
+
+    def is_alive(self) -> bool:
+        """Whether the runtime that said welcome still runs, and no successor of it."""
+        try:
+            self._wire.check()
+        except DotsctlError:
+            return False
+        holder = lock_holder(self._wire.directory)
+        return holder is not None and (not holder or holder == (self._wire.pid or holder))
+
+    def open_job(self, job_id: str) -> Inbox[JobMessage]:
         """Keep messages of this job until they are asked for."""
-        self._jobs[job_id] = deque()
+        self._jobs[job_id] = self._wire.open_job(job_id)
+        return self._jobs[job_id]
 
-    def close_job(self, job_id: str) -> None:
-        """Forget messages of this job, also those that still come."""
-        self._jobs.pop(job_id, None)
+    def close_job(self, job_id: str, *, cancel: bool = False) -> None:
+        """Forget messages of this job, also those that still come; ``cancel`` what is not answered."""
+        try:
+            if cancel and self._wire.is_open:
+                self._wire.send(CancelJob(job_id, None))
+        except RuntimeLostError:
+            pass  # it has ended just now, and with it all that was asked for
+        finally:
+            self._jobs.pop(job_id, None)
+            self._wire.close_job(job_id)
 
     def send(self, message: Message, buffers: tuple[Buffer, ...] = ()) -> None:
-        """Send a message; raises RuntimeLostError when the runtime is gone, or takes none for long."""
-        self._refuse_closed()
-        frames = codec.encode(message, buffers)
-        deadline = time.monotonic() + SEND_TIMEOUT_S
-        while not self._link.send(frames):
-            self._links.wait(CHECK_S, writable=[self._link])
-            self._check_alive()
-            if self._end:
-                raise self._end
-            if time.monotonic() > deadline:
-                raise RuntimeLostError(f"the runtime took no message for {SEND_TIMEOUT_S:.0f} s")
+        """Send a message; raises RuntimeLostError when the runtime is gone."""
+        self._wire.send(message, buffers)
 
-    def next_of(self, job_id: str, timeout_s: float) -> JobMessage | None:
-        """The next message about a job, or none after ``timeout_s`` seconds.
+    async def message(self, inbox: Inbox[T], waiting: Waiting, timeout_s: float) -> T | None:
+        """The next message of an inbox; none when it was poked, or after ``timeout_s`` seconds.
 
         Raises:
-            RuntimeLostError: the runtime is gone.
+            RuntimeLostError: the runtime is gone, or this session was closed.
             DotsctlError: it ended with an error, which is this one.
         """
-        self._refuse_closed()
-        inbox = self._jobs[job_id]
+        self._wire.refuse_closed()
+        if (found := inbox.take()) is not None:
+            return found
+        self._wire.check()
+        await waiting.until(inbox, timeout_s)
+        self._wire.refuse_closed()
+        if (found := inbox.take()) is None:
+            self._wire.check()
+        return found
+
+    async def _within(self, inbox: Inbox[T], waiting: Waiting, timeout_s: float) -> T | None:
+        """The next message of an inbox, however often it is poked; none after ``timeout_s`` seconds."""
         deadline = time.monotonic() + timeout_s
-        while not inbox:
-            if self._end:
-                raise self._end
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0:
-                return None
-            self._receive(min(CHECK_S, remaining_s))
-        return inbox.popleft()
+        while (remaining_s := deadline - time.monotonic()) > 0:
+            if (found := await self.message(inbox, waiting, remaining_s)) is not None:
+                return found
+        return None
+
+    def next_of(self, job_id: str, timeout_s: float) -> JobMessage | None:
+        """The next message about a job, or none after ``timeout_s`` seconds; errors as of :meth:`message`."""
+        coming = self.message(self._jobs[job_id], Blocking(), timeout_s)
+        return completed(coming)
 
     def status(self) -> Status:
-        """Ask the runtime for its status."""
-        self._status = None
-        self.send(StatusRequest())
-        deadline = time.monotonic() + STATUS_TIMEOUT_S
-        while time.monotonic() < deadline:
-            self._receive(CHECK_S)
-            if self._status is not None:
-                return self._status
-            if self._end:
-                raise self._end
-        raise RuntimeLostError(f"the runtime gave no status within {STATUS_TIMEOUT_S:.0f} s")
+        """Ask the runtime for its status, and wait in this thread."""
+        return completed(self.ask_status(Blocking()))
 
-    def _receive(self, timeout_s: float) -> Message | None:
-        """Take one message and put it where it belongs; after a silence make sure that somebody is there."""
-        if not self._links.wait(timeout_s, [self._link]):
-            self._silence_s += timeout_s  # and not by the clock: we may have been stopped ourselves
-            self._check_alive()
-            return None
-        self._silence_s = 0.0
-        incoming = self._link.receive()
-        if incoming is None:
-            return None
-        message = codec.decode(incoming.frames).message
-        match message:
-            case Accepted() | Busy() | PageTokens() | Restarted() | PageResult() | PageFailed():
-                if (inbox := self._jobs.get(message.job_id)) is not None:
-                    inbox.append(message)
-            case Status():
-                self._status = message
-            case Refused():
-                self._end = ProtocolError(f"the runtime refused a message: {message.message}", message.code)
-            case Bye():
-                self._end = _end_of(message)
-            case _:
-                pass  # a Ping, or a Welcome, which its waiter takes from our return value
-        return message
-
-    def _check_alive(self) -> None:
-        holder = lock_holder(self._directory)
-        self._pid = self._pid or holder  # not yet written when we connected
-        if self._links.wait(0.0 if holder else LAST_WORDS_S, [self._link]):
-            return  # it has said something, which is to be read first
-        # A runtime that was started since then knows nothing of our pages, although it hears us.
-        if holder is None or (holder and holder != self._pid):
-            self._end = RuntimeLostError(
-                f"the runtime {self._directory.name!r} is gone; what was finished is kept. Run the command again, "
-                "or look at 'dotsctl logs'"
-            )
-        elif self._silence_s > SILENT_S:
-            self._end = RuntimeLostError(
-                f"the runtime {self._directory.name!r} (pid {holder}) has said nothing for {SILENT_S:.0f} s: it is "
-                "stopped or hangs. End it with 'dotsctl down --now' and run the command again"
-            )
+    async def ask_status(self, waiting: Waiting) -> Status:
+        """Ask the runtime for its status. Raises RuntimeLostError when it gives none."""
+        inbox = self._wire.ask(StatusRequest())
+        if (status := await self._within(inbox, waiting, STATUS_TIMEOUT_S)) is None:
+            raise RuntimeLostError(f"the runtime gave no status within {STATUS_TIMEOUT_S:.0f} s")
+        return status
 
     def close(self) -> None:
-        """Close the connection; the runtime then forgets our pages."""
-        self.is_closed = True
-        self._links.close()
-
-    def _refuse_closed(self) -> None:
-        if self.is_closed:
-            raise RuntimeLostError("the connection to the runtime was closed here: open a new one")
-
-
-def _end_of(bye: Bye) -> DotsctlError:
-    if bye.exit_code == ExitCode.OK:
-        return RuntimeLostError(f"{bye.reason}; what was finished is kept")
-    return CommandFailedError(bye.reason)
+        """Close the connection, and with it the thread that owns it; the runtime then forgets our pages."""
+        self._wire.leave()
+        self._wire.thread.join(LEAVE_S)

@@ -154,7 +154,7 @@ def _read(path: Path) -> dict[str, str]:
         return {}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; correct its permissions or remove it") from None
-    except ValueError as error:  # TOMLDecodeError, or bytes that are no UTF-8
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, bytes that are no UTF-8, or deep nesting
         raise UsageError(f"{path} is no TOML: {error}") from None
     known = f"it may have {', '.join(FILE_KEYS)}"
     if unknown := sorted(content.keys() - set(FILE_KEYS)):

@@ -5,7 +5,6 @@ text half alone and a ``manifest.json``; everything else (configuration, tokeniz
 """
 
 import hashlib
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.model_directory import DEMO, demo_directory, derived_directory, models_directory
+from dotsctl.protocol.typed_values import WrongValueError, brief, plain_json
 
 FORMAT = 1
 """Of the folder; a later format is refused."""
@@ -93,15 +93,15 @@ def open_quantised(model: Path, digest: str, quantisation: Quantisation) -> Quan
     for key, value in expected.items():
         if manifest.get(key) != value:
             raise MissingError(
-                f"{folder / MANIFEST}: {key} is {manifest.get(key)!r}, not {value!r}. Make it new: {remedy}"
+                f"{folder / MANIFEST}: {key} is {brief(manifest.get(key))}, not {value!r}. Make it new: {remedy}"
             )
     return QuantisedDecoder(quantisation, _checked_files(folder, manifest, remedy), manifest, remedy)
 
 
 def _read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        manifest = plain_json((folder / MANIFEST).read_bytes())
+    except (OSError, WrongValueError) as error:
         raise MissingError(f"{folder / MANIFEST} cannot be read ({error}). Make it new: {remedy}") from None
     if not isinstance(manifest, dict):
         raise MissingError(f"{folder / MANIFEST} holds no object. Make it new: {remedy}")
@@ -114,6 +114,10 @@ def _checked_files(folder: Path, manifest: dict[str, Any], remedy: str) -> tuple
     if not isinstance(listed, dict) or not listed:
         raise MissingError(f"{folder / MANIFEST} lists no files. Make it new: {remedy}")
     for name, digest in listed.items():
+        if Path(name).name != name or "\0" in name:
+            raise MissingError(
+                f"{folder / MANIFEST} lists {brief(name)}, which is no file of it. Make it new: {remedy}"
+            )
         try:
             found = file_digest(folder / name)
         except OSError as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import platformdirs
 from dotsctl.protocol.errors import AlreadyRunningError, CommandFailedError, UsageError
+from dotsctl.protocol.typed_values import WrongValueError, from_json
 
 MAX_NAME_CHARACTERS = 16
 MAX_SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
@@ -73,8 +74,8 @@ class InstanceDirectory:
     def read_facts(self) -> RuntimeFacts | None:
         """Facts of the runtime, or none when none was written or it cannot be read."""
         try:
-            return RuntimeFacts(**json.loads(self.facts_path.read_text()))
-        except (OSError, ValueError, TypeError):
+            return from_json(RuntimeFacts, self.facts_path.read_bytes())
+        except (OSError, WrongValueError):
             return None
 
     def write_facts(self, facts: RuntimeFacts) -> None:

@@ -132,11 +132,10 @@ class Links:
         """Wait until something can be read (or written, for ``writable``), or the time is over; what is ready."""
         poller = zmq.Poller()
         by_key: dict[object, Link | int] = {}
-        for link in links:
-            poller.register(link._socket, zmq.POLLIN)
-            by_key[link._socket] = link
-        for link in writable:
-            poller.register(link._socket, zmq.POLLOUT)
+        readable, free = list(links), list(writable)
+        for link in dict.fromkeys([*readable, *free]):  # one may be waited for in both ways
+            flags = zmq.POLLIN * (link in readable) | zmq.POLLOUT * (link in free)
+            poller.register(link._socket, flags)
             by_key[link._socket] = link
         for fd in fds:
             poller.register(fd, zmq.POLLIN)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.typed_values import brief
 
 DOCUMENT_TASKS = ("layout", "text", "layout-only", "ground")
 """What every dots.ocr checkpoint was trained on, the default one first."""
@@ -37,11 +38,22 @@ def read_wording(model: Path) -> dict[str, str | None]:
         return dict.fromkeys(tasks_of(model))
     wording = read_json(model, PROMPTS)
     for task, text in wording.items():
-        if not (isinstance(text, str) or (text is None and task in DOCUMENT_TASKS + SCENE_TASKS)):
+        if not (_is_text(text) or (text is None and task in DOCUMENT_TASKS + SCENE_TASKS)):
             raise UsageError(
-                f"{model / PROMPTS}: {task!r} is {text!r}; write the prompt as a text, or null for our wording of "
-                f"{', '.join(DOCUMENT_TASKS + SCENE_TASKS)}"
+                f"{model / PROMPTS}: {brief(task)} is {brief(text)}; write the prompt as a text, or null for our "
+                f"wording of {', '.join(DOCUMENT_TASKS + SCENE_TASKS)}"
             )
     if not wording:
         raise UsageError(f"{model / PROMPTS} names no task: write at least one, or delete the file")
     return wording
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is text that can be sent: a JSON escape can make halves of characters."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -89,7 +89,7 @@ def compare(order: Order, pages: Sequence[PageInput]) -> Comparison:
         told = "\n".join(f"{page.source}:{page.page}: {page.error}" for page in pages[:SHOWN_ERRORS])
         raise NoInputError(f"none of {len(pages)} pages can be read:\n{told}")
     choices = settings.choose(model=order.model, decoder=order.decoder)
-    encoders = [PluginChoice.parse(settings.resolve_encoder(name)) for name in order.encoders]
+    encoders = [PluginChoice.parse(settings.resolve_encoder(name, choices.model)) for name in order.encoders]
     decoder = PluginChoice.parse(choices.decoder)
     needs_no_model = choices.model is None and all(each.name == "fake" for each in (*encoders, decoder))
     name, model = ("fake", Path()) if needs_no_model else find_model(choices.model)

@@ -56,7 +56,7 @@ def read_setup(model: str | None, encoder: str | None, decoder: str | None, limi
     return Setup(
         model_name=model_name,
         model=folder,
-        encoder=PluginChoice.parse(settings.resolve_encoder(chosen.encoder)),
+        encoder=PluginChoice.parse(settings.resolve_encoder(chosen.encoder, chosen.model)),
         decoder=PluginChoice.parse(chosen.decoder),
         memory_bytes=chosen.memory_bytes,
         name=chosen.name,

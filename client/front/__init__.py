@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dotsctl.client.api import Client
+    from dotsctl.client.async_api import AsyncClient
     from dotsctl.client.records import Cell, Failure, Page
     from dotsctl.protocol.errors import (
         AlreadyRunningError,
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlreadyRunningError",
+    "AsyncClient",
     "Cell",
     "Client",
     "CommandFailedError",
@@ -50,7 +52,13 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = {"Client": "client.api", "Page": "client.records", "Cell": "client.records", "Failure": "client.records"}
+_HOMES = {
+    "Client": "client.api",
+    "AsyncClient": "client.async_api",
+    "Page": "client.records",
+    "Cell": "client.records",
+    "Failure": "client.records",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -8,10 +8,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.model_directory import derived_directory
+from dotsctl.protocol.typed_values import WrongValueError, brief, from_plain, plain_json
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -83,21 +83,15 @@ class Build:
         """Read a manifest. Raises MissingError when it is damaged or of another version of dotsctl."""
         path = folder / MANIFEST
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
+            content = plain_json(path.read_bytes())
+            if isinstance(content, dict) and content.get("format") != FORMAT:
+                found = brief(content.get("format"))
                 raise MissingError(
-                    f"{folder} is of format {content['format']}, this dotsctl reads {FORMAT}: convert the model again"
+                    f"{folder} is of format {found}, this dotsctl reads {FORMAT}: convert the model again"
                 )
-            chunks = tuple(_chunk(entry) for entry in content.pop("chunks"))
-            golden = content.get("golden")
-            fixed = {
-                "buckets": tuple(content["buckets"]),
-                "chunks": chunks,
-                "golden": (int(golden[0]), str(golden[1])) if golden else None,
-            }
-            return cls(**{**content, **fixed})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise MissingError(f"{path} cannot be read ({error!r}): convert the model again") from None
+            return from_plain(cls, content)
+        except (OSError, WrongValueError) as error:
+            raise MissingError(f"{path} cannot be read ({error}): convert the model again") from None
 
     def check_files(self, folder: Path, *, contents: bool = False) -> None:
         """Compare the packages with what was written.
@@ -124,11 +118,6 @@ class Build:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _chunk(entry: dict[str, Any]) -> Chunk:
-    files = {name: (int(size), str(digest)) for name, (size, digest) in entry.pop("files").items()}
-    return Chunk(files=files, **entry)
 
 
 def builds_directory(fingerprint: str) -> Path:

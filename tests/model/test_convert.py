@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from dotsctl import Client
-from dotsctl.client.outputs import Reading
+from dotsctl.client.output_base import Reading
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.decoder_worker.quantised import MANIFEST, Quantisation, open_quantised
 from dotsctl.encoder_worker.plugin import EncodedPage

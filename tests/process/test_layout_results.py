@@ -73,7 +73,7 @@ def quarters(install: Callable[..., None], run_folder: Path) -> None:
 def page(path: Path, size: tuple[int, int], orientation: int = 1) -> Path:
     """A page of noise, with the lower right quarter as viewers show it in red."""
     width, height = size if orientation < 5 else size[::-1]  # as viewers show it
-    pixels = np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
+    pixels = np.random.default_rng(1).integers(0, 2, (height, width, 3), np.uint8) * np.uint8(200)
     pixels[height // 2 :, width // 2 :] = (255, 0, 0)
     image = Image.fromarray(pixels)
     exif = Image.Exif()

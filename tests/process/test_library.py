@@ -251,8 +251,8 @@ def test_a_runtime_that_goes_away_in_a_job_is_told_within_two_seconds(
         pages.extend(one.ocr((stored(picture(colour)) for colour in range(200)), on_event=kill_runtime))
     assert time.monotonic() - killed_at[0] < 2.5
     assert all(page.error and "stopped by SIGQUIT" in page.error.message for page in pages)
-    with pytest.raises(RuntimeLostError):
-        list(one.ocr([stored(picture(2))]))
+    (page,) = one.ocr([stored(picture(2))], max_tokens=2)  # the next call starts another one
+    assert page.text == fake_text(stored(picture(2)), tokens=2) and one.status().pid != pid
 
 
 def test_closing_leaves_nothing_even_in_the_middle_of_a_page(client: Callable[..., Client], run_folder: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_runtime_that_stands_still_is_given_up_by_its_clients(
 ) -> None:
     pid = start_named()
     session = Session(named, START_S)
-    monkeypatch.setattr("dotsctl.client.session.SILENT_S", 1.0)
+    monkeypatch.setattr("dotsctl.client.wire.SILENT_S", 1.0)
     session.open_job("job")
     os.kill(pid, signal.SIGSTOP)
     try:

@@ -193,3 +193,50 @@ def test_every_error_has_its_exit_code_and_no_traceback(monkeypatch: pytest.Monk
     assert (result.exit_code, result.stderr) == (error.exit_code, f"dotsctl: {error}\n")
     assert "Traceback" in call("ocr", "-v", "a.png").stderr
     assert "Traceback" in call("-v", "ocr", "a.png").stderr
+
+
+# --- ocr: what failed before -----------------------------------------------------------------------------------------
+
+
+def test_retry_failed_reads_only_what_failed_before(client: type[FakeClient]) -> None:
+    pictures("a.png", "b.png")
+    client.failing["a.png"] = "E_OOM"
+    assert call("ocr", "a.png", "b.png", "-o", "out").exit_code == 1
+    pictures("new.png")
+    result = call("ocr", "a.png", "b.png", "new.png", "-o", "out", "--retry-failed")
+    assert (result.exit_code, Path("out/new.md").exists()) == (1, False)
+    assert result.stderr.splitlines() == [
+        "a.png:1: it failed",
+        "0 pages read, 1 failed, 2 inputs left alone (no failure is noted)",
+    ]
+    client.failing.clear()
+    result = call("ocr", "a.png", "b.png", "new.png", "-o", "out", "--retry-failed", "--max-tokens", "9")
+    assert (result.exit_code, Path("out/a.md").read_text()) == (0, "text of a.png\n"), "other options are allowed"
+    result = call("ocr", "a.png", "b.png", "new.png", "-o", "out", "--retry-failed")
+    assert (result.exit_code, result.stderr) == (0, "0 pages read, 3 inputs left alone (no failure is noted)\n")
+
+
+def test_without_retry_failed_a_failure_is_tried_again_beside_what_is_new(client: type[FakeClient]) -> None:
+    pictures("a.png", "b.png")
+    client.failing["a.png"] = "E_OOM"
+    call("ocr", "a.png", "b.png", "-o", "out")
+    client.failing.clear()
+    pictures("new.png")
+    assert call("ocr", "a.png", "b.png", "new.png", "-o", "out").stderr.startswith("2 pages read, 1 skipped")
+
+
+def test_a_page_that_the_end_of_the_run_cut_off_has_not_failed(client: type[FakeClient]) -> None:
+    pictures("a.png", "b.png")
+    client.failing["a.png"] = "E_CANCELLED"  # as the runtime answers when it is stopped
+    call("ocr", "a.png", "b.png", "-o", "out")
+    assert "2 inputs left alone" in call("ocr", "a.png", "b.png", "-o", "out", "--retry-failed").stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [(["-o", "out/", "--force"], "leave one of them out"), ([], "folder"), (["-o", "a.md"], "-o")],
+)
+def test_retry_failed_needs_a_folder_and_no_force(options: list[str], problem: str) -> None:
+    pictures("a.png")
+    result = call("ocr", "a.png", "--retry-failed", *options)
+    assert result.exit_code == 2 and problem in result.stderr

@@ -1,6 +1,5 @@
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -83,18 +82,77 @@ def test_a_full_disk_behind_stdout_is_exit_5() -> None:
     assert (done.returncode, done.stderr) == (5, b"dotsctl: cannot write to standard output: No space left on device\n")
 
 
-def test_the_first_ctrl_c_keeps_what_is_done_and_exits_with_130() -> None:
+IN_WORK = """
+            if number == 0:
+                sys.stderr.write("waiting\\n"); sys.stderr.flush()
+                sys.stdin.readline()
+"""
+"""A page is in work until a line comes; the one behind it is not begun."""
+
+
+@contextlib.contextmanager
+def reading(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command with a page in work."""
     pictures("a.png", "b.png")
-    wait = "sys.stderr.write('waiting'); sys.stderr.flush(); __import__('select').select([], [], [], 60)"
-    with child(wait, "ocr", "a.png", "b.png", "-o", "out", "-f", "txt") as process:
-        assert process.stderr is not None
-        assert select.select([process.stderr], [], [], CHILD_TIMEOUT_S)[0]
-        assert process.stderr.read(7) == b"waiting"
+    program = FAKE_PROGRAM.replace("            {between}", IN_WORK)
+    command = [sys.executable, "-P", "-c", program, "ocr", "a.png", "b.png", "-o", "out", "-f", "txt", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0) as process:
+        try:
+            assert process.stderr is not None and process.stderr.readline() == b"waiting\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def after(process: "subprocess.Popen[bytes]", text: bytes) -> None:
+    """Read standard error until the text comes."""
+    assert process.stderr is not None
+    seen = b""
+    while text not in seen:
+        piece = process.stderr.read(1)
+        assert piece, seen
+        seen += piece
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_finishes_the_pages_in_work_and_the_same_command_goes_on(number: signal.Signals) -> None:
+    with reading() as process:
+        process.send_signal(number)
+        after(process, b"stopping: the pages in work are finished first; Ctrl-C once more stops now")
+        assert process.poll() is None
+        out, err = process.communicate(b"\n", CHILD_TIMEOUT_S)
+        assert (process.returncode, out) == (130, b""), err
+        assert b"interrupted: 1 pages were read" in err and b"Traceback" not in err
+    assert [path.name for path in Path("out").iterdir() if path.suffix == ".txt"] == ["a.txt"]
+    assert [path.name for path in Path("out").glob(".*")] == [".dotsctl-journal.jsonl"]
+    with child("pass", "ocr", "a.png", "b.png", "-o", "out", "-f", "txt") as process:
+        _, err = process.communicate(timeout=CHILD_TIMEOUT_S)
+        assert b"1 page read, 1 skipped" in err
+
+
+def test_the_second_ctrl_c_stops_now_and_keeps_what_is_done() -> None:
+    with reading() as process:
         process.send_signal(signal.SIGINT)
-        assert process.wait(CHILD_TIMEOUT_S) == 130
-        assert b"Traceback" not in process.stderr.read()
+        after(process, b"stops now")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=CHILD_TIMEOUT_S)
+        assert (process.returncode, out) == (130, b""), err
+        assert b"Traceback" not in err
     assert Path("out/a.txt").exists()
     assert [path.name for path in Path("out").glob(".*")] == [".dotsctl-journal.jsonl"]
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    program = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from dotsctl.client.interruption import Interruption\n"
+        "with Interruption(quiet=True) as one, one.reading():\n"
+        "    signal.raise_signal(signal.SIGINT)\n    assert not one.is_asked\n"
+        "    signal.raise_signal(signal.SIGTERM)\n    assert one.is_asked\n"
+        "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL"
+    )
+    subprocess.run([sys.executable, "-P", "-c", program], timeout=CHILD_TIMEOUT_S, check=True)
 
 
 # --- help ------------------------------------------------------------------------------------------------------------

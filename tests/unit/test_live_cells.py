@@ -1,12 +1,12 @@
 import json
-from collections.abc import Iterator, Sequence
-from typing import cast
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from dotsctl.client.inputs import PageInput
-from dotsctl.client.job import Answer, Job, News
+from dotsctl.client.job import Answer, News, Told
 from dotsctl.client.live_cells import new_cells
 from dotsctl.client.records import Failure
+from dotsctl.client.waiting import iterate
 from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.messages import PageResult, PageTokens, Restarted
 from dotsctl.protocol.parts import FinishReason, Geometry
@@ -42,8 +42,7 @@ class StoredJob:
         self.news = news
         self.told = 0
 
-    def run(self, requests: Sequence[Sequence[PageInput]]) -> Iterator[tuple[int, PageInput, News]]:
-        assert list(requests) == [(PAGE,)]
+    async def __aiter__(self) -> AsyncIterator[Told]:
         for each in self.news:
             self.told += 1
             yield 0, PAGE, each
@@ -51,7 +50,7 @@ class StoredJob:
 
 def cells_of(job: StoredJob, task: str = "layout") -> Iterator[tuple[str, object, int]]:
     """Text, box, and how much had been told of the page, of each cell."""
-    return ((cell.text, cell.bbox, job.told) for cell in new_cells(cast(Job, job), PAGE, task))
+    return ((cell.text, cell.bbox, job.told) for cell in iterate(new_cells(job, task)))
 
 
 def test_each_cell_comes_with_its_last_token_and_in_pixels_of_the_page() -> None:

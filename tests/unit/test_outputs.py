@@ -3,9 +3,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dotsctl.client.folder_output import FolderOutput
 from dotsctl.client.inputs import PageInput
 from dotsctl.client.journal import JOURNAL_NAME, Entry, Journal
-from dotsctl.client.outputs import FolderOutput, Output, Reading, choose_format, choose_output
+from dotsctl.client.output_base import Output, Reading
+from dotsctl.client.outputs import choose_format, choose_output
 from dotsctl.client.part_file import write_atomically
 from dotsctl.client.records import Page
 from dotsctl.client.render import Style
@@ -43,7 +45,8 @@ def write_all(output: Output, inputs: list[Document]) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != JOURNAL_NAME]
+    hidden = (JOURNAL_NAME, ".pages")
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(hidden)]
     return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
 
 

@@ -11,8 +11,10 @@ import pytest
 from dotsctl.client import html_view
 from dotsctl.client.categories import colour
 from dotsctl.client.cell import Cell
+from dotsctl.client.folder_output import FolderOutput
 from dotsctl.client.journal import JOURNAL_NAME
-from dotsctl.client.outputs import FolderOutput, Output, Reading, choose_output
+from dotsctl.client.output_base import Output, Reading
+from dotsctl.client.outputs import choose_output
 from dotsctl.client.pictures import Images, PagePixels
 from dotsctl.client.records import Page
 from dotsctl.client.render import Style
@@ -70,7 +72,7 @@ def only_shade(image: Image.Image) -> tuple[int, ...]:
 
 def files(folder: Path) -> list[str]:
     found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    return sorted(name for name in found if name != JOURNAL_NAME)
+    return sorted(name for name in found if not name.endswith((JOURNAL_NAME, ".pages")))
 
 
 def write(output: Output, inputs: list[Document], pages: list[Page]) -> None:

@@ -4,7 +4,6 @@ import fcntl
 import os
 import resource
 import threading
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from dotsctl.client import launch
 from dotsctl.client.config import PluginChoice, RuntimeConfig
+from dotsctl.client.inbox import Inbox
 from dotsctl.client.inputs import PageInput
 from dotsctl.client.job import Job
 from dotsctl.client.launch import RuntimeProcess
@@ -22,6 +22,9 @@ from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
 from dotsctl.client.runtime.peers import ClientPeers
 from dotsctl.client.runtime.views import Limits
 from dotsctl.client.session import Session
+from dotsctl.client.waiting import Blocking, Waiting, completed
+from dotsctl.client.window import Window
+from dotsctl.client.wire import JobMessage
 from dotsctl.protocol import codec, endpoints
 from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError, RuntimeLostError
 from dotsctl.protocol.link import Links
@@ -177,24 +180,26 @@ def test_an_answer_that_is_too_large_to_send_fails_its_page_alone() -> None:
 class BusySession:
     """A runtime that has no room at first; the page's file is gone when it is asked for again."""
 
-    is_closed = False
-
     def __init__(self) -> None:
         self.sent: list[Message] = []
-        self._answers: deque[Message] = deque()
+        self.window = Window(1)
+        self._inbox: Inbox[JobMessage] = Inbox()
 
-    def open_job(self, job_id: str) -> None:
+    def open_job(self, job_id: str) -> Inbox[JobMessage]:
         self.job_id = job_id
+        return self._inbox
 
-    close_job = open_job
+    def close_job(self, job_id: str, *, cancel: bool) -> None:
+        assert not cancel, "nothing is in flight"
 
     def send(self, message: Message, buffers: tuple[codec.Buffer, ...] = ()) -> None:
         self.sent.append(message)
-        self._answers.append(Busy(self.job_id, 0, 1))
+        self._inbox.put(Busy(self.job_id, 0, 1))
 
-    def next_of(self, job_id: str, timeout_s: float) -> Message | None:
-        assert timeout_s < 1 or self._answers, "waits for an answer to a page that was not sent"
-        return self._answers.popleft() if self._answers else None
+    async def message(self, inbox: Inbox[JobMessage], waiting: Waiting, timeout_s: float) -> JobMessage | None:
+        found = inbox.take()
+        assert timeout_s < 1 or found, "waits for an answer to a page that was not sent"
+        return found
 
 
 def test_a_page_that_disappears_before_its_second_submission_fails() -> None:
@@ -206,8 +211,12 @@ def test_a_page_that_disappears_before_its_second_submission_fails() -> None:
         return ImageHeader(ImageKind.FILE, 4, 28, 28), b"page", "digest"
 
     session = BusySession()
-    job = Job(session, OPTIONS, 1, stream=False)  # type: ignore[arg-type]
-    ((index, _, news),) = job.run([(PageInput("a.png", None, reader=read),)])
+    requests = [(PageInput("a.png", None, reader=read),)]
+    job = Job(session, Blocking(), OPTIONS, requests, window=1, stream=False)  # type: ignore[arg-type]
+    index, _, news = completed(anext(job))
+    with pytest.raises(StopAsyncIteration):
+        completed(anext(job))
+    job.close()
     assert index == 0 and isinstance(news, Failure) and "no such file" in news.message
     assert len(session.sent) == 1
 

@@ -1,0 +1,150 @@
+"""The way to a runtime: the running one, or a private one; found again when it was restarted between two calls."""
+
+import threading
+import time
+
+from dotsctl.client import launch, settings
+from dotsctl.client.session import Session
+from dotsctl.protocol import endpoints
+from dotsctl.protocol.errors import RuntimeLostError, UsageError
+from dotsctl.protocol.messages import Welcome
+from dotsctl.protocol.model_directory import find_model
+
+
+class Connection:
+    """Opened once, then again whenever a call finds its runtime gone; any thread may use it."""
+
+    def __init__(self, choices: settings.Choices, *, private: bool, timeout_s: float) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            choices: what the user wants of the runtime.
+            private: start a private runtime even if one is running.
+            timeout_s: longest time until both workers are ready.
+        """
+        self._choices, self._timeout_s = choices, timeout_s
+        self._directory = endpoints.instance_directory(choices.name)
+        self._private: bool | None = private or None
+        """Whether the runtime is ours; none: not decided."""
+        self._opening = threading.Lock()
+        self._state = threading.Lock()
+        self._runtime: launch.RuntimeProcess | None = None
+        self._coming: Session | None = None
+        """One that is not welcomed yet, or not looked at."""
+        self._session: Session | None = None
+        self._is_closed = False
+        self.welcome: Welcome | None = None
+        """Of the first runtime; every later one must hold the same."""
+
+    def live(self) -> Session | None:
+        """The session, if its runtime still runs; never waits. Raises RuntimeLostError after :meth:`close`."""
+        with self._state:
+            self._refuse_closed()
+            session = self._session
+        return session if session is not None and session.is_alive() else None
+
+    def session(self) -> Session:
+        """The session with a runtime that runs; opens one if need be.
+
+        Raises:
+            UsageError: the runtime holds another model or encoder than before, or than was asked for.
+            RuntimeLostError: the named runtime is gone, or this connection was closed.
+            MissingError: there is no such model, or a dependency is missing.
+            CommandFailedError: the workers could not be started.
+        """
+        with self._opening:
+            if (session := self.live()) is not None:
+                return session
+            self._drop()
+            if self._private is None:
+                self._private = endpoints.lock_holder(self._directory) is None
+            try:
+                session = self._started() if self._private else self._joined()
+                self._check_same(session.welcome)
+            except BaseException:  # Ctrl-C too: nobody else could end what was started
+                self._drop()
+                raise
+            self.welcome = self.welcome or session.welcome
+            with self._state:
+                self._session, self._coming = session, None
+            return session
+
+    def _started(self) -> Session:
+        """A session with a new private runtime."""
+        deadline = time.monotonic() + self._timeout_s
+        runtime = launch.start(settings.runtime_config(self._choices, launch.private_name()), private=True)
+        with self._state:
+            self._runtime = runtime
+            is_closed = self._is_closed
+        if is_closed:
+            runtime.end(now=True)
+        runtime.wait_ready(self._timeout_s)
+        return self._greeted(runtime.directory, max(1.0, deadline - time.monotonic()))
+
+    def _joined(self) -> Session:
+        """A session with the named runtime."""
+        if endpoints.lock_holder(self._directory) is None:
+            name = self._choices.name
+            raise RuntimeLostError(f"the runtime {name!r} is gone: start it again with 'dotsctl up -d --name {name}'")
+        return self._greeted(self._directory, self._timeout_s)
+
+    def _greeted(self, directory: endpoints.InstanceDirectory, timeout_s: float) -> Session:
+        session = Session(directory, timeout_s, hello=False)
+        with self._state:
+            self._coming = session
+            is_closed = self._is_closed
+        if is_closed:
+            session.close()
+        session.greet(timeout_s)
+        return session
+
+    def _check_same(self, welcome: Welcome) -> None:
+        """Refuse a runtime that is not what the caller asked for, or had before; the error names both."""
+        running = {"model": welcome.model, "encoder": welcome.encoder, "decoder": welcome.decoder}
+        for key, value in self._expected().items():
+            if value != running[key]:
+                raise UsageError(
+                    f"the running runtime {self._choices.name!r} has {key} {running[key]!r}, asked for is {value!r}: "
+                    "stop it with 'dotsctl down', or use another --name"
+                )
+        if self.welcome is not None and welcome.fingerprint != self.welcome.fingerprint:
+            raise UsageError(
+                f"the model {welcome.model!r} of the runtime {self._choices.name!r} has changed since this client was "
+                f"made ({self.welcome.fingerprint[:12]}, now {welcome.fingerprint[:12]}): make a new client"
+            )
+
+    def _expected(self) -> dict[str, str]:
+        """What the runtime must hold: what it held before, or else what the user chose."""
+        if self.welcome is not None:
+            return {"model": self.welcome.model, "encoder": self.welcome.encoder, "decoder": self.welcome.decoder}
+        if self._private:
+            return {}  # it was just started as the user wants it
+        chosen = self._choices
+        asked = {
+            "model": chosen.model or "",
+            "encoder": settings.resolve_encoder(chosen.encoder, chosen.model),
+            "decoder": chosen.decoder,
+        }
+        if chosen.is_chosen("model"):
+            asked["model"] = find_model(chosen.model)[0]
+        return {key: value for key, value in asked.items() if chosen.is_chosen(key)}
+
+    def _drop(self) -> None:
+        """End what is there, and wait until it has ended."""
+        with self._state:
+            sessions, self._session, self._coming = (self._session, self._coming), None, None
+            runtime, self._runtime = self._runtime, None
+        for session in filter(None, sessions):
+            session.close()
+        if runtime is not None:
+            runtime.end(now=True)
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise RuntimeLostError("the connection to the runtime was closed here: open a new one")
+
+    def close(self) -> None:
+        """Close the session, and end the private runtime if there is one; also while another thread opens it."""
+        with self._state:
+            self._is_closed = True
+        self._drop()

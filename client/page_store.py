@@ -1,0 +1,89 @@
+"""Pages that were read for an output which is not whole yet: a hidden file beside it, so that no page is read twice.
+
+A document is written when its last page is there, and a page may take minutes. So every page is noted at once; a run
+that was killed is followed by one that takes these pages over. The file goes when its output is whole.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dotsctl.client.cell import Cell
+from dotsctl.client.inputs import PageInput
+from dotsctl.client.line_file import append_line, read_lines
+from dotsctl.client.part_file import output_error
+from dotsctl.client.records import Page
+
+Kept = Mapping[tuple[str, int], "StoredPage"]
+
+
+@dataclass(frozen=True)
+class StoredPage:
+    """What stands in the file of one page: all that :class:`Page` has, but for what its input tells."""
+
+    key: str
+    """Digest of everything that the page depends on."""
+    page: int
+    status: str
+    text: str
+    cells: tuple[Cell, ...]
+    width: int | None
+    height: int | None
+    input_width: int | None
+    input_height: int | None
+    finish_reason: str | None
+    tokens: dict[str, int]
+    timings_ms: dict[str, float]
+    model: str
+    fingerprint: str
+    encoder: str
+    decoder: str
+    task: str
+    attempt: int
+    repaired: tuple[str, ...]
+    reread: str
+
+    @classmethod
+    def of(cls, key: str, page: Page) -> "StoredPage":
+        """A page that was read."""
+        fields = {name: getattr(page, name) for name in cls.__dataclass_fields__ if name != "key"}
+        return cls(key=key, **fields)
+
+    def restored(self, origin: PageInput) -> Page:
+        """The page, as when it was read from its input."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "key"}
+        return Page(source=origin.source, path=origin.path, num_pages=origin.num_pages, chosen=origin.chosen, **fields)
+
+
+class PageStore:
+    """The pages of one output."""
+
+    def __init__(self, folder: Path, output: str) -> None:
+        """``output`` is its name in the folder; nothing is touched before the first page."""
+        self.path = folder / f".dotsctl-{hashlib.sha256(output.encode()).hexdigest()[:16]}.pages"
+        """The hidden file."""
+        self._kept: Kept | None = None
+
+    def find(self, key: str, page: PageInput) -> Page | None:
+        """The page as an earlier run has read it in the same way; none: it is to be read. Raises OutputError."""
+        if self._kept is None:
+            self._kept = {(stored.key, stored.page): stored for stored in read_lines(self.path, StoredPage)}
+        stored = self._kept.get((key, page.page))
+        return stored.restored(page) if stored is not None else None
+
+    def add(self, key: str, page: Page) -> None:
+        """Note a page that was read, on the disk before this returns; once. Raises OutputError."""
+        if self._kept is not None and (key, page.page) in self._kept:
+            return
+        append_line(self.path, asdict(StoredPage.of(key, page)))
+
+    def remove(self) -> None:
+        """The output is whole, or is to be made anew. Raises OutputError."""
+        self._kept = {}
+        try:
+            self.path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise output_error(self.path, error) from None
