@@ -65,7 +65,9 @@ def run():
                 continue
             with read_pages.open("a") as notes:
                 notes.write(f"{document.name}:{page.page}\\n")
-            cells = (Cell((1, 1, 9, 9), "Picture", ""), Cell((0, 0, 9, 9), "Text", f"{document.name} {page.page}"))
+            cells = (Cell((0, 0, 9, 9), "Text", f"{document.name} {page.page}"),)
+            if page.page == 2:
+                cells += (Cell((1, 1, 9, 9), "Picture", ""),)
             place = (page.source, page.path, page.page, page.num_pages)
             output.add(Page(*place, "ok", "raw", cells, 40, 30, task="layout", chosen=page.chosen))
     output.finish()
@@ -92,7 +94,7 @@ sys.addaudithook(audit)
 os.fsync = fsync
 assert not forked(None)
 calm, count = content(), 0
-assert sum(name.endswith(".md") for name in calm) == (1 if SINGLE else 2) and len(calm) > 3
+assert sum(name.endswith(".md") for name in calm) == (1 if SINGLE else 2) and len(calm) == (2 if SINGLE else 3)
 while True:
     shutil.rmtree(FOLDER)
     read_pages.unlink(missing_ok=True)
@@ -123,8 +125,8 @@ def outcome(tmp_path: Path, target: str) -> int:
 
 
 def test_a_folder_survives_a_kill_at_every_step(tmp_path: Path) -> None:
-    assert outcome(tmp_path, "out") > 40
+    assert outcome(tmp_path, "out") > 30
 
 
 def test_a_single_file_survives_a_kill_at_every_step(tmp_path: Path) -> None:
-    assert outcome(tmp_path, "new/all.md") > 30
+    assert outcome(tmp_path, "new/all.md") > 25
