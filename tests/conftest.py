@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dotsctl.protocol.link import Links
 
 LEAVE_S = 5.0
 
@@ -21,8 +22,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def warm_sockets() -> None:
+    """What pyzmq opens once in a process, with the first frame that it sends without a copy, and never closes."""
+    with tempfile.TemporaryDirectory(prefix="d", dir="/tmp") as folder, Links() as links:
+        pull, push = (make(f"ipc://{folder}/warm.sock") for make in (links.pull, links.push))
+        assert links.wait(20.0, writable=[push]) and push.send([bytes(1 << 20)])
+        assert links.wait(20.0, [pull]) and pull.receive()
+
+
 @pytest.fixture
-def run_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def run_folder(monkeypatch: pytest.MonkeyPatch, warm_sockets: None) -> Iterator[Path]:
     """Folder of runtime directories, with a path short enough for sockets; fails when a test leaves something in it."""
     base = Path(tempfile.mkdtemp(prefix="d", dir="/tmp"))
     folder = base / "run"
