@@ -8,11 +8,17 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from dotsctl.tools.demo_pages import CELL_CHARACTERS, NOTHING
+from dotsctl.tools.page_words import CHARACTERS
 from torch import Tensor, nn
 
-PATCH_COLUMNS = 3 * 14 * 14
-"""Values of one flattened patch: channel, row, column."""
+CELL_SLOTS = 12
+"""Characters that the auxiliary head names for one cell: up to three in each of its four patches."""
+NOTHING = len(CHARACTERS)
+"""Class of the auxiliary head for "no further character in this patch"."""
+MOST_ROWS, MOST_COLUMNS = 40, 28
+"""Cells of the largest page that the auxiliary head tells places on."""
+KINDS = 12
+"""Classes of the auxiliary head for the element that a cell belongs to: none, then the categories of dots.ocr."""
 WHITE = ((1 - 0.48145466) / 0.26862954, (1 - 0.4578275) / 0.26130258, (1 - 0.40821073) / 0.27577711)
 """A white pixel after the normalisation of dots.ocr (CLIP mean and deviation)."""
 
@@ -22,13 +28,13 @@ class NetworkShape:
     """Sizes of both halves; the width is shared."""
 
     width: int = 128
-    vision_layers: int = 3
-    text_layers: int = 3
+    vision_layers: int = 4
+    text_layers: int = 4
     heads: int = 4
     kv_heads: int = 2
     vision_intermediate: int = 352
     text_intermediate: int = 384
-    vocabulary: int = 265
+    vocabulary: int = 1500
     rope_theta: float = 10000.0
 
     @property
@@ -139,7 +145,7 @@ class VisionTower(nn.Module):
 
     def forward(self, patches: Tensor, rows: int, columns: int) -> Tensor:
         """Patches (batch, 4 rows columns, 588) -> embeddings (batch, rows columns, width)."""
-        angles = page_angles(rows, columns, self.head_dim)
+        angles = page_angles(rows, columns, self.head_dim).to(patches.device)
         cos, sin = angles.cos(), angles.sin()
         x = self.patch_embed.patchifier(patches)
         for block in self.blocks:
@@ -199,44 +205,59 @@ class TextModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Spliced embeddings (batch, length, width) -> hidden states of the same shape."""
-        inverse = frequencies(self.shape.head_dim, self.shape.rope_theta)
-        angles = (torch.arange(x.shape[1])[:, None] * inverse).repeat(1, 2)
+        inverse = frequencies(self.shape.head_dim, self.shape.rope_theta).to(x.device)
+        angles = (torch.arange(x.shape[1], device=x.device)[:, None] * inverse).repeat(1, 2)
         for layer in self.layers:
             x = layer(x, angles.cos(), angles.sin())
         return self.norm(x)
 
 
+class AuxiliaryHeads(nn.Module):
+    """What each cell's embedding must tell, for training alone: characters, place on the page, kind of element.
+
+    The place is not given to the tower, whose attention knows distances only; a page's edges give it away, and
+    without being asked for it the tower does not learn to look for them.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.characters = nn.Linear(width, CELL_SLOTS * (NOTHING + 1))
+        self.row, self.column = nn.Linear(width, MOST_ROWS), nn.Linear(width, MOST_COLUMNS)
+        self.kind = nn.Linear(width, KINDS)
+
+    def forward(self, page: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Page (batch, cells, width) -> (batch, cells, CELL_SLOTS, NOTHING + 1) and (batch, cells, classes) each."""
+        batch, cells, _ = page.shape
+        characters = self.characters(page).view(batch, cells, CELL_SLOTS, NOTHING + 1)
+        return characters, self.row(page), self.column(page), self.kind(page)
+
+
 class DemoNetwork(nn.Module):
-    """Both halves and, for training alone, a head that names the characters inside each cell."""
+    """Both halves, and heads for training alone."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.vision_tower = VisionTower(shape)
         self.model = TextModel(shape)
         self.lm_head = nn.Linear(shape.width, shape.vocabulary, bias=False)
-        self.cell_head = nn.Linear(shape.width, CELL_CHARACTERS * (NOTHING + 1))
+        self.auxiliary = AuxiliaryHeads(shape.width)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.02 if parameter.shape[-1] > 400 else 0.04)
             elif name.endswith("bias") and "patchifier" not in name:
                 nn.init.zeros_(parameter)
 
-    def forward(self, patches: Tensor, rows: int, columns: int, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher-forced pass.
+    def forward(self, page: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Teacher-forced pass of the text half.
 
         Args:
-            patches: (batch, 4 rows columns, 588).
-            rows: cells from top to bottom.
-            columns: cells from left to right.
-            before: (batch, n) token ids in front of the page's embeddings.
-            after: (batch, m) token ids behind them: end of the prompt, then the text.
+            page: (batch, cells, width) embeddings of ``vision_tower``.
+            before: (n,) token ids in front of them.
+            after: (batch, m) token ids behind them: end of the prompt, then the answer.
 
         Returns:
-            Logits (batch, m, vocabulary) at the places of ``after`` and cell logits
-            (batch, rows columns CELL_CHARACTERS, NOTHING + 1).
+            Hidden states (batch, m, width) at the places of ``after``; ``lm_head`` makes logits of them.
         """
-        page = self.vision_tower(patches, rows, columns)
-        cells = self.cell_head(page).reshape(len(patches), -1, NOTHING + 1)
-        x = torch.cat([self.model.embed_tokens(before), page, self.model.embed_tokens(after)], 1)
-        hidden = self.model(x)[:, -after.shape[1] :]
-        return self.lm_head(hidden), cells
+        front = self.model.embed_tokens(before).expand(len(page), -1, -1)
+        x = torch.cat([front, page, self.model.embed_tokens(after)], 1)  # (batch, n + cells + m, width)
+        return self.model(x)[:, -after.shape[1] :]
