@@ -63,7 +63,9 @@ def loss_of(network: DemoNetwork, batch: Batch, numbers: NearNumbers) -> Loss:
     parts = _auxiliary(network, batch, page)
     total = losses.mean() + sum(weight * parts[name] for name, weight in WEIGHTS.items())
     right = (logits.detach().argmax(-1) == targets).float()
-    figures = {"loss": losses.mean().item(), "accuracy": right.mean().item()}
+    figures = {"loss": losses.mean().item()}
+    if not of_box.all():  # near misses of boxes are no mistakes
+        figures["accuracy"] = right[~of_box].mean().item()
     figures |= {f"{name}_loss": part.item() for name, part in parts.items()}
     if of_box.any():
         figures["box_loss"] = losses[of_box].mean().item()

@@ -7,7 +7,7 @@ extra ``[train]``.
 
 import json
 import random
-import tempfile
+import signal
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 
 import click
 import torch
-import torch.multiprocessing
 from dotsctl.tools import page_fonts
 from dotsctl.tools.demo_batches import CURRICULUM, Batches
 from dotsctl.tools.demo_checkpoint import export
@@ -26,7 +25,6 @@ from dotsctl.tools.demo_tokenizer import number_ids, train_tokenizer
 from dotsctl.tools.page_generator import CELL_PX, STYLES
 from dotsctl.tools.page_words import Prose
 from tokenizers import Tokenizer
-from torch import distributed
 from torch.utils.data import DataLoader
 
 AVERAGED = 0.999
@@ -97,17 +95,16 @@ class Run:
     start: Path | None
     half: bool
     threads: int
-    processes: int
     workers: int
     save_every: float
     seed: int
 
 
 class Trainer:
-    """One process of a run; all of them hold the same network and take the same steps."""
+    """A run."""
 
-    def __init__(self, run: Run, rank: int) -> None:
-        self.run, self.rank, self.progress = run, rank, Progress()
+    def __init__(self, run: Run) -> None:
+        self.run, self.progress = run, Progress()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(run.seed)
         self.tokenizer = read_tokenizer(run.folder)
@@ -130,6 +127,8 @@ class Trainer:
             self.mean = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.numbers = NearNumbers(number_ids(self.tokenizer), self.shape.vocabulary, self.device)
         self.log, self.saved = Means(), time.monotonic()
+        self.stopped = False
+        signal.signal(signal.SIGTERM, self._stop)
 
     def _new_shape(self) -> NetworkShape:
         run = self.run
@@ -144,11 +143,14 @@ class Trainer:
             vocabulary=self.tokenizer.get_vocab_size(),
         )
 
+    def _stop(self, *_: object) -> None:
+        self.stopped = True
+
     def train(self) -> None:
-        """Train until the time is over."""
+        """Train until the time is over or SIGTERM comes; the state is saved in both cases."""
         run, progress = self.run, self.progress
         stage = torch.tensor(progress.stage).share_memory_()
-        seed = f"training {run.seed} {progress.step} {self.rank}"
+        seed = f"training {run.seed} {progress.step}"
         batches = Batches(stage, seed, self.tokenizer.to_str(), run.families)
         prefetch = 4 if run.workers else None
         start = time.process_time() - progress.seconds
@@ -156,13 +158,12 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(progress.step, progress.seconds / run.seconds, run.rate)
             figures = self._step(batch.to(self.device)) | {"seconds": time.process_time() - start}
-            progress.seconds = average(self.network, figures["seconds"])  # so that all processes end together
+            progress.seconds = figures["seconds"]
             self._apply()
-            progress.note(figures["accuracy"], batch.stage, run.last)
+            progress.note(figures.get("accuracy", progress.accuracy), batch.stage, run.last)
             stage.fill_(progress.stage)
-            if self.rank == 0:
-                self._report(figures)
-            if progress.seconds >= run.seconds:
+            self._report(figures)
+            if self.stopped or progress.seconds >= run.seconds:
                 return
 
     def _step(self, batch: Any) -> dict[str, float]:
@@ -193,7 +194,8 @@ class Trainer:
                 f"{progress.step} steps, {progress.seconds:.0f} s, stage {progress.stage}, loss {means['loss']:.3f}, "
                 f"cells {means['characters_loss']:.3f}, accuracy {means['accuracy']:.3f}"
             )
-        if time.monotonic() - self.saved > self.run.save_every or progress.seconds >= self.run.seconds:
+        is_last = self.stopped or progress.seconds >= self.run.seconds
+        if is_last or time.monotonic() - self.saved > self.run.save_every:
             self.save()
 
     def save(self) -> None:
@@ -214,22 +216,6 @@ class Trainer:
         export(self.run.folder / "model", self.shape, self.tokenizer, self.mean, limit)
 
 
-def average(network: DemoNetwork, seconds: float) -> float:
-    """Replace all gradients by their means over all processes, in one exchange; also the mean of ``seconds``."""
-    if not distributed.is_initialized():
-        return seconds
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    tensors = [*gradients, torch.tensor([seconds], device=gradients[0].device)]
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
-    start = 0
-    for tensor in tensors:
-        tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
-        start += tensor.numel()
-    return float(flat[-1])
-
-
 def read_tokenizer(folder: Path) -> Tokenizer:
     """The run's tokenizer; learnt when the run begins, since another Python's documentation has other words."""
     path = folder / "tokenizer.json"
@@ -238,15 +224,6 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         train_tokenizer(prose.words(5, 20) for _ in range(20_000)).save(str(path.with_suffix(".part")))
         path.with_suffix(".part").replace(path)
     return Tokenizer.from_file(str(path))
-
-
-def _train_in_process(rank: int, run: Run, meeting_point: str) -> None:
-    torch.set_num_threads(run.threads)
-    if run.processes > 1:
-        distributed.init_process_group("gloo", init_method=meeting_point, rank=rank, world_size=run.processes)
-    Trainer(run, rank).train()
-    if run.processes > 1:
-        distributed.destroy_process_group()
 
 
 @click.command()
@@ -261,8 +238,7 @@ def _train_in_process(rank: int, run: Run, meeting_point: str) -> None:
 @click.option("--heads", default=4, show_default=True, help="Of the attention in each half.")
 @click.option("--start", type=click.Path(path_type=Path, exists=True), help="Model folder whose weights to begin with.")
 @click.option("--half/--single", default=False, help="Compute in bfloat16 where PyTorch thinks it safe.")
-@click.option("--threads", default=1, show_default=True, help="PyTorch threads of each process.")
-@click.option("--processes", default=1, show_default=True, help="Processes that average their gradients.")
+@click.option("--threads", default=1, show_default=True, help="PyTorch threads; more help little at this size.")
 @click.option("--workers", default=0, show_default=True, help="Processes that make pages; 0: the training process.")
 @click.option("--save-every", default=300.0, show_default=True, help="Seconds between saves.")
 @click.option("--seed", default=0, show_default=True)
@@ -274,12 +250,8 @@ def main(last: str, families: str, **options: Any) -> None:
         page_fonts.font(family, 16, bold=True)  # a missing font is told before an hour is spent
     run.folder.mkdir(parents=True, exist_ok=True)
     read_tokenizer(run.folder)
-    with tempfile.TemporaryDirectory() as meeting:
-        arguments = (run, f"file://{meeting}/processes")
-        if run.processes == 1:
-            _train_in_process(0, *arguments)
-        else:
-            torch.multiprocessing.spawn(_train_in_process, arguments, run.processes)
+    torch.set_num_threads(run.threads)
+    Trainer(run).train()
 
 
 if __name__ == "__main__":

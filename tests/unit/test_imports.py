@@ -39,7 +39,7 @@ ONLY_IN = {
     "torch": ["tools/*.py"],
     "matplotlib": ["tools/*.py"],
     "rapidfuzz": ["tools/*.py"],
-    "pypdfium2": ["client/pdf.py"],
+    "pypdfium2": ["client/pdf.py", "tools/page_pdf.py"],
     "pillow_heif": ["protocol/pixels.py"],
 }
 """Files that may import a library at all."""
