@@ -1,0 +1,151 @@
+"""The training of the demo model: targets, losses, how it begins and how it goes on. Needs PyTorch."""
+
+import json
+import random
+from functools import cache
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+pytest.importorskip("safetensors", reason="safetensors is not installed")
+from dotsctl.tools import demo_batches, train  # noqa: E402  (needs torch)
+from dotsctl.tools.demo_batches import UNUSED, Batch, BatchMaker, Stage, cell_targets  # noqa: E402
+from dotsctl.tools.demo_checkpoint import export  # noqa: E402
+from dotsctl.tools.demo_loss import NearNumbers, loss_of  # noqa: E402
+from dotsctl.tools.demo_network import NOTHING, DemoNetwork, NetworkShape  # noqa: E402
+from dotsctl.tools.demo_start import start_from  # noqa: E402
+from dotsctl.tools.demo_tokenizer import number_ids, train_tokenizer  # noqa: E402
+from dotsctl.tools.page_elements import CATEGORIES, Element, GeneratedPage, Glyph  # noqa: E402
+from dotsctl.tools.page_fonts import EVERYWHERE  # noqa: E402
+from dotsctl.tools.page_words import CHARACTERS, Prose  # noqa: E402
+from dotsctl.tools.training_plot import main as plot  # noqa: E402
+from PIL import Image  # noqa: E402
+from tokenizers import Tokenizer  # noqa: E402
+
+SHAPE = {"width": 32, "heads": 2, "kv_heads": 1, "vision_intermediate": 32, "text_intermediate": 32}
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    prose = Prose(random.Random(1))
+    return train_tokenizer([prose.words(5, 20) for _ in range(1_000)])
+
+
+def network(layers: int) -> DemoNetwork:
+    torch.manual_seed(layers)
+    shape = NetworkShape(**SHAPE, vision_layers=layers, text_layers=layers, vocabulary=tokenizer().get_vocab_size())
+    return DemoNetwork(shape)
+
+
+def batch(monkeypatch: pytest.MonkeyPatch, misread: float = 0.0) -> Batch:
+    monkeypatch.setattr(demo_batches, "MISREAD_SHARE", misread)
+    return BatchMaker(tokenizer(), EVERYWHERE).make(random.Random(5), 1)
+
+
+def test_each_target_is_the_token_that_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = batch(monkeypatch)
+    end = tokenizer().token_to_id("<|endofassistant|>")
+    for ids, targets in zip(found.after.tolist(), found.targets.tolist(), strict=True):
+        places = [place for place, target in enumerate(targets) if target != UNUSED]
+        assert places == list(range(places[0], places[-1] + 1))
+        assert [targets[place] for place in places[:-1]] == [ids[place + 1] for place in places[:-1]]
+        assert targets[places[-1]] == end
+        assert tokenizer().decode(ids[: places[0] + 1], skip_special_tokens=False).endswith("<|assistant|>")
+
+
+def test_misread_tokens_are_fed_but_never_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    true, noisy = batch(monkeypatch), batch(monkeypatch, 0.3)
+    shared = min(true.targets.shape[1], noisy.targets.shape[1])
+    assert torch.equal(true.targets[0, :shared], noisy.targets[0, :shared])
+    assert not torch.equal(true.after[0, :shared], noisy.after[0, :shared])
+
+
+def test_cells_know_their_characters_by_patch_and_their_kind() -> None:
+    glyphs = (Glyph(5, 5, "a", 0), Glyph(12, 5, "b", 0), Glyph(20, 20, "c", 0))
+    elements = (Element((0, 0, 28, 28), "Title", "", ""), Element((28, 0, 56, 28), "Picture", "", ""))
+    characters, kinds = cell_targets(GeneratedPage(Image.new("RGB", (84, 28)), elements, glyphs, ""), 1, 3)
+    index = [CHARACTERS.index(character) for character in "abc"]
+    assert characters[0].tolist() == [*index[:2], NOTHING, *[NOTHING] * 6, index[2], NOTHING, NOTHING]
+    assert (characters[1:] == NOTHING).all()
+    assert kinds.tolist() == [1 + CATEGORIES.index("Title"), 1 + CATEGORIES.index("Picture"), 0]
+
+
+def test_a_near_number_costs_less_than_a_far_one_and_text_is_hard() -> None:
+    ids = number_ids(tokenizer())
+    numbers = NearNumbers(ids, tokenizer().get_vocab_size(), torch.device("cpu"))
+    targets = torch.tensor([ids[100]] * 3)
+    logits = torch.zeros(3, tokenizer().get_vocab_size())
+    for row, answer in enumerate((100, 101, 140)):
+        logits[row, ids[answer]] = 8.0
+    right, near, far = numbers.loss(logits, targets)[0].tolist()
+    assert right < near < far
+    word = tokenizer().encode("a").ids[0]
+    losses, of_box = numbers.loss(torch.zeros(1, 1500), torch.tensor([word]))
+    assert not of_box.any() and losses.item() == pytest.approx(7.313, abs=1e-3)  # log 1500
+
+
+def test_a_step_lowers_the_loss_of_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, found = network(1), batch(monkeypatch)
+    numbers = NearNumbers(number_ids(tokenizer()), tokenizer().get_vocab_size(), torch.device("cpu"))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(6):
+        loss = loss_of(net, found, numbers)
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        losses.append(loss.total.item())
+    assert losses[-1] < losses[0] - 0.2
+
+
+def test_layers_that_the_start_lacks_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    small, large, found = network(1), network(2), batch(monkeypatch)
+    small.half().float()  # as the file keeps it
+    export(tmp_path, small.model.shape, tokenizer(), small.state_dict(), 3136)
+    taken = start_from(large, tokenizer(), tmp_path)
+    assert "vision_tower.blocks.0.attn.qkv.weight" in taken
+    with torch.no_grad():
+        pages = [net.vision_tower(found.patches, found.rows, found.columns) for net in (small, large)]
+        assert torch.allclose(*pages, atol=1e-5)
+        table, other = (net.model.embed_tokens.weight for net in (small, large))
+        word = tokenizer().encode(" the").ids[0]
+        assert torch.allclose(table[word], other[word], atol=1e-3)
+        ids = number_ids(tokenizer())
+        near, far = (other[ids[200]] - other[ids[n]] for n in (201, 400))
+        assert near.norm() < far.norm()
+
+
+def test_a_training_goes_on_where_it_stopped_and_exports_a_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage = Stage("small", 2, 1.0, (0.5, 0.5, 0.0))
+    monkeypatch.setattr(train, "CURRICULUM", (stage,))
+    monkeypatch.setattr(demo_batches, "CURRICULUM", (stage,))
+    monkeypatch.setattr(train, "LOG_EVERY", 1)
+    arguments = [
+        "--width",
+        "32",
+        "--heads",
+        "2",
+        "--layers",
+        "1",
+        "--last",
+        "small",
+        "--fonts",
+        "everywhere",
+        str(tmp_path),
+    ]
+    for seconds in ("0.2", "0.4"):
+        outcome = CliRunner().invoke(train.main, ["--seconds", seconds, *arguments])
+        assert outcome.exit_code == 0, outcome.output
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) >= 2
+    names = {"config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json"}
+    assert names | {"prompts.json", "tokenizer.json", "tokenizer_config.json"} == {
+        path.name for path in (tmp_path / "model").iterdir()
+    }
+    assert CliRunner().invoke(plot, [str(tmp_path)]).exit_code == 0
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
