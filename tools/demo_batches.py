@@ -26,6 +26,8 @@ UNUSED = -100
 UNLIMITED = PixelLimits(CELL_PX**2, 11_289_600)
 """The smallest training pages are smaller than any page that is served."""
 TASKS = ("text", "layout", "layout-only")
+ANSWERS = 2
+"""Tasks of each page: what the tower has computed is used more than once."""
 EARLIER_SHARE = 0.3
 """Share of the batches that are of an earlier stage, so that small pages are not forgotten."""
 
@@ -44,11 +46,11 @@ class Stage:
 
 
 CURRICULUM = (
-    Stage("small", 16, 0.86, (0.7, 0.2, 0.1)),
-    Stage("medium", 8, 0.88, (0.55, 0.3, 0.15)),
-    Stage("large", 6, 0.90, (0.5, 0.35, 0.15)),
-    Stage("full", 4, 0.93, (0.5, 0.4, 0.1)),
-    Stage("wide", 3, 0.95, (0.5, 0.4, 0.1)),
+    Stage("small", 12, 0.76, (0.7, 0.2, 0.1)),
+    Stage("medium", 7, 0.82, (0.55, 0.3, 0.15)),
+    Stage("large", 5, 0.86, (0.5, 0.35, 0.15)),
+    Stage("full", 3, 0.92, (0.5, 0.4, 0.1)),
+    Stage("wide", 2, 0.95, (0.5, 0.4, 0.1)),
     Stage("whole", 2, 1.0, (0.5, 0.4, 0.1)),
 )
 """A CPU stops at "full"; see ``--last`` of the trainer."""
@@ -62,10 +64,12 @@ class Batch:
     rows: int
     columns: int
     tasks: list[str]
+    """Of each answer."""
     patches: Tensor  # (pages, 4 rows columns, 588)
     before: Tensor  # (n,)
-    after: Tensor  # (pages, m) ids behind the page's embeddings
-    targets: Tensor  # (pages, m)
+    page_of: Tensor  # (answers,) which page each answer is about
+    after: Tensor  # (answers, m) ids behind the page's embeddings
+    targets: Tensor  # (answers, m)
     characters: Tensor  # (pages, rows columns, CELL_SLOTS)
     kinds: Tensor  # (pages, rows columns)
 
@@ -112,29 +116,32 @@ class BatchMaker:
         style = STYLES[entry.style]
         rows, columns = grid_of(rng, style)
         pages = [generate_page(rng, style, self._families, (rows, columns)) for _ in range(entry.pages)]
-        tasks = rng.choices(TASKS, entry.shares, k=len(pages))
         size = (columns * CELL_PX, rows * CELL_PX)
         patches = np.stack([_patches(page, size) for page in pages])
-        before, after, targets = self._ids(rng, pages, tasks, size)
+        asked = [(number, task) for number in range(len(pages)) for task in _tasks(rng, entry.shares)]
+        answers = [_answer(pages[number], task, size) for number, task in asked]
+        tasks = [task for _, task in asked]
         truths = [cell_targets(page, rows, columns) for page in pages]
         characters, kinds = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*truths, strict=True))
-        return Batch(stage, rows, columns, tasks, torch.from_numpy(patches), before, after, targets, characters, kinds)
+        return Batch(
+            stage, rows, columns, tasks, torch.from_numpy(patches),
+            torch.tensor(prompt_ids(self._tokenizer, "text", size)[0]),
+            torch.tensor([number for number, _ in asked]),
+            *self._ids(rng, answers, tasks, size), characters, kinds,
+        )  # fmt: skip
 
     def _ids(
-        self, rng: random.Random, pages: Sequence[GeneratedPage], tasks: list[str], size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids before the pages (n,), behind them (pages, m), and what is to follow each of the latter (pages, m)."""
+        self, rng: random.Random, answers: Sequence[str], tasks: Sequence[str], size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Ids behind the pages (answers, m), and what is to follow each of them (answers, m)."""
         inputs, targets = [], []
-        before: list[int] = []
-        for page, task in zip(pages, tasks, strict=True):
-            before, prompt = prompt_ids(self._tokenizer, task, size)
-            answer = page.text if task == "text" else page.layout(size, with_text=task == "layout")
+        for answer, task in zip(answers, tasks, strict=True):
+            _, prompt = prompt_ids(self._tokenizer, task, size)
             ids = [*self._tokenizer.encode(answer).ids, self._end]
             inputs.append(prompt + self._misread(rng, ids[:-1]))
             targets.append([UNUSED] * (len(prompt) - 1) + ids)
         length = max(map(len, inputs))
         return (
-            torch.tensor(before),
             torch.tensor([ids + [self._end] * (length - len(ids)) for ids in inputs]),
             torch.tensor([ids + [UNUSED] * (length - len(ids)) for ids in targets]),
         )
@@ -145,6 +152,18 @@ class BatchMaker:
             rng.choice(self._text) if token in self._is_text and rng.random() < MISREAD_SHARE else token
             for token in ids
         ]
+
+
+def _tasks(rng: random.Random, shares: tuple[float, float, float]) -> list[str]:
+    """ANSWERS different tasks, drawn by their shares."""
+    chosen: dict[str, None] = {}
+    while len(chosen) < ANSWERS:
+        chosen[rng.choices(TASKS, shares)[0]] = None
+    return list(chosen)
+
+
+def _answer(page: GeneratedPage, task: str, size: tuple[int, int]) -> str:
+    return page.text if task == "text" else page.layout(size, with_text=task == "layout")
 
 
 def _patches(page: GeneratedPage, size: tuple[int, int]) -> np.ndarray:

@@ -56,8 +56,8 @@ class Loss:
 def loss_of(network: DemoNetwork, batch: Batch, numbers: NearNumbers) -> Loss:
     """Teacher-forced loss of one batch."""
     page = network.vision_tower(batch.patches, batch.rows, batch.columns)
-    hidden = network(page, batch.before, batch.after)
-    used = batch.targets != UNUSED  # (pages, m)
+    hidden = network(page[batch.page_of], batch.before, batch.after)
+    used = batch.targets != UNUSED  # (answers, m)
     logits, targets = network.lm_head(hidden[used]), batch.targets[used]
     losses, of_box = numbers.loss(logits, targets)
     parts = _auxiliary(network, batch, page)
@@ -69,10 +69,10 @@ def loss_of(network: DemoNetwork, batch: Batch, numbers: NearNumbers) -> Loss:
     figures |= {f"{name}_loss": part.item() for name, part in parts.items()}
     if of_box.any():
         figures["box_loss"] = losses[of_box].mean().item()
-    pages = torch.arange(len(used), device=used.device)[:, None].expand_as(used)[used]  # (n,) page of each place
+    answers = torch.arange(len(used), device=used.device)[:, None].expand_as(used)[used]  # (n,) answer of each place
     for task in TASKS:
         rows = torch.tensor([name == task for name in batch.tasks], device=used.device)
-        chosen = rows[pages] & ~of_box
+        chosen = rows[answers] & ~of_box
         if chosen.any():
             figures[f"{task}_accuracy"] = right[chosen].mean().item()
     return Loss(total, figures)

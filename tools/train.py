@@ -229,7 +229,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--seconds", default=20_000.0, show_default=True, help="Processor time to train, earlier runs included.")
-@click.option("--rate", default=8e-4, show_default=True, help="Peak learning rate of AdamW.")
+@click.option("--rate", default=1e-3, show_default=True, help="Peak learning rate of AdamW.")
 @click.option("--fonts", "families", default="first", show_default=True, help="Families or groups, comma-separated.")
 @click.option("--last", default="full", show_default=True, type=click.Choice([stage.style for stage in CURRICULUM]),
               help="Last stage of the curriculum.")  # fmt: skip

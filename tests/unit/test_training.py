@@ -121,7 +121,7 @@ def test_layers_that_the_start_lacks_change_nothing(monkeypatch: pytest.MonkeyPa
 def test_a_training_goes_on_where_it_stopped_and_exports_a_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    stage = Stage("small", 2, 1.0, (0.5, 0.5, 0.0))
+    stage = Stage("small", 2, 1.0, (0.5, 0.3, 0.2))
     monkeypatch.setattr(train, "CURRICULUM", (stage,))
     monkeypatch.setattr(demo_batches, "CURRICULUM", (stage,))
     monkeypatch.setattr(train, "LOG_EVERY", 1)
