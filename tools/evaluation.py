@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,6 +53,10 @@ class Answer(Protocol):
         """Why it ended."""
 
     @property
+    def tokens(self) -> Mapping[str, int]:
+        """How many the ``image``, the ``prompt`` with it, and the ``completion`` took."""
+
+    @property
     def error(self) -> object | None:
         """Why nothing was read."""
 
@@ -74,6 +78,7 @@ class Reading:
     edits: int
     cells: tuple[tuple[str, Box], ...]
     """Categories and boxes that were answered."""
+    tokens: Mapping[str, int]
     note: str
     """What was wrong besides the characters; empty: nothing."""
 
@@ -150,7 +155,9 @@ def _score(evaluation: Evaluation, truth: Truth, answer: Answer) -> None:
     elif answer.finish_reason in ("length", "loop"):
         notes.append(f"ended by {answer.finish_reason}")
     shown = str(answer.text) if not failed else ""
-    evaluation.readings.append(Reading(truth, shown, text, expected, edits, tuple(named), ", ".join(notes)))
+    evaluation.readings.append(
+        Reading(truth, shown, text, expected, edits, tuple(named), answer.tokens, ", ".join(notes))
+    )
 
 
 def _score_boxes(

@@ -2,8 +2,8 @@
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ class Page:
     error: str | None = None
     cells: Sequence[Cell] = ()
     finish_reason: str | None = "stop"
+    tokens: Mapping[str, int] = field(default_factory=lambda: {"image": 4, "prompt": 10, "completion": 5})
 
     @property
     def markdown(self) -> str:
