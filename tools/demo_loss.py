@@ -10,7 +10,7 @@ from torch import Tensor
 
 NEAR = 1.5
 """Deviation, in steps of 2 px, of what counts as nearly the right number of a box."""
-WEIGHTS = {"characters": 0.6, "row": 0.1, "column": 0.1, "kind": 0.2}
+WEIGHTS = {"characters": 2.5, "row": 0.1, "column": 0.1, "kind": 0.2}
 """Of the auxiliary losses."""
 
 
