@@ -54,11 +54,11 @@ def write_files(folder: Path, shape: NetworkShape, tokenizer: Tokenizer, max_pix
         "use_sliding_window": False,
         "vocab_size": shape.vocabulary,
         "vision_config": {
-            "embed_dim": shape.width,
+            "embed_dim": shape.vision_width,
             "hidden_size": shape.width,
             "intermediate_size": shape.vision_intermediate,
             "is_causal": False,
-            "num_attention_heads": shape.heads,
+            "num_attention_heads": shape.vision_heads,
             "num_channels": 3,
             "num_hidden_layers": shape.vision_layers,
             "patch_size": 14,

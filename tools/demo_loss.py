@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from dotsctl.tools.demo_batches import TASKS, UNUSED, Batch
-from dotsctl.tools.demo_network import DemoNetwork
+from dotsctl.tools.demo_network import NOTHING, DemoNetwork
 from torch import Tensor
 
 NEAR = 1.5
 """Deviation, in steps of 2 px, of what counts as nearly the right number of a box."""
-WEIGHTS = {"characters": 2.5, "row": 0.1, "column": 0.1, "kind": 0.2}
-"""Of the auxiliary losses."""
+WEIGHTS = {"glyphs": 2.5, "characters": 1.5, "row": 0.1, "column": 0.1, "kind": 0.2}
+"""Of the auxiliary losses. Those of characters are means over all places, most of which are empty."""
 
 
 class NearNumbers:
@@ -55,40 +55,54 @@ class Loss:
 
 def loss_of(network: DemoNetwork, batch: Batch, numbers: NearNumbers) -> Loss:
     """Teacher-forced loss of one batch."""
-    page = network.vision_tower(batch.patches, batch.rows, batch.columns)
+    features = network.vision_tower.features(batch.patches, batch.rows, batch.columns)
+    page = network.vision_tower.merger(features)
     hidden = network(page[batch.page_of], batch.before, batch.after)
     used = batch.targets != UNUSED  # (answers, m)
     logits, targets = network.lm_head(hidden[used]), batch.targets[used]
     losses, of_box = numbers.loss(logits, targets)
-    parts = _auxiliary(network, batch, page)
+    answers = network.auxiliary(features, page)
+    parts = _auxiliary(batch, answers)
     total = losses.mean() + sum(weight * parts[name] for name, weight in WEIGHTS.items())
     right = (logits.detach().argmax(-1) == targets).float()
     figures = {"loss": losses.mean().item()}
     if not of_box.all():  # near misses of boxes are no mistakes
         figures["accuracy"] = right[~of_box].mean().item()
-    figures |= {f"{name}_loss": part.item() for name, part in parts.items()}
+    figures |= {f"{name}_loss": part.item() for name, part in parts.items()} | _glyphs_right(batch, answers)
     if of_box.any():
         figures["box_loss"] = losses[of_box].mean().item()
-    answers = torch.arange(len(used), device=used.device)[:, None].expand_as(used)[used]  # (n,) answer of each place
+    answer_of = torch.arange(len(used), device=used.device)[:, None].expand_as(used)[used]  # (n,) answer of each place
     for task in TASKS:
         rows = torch.tensor([name == task for name in batch.tasks], device=used.device)
-        chosen = rows[answers] & ~of_box
+        chosen = rows[answer_of] & ~of_box
         if chosen.any():
             figures[f"{task}_accuracy"] = right[chosen].mean().item()
     return Loss(total, figures)
 
 
-def _auxiliary(network: DemoNetwork, batch: Batch, page: Tensor) -> dict[str, Tensor]:
-    """Losses of the heads on the cells; places count where something stands."""
-    characters, row, column, kind = (head.float() for head in network.auxiliary(page))
-    cells = torch.arange(page.shape[1], device=page.device)
+def _auxiliary(batch: Batch, answers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Losses of the heads; places count where something stands."""
+    cells = torch.arange(batch.kinds.shape[1], device=batch.kinds.device)
     blank = batch.kinds == 0  # (pages, cells)
-    rows = (cells // batch.columns).expand_as(blank).masked_fill(blank, UNUSED)
-    columns = (cells % batch.columns).expand_as(blank).masked_fill(blank, UNUSED)
-    some = 1.0 if not bool(blank.all()) else 0.0  # a mean over nothing is no number
-    return {
-        "characters": F.cross_entropy(characters.flatten(0, 2), batch.characters.flatten()),
-        "row": F.cross_entropy(row.flatten(0, 1), rows.flatten()) if some else row.sum() * 0,
-        "column": F.cross_entropy(column.flatten(0, 1), columns.flatten()) if some else column.sum() * 0,
-        "kind": F.cross_entropy(kind.flatten(0, 1), batch.kinds.flatten()),
+    targets = {
+        "glyphs": batch.characters,
+        "characters": batch.characters,
+        "row": (cells // batch.columns).expand_as(blank).masked_fill(blank, UNUSED),
+        "column": (cells % batch.columns).expand_as(blank).masked_fill(blank, UNUSED),
+        "kind": batch.kinds,
     }
+    losses = {}
+    for name, target in targets.items():
+        logits = answers[name].float().flatten(0, -2)
+        is_asked = bool((target != UNUSED).any())  # a mean over nothing is no number
+        losses[name] = F.cross_entropy(logits, target.flatten(), ignore_index=UNUSED) if is_asked else logits.sum() * 0
+    return losses
+
+
+def _glyphs_right(batch: Batch, answers: dict[str, Tensor]) -> dict[str, float]:
+    """Share of the printed characters that the heads name, for the log."""
+    printed = batch.characters != NOTHING
+    if not printed.any():
+        return {}
+    found = {name: answers[name].detach().argmax(-1) == batch.characters for name in ("glyphs", "characters")}
+    return {f"{name}_right": right[printed].float().mean().item() for name, right in found.items()}

@@ -25,21 +25,31 @@ WHITE = ((1 - 0.48145466) / 0.26862954, (1 - 0.4578275) / 0.26130258, (1 - 0.408
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """Sizes of both halves; the width is shared."""
+    """Sizes of both halves.
 
-    width: int = 128
+    The text half is wider: a cell of small print holds ten characters, and its embedding has to keep them apart.
+    """
+
+    vision_width: int = 128
     vision_layers: int = 4
-    text_layers: int = 4
-    heads: int = 4
-    kv_heads: int = 2
+    vision_heads: int = 4
     vision_intermediate: int = 352
-    text_intermediate: int = 384
+    width: int = 256
+    text_layers: int = 4
+    heads: int = 8
+    kv_heads: int = 4
+    text_intermediate: int = 352
     vocabulary: int = 1500
     rope_theta: float = 10000.0
 
     @property
+    def vision_head_dim(self) -> int:
+        """Width of one attention head of the tower."""
+        return self.vision_width // self.vision_heads
+
+    @property
     def head_dim(self) -> int:
-        """Width of one attention head, the same in both halves."""
+        """Width of one attention head of the text half."""
         return self.width // self.heads
 
 
@@ -68,9 +78,9 @@ def page_angles(rows: int, columns: int, head_dim: int) -> Tensor:
 class VisionAttention(nn.Module):
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
-        self.heads = shape.heads
-        self.qkv = nn.Linear(shape.width, 3 * shape.width, bias=False)
-        self.proj = nn.Linear(shape.width, shape.width, bias=False)
+        self.heads = shape.vision_heads
+        self.qkv = nn.Linear(shape.vision_width, 3 * shape.vision_width, bias=False)
+        self.proj = nn.Linear(shape.vision_width, shape.vision_width, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         batch, length, width = x.shape
@@ -83,9 +93,9 @@ class VisionAttention(nn.Module):
 class VisionMLP(nn.Module):
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(shape.width, shape.vision_intermediate, bias=False)
-        self.fc2 = nn.Linear(shape.vision_intermediate, shape.width, bias=False)
-        self.fc3 = nn.Linear(shape.width, shape.vision_intermediate, bias=False)
+        self.fc1 = nn.Linear(shape.vision_width, shape.vision_intermediate, bias=False)
+        self.fc2 = nn.Linear(shape.vision_intermediate, shape.vision_width, bias=False)
+        self.fc3 = nn.Linear(shape.vision_width, shape.vision_intermediate, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.silu(self.fc1(x)) * self.fc3(x))
@@ -94,7 +104,7 @@ class VisionMLP(nn.Module):
 class VisionBlock(nn.Module):
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.RMSNorm(shape.width, 1e-5), nn.RMSNorm(shape.width, 1e-5)
+        self.norm1, self.norm2 = nn.RMSNorm(shape.vision_width, 1e-5), nn.RMSNorm(shape.vision_width, 1e-5)
         self.attn, self.mlp = VisionAttention(shape), VisionMLP(shape)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -105,8 +115,8 @@ class VisionBlock(nn.Module):
 class Patchifier(nn.Module):
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, shape.width, 14, 14)
-        self.norm = nn.RMSNorm(shape.width, 1e-5)
+        self.proj = nn.Conv2d(3, shape.vision_width, 14, 14)
+        self.norm = nn.RMSNorm(shape.vision_width, 1e-5)
         nn.init.normal_(self.proj.weight, std=0.06)
         with torch.no_grad():  # a white patch maps to zero: without this nothing is learnt
             white = torch.tensor(WHITE).view(3, 1, 1).expand(3, 14, 14)
@@ -125,8 +135,8 @@ class PatchEmbed(nn.Module):
 class PatchMerger(nn.Module):
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
-        self.ln_q = nn.LayerNorm(shape.width, 1e-6)
-        merged = 4 * shape.width
+        self.ln_q = nn.LayerNorm(shape.vision_width, 1e-6)
+        merged = 4 * shape.vision_width
         self.mlp = nn.Sequential(nn.Linear(merged, merged), nn.GELU(), nn.Linear(merged, shape.width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,20 +147,24 @@ class PatchMerger(nn.Module):
 class VisionTower(nn.Module):
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
-        self.head_dim = shape.head_dim
+        self.head_dim = shape.vision_head_dim
         self.patch_embed = PatchEmbed(shape)
         self.blocks = nn.ModuleList(VisionBlock(shape) for _ in range(shape.vision_layers))
-        self.post_trunk_norm = nn.RMSNorm(shape.width, 1e-5)
+        self.post_trunk_norm = nn.RMSNorm(shape.vision_width, 1e-5)
         self.merger = PatchMerger(shape)
 
-    def forward(self, patches: Tensor, rows: int, columns: int) -> Tensor:
-        """Patches (batch, 4 rows columns, 588) -> embeddings (batch, rows columns, width)."""
+    def features(self, patches: Tensor, rows: int, columns: int) -> Tensor:
+        """Patches (batch, 4 rows columns, 588) -> what the merger takes (batch, 4 rows columns, vision width)."""
         angles = page_angles(rows, columns, self.head_dim).to(patches.device)
         cos, sin = angles.cos(), angles.sin()
         x = self.patch_embed.patchifier(patches)
         for block in self.blocks:
             x = block(x, cos, sin)
-        return self.merger(self.post_trunk_norm(x))
+        return self.post_trunk_norm(x)
+
+    def forward(self, patches: Tensor, rows: int, columns: int) -> Tensor:
+        """Patches (batch, 4 rows columns, 588) -> embeddings (batch, rows columns, width)."""
+        return self.merger(self.features(patches, rows, columns))
 
 
 class TextAttention(nn.Module):
@@ -213,23 +227,34 @@ class TextModel(nn.Module):
 
 
 class AuxiliaryHeads(nn.Module):
-    """What each cell's embedding must tell, for training alone: characters, place on the page, kind of element.
+    """What each patch and each cell must tell, for training alone: characters, place on the page, kind of element.
 
     The place is not given to the tower, whose attention knows distances only; a page's edges give it away, and
     without being asked for it the tower does not learn to look for them.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
-        self.characters = nn.Linear(width, CELL_SLOTS * (NOTHING + 1))
-        self.row, self.column = nn.Linear(width, MOST_ROWS), nn.Linear(width, MOST_COLUMNS)
-        self.kind = nn.Linear(width, KINDS)
+        self.glyphs = nn.Linear(shape.vision_width, CELL_SLOTS // 4 * (NOTHING + 1))
+        self.characters = nn.Linear(shape.width, CELL_SLOTS * (NOTHING + 1))
+        self.row, self.column = nn.Linear(shape.width, MOST_ROWS), nn.Linear(shape.width, MOST_COLUMNS)
+        self.kind = nn.Linear(shape.width, KINDS)
 
-    def forward(self, page: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Page (batch, cells, width) -> (batch, cells, CELL_SLOTS, NOTHING + 1) and (batch, cells, classes) each."""
-        batch, cells, _ = page.shape
-        characters = self.characters(page).view(batch, cells, CELL_SLOTS, NOTHING + 1)
-        return characters, self.row(page), self.column(page), self.kind(page)
+    def forward(self, features: Tensor, page: Tensor) -> dict[str, Tensor]:
+        """Logits of every question, (batch, cells, ...).
+
+        Args:
+            features: (batch, 4 cells, vision width) of the patches.
+            page: (batch, cells, width) of the cells.
+        """
+        slots = (*page.shape[:2], CELL_SLOTS, NOTHING + 1)
+        return {
+            "glyphs": self.glyphs(features).view(slots),
+            "characters": self.characters(page).view(slots),
+            "row": self.row(page),
+            "column": self.column(page),
+            "kind": self.kind(page),
+        }
 
 
 class DemoNetwork(nn.Module):
@@ -240,7 +265,7 @@ class DemoNetwork(nn.Module):
         self.vision_tower = VisionTower(shape)
         self.model = TextModel(shape)
         self.lm_head = nn.Linear(shape.width, shape.vocabulary, bias=False)
-        self.auxiliary = AuxiliaryHeads(shape.width)
+        self.auxiliary = AuxiliaryHeads(shape)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.02 if parameter.shape[-1] > 400 else 0.04)

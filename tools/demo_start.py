@@ -1,6 +1,7 @@
 """What a training begins with: numbers that know their order, and the weights of a model that reads already."""
 
 import math
+import re
 from pathlib import Path
 
 import torch
@@ -10,6 +11,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+NOISE = 0.03
+"""Added to widened weights, as a share of their deviation: equal copies would stay equal for ever."""
 ROW_DEVIATION = 0.04
 """Of the initial rows of embedding and output."""
 
@@ -27,7 +30,7 @@ def order_numbers(network: DemoNetwork, tokenizer: Tokenizer) -> None:
 
 
 def start_from(network: DemoNetwork, tokenizer: Tokenizer, folder: Path) -> list[str]:
-    """Take over the weights of a model of the same width; layers that it lacks begin as doing nothing.
+    """Take over the weights of a model of the same width or a part of it; layers that it lacks begin as doing nothing.
 
     Args:
         network: changed in place.
@@ -39,6 +42,9 @@ def start_from(network: DemoNetwork, tokenizer: Tokenizer, folder: Path) -> list
     """
     found = {name: tensor.float() for name, tensor in load_file(str(folder / "model.safetensors")).items()}
     own = network.state_dict()
+    narrow = found["model.norm.weight"].shape[0]
+    if narrow < network.model.shape.width:
+        found = widened(found, own, narrow)
     taken = {name: tensor for name, tensor in found.items() if name in own and tensor.shape == own[name].shape}
     network.load_state_dict(taken, strict=False)
     layers = [(f"vision_tower.blocks.{i}.", block) for i, block in enumerate(network.vision_tower.blocks)]
@@ -57,6 +63,41 @@ def start_from(network: DemoNetwork, tokenizer: Tokenizer, folder: Path) -> list
                 taken[name] = found[name]
     order_numbers(network, tokenizer)
     return sorted(taken)
+
+
+def widened(found: dict[str, Tensor], own: dict[str, Tensor], narrow: int) -> dict[str, Tensor]:
+    """Weights of a model whose text half is narrower, so that the wider one computes the same.
+
+    Each value of the narrow model's stream stands in the wide one several times; what reads the stream is divided by
+    that number. New heads and inner values begin at random and are not listened to.
+
+    Args:
+        found: of the narrow model, whose attention heads are as wide as those of the network.
+        own: of the network, freshly made.
+        narrow: width of the stream.
+    """
+    times = own["model.norm.weight"].shape[0] // narrow
+    result = dict(found)
+    for name, tensor in found.items():
+        reads = name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight", "up_proj.weight"))
+        if name == "lm_head.weight" or name == "model.embed_tokens.weight":
+            result[name] = tensor.repeat(1, times) / (times if name == "lm_head.weight" else 1)
+        elif reads:
+            result[name] = own[name].clone()
+            kept = min(len(tensor), len(own[name]))
+            result[name][:kept] = tensor[:kept].repeat(1, times) / times
+        elif name.endswith(("o_proj.weight", "down_proj.weight")):
+            result[name] = torch.zeros_like(own[name])
+            kept = min(tensor.shape[1], own[name].shape[1])
+            result[name][:, :kept] = tensor[:, :kept].repeat(times, 1)
+        elif name.endswith("_proj.bias"):
+            result[name] = torch.zeros_like(own[name])
+            result[name][: len(tensor)] = tensor
+        elif name.startswith("vision_tower.merger.mlp.2") or re.fullmatch(r"model\..*norm\.weight", name):
+            result[name] = tensor.repeat(times, *[1] * (tensor.dim() - 1))
+        if result[name] is not tensor:
+            result[name] += NOISE * result[name].std() * torch.randn_like(result[name])
+    return result
 
 
 def _silence(layer: nn.Module) -> None:

@@ -31,6 +31,8 @@ AVERAGED = 0.999
 """Share of the old value in the running mean of the weights, which is what is exported."""
 LOG_EVERY = 20
 """Steps between two lines of the log."""
+HEAD = 32
+"""Width of an attention head."""
 
 
 def learning_rate(step: int, spent: float, peak: float) -> float:
@@ -89,9 +91,9 @@ class Run:
     families: tuple[str, ...]
     last: int
     """Place of the last stage of the curriculum."""
+    vision_width: int
     width: int
     layers: int
-    heads: int
     start: Path | None
     half: bool
     threads: int
@@ -133,13 +135,15 @@ class Trainer:
     def _new_shape(self) -> NetworkShape:
         run = self.run
         return NetworkShape(
-            width=run.width,
+            vision_width=run.vision_width,
             vision_layers=run.layers,
+            vision_heads=run.vision_width // HEAD,
+            vision_intermediate=run.vision_width * 11 // 4,
+            width=run.width,
             text_layers=run.layers,
-            heads=run.heads,
-            kv_heads=max(1, run.heads // 2),
-            vision_intermediate=run.width * 11 // 4,
-            text_intermediate=run.width * 3,
+            heads=run.width // HEAD,
+            kv_heads=max(1, run.width // HEAD // 2),
+            text_intermediate=run.width * 11 // 8,
             vocabulary=self.tokenizer.get_vocab_size(),
         )
 
@@ -192,7 +196,7 @@ class Trainer:
                 log.write(json.dumps(means | vars(progress) | {"time": round(time.time())}) + "\n")
             click.echo(
                 f"{progress.step} steps, {progress.seconds:.0f} s, stage {progress.stage}, loss {means['loss']:.3f}, "
-                f"cells {means['characters_loss']:.3f}, accuracy {means['accuracy']:.3f}"
+                f"glyphs {means.get('glyphs_right', 0):.3f}, accuracy {means['accuracy']:.3f}"
             )
         is_last = self.stopped or progress.seconds >= self.run.seconds
         if is_last or time.monotonic() - self.saved > self.run.save_every:
@@ -233,9 +237,9 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 @click.option("--fonts", "families", default="first", show_default=True, help="Families or groups, comma-separated.")
 @click.option("--last", default="full", show_default=True, type=click.Choice([stage.style for stage in CURRICULUM]),
               help="Last stage of the curriculum.")  # fmt: skip
-@click.option("--width", default=128, show_default=True, help="Of the embeddings.")
+@click.option("--vision-width", default=128, show_default=True, help="Of the tower, a multiple of 32.")
+@click.option("--width", default=256, show_default=True, help="Of the embeddings and the text half, as well.")
 @click.option("--layers", default=4, show_default=True, help="Of each half.")
-@click.option("--heads", default=4, show_default=True, help="Of the attention in each half.")
 @click.option("--start", type=click.Path(path_type=Path, exists=True), help="Model folder whose weights to begin with.")
 @click.option("--half/--single", default=False, help="Compute in bfloat16 where PyTorch thinks it safe.")
 @click.option("--threads", default=1, show_default=True, help="PyTorch threads; more help little at this size.")

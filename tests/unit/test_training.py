@@ -11,12 +11,12 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
-from dotsctl.tools import demo_batches, train  # noqa: E402  (needs torch)
+from dotsctl.tools import demo_batches, demo_start, train  # noqa: E402  (needs torch)
 from dotsctl.tools.demo_batches import UNUSED, Batch, BatchMaker, Stage, cell_targets  # noqa: E402
 from dotsctl.tools.demo_checkpoint import export  # noqa: E402
 from dotsctl.tools.demo_loss import NearNumbers, loss_of  # noqa: E402
 from dotsctl.tools.demo_network import NOTHING, DemoNetwork, NetworkShape  # noqa: E402
-from dotsctl.tools.demo_start import start_from  # noqa: E402
+from dotsctl.tools.demo_start import order_numbers, start_from  # noqa: E402
 from dotsctl.tools.demo_tokenizer import number_ids, train_tokenizer  # noqa: E402
 from dotsctl.tools.page_elements import CATEGORIES, Element, GeneratedPage, Glyph  # noqa: E402
 from dotsctl.tools.page_fonts import EVERYWHERE  # noqa: E402
@@ -25,7 +25,7 @@ from dotsctl.tools.training_plot import main as plot  # noqa: E402
 from PIL import Image  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
-SHAPE = {"width": 32, "heads": 2, "kv_heads": 1, "vision_intermediate": 32, "text_intermediate": 32}
+SHAPE = {"vision_width": 32, "vision_heads": 1, "vision_intermediate": 32, "text_intermediate": 32}
 
 
 @cache
@@ -34,9 +34,12 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer([prose.words(5, 20) for _ in range(1_000)])
 
 
-def network(layers: int) -> DemoNetwork:
-    torch.manual_seed(layers)
-    shape = NetworkShape(**SHAPE, vision_layers=layers, text_layers=layers, vocabulary=tokenizer().get_vocab_size())
+def network(layers: int, width: int = 32) -> DemoNetwork:
+    torch.manual_seed(layers + width)
+    heads = {"width": width, "heads": width // 16, "kv_heads": width // 32}
+    shape = NetworkShape(
+        **SHAPE, **heads, vision_layers=layers, text_layers=layers, vocabulary=tokenizer().get_vocab_size()
+    )
     return DemoNetwork(shape)
 
 
@@ -118,6 +121,30 @@ def test_layers_that_the_start_lacks_change_nothing(monkeypatch: pytest.MonkeyPa
         assert near.norm() < far.norm()
 
 
+def test_a_wider_text_half_begins_with_what_the_narrow_one_computes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    narrow, wide, found = network(2), network(2, 64), batch(monkeypatch)
+    narrow.half().float()
+    monkeypatch.setattr(demo_start, "NOISE", 0.0)
+    with torch.no_grad():
+        for name, weight in narrow.named_parameters():
+            if weight.dim() == 1 and name.endswith(("norm.weight", "bias")):
+                weight.copy_(torch.rand(len(weight)).half())
+    export(tmp_path, narrow.model.shape, tokenizer(), narrow.state_dict(), 3136)
+    start_from(wide, tokenizer(), tmp_path)
+    answers = []
+    with torch.no_grad():
+        for net in (narrow, wide):
+            order_numbers(net, tokenizer())  # the wide one has made its own
+            net.model.embed_tokens.weight[number_ids(tokenizer())] = 0
+            page = net.vision_tower(found.patches, found.rows, found.columns)
+            hidden = net(page[found.page_of], found.before, found.after)
+            answers.append((hidden @ net.lm_head.weight[:300].T).softmax(-1))
+    assert answers[0].max() > 1.2 / 300  # no flat answers that would be equal anyway
+    assert torch.allclose(*answers, rtol=1e-3, atol=1e-6)
+
+
 def test_a_training_goes_on_where_it_stopped_and_exports_a_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -125,19 +152,8 @@ def test_a_training_goes_on_where_it_stopped_and_exports_a_model(
     monkeypatch.setattr(train, "CURRICULUM", (stage,))
     monkeypatch.setattr(demo_batches, "CURRICULUM", (stage,))
     monkeypatch.setattr(train, "LOG_EVERY", 1)
-    arguments = [
-        "--width",
-        "32",
-        "--heads",
-        "2",
-        "--layers",
-        "1",
-        "--last",
-        "small",
-        "--fonts",
-        "everywhere",
-        str(tmp_path),
-    ]
+    arguments = ["--width", "32", "--vision-width", "32", "--layers", "1", "--last", "small"]
+    arguments += ["--fonts", "everywhere", str(tmp_path)]
     for seconds in ("0.2", "0.4"):
         outcome = CliRunner().invoke(train.main, ["--seconds", seconds, *arguments])
         assert outcome.exit_code == 0, outcome.output
