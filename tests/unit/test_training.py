@@ -8,22 +8,26 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
-from dotsctl.tools import demo_batches, demo_start, train  # noqa: E402  (needs torch)
-from dotsctl.tools.demo_batches import UNUSED, Batch, BatchMaker, Stage, cell_targets  # noqa: E402
-from dotsctl.tools.demo_checkpoint import export  # noqa: E402
-from dotsctl.tools.demo_loss import NearNumbers, loss_of  # noqa: E402
-from dotsctl.tools.demo_network import NOTHING, DemoNetwork, NetworkShape  # noqa: E402
-from dotsctl.tools.demo_start import order_numbers, start_from  # noqa: E402
-from dotsctl.tools.demo_tokenizer import number_ids, train_tokenizer  # noqa: E402
-from dotsctl.tools.page_elements import CATEGORIES, Element, GeneratedPage, Glyph  # noqa: E402
-from dotsctl.tools.page_fonts import EVERYWHERE  # noqa: E402
-from dotsctl.tools.page_words import CHARACTERS, Prose  # noqa: E402
-from dotsctl.tools.training_plot import main as plot  # noqa: E402
-from PIL import Image  # noqa: E402
-from tokenizers import Tokenizer  # noqa: E402
+import torch
+from dotsctl.decoder_worker.prompt import PromptBuilder
+from dotsctl.decoder_worker.tasks import read_prompts
+from dotsctl.protocol.geometry import PixelLimits, fit
+from dotsctl.tools import demo_batches, demo_start, train
+from dotsctl.tools.demo_batches import UNUSED, Batch, BatchMaker, Stage, cell_targets
+from dotsctl.tools.demo_checkpoint import export, prompt_ids, write_files
+from dotsctl.tools.demo_loss import NearNumbers, loss_of
+from dotsctl.tools.demo_network import NOTHING, DemoNetwork, NetworkShape
+from dotsctl.tools.demo_start import order_numbers, start_from
+from dotsctl.tools.demo_tokenizer import number_ids, train_tokenizer
+from dotsctl.tools.page_elements import CATEGORIES, Element, GeneratedPage, Glyph
+from dotsctl.tools.page_fonts import EVERYWHERE
+from dotsctl.tools.page_words import CHARACTERS, Prose
+from dotsctl.tools.training_plot import main as plot
+from PIL import Image
+from tokenizers import Tokenizer
 
 SHAPE = {"vision_width": 32, "vision_heads": 1, "vision_intermediate": 32, "text_intermediate": 32}
 
@@ -143,6 +147,19 @@ def test_a_wider_text_half_begins_with_what_the_narrow_one_computes(
             answers.append((hidden @ net.lm_head.weight[:300].T).softmax(-1))
     assert answers[0].max() > 1.2 / 300  # no flat answers that would be equal anyway
     assert torch.allclose(*answers, rtol=1e-3, atol=1e-6)
+
+
+def test_the_served_prompt_is_the_one_of_the_training(tmp_path: Path) -> None:
+    write_files(tmp_path, network(1).model.shape, tokenizer(), 3136)
+    served = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    builder = PromptBuilder(served, read_prompts(tmp_path), tokenizer().token_to_id("<|imgpad|>"))
+    geometry = fit((300, 410), 1, PixelLimits())
+    for task in demo_batches.TASKS:
+        before, after = prompt_ids(tokenizer(), task, geometry.resized)
+        ids = builder.build(task, None, [3], geometry).ids
+        assert ids == [*before, *[tokenizer().token_to_id("<|imgpad|>")] * 3, *after]
+    sides = set(number_ids(tokenizer())) & set(after)
+    assert {tokenizer().id_to_token(number) for number in sides} >= {str(side) for side in geometry.resized}
 
 
 def test_a_training_goes_on_where_it_stopped_and_exports_a_model(
