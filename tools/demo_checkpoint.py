@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from dotsctl.tools.demo_network import NetworkShape
+from dotsctl.tools.demo_tower import NetworkShape
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor

@@ -10,6 +10,8 @@ from torch import Tensor
 
 NEAR = 1.5
 """Deviation, in steps of 2 px, of what counts as nearly the right number of a box."""
+GROUPS = 2
+"""Parts of a batch that are padded to lengths of their own."""
 WEIGHTS = {"glyphs": 2.5, "characters": 1.5, "row": 0.1, "column": 0.1, "kind": 0.2}
 """Of the auxiliary losses. Those of characters are means over all places, most of which are empty."""
 
@@ -57,27 +59,41 @@ def loss_of(network: DemoNetwork, batch: Batch, numbers: NearNumbers) -> Loss:
     """Teacher-forced loss of one batch."""
     features = network.vision_tower.features(batch.patches, batch.rows, batch.columns)
     page = network.vision_tower.merger(features)
-    hidden = network(page[batch.page_of], batch.before, batch.after)
-    used = batch.targets != UNUSED  # (answers, m)
-    logits, targets = network.lm_head(hidden[used]), batch.targets[used]
+    logits, targets, answer_of = _answer(network, batch, page)
     losses, of_box = numbers.loss(logits, targets)
-    answers = network.auxiliary(features, page)
-    parts = _auxiliary(batch, answers)
+    named = network.auxiliary(features, page)
+    parts = _auxiliary(batch, named)
     total = losses.mean() + sum(weight * parts[name] for name, weight in WEIGHTS.items())
     right = (logits.detach().argmax(-1) == targets).float()
     figures = {"loss": losses.mean().item()}
     if not of_box.all():  # near misses of boxes are no mistakes
         figures["accuracy"] = right[~of_box].mean().item()
-    figures |= {f"{name}_loss": part.item() for name, part in parts.items()} | _glyphs_right(batch, answers)
+    figures |= {f"{name}_loss": part.item() for name, part in parts.items()} | _glyphs_right(batch, named)
     if of_box.any():
         figures["box_loss"] = losses[of_box].mean().item()
-    answer_of = torch.arange(len(used), device=used.device)[:, None].expand_as(used)[used]  # (n,) answer of each place
     for task in TASKS:
-        rows = torch.tensor([name == task for name in batch.tasks], device=used.device)
+        rows = torch.tensor([name == task for name in batch.tasks], device=targets.device)
         chosen = rows[answer_of] & ~of_box
         if chosen.any():
             figures[f"{task}_accuracy"] = right[chosen].mean().item()
     return Loss(total, figures)
+
+
+def _answer(network: DemoNetwork, batch: Batch, page: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (n, vocabulary), targets (n,) and answers (n,) of all places that count, short answers apart from long."""
+    pasts = network.read(page, batch.before)
+    used = batch.targets != UNUSED  # (answers, m)
+    places = torch.arange(1, used.shape[1] + 1, device=used.device)
+    lengths = (used * places).amax(1)  # (answers,)
+    hidden, targets, answer_of = [], [], []
+    for rows in lengths.argsort().chunk(GROUPS):
+        longest = int(lengths[rows].max())
+        chosen = used[rows, :longest]
+        states = network.answer(pasts, batch.page_of[rows], batch.after[rows, :longest])
+        hidden.append(states[chosen])
+        targets.append(batch.targets[rows, :longest][chosen])
+        answer_of.append(rows[:, None].expand_as(chosen)[chosen])
+    return network.lm_head(torch.cat(hidden)), torch.cat(targets), torch.cat(answer_of)
 
 
 def _auxiliary(batch: Batch, answers: dict[str, Tensor]) -> dict[str, Tensor]:

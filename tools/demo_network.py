@@ -1,13 +1,12 @@
 """The demo model as a PyTorch module: dots.ocr at a few million parameters.
 
 Modules are named so that ``state_dict`` has the keys of a dots.ocr checkpoint. The mathematics is that of the
-original (Hugging Face remote code of dots.ocr; Qwen2 for the text half), with smaller widths.
+original (Qwen2 for the text half), with smaller widths.
 """
-
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from dotsctl.tools.demo_tower import NetworkShape, VisionTower, frequencies, rotate
 from dotsctl.tools.page_words import CHARACTERS
 from torch import Tensor, nn
 
@@ -19,152 +18,8 @@ MOST_ROWS, MOST_COLUMNS = 40, 28
 """Cells of the largest page that the auxiliary head tells places on."""
 KINDS = 12
 """Classes of the auxiliary head for the element that a cell belongs to: none, then the categories of dots.ocr."""
-WHITE = ((1 - 0.48145466) / 0.26862954, (1 - 0.4578275) / 0.26130258, (1 - 0.40821073) / 0.27577711)
-"""A white pixel after the normalisation of dots.ocr (CLIP mean and deviation)."""
-
-
-@dataclass(frozen=True)
-class NetworkShape:
-    """Sizes of both halves.
-
-    The text half is wider: a cell of small print holds ten characters, and its embedding has to keep them apart.
-    """
-
-    vision_width: int = 128
-    vision_layers: int = 4
-    vision_heads: int = 4
-    vision_intermediate: int = 352
-    width: int = 256
-    text_layers: int = 4
-    heads: int = 8
-    kv_heads: int = 4
-    text_intermediate: int = 352
-    vocabulary: int = 1500
-    rope_theta: float = 10000.0
-
-    @property
-    def vision_head_dim(self) -> int:
-        """Width of one attention head of the tower."""
-        return self.vision_width // self.vision_heads
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head of the text half."""
-        return self.width // self.heads
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x (batch, heads, length, head_dim) by tables (length, head_dim)."""
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat([-second, first], -1) * sin
-
-
-def frequencies(dim: int, theta: float) -> Tensor:
-    """(dim / 2,) inverse frequencies."""
-    return theta ** -(torch.arange(0, dim, 2, dtype=torch.float32) / dim)
-
-
-def page_angles(rows: int, columns: int, head_dim: int) -> Tensor:
-    """(4 rows columns, head_dim) angles [y, x, y, x] of all patches, the four of a cell after each other."""
-    y, x = torch.meshgrid(torch.arange(2 * rows), torch.arange(2 * columns), indexing="ij")
-
-    def in_cells(axis: Tensor) -> Tensor:
-        return axis.reshape(rows, 2, columns, 2).permute(0, 2, 1, 3).reshape(-1, 1)
-
-    inverse = frequencies(head_dim // 2, 10000.0)
-    return torch.cat([in_cells(y) * inverse, in_cells(x) * inverse], -1).repeat(1, 2)
-
-
-class VisionAttention(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.heads = shape.vision_heads
-        self.qkv = nn.Linear(shape.vision_width, 3 * shape.vision_width, bias=False)
-        self.proj = nn.Linear(shape.vision_width, shape.vision_width, bias=False)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)  # (batch, heads, length, head_dim)
-        y = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
-        return self.proj(y.transpose(1, 2).reshape(batch, length, width))
-
-
-class VisionMLP(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(shape.vision_width, shape.vision_intermediate, bias=False)
-        self.fc2 = nn.Linear(shape.vision_intermediate, shape.vision_width, bias=False)
-        self.fc3 = nn.Linear(shape.vision_width, shape.vision_intermediate, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.silu(self.fc1(x)) * self.fc3(x))
-
-
-class VisionBlock(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.RMSNorm(shape.vision_width, 1e-5), nn.RMSNorm(shape.vision_width, 1e-5)
-        self.attn, self.mlp = VisionAttention(shape), VisionMLP(shape)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x), cos, sin)
-        return x + self.mlp(self.norm2(x))
-
-
-class Patchifier(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, shape.vision_width, 14, 14)
-        self.norm = nn.RMSNorm(shape.vision_width, 1e-5)
-        nn.init.normal_(self.proj.weight, std=0.06)
-        with torch.no_grad():  # a white patch maps to zero: without this nothing is learnt
-            white = torch.tensor(WHITE).view(3, 1, 1).expand(3, 14, 14)
-            self.proj.bias.copy_(-(self.proj.weight * white).sum((1, 2, 3)))
-
-    def forward(self, patches: Tensor) -> Tensor:
-        return self.norm(F.linear(patches, self.proj.weight.flatten(1), self.proj.bias))
-
-
-class PatchEmbed(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.patchifier = Patchifier(shape)
-
-
-class PatchMerger(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.ln_q = nn.LayerNorm(shape.vision_width, 1e-6)
-        merged = 4 * shape.vision_width
-        self.mlp = nn.Sequential(nn.Linear(merged, merged), nn.GELU(), nn.Linear(merged, shape.width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        return self.mlp(self.ln_q(x).reshape(batch, length // 4, 4 * width))  # (batch, cells, width)
-
-
-class VisionTower(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.head_dim = shape.vision_head_dim
-        self.patch_embed = PatchEmbed(shape)
-        self.blocks = nn.ModuleList(VisionBlock(shape) for _ in range(shape.vision_layers))
-        self.post_trunk_norm = nn.RMSNorm(shape.vision_width, 1e-5)
-        self.merger = PatchMerger(shape)
-
-    def features(self, patches: Tensor, rows: int, columns: int) -> Tensor:
-        """Patches (batch, 4 rows columns, 588) -> what the merger takes (batch, 4 rows columns, vision width)."""
-        angles = page_angles(rows, columns, self.head_dim).to(patches.device)
-        cos, sin = angles.cos(), angles.sin()
-        x = self.patch_embed.patchifier(patches)
-        for block in self.blocks:
-            x = block(x, cos, sin)
-        return self.post_trunk_norm(x)
-
-    def forward(self, patches: Tensor, rows: int, columns: int) -> Tensor:
-        """Patches (batch, 4 rows columns, 588) -> embeddings (batch, rows columns, width)."""
-        return self.merger(self.features(patches, rows, columns))
+Past = tuple[Tensor, Tensor]
+"""Keys and values of one layer, (batch, kv heads, length, head_dim) each."""
 
 
 class TextAttention(nn.Module):
@@ -175,14 +30,22 @@ class TextAttention(nn.Module):
         self.k_proj, self.v_proj = nn.Linear(shape.width, kv_width), nn.Linear(shape.width, kv_width)
         self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def keys(self, x: Tensor, cos: Tensor, sin: Tensor) -> Past:
+        """Turned keys and values of x (batch, length, width)."""
+        k, v = (p(x).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2) for p in (self.k_proj, self.v_proj))
+        return rotate(k, cos, sin), v
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, own: Past, before: Past | None = None) -> Tensor:
+        """What x (batch, length, width) takes from itself and from all that stands before it."""
         batch, length, width = x.shape
-        q, k, v = (
-            projection(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        q = rotate(self.q_proj(x).view(batch, length, -1, self.head_dim).transpose(1, 2), cos, sin)
+        k, v = own
+        mask = None
+        if before is not None:
+            known = before[0].shape[2]
+            k, v = torch.cat([before[0], k], 2), torch.cat([before[1], v], 2)
+            mask = torch.ones(length, known + length, dtype=torch.bool, device=x.device).tril(known)
+        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=True)
         return self.o_proj(y.transpose(1, 2).reshape(batch, length, width))
 
 
@@ -204,8 +67,12 @@ class TextLayer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(shape.width, 1e-6)
         self.self_attn, self.mlp = TextAttention(shape), TextMLP(shape)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+    def keys(self, x: Tensor, cos: Tensor, sin: Tensor) -> Past:
+        """Keys and values of this layer for x (batch, length, width)."""
+        return self.self_attn.keys(self.input_layernorm(x), cos, sin)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, own: Past, before: Past | None = None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, own, before)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -217,12 +84,26 @@ class TextModel(nn.Module):
         self.layers = nn.ModuleList(TextLayer(shape) for _ in range(shape.text_layers))
         self.norm = nn.RMSNorm(shape.width, 1e-6)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Spliced embeddings (batch, length, width) -> hidden states of the same shape."""
-        inverse = frequencies(self.shape.head_dim, self.shape.rope_theta).to(x.device)
-        angles = (torch.arange(x.shape[1], device=x.device)[:, None] * inverse).repeat(1, 2)
+    def _angles(self, first: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        inverse = frequencies(self.shape.head_dim, self.shape.rope_theta).to(device)
+        angles = (torch.arange(first, first + length, device=device)[:, None] * inverse).repeat(1, 2)
+        return angles.cos(), angles.sin()  # (length, head_dim) each
+
+    def read(self, x: Tensor) -> list[Past]:
+        """Keys and values of each layer for what stands before all answers, x (pages, length, width)."""
+        cos, sin = self._angles(0, x.shape[1], x.device)
+        pasts = []
         for layer in self.layers:
-            x = layer(x, angles.cos(), angles.sin())
+            pasts.append(layer.keys(x, cos, sin))
+            if len(pasts) < len(self.layers):  # of the last layer nothing but the keys is ever used
+                x = layer(x, cos, sin, pasts[-1])
+        return pasts
+
+    def answer(self, x: Tensor, pasts: list[Past], page_of: Tensor) -> Tensor:
+        """Hidden states (answers, m, width) of x (answers, m, width), each behind the page that ``page_of`` names."""
+        cos, sin = self._angles(pasts[0][0].shape[2], x.shape[1], x.device)
+        for layer, (keys, values) in zip(self.layers, pasts, strict=True):
+            x = layer(x, cos, sin, layer.keys(x, cos, sin), (keys[page_of], values[page_of]))
         return self.norm(x)
 
 
@@ -272,17 +153,25 @@ class DemoNetwork(nn.Module):
             elif name.endswith("bias") and "patchifier" not in name:
                 nn.init.zeros_(parameter)
 
-    def forward(self, page: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """Teacher-forced pass of the text half.
+    def read(self, page: Tensor, before: Tensor) -> list[Past]:
+        """What all answers about some pages share.
 
         Args:
-            page: (batch, cells, width) embeddings of ``vision_tower``.
+            page: (pages, cells, width) embeddings of ``vision_tower``.
             before: (n,) token ids in front of them.
-            after: (batch, m) token ids behind them: end of the prompt, then the answer.
-
-        Returns:
-            Hidden states (batch, m, width) at the places of ``after``; ``lm_head`` makes logits of them.
         """
         front = self.model.embed_tokens(before).expand(len(page), -1, -1)
-        x = torch.cat([front, page, self.model.embed_tokens(after)], 1)  # (batch, n + cells + m, width)
-        return self.model(x)[:, -after.shape[1] :]
+        return self.model.read(torch.cat([front, page], 1))  # of (pages, n + cells, width)
+
+    def answer(self, pasts: list[Past], page_of: Tensor, after: Tensor) -> Tensor:
+        """Teacher-forced pass over answers.
+
+        Args:
+            pasts: from ``read``.
+            page_of: (answers,) which page each answer is about.
+            after: (answers, m) token ids behind the page: end of the prompt, then the answer.
+
+        Returns:
+            Hidden states (answers, m, width); ``lm_head`` makes logits of them.
+        """
+        return self.model.answer(self.model.embed_tokens(after), pasts, page_of)

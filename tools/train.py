@@ -19,9 +19,10 @@ from dotsctl.tools import page_fonts
 from dotsctl.tools.demo_batches import CURRICULUM, Batches
 from dotsctl.tools.demo_checkpoint import export
 from dotsctl.tools.demo_loss import NearNumbers, loss_of
-from dotsctl.tools.demo_network import DemoNetwork, NetworkShape
+from dotsctl.tools.demo_network import DemoNetwork
 from dotsctl.tools.demo_start import order_numbers, start_from
 from dotsctl.tools.demo_tokenizer import number_ids, train_tokenizer
+from dotsctl.tools.demo_tower import NetworkShape
 from dotsctl.tools.page_generator import CELL_PX, STYLES
 from dotsctl.tools.page_words import Prose
 from tokenizers import Tokenizer

@@ -15,13 +15,14 @@ import torch
 from dotsctl.decoder_worker.prompt import PromptBuilder
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.protocol.geometry import PixelLimits, fit
-from dotsctl.tools import demo_batches, demo_start, train
+from dotsctl.tools import demo_batches, demo_loss, demo_start, train
 from dotsctl.tools.demo_batches import UNUSED, Batch, BatchMaker, Stage, cell_targets
 from dotsctl.tools.demo_checkpoint import export, prompt_ids, write_files
 from dotsctl.tools.demo_loss import NearNumbers, loss_of
-from dotsctl.tools.demo_network import NOTHING, DemoNetwork, NetworkShape
+from dotsctl.tools.demo_network import NOTHING, DemoNetwork
 from dotsctl.tools.demo_start import order_numbers, start_from
 from dotsctl.tools.demo_tokenizer import number_ids, train_tokenizer
+from dotsctl.tools.demo_tower import NetworkShape
 from dotsctl.tools.page_elements import CATEGORIES, Element, GeneratedPage, Glyph
 from dotsctl.tools.page_fonts import EVERYWHERE
 from dotsctl.tools.page_words import CHARACTERS, Prose
@@ -108,6 +109,39 @@ def test_a_step_lowers_the_loss_of_its_batch(monkeypatch: pytest.MonkeyPatch) ->
     assert losses[-1] < losses[0] - 0.2
 
 
+def plain_pass(net: DemoNetwork, found: Batch, page: torch.Tensor) -> torch.Tensor:
+    """Hidden states as the mathematics has them: one sequence for each answer."""
+    text = net.model
+    x = torch.cat(
+        [
+            text.embed_tokens(found.before).expand(len(found.after), -1, -1),
+            page[found.page_of],
+            text.embed_tokens(found.after),
+        ],
+        1,
+    )
+    cos, sin = text._angles(0, x.shape[1], x.device)
+    for layer in text.layers:
+        x = layer(x, cos, sin, layer.keys(x, cos, sin))
+    return text.norm(x)[:, -found.after.shape[1] :]
+
+
+def test_answers_that_share_a_page_are_as_if_each_had_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, found = network(2, 64), batch(monkeypatch)
+    with torch.no_grad():
+        page = net.vision_tower(found.patches, found.rows, found.columns)
+        shared = net.answer(net.read(page, found.before), found.page_of, found.after)
+        assert torch.allclose(shared, plain_pass(net, found, page), atol=1e-4)
+        logits, targets, answer_of = demo_loss._answer(net, found, page)
+        used = found.targets != UNUSED
+        rows = torch.arange(len(used))[:, None].expand_as(used)[used]
+        assert torch.equal(targets.sort().values, found.targets[used].sort().values)
+        for number in range(len(used)):
+            expected = net.lm_head(shared[number][used[number]])
+            assert torch.allclose(logits[answer_of == number], expected, atol=1e-3)
+        assert torch.equal(answer_of.bincount(), rows.bincount())
+
+
 def test_layers_that_the_start_lacks_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     small, large, found = network(1), network(2), batch(monkeypatch)
     small.half().float()  # as the file keeps it
@@ -143,7 +177,7 @@ def test_a_wider_text_half_begins_with_what_the_narrow_one_computes(
             order_numbers(net, tokenizer())  # the wide one has made its own
             net.model.embed_tokens.weight[number_ids(tokenizer())] = 0
             page = net.vision_tower(found.patches, found.rows, found.columns)
-            hidden = net(page[found.page_of], found.before, found.after)
+            hidden = net.answer(net.read(page, found.before), found.page_of, found.after)
             answers.append((hidden @ net.lm_head.weight[:300].T).softmax(-1))
     assert answers[0].max() > 1.2 / 300  # no flat answers that would be equal anyway
     assert torch.allclose(*answers, rtol=1e-3, atol=1e-6)
