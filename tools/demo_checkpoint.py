@@ -1,46 +1,38 @@
-"""The demo model's tokenizer, prompt and files: everything of a dots.ocr snapshot but the weights' values."""
+"""The demo model's prompts and files: everything of a dots.ocr snapshot but the weights' values."""
 
 import json
 from pathlib import Path
 
-from dotsctl.tools.demo_network import NetworkShape
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from dotsctl.tools.demo_tower import NetworkShape
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor
 
-SPECIAL_TOKENS = (
-    "<|endoftext|>",
-    "<|imgpad|>",
-    "<|img|>",
-    "<|endofimg|>",
-    "<|user|>",
-    "<|endofuser|>",
-    "<|assistant|>",
-    "<|endofassistant|>",
-    "[PAD]",
-)
-"""The tokens of dots.ocr that a served prompt uses, with consecutive ids from 256 on."""
-PROMPTS = {"text": "Read the text."}
+PROMPTS = {
+    "layout": "The layout of [0, 0, {width}, {height}].",
+    "text": "Read the text.",
+    "layout-only": "The boxes of [0, 0, {width}, {height}].",
+}
+"""Wording of each task. The size stands in it as a box, so that it is the same two tokens as a box's far corner: the
+embeddings do not say how wide the page is."""
 
 
-def build_tokenizer() -> Tokenizer:
-    """One token a byte (so any text can be written), plus the special tokens."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_tokens([AddedToken(content, special=True, normalized=False) for content in SPECIAL_TOKENS])
-    return tokenizer
+def prompt_ids(tokenizer: Tokenizer, task: str, size: tuple[int, int]) -> tuple[list[int], list[int]]:
+    """Token ids in front of the page's placeholders and behind them, in the served form of dots.ocr.
 
-
-def prompt_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Token ids in front of the page's placeholders and behind them, in the served form of dots.ocr."""
+    Args:
+        tokenizer: of the model.
+        task: one of PROMPTS.
+        size: width and height of the resized page.
+    """
+    words = PROMPTS[task].replace("{width}", str(size[0])).replace("{height}", str(size[1]))
     before = tokenizer.encode("<|user|><|img|>").ids
-    after = tokenizer.encode(f"<|endofimg|>{PROMPTS['text']}<|endofuser|><|assistant|>").ids
+    after = tokenizer.encode(f"<|endofimg|>{words}<|endofuser|><|assistant|>").ids
     return before, after
 
 
-def write_files(folder: Path, shape: NetworkShape, max_pixels: int) -> None:
+def write_files(folder: Path, shape: NetworkShape, tokenizer: Tokenizer, max_pixels: int) -> None:
     """Write every file of the snapshot except ``model.safetensors``."""
-    tokenizer = build_tokenizer()
     end_ids = [tokenizer.token_to_id(token) for token in ("<|endoftext|>", "<|endofassistant|>")]
     config = {
         "architectures": ["DotsOCRForCausalLM"],
@@ -50,7 +42,7 @@ def write_files(folder: Path, shape: NetworkShape, max_pixels: int) -> None:
         "hidden_size": shape.width,
         "image_token_id": tokenizer.token_to_id("<|imgpad|>"),
         "intermediate_size": shape.text_intermediate,
-        "max_position_embeddings": 2048,
+        "max_position_embeddings": 4096,
         "num_attention_heads": shape.heads,
         "num_hidden_layers": shape.text_layers,
         "num_key_value_heads": shape.kv_heads,
@@ -62,11 +54,11 @@ def write_files(folder: Path, shape: NetworkShape, max_pixels: int) -> None:
         "use_sliding_window": False,
         "vocab_size": shape.vocabulary,
         "vision_config": {
-            "embed_dim": shape.width,
+            "embed_dim": shape.vision_width,
             "hidden_size": shape.width,
             "intermediate_size": shape.vision_intermediate,
             "is_causal": False,
-            "num_attention_heads": shape.heads,
+            "num_attention_heads": shape.vision_heads,
             "num_channels": 3,
             "num_hidden_layers": shape.vision_layers,
             "patch_size": 14,
@@ -89,7 +81,7 @@ def write_files(folder: Path, shape: NetworkShape, max_pixels: int) -> None:
     }
     files = {
         "config.json": config,
-        "generation_config.json": {"eos_token_id": end_ids, "max_length": 2048},
+        "generation_config.json": {"eos_token_id": end_ids, "max_length": 4096},
         "preprocessor_config.json": preprocessor,
         "prompts.json": PROMPTS,
         "tokenizer_config.json": {"tokenizer_class": "Qwen2Tokenizer", "pad_token": "[PAD]", "add_bos_token": False},
@@ -98,3 +90,18 @@ def write_files(folder: Path, shape: NetworkShape, max_pixels: int) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def export(
+    folder: Path, shape: NetworkShape, tokenizer: Tokenizer, weights: dict[str, Tensor], max_pixels: int
+) -> None:
+    """Write the snapshot of the model that runs: without what only the training needs, float16."""
+    write_files(folder, shape, tokenizer, max_pixels)
+    tensors = {
+        name: value.detach().cpu().half().contiguous()
+        for name, value in weights.items()
+        if not name.startswith("auxiliary")
+    }
+    partial = folder / "model.safetensors.part"
+    save_file(tensors, str(partial), metadata={"format": "pt"})
+    partial.replace(folder / "model.safetensors")

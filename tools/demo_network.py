@@ -1,150 +1,25 @@
 """The demo model as a PyTorch module: dots.ocr at a few million parameters.
 
 Modules are named so that ``state_dict`` has the keys of a dots.ocr checkpoint. The mathematics is that of the
-original (Hugging Face remote code of dots.ocr; Qwen2 for the text half), with smaller widths.
+original (Qwen2 for the text half), with smaller widths.
 """
-
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from dotsctl.tools.demo_pages import CELL_CHARACTERS, NOTHING
+from dotsctl.tools.demo_tower import NetworkShape, VisionTower, frequencies, rotate
+from dotsctl.tools.page_words import CHARACTERS
 from torch import Tensor, nn
 
-PATCH_COLUMNS = 3 * 14 * 14
-"""Values of one flattened patch: channel, row, column."""
-WHITE = ((1 - 0.48145466) / 0.26862954, (1 - 0.4578275) / 0.26130258, (1 - 0.40821073) / 0.27577711)
-"""A white pixel after the normalisation of dots.ocr (CLIP mean and deviation)."""
-
-
-@dataclass(frozen=True)
-class NetworkShape:
-    """Sizes of both halves; the width is shared."""
-
-    width: int = 128
-    vision_layers: int = 3
-    text_layers: int = 3
-    heads: int = 4
-    kv_heads: int = 2
-    vision_intermediate: int = 352
-    text_intermediate: int = 384
-    vocabulary: int = 265
-    rope_theta: float = 10000.0
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head, the same in both halves."""
-        return self.width // self.heads
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x (batch, heads, length, head_dim) by tables (length, head_dim)."""
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat([-second, first], -1) * sin
-
-
-def frequencies(dim: int, theta: float) -> Tensor:
-    """(dim / 2,) inverse frequencies."""
-    return theta ** -(torch.arange(0, dim, 2, dtype=torch.float32) / dim)
-
-
-def page_angles(rows: int, columns: int, head_dim: int) -> Tensor:
-    """(4 rows columns, head_dim) angles [y, x, y, x] of all patches, the four of a cell after each other."""
-    y, x = torch.meshgrid(torch.arange(2 * rows), torch.arange(2 * columns), indexing="ij")
-
-    def in_cells(axis: Tensor) -> Tensor:
-        return axis.reshape(rows, 2, columns, 2).permute(0, 2, 1, 3).reshape(-1, 1)
-
-    inverse = frequencies(head_dim // 2, 10000.0)
-    return torch.cat([in_cells(y) * inverse, in_cells(x) * inverse], -1).repeat(1, 2)
-
-
-class VisionAttention(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.heads = shape.heads
-        self.qkv = nn.Linear(shape.width, 3 * shape.width, bias=False)
-        self.proj = nn.Linear(shape.width, shape.width, bias=False)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)  # (batch, heads, length, head_dim)
-        y = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
-        return self.proj(y.transpose(1, 2).reshape(batch, length, width))
-
-
-class VisionMLP(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(shape.width, shape.vision_intermediate, bias=False)
-        self.fc2 = nn.Linear(shape.vision_intermediate, shape.width, bias=False)
-        self.fc3 = nn.Linear(shape.width, shape.vision_intermediate, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.silu(self.fc1(x)) * self.fc3(x))
-
-
-class VisionBlock(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.RMSNorm(shape.width, 1e-5), nn.RMSNorm(shape.width, 1e-5)
-        self.attn, self.mlp = VisionAttention(shape), VisionMLP(shape)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x), cos, sin)
-        return x + self.mlp(self.norm2(x))
-
-
-class Patchifier(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, shape.width, 14, 14)
-        self.norm = nn.RMSNorm(shape.width, 1e-5)
-        nn.init.normal_(self.proj.weight, std=0.06)
-        with torch.no_grad():  # a white patch maps to zero: without this nothing is learnt
-            white = torch.tensor(WHITE).view(3, 1, 1).expand(3, 14, 14)
-            self.proj.bias.copy_(-(self.proj.weight * white).sum((1, 2, 3)))
-
-    def forward(self, patches: Tensor) -> Tensor:
-        return self.norm(F.linear(patches, self.proj.weight.flatten(1), self.proj.bias))
-
-
-class PatchEmbed(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.patchifier = Patchifier(shape)
-
-
-class PatchMerger(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.ln_q = nn.LayerNorm(shape.width, 1e-6)
-        merged = 4 * shape.width
-        self.mlp = nn.Sequential(nn.Linear(merged, merged), nn.GELU(), nn.Linear(merged, shape.width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        return self.mlp(self.ln_q(x).reshape(batch, length // 4, 4 * width))  # (batch, cells, width)
-
-
-class VisionTower(nn.Module):
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.head_dim = shape.head_dim
-        self.patch_embed = PatchEmbed(shape)
-        self.blocks = nn.ModuleList(VisionBlock(shape) for _ in range(shape.vision_layers))
-        self.post_trunk_norm = nn.RMSNorm(shape.width, 1e-5)
-        self.merger = PatchMerger(shape)
-
-    def forward(self, patches: Tensor, rows: int, columns: int) -> Tensor:
-        """Patches (batch, 4 rows columns, 588) -> embeddings (batch, rows columns, width)."""
-        angles = page_angles(rows, columns, self.head_dim)
-        cos, sin = angles.cos(), angles.sin()
-        x = self.patch_embed.patchifier(patches)
-        for block in self.blocks:
-            x = block(x, cos, sin)
-        return self.merger(self.post_trunk_norm(x))
+CELL_SLOTS = 12
+"""Characters that the auxiliary head names for one cell: up to three in each of its four patches."""
+NOTHING = len(CHARACTERS)
+"""Class of the auxiliary head for "no further character in this patch"."""
+MOST_ROWS, MOST_COLUMNS = 40, 28
+"""Cells of the largest page that the auxiliary head tells places on."""
+KINDS = 12
+"""Classes of the auxiliary head for the element that a cell belongs to: none, then the categories of dots.ocr."""
+Past = tuple[Tensor, Tensor]
+"""Keys and values of one layer, (batch, kv heads, length, head_dim) each."""
 
 
 class TextAttention(nn.Module):
@@ -155,14 +30,22 @@ class TextAttention(nn.Module):
         self.k_proj, self.v_proj = nn.Linear(shape.width, kv_width), nn.Linear(shape.width, kv_width)
         self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def keys(self, x: Tensor, cos: Tensor, sin: Tensor) -> Past:
+        """Turned keys and values of x (batch, length, width)."""
+        k, v = (p(x).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2) for p in (self.k_proj, self.v_proj))
+        return rotate(k, cos, sin), v
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, own: Past, before: Past | None = None) -> Tensor:
+        """What x (batch, length, width) takes from itself and from all that stands before it."""
         batch, length, width = x.shape
-        q, k, v = (
-            projection(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        q = rotate(self.q_proj(x).view(batch, length, -1, self.head_dim).transpose(1, 2), cos, sin)
+        k, v = own
+        mask = None
+        if before is not None:
+            known = before[0].shape[2]
+            k, v = torch.cat([before[0], k], 2), torch.cat([before[1], v], 2)
+            mask = torch.ones(length, known + length, dtype=torch.bool, device=x.device).tril(known)
+        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=True)
         return self.o_proj(y.transpose(1, 2).reshape(batch, length, width))
 
 
@@ -184,8 +67,12 @@ class TextLayer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(shape.width, 1e-6)
         self.self_attn, self.mlp = TextAttention(shape), TextMLP(shape)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+    def keys(self, x: Tensor, cos: Tensor, sin: Tensor) -> Past:
+        """Keys and values of this layer for x (batch, length, width)."""
+        return self.self_attn.keys(self.input_layernorm(x), cos, sin)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, own: Past, before: Past | None = None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, own, before)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -197,46 +84,94 @@ class TextModel(nn.Module):
         self.layers = nn.ModuleList(TextLayer(shape) for _ in range(shape.text_layers))
         self.norm = nn.RMSNorm(shape.width, 1e-6)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Spliced embeddings (batch, length, width) -> hidden states of the same shape."""
-        inverse = frequencies(self.shape.head_dim, self.shape.rope_theta)
-        angles = (torch.arange(x.shape[1])[:, None] * inverse).repeat(1, 2)
+    def _angles(self, first: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        inverse = frequencies(self.shape.head_dim, self.shape.rope_theta).to(device)
+        angles = (torch.arange(first, first + length, device=device)[:, None] * inverse).repeat(1, 2)
+        return angles.cos(), angles.sin()  # (length, head_dim) each
+
+    def read(self, x: Tensor) -> list[Past]:
+        """Keys and values of each layer for what stands before all answers, x (pages, length, width)."""
+        cos, sin = self._angles(0, x.shape[1], x.device)
+        pasts = []
         for layer in self.layers:
-            x = layer(x, angles.cos(), angles.sin())
+            pasts.append(layer.keys(x, cos, sin))
+            if len(pasts) < len(self.layers):  # of the last layer nothing but the keys is ever used
+                x = layer(x, cos, sin, pasts[-1])
+        return pasts
+
+    def answer(self, x: Tensor, pasts: list[Past], page_of: Tensor) -> Tensor:
+        """Hidden states (answers, m, width) of x (answers, m, width), each behind the page that ``page_of`` names."""
+        cos, sin = self._angles(pasts[0][0].shape[2], x.shape[1], x.device)
+        for layer, (keys, values) in zip(self.layers, pasts, strict=True):
+            x = layer(x, cos, sin, layer.keys(x, cos, sin), (keys[page_of], values[page_of]))
         return self.norm(x)
 
 
+class AuxiliaryHeads(nn.Module):
+    """What each patch and each cell must tell, for training alone: characters, place on the page, kind of element.
+
+    The place is not given to the tower, whose attention knows distances only; a page's edges give it away, and
+    without being asked for it the tower does not learn to look for them.
+    """
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.glyphs = nn.Linear(shape.vision_width, CELL_SLOTS // 4 * (NOTHING + 1))
+        self.characters = nn.Linear(shape.width, CELL_SLOTS * (NOTHING + 1))
+        self.row, self.column = nn.Linear(shape.width, MOST_ROWS), nn.Linear(shape.width, MOST_COLUMNS)
+        self.kind = nn.Linear(shape.width, KINDS)
+
+    def forward(self, features: Tensor, page: Tensor) -> dict[str, Tensor]:
+        """Logits of every question, (batch, cells, ...).
+
+        Args:
+            features: (batch, 4 cells, vision width) of the patches.
+            page: (batch, cells, width) of the cells.
+        """
+        slots = (*page.shape[:2], CELL_SLOTS, NOTHING + 1)
+        return {
+            "glyphs": self.glyphs(features).view(slots),
+            "characters": self.characters(page).view(slots),
+            "row": self.row(page),
+            "column": self.column(page),
+            "kind": self.kind(page),
+        }
+
+
 class DemoNetwork(nn.Module):
-    """Both halves and, for training alone, a head that names the characters inside each cell."""
+    """Both halves, and heads for training alone."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.vision_tower = VisionTower(shape)
         self.model = TextModel(shape)
         self.lm_head = nn.Linear(shape.width, shape.vocabulary, bias=False)
-        self.cell_head = nn.Linear(shape.width, CELL_CHARACTERS * (NOTHING + 1))
+        self.auxiliary = AuxiliaryHeads(shape)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.02 if parameter.shape[-1] > 400 else 0.04)
             elif name.endswith("bias") and "patchifier" not in name:
                 nn.init.zeros_(parameter)
 
-    def forward(self, patches: Tensor, rows: int, columns: int, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher-forced pass.
+    def read(self, page: Tensor, before: Tensor) -> list[Past]:
+        """What all answers about some pages share.
 
         Args:
-            patches: (batch, 4 rows columns, 588).
-            rows: cells from top to bottom.
-            columns: cells from left to right.
-            before: (batch, n) token ids in front of the page's embeddings.
-            after: (batch, m) token ids behind them: end of the prompt, then the text.
+            page: (pages, cells, width) embeddings of ``vision_tower``.
+            before: (n,) token ids in front of them.
+        """
+        front = self.model.embed_tokens(before).expand(len(page), -1, -1)
+        return self.model.read(torch.cat([front, page], 1))  # of (pages, n + cells, width)
+
+    def answer(self, pasts: list[Past], page_of: Tensor, after: Tensor) -> Tensor:
+        """Teacher-forced pass over answers.
+
+        Args:
+            pasts: from ``read``.
+            page_of: (answers,) which page each answer is about.
+            after: (answers, m) token ids behind the page: end of the prompt, then the answer.
 
         Returns:
-            Logits (batch, m, vocabulary) at the places of ``after`` and cell logits
-            (batch, rows columns CELL_CHARACTERS, NOTHING + 1).
+            Hidden states (answers, m, width); ``lm_head`` makes logits of them.
         """
-        page = self.vision_tower(patches, rows, columns)
-        cells = self.cell_head(page).reshape(len(patches), -1, NOTHING + 1)
-        x = torch.cat([self.model.embed_tokens(before), page, self.model.embed_tokens(after)], 1)
-        hidden = self.model(x)[:, -after.shape[1] :]
-        return self.lm_head(hidden), cells
+        return self.model.answer(self.model.embed_tokens(after), pasts, page_of)

@@ -1,24 +1,22 @@
-"""Renders printed pages with known text: what the demo model is trained on and measured with.
+"""Renders small plain pages, lines of one face on white: what the model that ships was trained on and is measured with.
 
 Needs Pillow, numpy and matplotlib; the latter only for the DejaVu fonts that its wheel carries, so that a page
 looks the same on every machine. Everything is a function of one ``random.Random``.
 """
 
-import pydoc_data.topics
 import random
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from dotsctl.tools.page_words import CHARACTERS, word
 from PIL import Image, ImageDraw, ImageFont
 
 CELL_PX = 28
 """Side of the square that becomes one embedding: 2x2 patches of 14 pixels."""
 CELL_CHARACTERS = 4
 """Most characters that the auxiliary target names for one cell."""
-CHARACTERS = "".join(chr(code) for code in range(33, 127))
 NOTHING = len(CHARACTERS)
 """Class of the auxiliary target for "no further character in this cell"."""
 
@@ -63,13 +61,6 @@ class RenderedPage:
 
 
 @cache
-def _words() -> list[str]:
-    """English words with now and then a mark behind them, from the documentation that Python itself carries."""
-    texts = pydoc_data.topics.topics.values()
-    return sorted({w for text in texts for w in re.findall(r"\b[A-Za-z][A-Za-z']{0,9}\b[.,;:]?", text)})
-
-
-@cache
 def _font(face: str, size_px: int) -> ImageFont.FreeTypeFont:
     import matplotlib  # heavy, and only its fonts are wanted
 
@@ -77,35 +68,11 @@ def _font(face: str, size_px: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size_px)
 
 
-def _word(rng: random.Random) -> str:
-    """A word, a number or a few characters of any kind, in about the shares of ordinary print."""
-    kind = rng.random()
-    if kind < 0.8:
-        word = rng.choice(_words())
-        case = rng.random()
-        return word.upper() if case < 0.03 else word.capitalize() if case < 0.1 else word
-    if kind < 0.95:
-        return _number(rng)
-    return "".join(rng.choice(CHARACTERS) for _ in range(rng.randint(1, 5)))
-
-
-def _number(rng: random.Random) -> str:
-    """A count, an amount, a time of the day or a percentage."""
-    kind = rng.random()
-    if kind < 0.55:
-        return str(rng.randrange(10 ** rng.randint(1, 6)))
-    if kind < 0.85:
-        return f"{rng.randrange(10 ** rng.randint(1, 4))}.{rng.randrange(100):02}"
-    if kind < 0.93:
-        return f"{rng.randrange(24)}:{rng.randrange(60):02}"
-    return f"{rng.randrange(100)}%"
-
-
 def _line(rng: random.Random, font: ImageFont.FreeTypeFont, width_px: float) -> str:
     """Words that fit into ``width_px``; some lines end early, as the last line of a paragraph does."""
     line = ""
     while True:
-        longer = f"{line} {_word(rng)}".strip()
+        longer = f"{line} {word(rng)}".strip()
         if font.getlength(longer) > width_px:
             return line
         line = longer

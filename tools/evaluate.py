@@ -1,214 +1,145 @@
-"""Measures how well a model reads rendered pages: ``python -P -m dotsctl.tools.evaluate --limit 0.08``.
+"""Measures how well a model reads pages whose content is known: ``python -P -m dotsctl.tools.evaluate --limit 0.08``.
 
-Pages of the last stage of the demo model's curriculum, drawn from seeds that training does not use, go through a
-private runtime with its two workers. The error rate is the sum of edits over the sum of characters; a run of blanks
-and line ends counts as one blank, on both sides. A page that fails counts as one of which nothing was read.
+Pages go through a private runtime with its two workers. Without ``--folder`` they are drawn from seeds that training
+does not use. The error rate is the sum of edits over the sum of characters; a run of blanks and line ends counts as one
+blank, on both sides. A page that fails counts as one of which nothing was read.
 
 Needs the extra ``[test]`` or ``[train]`` for the fonts and the edit distance.
 """
 
+import itertools
 import json
-import random
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import click
-from dotsctl.protocol.errors import DotsctlError, MissingError, UsageError
-from dotsctl.tools.demo_pages import CURRICULUM, RenderedPage, grid_of, render_page
-from PIL import Image
+from dotsctl.protocol.errors import DotsctlError, UsageError
+from dotsctl.tools import page_fonts
+from dotsctl.tools.evaluation import Evaluation, evaluate, record, table
+from dotsctl.tools.evaluation_report import write_report
+from dotsctl.tools.page_generator import STYLES
+from dotsctl.tools.scores import normal
+from dotsctl.tools.truths import Truth, folder_pages, generated_pages, omnidocbench_pages, plain_pages
 
-NO_TEXT = "(no text)"
-"""Stands for the face of pages without text."""
-
-
-class Answer(Protocol):
-    """What is used of a ``Page`` of the client."""
-
-    @property
-    def index(self) -> int:
-        """Position of the page among those that were submitted, from 0."""
-
-    @property
-    def text(self) -> str:
-        """What was read."""
-
-    @property
-    def error(self) -> object | None:
-        """Why nothing was read."""
+PLAIN = "plain"
+"""Style of the pages that are lines on white."""
 
 
-Read = Callable[[Iterable[Image.Image]], Iterable[Answer]]
-"""Reads pages in any order."""
-
-
-@dataclass
-class Score:
-    """Sums over some pages."""
-
-    pages: int = 0
-    characters: int = 0
-    edits: int = 0
-    exact: int = 0
-    """Pages without an edit."""
-    failed: int = 0
-
-    @property
-    def error_rate(self) -> float:
-        """Edits a character; infinite where there is nothing to read and something was read."""
-        if self.characters == 0:
-            return float("inf") if self.edits else 0.0
-        return self.edits / self.characters
-
-    def add(self, characters: int, edits: int, *, failed: bool) -> None:
-        """Count one page."""
-        self.pages += 1
-        self.characters += characters
-        self.edits += edits
-        self.exact += edits == 0 and not failed
-        self.failed += failed
-
-
-@dataclass
-class Evaluation:
-    """Score of all pages and of those of each font face."""
-
-    total: Score = field(default_factory=Score)
-    faces: dict[str, Score] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
-def normal(text: str) -> str:
-    """Text with one blank for each run of blanks and line ends, and none at its ends."""
-    return " ".join(text.split())
-
-
-def edit_distance(truth: str, answer: str) -> int:
-    """Fewest insertions, deletions and replacements of characters between normal forms.
+def chosen_pages(
+    folder: Path | None, images: Path | None, num_pages: int, seed: int, style: str, fonts: str, noise: float | None
+) -> Iterator[Truth]:
+    """The pages that the options ask for.
 
     Raises:
-        MissingError: rapidfuzz is not installed.
+        UsageError: the folder holds no pages with their texts, or a font family is unknown.
+        MissingError: a font is not installed.
     """
-    try:
-        from rapidfuzz.distance import Levenshtein
-    except ImportError:
-        raise MissingError("rapidfuzz is not installed: pip install 'dotsctl[train]'") from None
-    return int(Levenshtein.distance(normal(truth), normal(answer)))
+    if folder is not None and folder.suffix == ".json":
+        return itertools.islice(omnidocbench_pages(folder, images), num_pages)
+    if folder is not None:
+        return itertools.islice(folder_pages(folder), num_pages)
+    if style == PLAIN:
+        return plain_pages(num_pages, seed)
+    return generated_pages(num_pages, seed, style, page_fonts.families(fonts), noise)
 
 
-def rendered_pages(num_pages: int, seed: int) -> Iterator[RenderedPage]:
-    """Pages of the last stage of the curriculum; page ``i`` depends on ``seed + i`` alone.
+def run(
+    pages: Iterable[Truth], task: str, max_pixels: int | None, **choices: str | None
+) -> tuple[Evaluation, dict[str, str]]:
+    """Evaluate with a private runtime; also what it ran with.
 
-    The stage's own sizes, 2 to 10 by 5 to 12 cells of 28 px, give 116 characters a page on average.
+    Args:
+        pages: what is read.
+        task: as the client knows it.
+        max_pixels: pages are resized to at most so many; none: the model's own limit.
+        choices: model, encoder and decoder, as the client takes them.
     """
-    kind = CURRICULUM[-1]
-    for number in range(num_pages):
-        rng = random.Random(seed + number)
-        yield render_page(rng, kind, *grid_of(rng, kind))
-
-
-def evaluate(read: Read, pages: Iterable[RenderedPage]) -> Evaluation:
-    """Send pages through ``read`` and score every answer against the truth."""
-    evaluation, truths = Evaluation(), list[RenderedPage]()
-
-    def images() -> Iterator[Image.Image]:
-        for page in pages:
-            truths.append(page)
-            yield page.image
-
-    start, answered = time.monotonic(), set[int]()
-    for answer in read(images()):
-        truth = truths[answer.index]
-        answered.add(answer.index)
-        text = "" if answer.error else answer.text
-        edits = edit_distance(truth.text, text)
-        for score in (evaluation.total, evaluation.faces.setdefault(truth.face or NO_TEXT, Score())):
-            score.add(len(normal(truth.text)), edits, failed=answer.error is not None)
-    evaluation.seconds = time.monotonic() - start
-    if len(answered) != len(truths) or evaluation.total.pages != len(truths):
-        raise DotsctlError(f"{evaluation.total.pages} answers to {len(truths)} pages: the client lost or doubled some")
-    return evaluation
-
-
-def table(evaluation: Evaluation) -> str:
-    """The evaluation for people: a line for each face, worst first, and one for all."""
-    width = max(map(len, ["face", *evaluation.faces]))
-    faces = sorted(evaluation.faces.items(), key=lambda item: -item[1].error_rate)
-    lines = [f"{'face':{width}}  pages  characters  edits  error rate  exact  failed"]
-    for name, score in [*faces, ("all", evaluation.total)]:
-        lines.append(
-            f"{name:{width}}  {score.pages:5}  {score.characters:10}  {score.edits:5}  {score.error_rate:10.2%}"
-            f"  {score.exact:5}  {score.failed:6}"
-        )
-    total = evaluation.total
-    mean = total.characters / max(1, total.pages)
-    lines.append(f"{mean:.0f} characters a page on average, {evaluation.seconds:.1f} s")
-    return "\n".join(lines)
-
-
-def record(evaluation: Evaluation, **facts: Any) -> dict[str, Any]:
-    """The evaluation for machines; an infinite error rate is none."""
-
-    def entry(score: Score) -> dict[str, Any]:
-        rate = score.error_rate
-        return {**asdict(score), "error_rate": rate if rate != float("inf") else None}
-
-    faces = {name: entry(score) for name, score in sorted(evaluation.faces.items())}
-    return {**facts, **entry(evaluation.total), "seconds": round(evaluation.seconds, 3), "faces": faces}
-
-
-def run(model: str, encoder: str | None, pages: list[RenderedPage]) -> tuple[Evaluation, dict[str, str]]:
-    """Evaluate with a private runtime; also what it ran with."""
     from dotsctl.client.api import Client  # not for --help
 
-    with Client(model=model, encoder=encoder, private=True) as client:
+    with Client(private=True, **choices) as client:  # type: ignore[arg-type]
         facts = {
             "model": client.model_name,
             "fingerprint": client.fingerprint,
             "encoder": client.encoder,
             "decoder": client.decoder,
         }
-        return evaluate(lambda images: client.ocr(images, task="text"), pages), facts
+        if task not in client.tasks:
+            raise UsageError(f"{client.model_name} has no task {task!r}; it has {', '.join(client.tasks)}")
+
+        def read(images: Iterable[Any]) -> Iterator[Any]:
+            return client.ocr(images, task=task, max_pixels=max_pixels)
+
+        return evaluate(read, pages, task), facts
+
+
+def above_limits(evaluation: Evaluation, limit: float | None, least_json: float | None) -> str:
+    """What was asked for and not reached, in words; empty when all was."""
+    total, valid = evaluation.total, evaluation.json_share
+    if limit is not None and (total.error_rate > limit or total.failed):
+        return f"above the limit: error rate {total.error_rate:.2%} of at most {limit:.2%}, {total.failed} pages failed"
+    if least_json is not None and (valid is None or valid < least_json):
+        share = "no page" if valid is None else f"{valid:.1%}"
+        return f"below the limit: {share} of the answers are JSON, {least_json:.1%} are asked for"
+    return ""
 
 
 @click.command()
-@click.option("--pages", "num_pages", default=100, show_default=True, type=click.IntRange(1), help="Pages to render.")
-@click.option("--seed", default=1_000_000, show_default=True, help="Seed of the first page.")
-@click.option(
-    "--min-characters", default=90.0, show_default=True, help="Refuse pages with fewer characters on average."
-)
+@click.option("--pages", "num_pages", default=100, show_default=True, type=click.IntRange(1), help="Most pages.")
+@click.option("--task", default="text", show_default=True, help="text, layout or layout-only.")
+@click.option("--folder", type=click.Path(exists=True, path_type=Path),
+              help="Pictures with .md or .txt files beside them; or a JSON file of OmniDocBench.")  # fmt: skip
+@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Pictures of that file.")
+@click.option("--style", default=PLAIN, show_default=True, type=click.Choice([PLAIN, *STYLES]), help="Drawn pages.")
+@click.option("--fonts", default="everywhere", show_default=True, help="Families or groups, comma-separated.")
+@click.option("--noise", type=click.FloatRange(0, 3), help="Strength of the scan; default: as the style says.")
+@click.option("--seed", default=1_000_000, show_default=True, help="Seed of the first drawn page.")
+@click.option("--min-characters", default=0.0, help="Refuse pages with fewer characters on average.")
+@click.option("--max-pixels", type=click.IntRange(784), help="Resize pages to at most so many pixels.")
 @click.option("--model", default="demo", show_default=True, help="Name or path of the model.")
 @click.option("--encoder", help="Encoder plugin, NAME[:key=value,...].")
+@click.option("--decoder", help="Decoder plugin, NAME[:key=value,...].")
 @click.option("--limit", type=float, help="Exit 1 above this error rate, as 0.08, or when a page failed.")
+@click.option("--min-json", type=float, help="Exit 1 when a smaller share of layout answers is JSON, as 0.9.")
+@click.option("--report", type=click.Path(file_okay=False, path_type=Path), help="Write JSON and an HTML page there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def main(
     num_pages: int,
+    task: str,
+    folder: Path | None,
+    images: Path | None,
+    style: str,
+    fonts: str,
+    noise: float | None,
     seed: int,
     min_characters: float,
+    max_pixels: int | None,
     model: str,
     encoder: str | None,
+    decoder: str | None,
     limit: float | None,
+    min_json: float | None,
+    report: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure the character error rate of a model on rendered pages."""
+    """Measure what a model reads wrongly on pages whose content is known."""
     try:
-        pages = list(rendered_pages(num_pages, seed))
-        mean = sum(len(normal(page.text)) for page in pages) / num_pages
+        pages = list(chosen_pages(folder, images, num_pages, seed, style, fonts, noise))
+        mean = sum(len(normal(page.text)) for page in pages) / len(pages)
         if mean < min_characters:
             raise UsageError(f"these pages have {mean:.0f} characters on average, not {min_characters:.0f}: take more")
-        evaluation, facts = run(model, encoder, pages)
+        evaluation, facts = run(pages, task, max_pixels, model=model, encoder=encoder, decoder=decoder)
+        drawn = {} if folder else {"style": style, "fonts": fonts, "noise": noise, "seed": seed}
+        found = record(evaluation, **facts, **drawn, max_pixels=max_pixels)
+        if report is not None:
+            write_report(report, evaluation, found)
     except DotsctlError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    if as_json:
-        click.echo(json.dumps(record(evaluation, **facts, seed=seed), indent=2))
-    else:
-        click.echo(table(evaluation))
-    if limit is not None and (evaluation.total.error_rate > limit or evaluation.total.failed):
-        rate, failed = evaluation.total.error_rate, evaluation.total.failed
-        click.echo(f"above the limit: error rate {rate:.2%} of at most {limit:.2%}, {failed} pages failed", err=True)
+    click.echo(json.dumps(found, indent=2) if as_json else table(evaluation))
+    if short := above_limits(evaluation, limit, min_json):
+        click.echo(short, err=True)
         sys.exit(1)
 
 

@@ -1,17 +1,25 @@
-"""The error rate over rendered pages, and the pages themselves."""
+"""The error rate over pages whose content is known, the overlap of boxes, and the pages themselves."""
 
 import json
 import random
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from dotsctl.protocol.errors import DotsctlError
+from dotsctl.client.cells import Cell
+from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.tools import evaluate as tool
-from dotsctl.tools.demo_pages import CURRICULUM, FACES, NOTHING, RenderedPage, render_page
-from dotsctl.tools.evaluate import Evaluation, Score, edit_distance, evaluate, normal, record, rendered_pages, table
+from dotsctl.tools.demo_pages import CURRICULUM, FACES, NOTHING, render_page
+from dotsctl.tools.evaluation import Evaluation, Read, evaluate, record, table
+from dotsctl.tools.evaluation_report import worst, write_report
+from dotsctl.tools.page_elements import Element
+from dotsctl.tools.scores import Box, BoxScore, Score, edit_distance, normal, overlap, pairs
+from dotsctl.tools.truths import Truth, folder_pages, generated_pages, omnidocbench_pages, plain_pages
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -19,20 +27,27 @@ pytest.importorskip("rapidfuzz", reason="rapidfuzz is not installed")
 
 
 @dataclass(frozen=True)
-class Read:
+class Page:
     """What a client answers about one page."""
 
     index: int
     text: str
     error: str | None = None
+    cells: Sequence[Cell] = ()
+    finish_reason: str | None = "stop"
+    tokens: Mapping[str, int] = field(default_factory=lambda: {"image": 4, "prompt": 10, "completion": 5})
+
+    @property
+    def markdown(self) -> str:
+        return "\n\n".join(cell.text for cell in self.cells) if self.cells else self.text
 
 
-def page(text: str, face: str = "DejaVuSans") -> RenderedPage:
-    return RenderedPage(Image.new("RGB", (28, 28)), text, np.zeros((1, 1, 4), np.int64), face)
+def page(text: str, group: str = "DejaVuSans") -> Truth:
+    return Truth("page", Image.new("RGB", (28, 28)), text, group)
 
 
-def reader(*answers: Read) -> tool.Read:
-    def read(images: Iterable[Image.Image]) -> Iterator[Read]:
+def reader(*answers: Page) -> Read:
+    def read(images: Iterable[Image.Image | Path]) -> Iterator[Page]:
         assert len(list(images)) > 0
         yield from answers
 
@@ -56,48 +71,48 @@ def test_edits_are_counted_with_runs_of_blanks_as_one(truth: str, answer: str, e
 
 
 def test_the_error_rate_is_the_sum_of_edits_over_the_sum_of_characters() -> None:
-    pages = [page("a" * 10), page("b" * 90, "DejaVuSerif"), page("", "")]
-    result = evaluate(reader(Read(1, "b" * 81), Read(0, "a" * 10), Read(2, "x")), pages)
+    pages = [page("a" * 10), page("b" * 90, "DejaVuSerif"), page("", "(no text)")]
+    result = evaluate(reader(Page(1, "b" * 81), Page(0, "a" * 10), Page(2, "x")), pages)
     assert (result.total.edits, result.total.characters, result.total.exact) == (10, 100, 1)
     assert result.total.error_rate == 0.1
-    assert result.faces["DejaVuSerif"].error_rate == 0.1
-    assert result.faces["DejaVuSans"] == Score(pages=1, characters=10, edits=0, exact=1, failed=0)
-    assert result.faces["(no text)"].error_rate == float("inf")
+    assert result.groups["DejaVuSerif"].error_rate == 0.1
+    assert result.groups["DejaVuSans"] == Score(pages=1, characters=10, edits=0, exact=1, failed=0)
+    assert result.groups["(no text)"].error_rate == float("inf")
 
 
 def test_a_failed_page_counts_as_one_of_which_nothing_was_read() -> None:
-    result = evaluate(reader(Read(0, "half", error="E_POISON")), [page("half a page")])
+    result = evaluate(reader(Page(0, "half", error="E_POISON")), [page("half a page")])
     assert (result.total.edits, result.total.failed, result.total.exact) == (11, 1, 0)
 
 
 def test_a_failed_page_without_text_is_not_an_exact_one() -> None:
-    assert evaluate(reader(Read(0, "", error="E_STALL")), [page("")]).total.exact == 0
+    assert evaluate(reader(Page(0, "", error="E_STALL")), [page("")]).total.exact == 0
 
 
-@pytest.mark.parametrize("answers", [[Read(0, "a")], [Read(0, "a"), Read(0, "a")], [Read(0, "a")] * 3])
+@pytest.mark.parametrize("answers", [[Page(0, "a")], [Page(0, "a"), Page(0, "a")], [Page(0, "a")] * 3])
 def test_lost_or_doubled_pages_are_an_error(answers: list[Read]) -> None:
     with pytest.raises(DotsctlError, match="answers to 2 pages"):
         evaluate(reader(*answers), [page("a"), page("a")])
 
 
 def test_the_table_lists_faces_from_worst_to_best_and_then_all() -> None:
-    result = evaluate(reader(Read(0, "aaaa"), Read(1, "bb")), [page("aaaa", "Good"), page("bbbb", "Bad")])
+    result = evaluate(reader(Page(0, "aaaa"), Page(1, "bb")), [page("aaaa", "Good"), page("bbbb", "Bad")])
     heads = [line.split()[0] for line in table(result).splitlines()]
-    assert heads == ["face", "Bad", "Good", "all", "4"]
+    assert heads == ["group", "Bad", "Good", "all", "4"]
     assert "25.00%" in table(result).splitlines()[3]
 
 
 def test_the_record_is_json_even_where_the_rate_is_infinite() -> None:
-    result = evaluate(reader(Read(0, "ghost")), [page("", "")])
+    result = evaluate(reader(Page(0, "ghost")), [page("", "(no text)")])
     found = json.loads(json.dumps(record(result, model="demo"), allow_nan=False))
     assert (found["model"], found["error_rate"], found["edits"]) == ("demo", None, 5)
-    assert found["faces"]["(no text)"]["pages"] == 1
+    assert found["groups"]["(no text)"]["pages"] == 1
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, edits: int = 9, failed: int = 0) -> tuple[int, str]:
     score = Score(pages=2, characters=100, edits=edits, failed=failed)
-    evaluation = Evaluation(score, {"DejaVuSans": score}, 1.0)
-    monkeypatch.setattr(tool, "run", lambda *_: (evaluation, {"model": "demo"}))
+    evaluation = Evaluation("text", score, {"DejaVuSans": score}, seconds=1.0)
+    monkeypatch.setattr(tool, "run", lambda *_, **__: (evaluation, {"model": "demo"}))
     outcome = CliRunner().invoke(tool.main, ["--pages", "5", "--min-characters", "10", *arguments])
     return outcome.exit_code, outcome.output
 
@@ -124,16 +139,18 @@ def test_json_goes_to_the_output_with_what_it_ran_with(monkeypatch: pytest.Monke
 
 
 def test_a_page_depends_on_its_seed_alone() -> None:
-    first, second = list(rendered_pages(6, 50)), list(rendered_pages(3, 53))
+    first, second = list(plain_pages(6, 50)), list(plain_pages(3, 53))
     assert [p.text for p in first[3:]] == [p.text for p in second]
     assert len({p.text for p in first}) > 4
 
 
 def test_pages_have_the_announced_length_on_average() -> None:
-    pages = list(rendered_pages(100, 1_000_000))
+    pages = list(plain_pages(100, 1_000_000))
     assert 90 <= sum(len(normal(page.text)) for page in pages) / len(pages) <= 140
-    assert {page.face for page in pages if page.text} <= set(FACES)
-    assert all(page.image.width <= 11 * 28 + 10 and page.image.height <= 8 * 28 + 10 for page in pages)
+    assert {page.group for page in pages if page.text} <= set(FACES)
+    sizes = [page.image.size for page in pages if isinstance(page.image, Image.Image)]
+    assert len(sizes) == 100
+    assert all(width <= 11 * 28 + 10 and height <= 8 * 28 + 10 for width, height in sizes)
 
 
 def test_rendered_text_stands_where_its_cells_say() -> None:
@@ -145,3 +162,133 @@ def test_rendered_text_stands_where_its_cells_say() -> None:
         for row, column in np.argwhere(page.cells[:, :, 0] != NOTHING):
             around = ink[28 * row : 28 * row + 28, max(0, 28 * column - 14) : 28 * column + 42]
             assert around.any()
+
+
+A, B = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 20.0)
+sides = st.integers(0, 50)
+boxes = st.tuples(sides, sides, st.integers(1, 50), st.integers(1, 50)).map(
+    lambda b: (float(b[0]), float(b[1]), float(b[0] + b[2]), float(b[1] + b[3]))
+)
+
+
+def test_overlap_is_shared_over_covered_area() -> None:
+    assert overlap(A, B) == 0.5
+    assert overlap(A, (10.0, 0.0, 20.0, 10.0)) == 0.0
+    assert overlap(A, (5.0, 5.0, 5.0, 9.0)) == 0.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(boxes, boxes)
+def test_overlap_is_symmetric_and_one_for_the_same_box_alone(first: Box, second: Box) -> None:
+    assert overlap(first, second) == overlap(second, first)
+    assert (overlap(first, second) == 1.0) == (first == second)
+
+
+def test_each_element_is_paired_once_and_with_its_own_category() -> None:
+    assert pairs([("Text", A), ("Text", B)], [("Text", A), ("Text", A), ("Title", B)]) == [(0, 0, 1.0), (1, 1, 0.5)]
+    assert pairs([("Text", A)], [("Title", A)]) == []
+
+
+def layout_truth(*elements: Element) -> Truth:
+    return Truth("layout", Image.new("RGB", (60, 60), (255, 255, 255)), "", "DejaVuSans", elements)
+
+
+def answered(*cells: tuple[str, tuple[int, int, int, int], str]) -> Page:
+    found = tuple(Cell(box, category, text) for category, box, text in cells)
+    entries = [{"bbox": list(box), "category": category, "text": text} for category, box, text in cells]
+    return Page(0, json.dumps(entries), cells=found)
+
+
+def test_boxes_and_the_text_inside_them_are_scored_by_category() -> None:
+    truth = layout_truth(
+        Element(A, "Title", "# One", "One"), Element((0, 20, 10, 40), "Text", "two words", "two words")
+    )
+    answer = answered(("Title", (0, 0, 10, 10), "# One"), ("Text", (0, 20, 10, 52), "two word"), ("Text", A, "x"))
+    result = evaluate(reader(answer), [truth], "layout")
+    assert result.boxes["Title"] == BoxScore(true=1, answered=1, loose=1, strict=1, overlap=1.0)
+    assert result.boxes["Text"] == BoxScore(true=1, answered=2, loose=1, strict=0, overlap=0.625)
+    assert result.all_boxes.f1(strict=True) == 2 / 5
+    assert (result.matched.pages, result.matched.edits) == (1, 0)
+    assert result.json_share == 1.0
+    assert "F1 at 0.7" in table(result) and "100.0% of 1 answers are JSON" in table(result)
+    assert json.loads(json.dumps(record(result)))["categories"]["Text"]["mean_overlap"] == 0.625
+
+
+def test_an_answer_that_is_no_list_counts_against_json_and_a_blank_page_does_not() -> None:
+    pages = [layout_truth(Element(A, "Text", "a", "a"))] * 3 + [layout_truth()]
+    answers = [Page(0, '[{"bbox": [0, 0'), Page(1, "{}"), Page(2, "[]"), Page(3, "", finish_reason="blank")]
+    result = evaluate(reader(*answers), pages, "layout")
+    assert (result.answers, result.valid_json, result.json_share) == (3, 1, 1 / 3)
+    assert result.boxes["Text"].f1(strict=False) == 0.0
+
+
+def test_the_exit_code_says_whether_enough_answers_were_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation = Evaluation("layout", Score(1, 10), answers=10, valid_json=8)
+    monkeypatch.setattr(tool, "run", lambda *_, **__: (evaluation, {}))
+    for least, code in (("0.8", 0), ("0.85", 1)):
+        outcome = CliRunner().invoke(tool.main, ["--pages", "2", "--min-json", least])
+        assert outcome.exit_code == code, outcome.output
+    assert "80.0% of the answers are JSON, 85.0% are asked for" in outcome.output
+
+
+def test_the_report_shows_the_worst_pages_first_and_no_perfect_one(tmp_path: Path) -> None:
+    pages = [page("good page"), page("<bad> page"), page("cut page")]
+    answers = [Page(0, "good page"), Page(1, "<bud> paga"), Page(2, "cut page", finish_reason="length")]
+    result = evaluate(reader(*answers), pages)
+    assert [reading.answer for reading in worst(result)] == ["cut page", "<bud> paga"]
+    write_report(tmp_path / "new", result, record(result, model="demo"))
+    written = (tmp_path / "new" / "index.html").read_text()
+    assert "<del>&lt;bad&gt; page</del> <ins>&lt;bud&gt; paga</ins>" in written
+    assert "ended by length" in written and "good page" not in written
+    assert json.loads((tmp_path / "new" / "evaluation.json").read_text())["edits"] == 2
+
+
+def test_the_report_of_a_layout_shows_true_and_answered_boxes(tmp_path: Path) -> None:
+    truth = layout_truth(Element((2, 2, 20, 20), "Text", "a", "a"))
+    result = evaluate(reader(answered(("Text", (30, 30, 50, 50), "b"))), [truth], "layout")
+    write_report(tmp_path, result, record(result))
+    assert "data:image/png;base64," in (tmp_path / "index.html").read_text()
+    assert result.readings[0].cells == (("Text", (30.0, 30.0, 50.0, 50.0)),)
+
+
+def test_generated_pages_take_the_families_in_turn() -> None:
+    found = list(generated_pages(6, 10, "full", ("dejavu-serif", "dejavu-sans"), 0.0))
+    assert {truth.group for truth in found[::2]} <= {"dejavu-serif", "(no text)"}
+    assert {truth.group for truth in found[1::2]} <= {"dejavu-sans", "(no text)"}
+    assert all(truth.elements is not None for truth in found)
+
+
+def test_a_folder_holds_pictures_with_texts_of_the_same_names(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no picture"):
+        list(folder_pages(tmp_path))
+    Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match=r"write a\.md or a\.txt"):
+        list(folder_pages(tmp_path))
+    (tmp_path / "a.md").write_text("# A")
+    (truth,) = folder_pages(tmp_path)
+    assert (truth.name, truth.text, truth.markdown, truth.elements) == ("a.png", "# A", "# A", None)
+
+
+def test_annotations_in_the_form_of_omnidocbench_are_understood(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (30, 30)).save(tmp_path / "images" / "p.png")
+    entries = [
+        {"category_type": "text_block", "poly": [0, 9, 9, 9, 9, 12, 0, 12], "order": 2, "text": "body"},
+        {"category_type": "title", "poly": [0, 0, 9, 0, 9, 5, 0, 5], "order": 1, "text": "Head"},
+        {"category_type": "header", "poly": [0, 0, 9, 0, 9, 1, 0, 1], "order": None, "text": "running"},
+        {"category_type": "text_block", "poly": [0, 0, 1, 0, 1, 1, 0, 1], "order": 3, "text": "no", "ignore": True},
+        {"category_type": "abandon", "poly": [0, 0, 1, 0, 1, 1, 0, 1], "order": 4, "text": "no"},
+    ]
+    about = {"image_path": "p.png", "page_attribute": {"data_source": "book"}}
+    file = tmp_path / "pages.json"
+    file.write_text(json.dumps([{"layout_dets": entries, "page_info": about}]))
+    (truth,) = omnidocbench_pages(file)
+    assert truth.elements is not None
+    assert [e.category for e in truth.elements] == ["Section-header", "Text", "Page-header"]
+    assert (truth.group, truth.text) == ("book", "Head\n\nbody")
+    assert truth.elements[1].box == (0, 9, 9, 12)
+    result = evaluate(reader(answered(("Title", (0, 0, 9, 5), "Head"))), [truth], "layout")
+    assert result.boxes["Section-header"].strict == 1
+    file.write_text('[{"pages": []}]')
+    with pytest.raises(UsageError, match="no annotation file of OmniDocBench"):
+        list(omnidocbench_pages(file))

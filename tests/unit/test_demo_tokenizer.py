@@ -1,0 +1,64 @@
+"""The tokenizer that is made for the demo model's answers."""
+
+import random
+from functools import cache
+
+import pytest
+from dotsctl.tools.page_fonts import EVERYWHERE
+from dotsctl.tools.page_generator import FULL, generate_page
+from dotsctl.tools.page_words import Prose
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+from dotsctl.tools.demo_tokenizer import (
+    LARGEST_NUMBER,
+    SPECIAL_TOKENS,
+    number_ids,
+    text_ids,
+    train_tokenizer,
+)
+from tokenizers import Tokenizer
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    prose = Prose(random.Random(1))
+    return train_tokenizer([prose.words(5, 20) for _ in range(2_000)])
+
+
+def test_it_has_the_announced_size_and_the_marks_of_dots_ocr() -> None:
+    assert tokenizer().get_vocab_size() == 1500
+    assert all(len(tokenizer().encode(token).ids) == 1 for token in SPECIAL_TOKENS)
+
+
+def test_each_number_of_a_box_is_one_token() -> None:
+    for number, token in zip(range(0, LARGEST_NUMBER + 1, 2), number_ids(tokenizer()), strict=True):
+        ids = tokenizer().encode(f"{number}, {number}, {number}, {number}").ids
+        assert ids[::2] == [token] * 4 and len(ids) == 7
+
+
+def test_digits_of_texts_stay_single() -> None:
+    assert tokenizer().encode("392").tokens == ["3", "9", "2"]
+    assert set(tokenizer().encode("In 1998, 1,204 of 392").ids) <= set(text_ids(tokenizer()))
+
+
+def test_an_element_costs_ten_tokens_and_its_words() -> None:
+    cell = '[{"bbox": [12, 34, 392, 560], "category": "Text", "text": "a"}]'
+    assert len(tokenizer().encode(cell).ids) == 1 + 7 + 1 + 1 + 1 + 1
+    assert len(tokenizer().encode('[{"bbox": [0, 2, 4, 6], "category": "Picture"}]').ids) == 1 + 7 + 1 + 1
+
+
+def test_answers_come_back_as_they_were() -> None:
+    rng = random.Random(4)
+    for _ in range(10):
+        page = generate_page(rng, FULL, EVERYWHERE)
+        for answer in (page.layout((392, 560)), page.layout((392, 560), with_text=False), page.text):
+            assert tokenizer().decode(tokenizer().encode(answer).ids, skip_special_tokens=False) == answer
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=40))
+def test_any_text_comes_back_as_it_was(text: str) -> None:
+    assert tokenizer().decode(tokenizer().encode(text).ids, skip_special_tokens=False) == text

@@ -1,0 +1,218 @@
+"""The training of the demo model: targets, losses, how it begins and how it goes on. Needs PyTorch."""
+
+import json
+import random
+from functools import cache
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+pytest.importorskip("safetensors", reason="safetensors is not installed")
+import torch
+from dotsctl.decoder_worker.prompt import PromptBuilder
+from dotsctl.decoder_worker.tasks import read_prompts
+from dotsctl.protocol.geometry import PixelLimits, fit
+from dotsctl.tools import demo_batches, demo_loss, demo_start, train
+from dotsctl.tools.demo_batches import UNUSED, Batch, BatchMaker, Stage, cell_targets
+from dotsctl.tools.demo_checkpoint import export, prompt_ids, write_files
+from dotsctl.tools.demo_loss import NearNumbers, loss_of
+from dotsctl.tools.demo_network import NOTHING, DemoNetwork
+from dotsctl.tools.demo_start import order_numbers, start_from
+from dotsctl.tools.demo_tokenizer import number_ids, train_tokenizer
+from dotsctl.tools.demo_tower import NetworkShape
+from dotsctl.tools.page_elements import CATEGORIES, Element, GeneratedPage, Glyph
+from dotsctl.tools.page_fonts import EVERYWHERE
+from dotsctl.tools.page_words import CHARACTERS, Prose
+from dotsctl.tools.training_plot import main as plot
+from PIL import Image
+from tokenizers import Tokenizer
+
+SHAPE = {"vision_width": 32, "vision_heads": 1, "vision_intermediate": 32, "text_intermediate": 32}
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    prose = Prose(random.Random(1))
+    return train_tokenizer([prose.words(5, 20) for _ in range(1_000)])
+
+
+def network(layers: int, width: int = 32) -> DemoNetwork:
+    torch.manual_seed(layers + width)
+    heads = {"width": width, "heads": width // 16, "kv_heads": width // 32}
+    shape = NetworkShape(
+        **SHAPE, **heads, vision_layers=layers, text_layers=layers, vocabulary=tokenizer().get_vocab_size()
+    )
+    return DemoNetwork(shape)
+
+
+def batch(monkeypatch: pytest.MonkeyPatch, misread: float = 0.0) -> Batch:
+    monkeypatch.setattr(demo_batches, "MISREAD_SHARE", misread)
+    return BatchMaker(tokenizer(), EVERYWHERE).make(random.Random(5), 1)
+
+
+def test_each_target_is_the_token_that_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = batch(monkeypatch)
+    end = tokenizer().token_to_id("<|endofassistant|>")
+    for ids, targets in zip(found.after.tolist(), found.targets.tolist(), strict=True):
+        places = [place for place, target in enumerate(targets) if target != UNUSED]
+        assert places == list(range(places[0], places[-1] + 1))
+        assert [targets[place] for place in places[:-1]] == [ids[place + 1] for place in places[:-1]]
+        assert targets[places[-1]] == end
+        assert tokenizer().decode(ids[: places[0] + 1], skip_special_tokens=False).endswith("<|assistant|>")
+
+
+def test_misread_tokens_are_fed_but_never_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    true, noisy = batch(monkeypatch), batch(monkeypatch, 0.3)
+    shared = min(true.targets.shape[1], noisy.targets.shape[1])
+    assert torch.equal(true.targets[0, :shared], noisy.targets[0, :shared])
+    assert not torch.equal(true.after[0, :shared], noisy.after[0, :shared])
+
+
+def test_cells_know_their_characters_by_patch_and_their_kind() -> None:
+    glyphs = (Glyph(5, 5, "a", 0), Glyph(12, 5, "b", 0), Glyph(20, 20, "c", 0))
+    elements = (Element((0, 0, 28, 28), "Title", "", ""), Element((28, 0, 56, 28), "Picture", "", ""))
+    characters, kinds = cell_targets(GeneratedPage(Image.new("RGB", (84, 28)), elements, glyphs, ""), 1, 3)
+    index = [CHARACTERS.index(character) for character in "abc"]
+    assert characters[0].tolist() == [*index[:2], NOTHING, *[NOTHING] * 6, index[2], NOTHING, NOTHING]
+    assert (characters[1:] == NOTHING).all()
+    assert kinds.tolist() == [1 + CATEGORIES.index("Title"), 1 + CATEGORIES.index("Picture"), 0]
+
+
+def test_a_near_number_costs_less_than_a_far_one_and_text_is_hard() -> None:
+    ids = number_ids(tokenizer())
+    numbers = NearNumbers(ids, tokenizer().get_vocab_size(), torch.device("cpu"))
+    targets = torch.tensor([ids[100]] * 3)
+    logits = torch.zeros(3, tokenizer().get_vocab_size())
+    for row, answer in enumerate((100, 101, 140)):
+        logits[row, ids[answer]] = 8.0
+    right, near, far = numbers.loss(logits, targets)[0].tolist()
+    assert right < near < far
+    word = tokenizer().encode("a").ids[0]
+    losses, of_box = numbers.loss(torch.zeros(1, 1500), torch.tensor([word]))
+    assert not of_box.any() and losses.item() == pytest.approx(7.313, abs=1e-3)  # log 1500
+
+
+def test_a_step_lowers_the_loss_of_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, found = network(1), batch(monkeypatch)
+    numbers = NearNumbers(number_ids(tokenizer()), tokenizer().get_vocab_size(), torch.device("cpu"))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(6):
+        loss = loss_of(net, found, numbers)
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        losses.append(loss.total.item())
+    assert losses[-1] < losses[0] - 0.2
+
+
+def plain_pass(net: DemoNetwork, found: Batch, page: torch.Tensor) -> torch.Tensor:
+    """Hidden states as the mathematics has them: one sequence for each answer."""
+    text = net.model
+    x = torch.cat(
+        [
+            text.embed_tokens(found.before).expand(len(found.after), -1, -1),
+            page[found.page_of],
+            text.embed_tokens(found.after),
+        ],
+        1,
+    )
+    cos, sin = text._angles(0, x.shape[1], x.device)
+    for layer in text.layers:
+        x = layer(x, cos, sin, layer.keys(x, cos, sin))
+    return text.norm(x)[:, -found.after.shape[1] :]
+
+
+def test_answers_that_share_a_page_are_as_if_each_had_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, found = network(2, 64), batch(monkeypatch)
+    with torch.no_grad():
+        page = net.vision_tower(found.patches, found.rows, found.columns)
+        shared = net.answer(net.read(page, found.before), found.page_of, found.after)
+        assert torch.allclose(shared, plain_pass(net, found, page), atol=1e-4)
+        logits, targets, answer_of = demo_loss._answer(net, found, page)
+        used = found.targets != UNUSED
+        rows = torch.arange(len(used))[:, None].expand_as(used)[used]
+        assert torch.equal(targets.sort().values, found.targets[used].sort().values)
+        for number in range(len(used)):
+            expected = net.lm_head(shared[number][used[number]])
+            assert torch.allclose(logits[answer_of == number], expected, atol=1e-3)
+        assert torch.equal(answer_of.bincount(), rows.bincount())
+
+
+def test_layers_that_the_start_lacks_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    small, large, found = network(1), network(2), batch(monkeypatch)
+    small.half().float()  # as the file keeps it
+    export(tmp_path, small.model.shape, tokenizer(), small.state_dict(), 3136)
+    taken = start_from(large, tokenizer(), tmp_path)
+    assert "vision_tower.blocks.0.attn.qkv.weight" in taken
+    with torch.no_grad():
+        pages = [net.vision_tower(found.patches, found.rows, found.columns) for net in (small, large)]
+        assert torch.allclose(*pages, atol=1e-5)
+        table, other = (net.model.embed_tokens.weight for net in (small, large))
+        word = tokenizer().encode(" the").ids[0]
+        assert torch.allclose(table[word], other[word], atol=1e-3)
+        ids = number_ids(tokenizer())
+        near, far = (other[ids[200]] - other[ids[n]] for n in (201, 400))
+        assert near.norm() < far.norm()
+
+
+def test_a_wider_text_half_begins_with_what_the_narrow_one_computes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    narrow, wide, found = network(2), network(2, 64), batch(monkeypatch)
+    narrow.half().float()
+    monkeypatch.setattr(demo_start, "NOISE", 0.0)
+    with torch.no_grad():
+        for name, weight in narrow.named_parameters():
+            if weight.dim() == 1 and name.endswith(("norm.weight", "bias")):
+                weight.copy_(torch.rand(len(weight)).half())
+    export(tmp_path, narrow.model.shape, tokenizer(), narrow.state_dict(), 3136)
+    start_from(wide, tokenizer(), tmp_path)
+    answers = []
+    with torch.no_grad():
+        for net in (narrow, wide):
+            order_numbers(net, tokenizer())  # the wide one has made its own
+            net.model.embed_tokens.weight[number_ids(tokenizer())] = 0
+            page = net.vision_tower(found.patches, found.rows, found.columns)
+            hidden = net.answer(net.read(page, found.before), found.page_of, found.after)
+            answers.append((hidden @ net.lm_head.weight[:300].T).softmax(-1))
+    assert answers[0].max() > 1.2 / 300  # no flat answers that would be equal anyway
+    assert torch.allclose(*answers, rtol=1e-3, atol=1e-6)
+
+
+def test_the_served_prompt_is_the_one_of_the_training(tmp_path: Path) -> None:
+    write_files(tmp_path, network(1).model.shape, tokenizer(), 3136)
+    served = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    builder = PromptBuilder(served, read_prompts(tmp_path), tokenizer().token_to_id("<|imgpad|>"))
+    geometry = fit((300, 410), 1, PixelLimits())
+    for task in demo_batches.TASKS:
+        before, after = prompt_ids(tokenizer(), task, geometry.resized)
+        ids = builder.build(task, None, [3], geometry).ids
+        assert ids == [*before, *[tokenizer().token_to_id("<|imgpad|>")] * 3, *after]
+    sides = set(number_ids(tokenizer())) & set(after)
+    assert {tokenizer().id_to_token(number) for number in sides} >= {str(side) for side in geometry.resized}
+
+
+def test_a_training_goes_on_where_it_stopped_and_exports_a_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage = Stage("small", 2, 1.0, (0.5, 0.3, 0.2))
+    monkeypatch.setattr(train, "CURRICULUM", (stage,))
+    monkeypatch.setattr(demo_batches, "CURRICULUM", (stage,))
+    monkeypatch.setattr(train, "LOG_EVERY", 1)
+    arguments = ["--width", "32", "--vision-width", "32", "--layers", "1", "--last", "small"]
+    arguments += ["--fonts", "everywhere", str(tmp_path)]
+    for seconds in ("0.2", "0.4"):
+        outcome = CliRunner().invoke(train.main, ["--seconds", seconds, *arguments])
+        assert outcome.exit_code == 0, outcome.output
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) >= 2
+    names = {"config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json"}
+    assert names | {"prompts.json", "tokenizer.json", "tokenizer_config.json"} == {
+        path.name for path in (tmp_path / "model").iterdir()
+    }
+    assert CliRunner().invoke(plot, [str(tmp_path)]).exit_code == 0
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
