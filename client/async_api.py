@@ -43,6 +43,7 @@ class AsyncClient:
         timeout_s: float = 900.0,
         stall_timeout_s: float | None = None,
         page_timeout_s: float | None = None,
+        memory: str | int | None = None,
     ) -> None:
         """Choose a runtime; the arguments are those of :class:`dotsctl.client.api.Client`. Nothing is waited for.
 
@@ -56,6 +57,7 @@ class AsyncClient:
             name=name,
             stall_timeout_s=stall_timeout_s,
             page_timeout_s=page_timeout_s,
+            memory=None if memory is None else str(memory),
         )
         self._connection = Connection(choices, private=private, timeout_s=timeout_s)
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="dotsctl-client")

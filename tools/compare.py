@@ -26,7 +26,7 @@ from dotsctl.tools.compare_html import write_html
 from dotsctl.tools.compare_reading import VersionReader
 from dotsctl.tools.comparison import Comparison, Row
 from dotsctl.tools.derived import watched
-from dotsctl.tools.evaluate import edit_distance
+from dotsctl.tools.scores import edit_distance
 
 FEWEST = 2
 SHOWN_ERRORS = 10

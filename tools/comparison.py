@@ -8,7 +8,7 @@ from typing import Any
 
 from dotsctl.client.records import Page
 from dotsctl.tools.distance import Distance
-from dotsctl.tools.evaluate import edit_distance, normal
+from dotsctl.tools.scores import edit_distance, normal
 
 SCHEMA = "dotsctl-compare/1"
 REFERENCE = "(reference)"

@@ -134,10 +134,10 @@ def readable_pages(names: tuple[str, ...]) -> list[PageInput]:
 
 def _demo_pages() -> Iterator[PageInput]:
     """Printed pages as the demo model reads them; none where matplotlib, which has the fonts, is not installed."""
-    from dotsctl.tools.evaluate import rendered_pages
+    from dotsctl.tools.truths import plain_pages
 
     try:
-        for page in rendered_pages(DEMO_PAGES, DEMO_SEED):
+        for page in plain_pages(DEMO_PAGES, DEMO_SEED):
             yield from pages_of(page.image)
     except ModuleNotFoundError as error:
         say(f"no pages can be printed for the report: {error}")

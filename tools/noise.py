@@ -26,9 +26,9 @@ from dotsctl.protocol.model_directory import find_model, fingerprint
 from dotsctl.tools.derived import watched
 from dotsctl.tools.distance import Distance
 from dotsctl.tools.encoding import PageEncoder, as_float32, kept
-from dotsctl.tools.evaluate import edit_distance
 from dotsctl.tools.noise_report import NOISE, table, write_report
 from dotsctl.tools.page_source import MeasuredPage, measured_pages
+from dotsctl.tools.scores import edit_distance
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:

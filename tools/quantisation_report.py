@@ -15,8 +15,8 @@ import numpy as np
 from dotsctl.decoder_worker.quantised import QuantisedDecoder
 from dotsctl.encoder_worker.plugin import EncodedPage
 from dotsctl.tools.derived import watched
-from dotsctl.tools.evaluate import Score, edit_distance, normal
 from dotsctl.tools.reading import Answer, Led, Reader
+from dotsctl.tools.scores import Score, edit_distance, normal
 
 MIN_AGREEMENT = 0.98
 """One other token in fifty is about one in two lines of print; below that a quantised decoder is another decoder."""

@@ -31,11 +31,11 @@ from dotsctl.tools.convert_coreml import existing_build, say
 from dotsctl.tools.convert_encoder import convert_encoder
 from dotsctl.tools.derived import watched
 from dotsctl.tools.encoding import page_image
-from dotsctl.tools.evaluate import edit_distance
 from dotsctl.tools.exact_tower import MERGER, ExactTower
 from dotsctl.tools.page_source import MeasuredPage, measured_pages
 from dotsctl.tools.quantise_layers import Component, LayerErrors, exact_stages, prepared, run_build
 from dotsctl.tools.quantise_report import table, write_report
+from dotsctl.tools.scores import edit_distance
 from numpy.typing import NDArray
 
 PAGES = 4

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dotsctl.encoder_worker.plugin import EncodedPage
-from dotsctl.tools.evaluate import Score, edit_distance, normal
 from dotsctl.tools.reading import Answer, Reader
+from dotsctl.tools.scores import Score, edit_distance, normal
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ mx = pytest.importorskip("mlx.core")
 from dotsctl.tools import convert as tool  # noqa: E402 - needs MLX
 from dotsctl.tools import convert_decoder, quantisation_report, reading  # noqa: E402 - needs MLX
 from dotsctl.tools.encoding import kept  # noqa: E402 - as above
-from dotsctl.tools.evaluate import edit_distance  # noqa: E402 - as above
+from dotsctl.tools.scores import edit_distance  # noqa: E402 - as above
 
 pytestmark = pytest.mark.model
 PAGES = Path(__file__).parents[1] / "pages"
