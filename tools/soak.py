@@ -20,7 +20,7 @@ from dotsctl.tools.memory import rss_bytes
 SAMPLES_A_TENTH = 40
 ALLOWED = 1.05
 PLUGINS = ("fake", "fake:batch=4")
-TURNS, TURN_PAGES = 60, 60
+TURN_PAGES = 60
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class SoakOutcome:
         return within and all(descriptors) and not self.failed
 
 
-def soak(pages: int, tell: Callable[[str], None]) -> SoakOutcome:
-    """Read ``pages`` pages of a few bytes, and compare the tenths."""
+def soak(pages: int, tell: Callable[[str], None], turns: int = 60) -> SoakOutcome:
+    """Read ``pages`` pages of a few bytes, and compare the tenths; then take turns with a young runtime."""
     latencies_s: list[float] = []
     failed = 0
     with fake_runtime(*PLUGINS) as directory:
@@ -68,20 +68,20 @@ def soak(pages: int, tell: Callable[[str], None]) -> SoakOutcome:
                 if number % max(1, pages // 10) == 0:
                     tell(f"{number} of {pages} pages, {time.monotonic() - started:.0f} s")
             wall_s = time.monotonic() - started
-            ratio = _beside_a_young_one(session, pages // 10)
+            ratio = _beside_a_young_one(session, pages // 10, turns)
         finally:
             session.close()
     return _outcome(pages, failed, wall_s, latencies_s, watched, ratio)
 
 
-def _beside_a_young_one(old: Session, warm_up_pages: int) -> float:
+def _beside_a_young_one(old: Session, warm_up_pages: int, turns: int) -> float:
     """Latency of pages in an old runtime over that in one which has read ``warm_up_pages``."""
     with fake_runtime(*PLUGINS) as directory:
         young = Session(directory, START_S)
         try:
             for _ in answers(young, [b"%d" % n for n in range(warm_up_pages)], "warm"):
                 pass
-            pairs = [(_turn(old, number), _turn(young, number)) for number in range(TURNS)]
+            pairs = [(_turn(old, number), _turn(young, number)) for number in range(turns)]
         finally:
             young.close()
     return statistics.median(old_s / young_s for old_s, young_s in pairs)
