@@ -22,7 +22,7 @@ def test_a_build_is_told_of_and_made_again_only_when_something_differs(
     def made(options: ConversionOptions, *, force: bool = False) -> bool:
         run("demo", options, force=force, as_json=False)
         told = capsys.readouterr()
-        assert "2.1 MB for pages of 96 patches" in told.out
+        assert "MB for pages of 96 patches" in told.out
         assert "--encoder coreml:build=float16" in told.out
         return "is there already; --force makes it again" not in told.err
 
