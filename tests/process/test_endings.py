@@ -68,7 +68,7 @@ def test_a_killed_client_gives_its_credits_back_and_disturbs_nobody(
     gates[0].wait_entered()
     session = Session(endpoints.instance_directory(NAME), START_S)
     instance = Instance(None, session)  # type: ignore[arg-type]
-    assert instance.status().requests == {"decoding": 1}
+    instance.wait_status(lambda status: status.requests == {"decoding": 1}, "the page in the decoder")
     victim.kill()
     started = time.monotonic()
     instance.wait_status(lambda status: status.requests == {} and status.clients == 1, "the client's end")
