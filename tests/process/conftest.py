@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions, Role
 
 pytestmark = pytest.mark.process
 START_S = 30.0
+WAIT_S = 40.0
 OPTIONS = PageOptions("text", None, None, None, "")
 
 
@@ -96,11 +98,10 @@ class Instance:
 
     def wait_status(self, holds: Callable[[Status], bool], what: str) -> Status:
         """Ask for the status until it is as awaited; each answer is the event that the next question waits for."""
-        for _ in range(20_000):
-            status = self.status()
-            if holds(status):
-                return status
-        raise AssertionError(f"{what} did not come: {status}")
+        until = time.monotonic() + WAIT_S
+        while not holds(status := self.status()):
+            assert time.monotonic() < until, f"{what} did not come in {WAIT_S:.0f} s: {status}"
+        return status
 
     def wait_restarted(self, job: str) -> Restarted:
         while True:

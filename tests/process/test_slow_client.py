@@ -66,9 +66,11 @@ def test_a_stopped_client_takes_no_memory_and_no_time_and_gets_its_answers_in_th
     )
     try:
         assert client.stdout is not None and client.stdout.readline() == "submitted\n"
+        # What is submitted is not yet sent: a stopped process sends nothing more.
+        instance.wait_status(lambda status: sum(status.requests.values()) == 2, "the slow client's pages")
         os.kill(client.pid, signal.SIGSTOP)
         before = rss_bytes(instance.runtime.process.pid)
-        done = instance.wait_status(lambda status: status.counters["done"] == 2, "the slow client's pages")
+        done = instance.wait_status(lambda status: status.counters["done"] == 2, "the end of the pages")
         assert stopped_processes([client.pid]) == {client.pid} and done.clients == 2
         grown = rss_bytes(instance.runtime.process.pid) - before
         assert grown < 32 << 20, f"the runtime grew by {grown} bytes for pages of {2 * 9 * TOKENS} characters"
