@@ -17,6 +17,8 @@ from dotsctl.protocol.errors import CommandFailedError
 from PIL import Image
 
 FINISH_S = 300.0
+MOST_TRIES = 4
+"""Runs for each that is to be interrupted."""
 ENCODER, DECODER = "fake:encode_ms=2", "fake:batch=4,decode_ms=8"
 
 
@@ -27,6 +29,8 @@ class EverythingChaos:
     seed: int
     pages: int
     moments: int
+    tried: int
+    """Runs that were to be killed; some end before their moment."""
     interrupted: int
     """Runs that were killed before their end."""
     finished_before: int
@@ -48,9 +52,9 @@ class EverythingChaos:
 
     @property
     def holds(self) -> bool:
-        """Whether all promises were kept."""
+        """Whether everything was killed as often as was asked for, and all promises were kept."""
         broken = (self.wrong_exits, self.missing, self.changed, self.decoded_again, self.half_written)
-        return not any((*broken, self.left_behind, self.processes))
+        return self.interrupted == self.moments and not any((*broken, self.left_behind, self.processes))
 
 
 class Place:
@@ -108,12 +112,16 @@ def kill_everything(pages: int, moments: int, seed: int, tell: Callable[[str], N
         calm_s = time.monotonic() - started
         calm = outputs(folder / "calm")
         totals: dict[str, int] = {}
-        for number in range(moments):
-            at_s = (number + rng.random()) / moments * calm_s  # each part of the run has its turn
-            found = _one_moment(place, folder, rng, calm, at_s)
+        shortest_s, tried = calm_s, 0
+        while totals.get("interrupted", 0) < moments and tried < MOST_TRIES * moments:
+            number, tried = totals.get("interrupted", 0), tried + 1
+            at_s = (number + rng.random()) / moments * shortest_s  # each part of the run has its turn
+            found, first_s = _one_moment(place, folder, rng, calm, at_s)
             totals = {key: totals.get(key, 0) + value for key, value in found.items()}
-            tell(f"{number + 1} of {moments}: {found}")
-    return EverythingChaos(seed=seed, pages=pages, moments=moments, calm_s=calm_s, **totals)
+            tell(f"{number + found['interrupted']} of {moments}: {found}")
+            if not found["interrupted"]:  # it ended before its moment came: the next one is to come earlier
+                shortest_s = min(shortest_s, first_s)
+    return EverythingChaos(seed=seed, pages=pages, moments=moments, tried=tried, calm_s=calm_s, **totals)
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
@@ -121,8 +129,12 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {path.stem: path.read_bytes() for path in folder.glob("*.txt")}
 
 
-def _one_moment(place: Place, folder: Path, rng: random.Random, calm: dict[str, bytes], at_s: float) -> dict[str, int]:
+def _one_moment(
+    place: Place, folder: Path, rng: random.Random, calm: dict[str, bytes], at_s: float
+) -> tuple[dict[str, int], float]:
+    """What was found after the second run, and the seconds of the first one."""
     out, trace = folder / "out", folder / "trace"
+    started = time.monotonic()
     first = place.start(out, trace)
     try:
         first.wait(at_s)
@@ -134,6 +146,7 @@ def _one_moment(place: Place, folder: Path, rng: random.Random, calm: dict[str, 
         for pid in victims:
             _kill(pid)
         first.wait(FINISH_S)
+    first_s = time.monotonic() - started
     before = outputs(out)
     decoded = _lines(trace)
     second = place.start(out, trace)
@@ -153,7 +166,7 @@ def _one_moment(place: Place, folder: Path, rng: random.Random, calm: dict[str, 
     }
     shutil.rmtree(out)
     trace.unlink(missing_ok=True)
-    return found
+    return found, first_s
 
 
 def _kill(pid: int) -> None:
