@@ -46,15 +46,15 @@ class Client:
 
         Args:
             model: path or name of a model; none: ``DOTSCTL_MODEL``, the configuration file, the only installed one.
-            encoder: encoder plugin, ``NAME`` or ``NAME:key=value,...``.
+            encoder: encoder plugin, ``NAME`` or ``NAME:key=value,...``; one of those of the running runtime.
             decoder: decoder plugin, likewise.
             name: the running instance to use; none: ``DOTSCTL_NAME`` or ``default``.
             window: most pages in flight; none: as many as the runtime allows.
             private: start a private runtime even if one is running.
-            timeout_s: longest time until both workers are ready.
+            timeout_s: longest time until all workers are ready.
             stall_timeout_s: of a runtime that is started: longest silence of a worker that has work.
             page_timeout_s: of a runtime that is started: longest time of one page.
-            memory: of a runtime that is started: what both workers may take together, as ``"8G"`` or in bytes.
+            memory: of a runtime that is started: what its workers may take together, as ``"8G"`` or in bytes.
 
         Raises:
             UsageError: the running runtime holds another model or encoder, or an option is wrong.
@@ -73,7 +73,7 @@ class Client:
         self._connection = Connection(choices, private=private, timeout_s=timeout_s)
         welcome = self._connection.session().welcome
         self.model_name, self.fingerprint = welcome.model, welcome.fingerprint
-        self.encoder, self.decoder, self.tasks = welcome.encoder, welcome.decoder, welcome.tasks
+        self.encoder, self.decoder, self.tasks = self._connection.encoder, welcome.decoder, welcome.tasks
         self._calls = Calls(self._connection, Blocking(), window)
 
     def ocr(

@@ -76,7 +76,8 @@ class AsyncClient:
     @property
     def encoder(self) -> str:
         """The encoder plugin with its options."""
-        return self._welcome().encoder
+        self._welcome()
+        return self._connection.encoder
 
     @property
     def decoder(self) -> str:

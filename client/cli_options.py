@@ -7,6 +7,8 @@ import click
 from dotsctl.client.selection import DEFAULT_DPI
 
 VERBOSE = "dotsctl.verbose"
+MAX_ENCODERS = 4
+"""That stand side by side in one runtime."""
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -28,21 +30,29 @@ name_option: Decorator = click.option(
 )
 
 
-def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _encoder_option(*, several: bool) -> Decorator:
+    words = (
+        "Turns pages into embeddings: mlx, coreml, or an installed plugin. [default: auto, which is coreml on a Mac "
+        "where its packages passed their trial, else mlx]"
+    )
+    if several:
+        words += (
+            " Give it several times to have encoders side by side: pages go to the first unless 'dotsctl ocr' asks "
+        )
+        words += "for another."
+    return click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", multiple=several, help=words)
+
+
+def model_options(command: Callable[..., Any], *, several_encoders: bool = False) -> Callable[..., Any]:
     """The options that choose what reads the pages."""
     for option in (
         click.option(
             "--memory",
             metavar="SIZE",
-            help="Most that the two workers of a new runtime may take, as 8G. [default: all]",
+            help="Most that the workers of a new runtime may take together, as 8G. [default: all]",
         ),
         click.option("--decoder", metavar="NAME[:KEY=VALUE,...]", help="Turns embeddings into text. [default: mlx]"),
-        click.option(
-            "--encoder",
-            metavar="NAME[:KEY=VALUE,...]",
-            help="Turns pages into embeddings: mlx, coreml, or an installed plugin. [default: auto, which is coreml on "
-            "a Mac where its packages passed their trial, else mlx]",
-        ),
+        _encoder_option(several=several_encoders),
         click.option(
             "--model",
             metavar="NAME|PATH",
@@ -51,6 +61,11 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def runtime_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """As :func:`model_options`, for a runtime that may have several encoders."""
+    return model_options(command, several_encoders=True)
 
 
 def document_options(command: Callable[..., Any]) -> Callable[..., Any]:

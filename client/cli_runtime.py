@@ -4,20 +4,20 @@ import sys
 from typing import Any
 
 import click
-from dotsctl.client.cli_options import model_options, name_option, verbose_option
+from dotsctl.client.cli_options import MAX_ENCODERS, name_option, runtime_options, verbose_option
 from dotsctl.client.cli_print import print_text
-from dotsctl.protocol.errors import CommandFailedError
+from dotsctl.protocol.errors import CommandFailedError, UsageError
 
 LOAD_TIMEOUT_S = 900.0
 STOP_TIMEOUT_S = 120.0
-ROLES = ("runtime", "encoder", "decoder")
+ROLES = ("runtime", "encoder", *(f"encoder{place}" for place in range(2, MAX_ENCODERS + 1)), "decoder")
 WATCH_S = 2.0
 CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J"
 """Cursor to the upper left corner, clear what is seen and what was scrolled away."""
 
 
 @click.command(short_help="Load the model once and keep it for later calls.")
-@model_options
+@runtime_options
 @name_option
 @click.option("-d", "--detach", is_flag=True, help="Return when it is ready, and leave it running.")
 @click.option(
@@ -34,7 +34,7 @@ CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J"
 )  # fmt: skip
 @verbose_option
 @click.pass_context
-def up(ctx: click.Context, /, detach: bool, timeout_s: float, **chosen: Any) -> None:
+def up(ctx: click.Context, /, encoder: tuple[str, ...], detach: bool, timeout_s: float, **chosen: Any) -> None:
     """Start a runtime: load the model once and keep it for all later calls.
 
     Without -d it stays in the foreground; Ctrl-C lets it finish its pages, a second Ctrl-C ends it at once.
@@ -43,13 +43,18 @@ def up(ctx: click.Context, /, detach: bool, timeout_s: float, **chosen: Any) -> 
     Examples:
       dotsctl up -d                    in the background, with the installed model
       dotsctl up --model ~/dots.ocr    in the foreground, with a downloaded checkpoint
+      dotsctl up -d --encoder coreml --encoder mlx
+                                       both encoders; 'dotsctl ocr --encoder mlx' uses the second
     """
     from dotsctl.client.launch import start_detached, start_foreground
     from dotsctl.client.settings import choose, explain_encoder, runtime_config
 
-    choices = choose(**chosen)
+    if len(encoder) > MAX_ENCODERS:
+        raise UsageError(f"{len(encoder)} encoders are too many for one runtime: give at most {MAX_ENCODERS}")
+    choices = choose(**chosen, encoder=encoder[0] if encoder else None, further_encoders=encoder[1:])
     config = runtime_config(choices, choices.name)
-    plugins = f"model {config.model_name}, encoder {config.encoder}, decoder {config.decoder}"
+    encoders = " and ".join(map(str, config.encoders))
+    plugins = f"model {config.model_name}, encoder {encoders}, decoder {config.decoder}"
     if reason := explain_encoder(choices.encoder, choices.model):
         click.echo(reason, err=True)
     click.echo(f"starting {config.instance!r}: {plugins}", err=True)
@@ -78,7 +83,7 @@ def down(name: str | None, now: bool, timeout_s: float) -> None:
 
 
 @click.command(short_help="Take another encoder while pages are read.")
-@click.argument("role", type=click.Choice(["encoder"]))
+@click.argument("role", type=click.Choice(ROLES[1:-1]), metavar="ROLE")
 @click.argument("plugin", metavar="NAME[:KEY=VALUE,...]")
 @name_option
 @click.option(
@@ -88,6 +93,8 @@ def down(name: str | None, now: bool, timeout_s: float) -> None:
 @verbose_option
 def swap(role: str, plugin: str, name: str | None, timeout_s: float) -> None:
     """Let pages go to another encoder from now on, without stopping the runtime.
+
+    ROLE is encoder, or encoder2 and so on where several stand side by side ('dotsctl status' shows them).
 
     The new one is loaded and tried beside the old one, which finishes the page that it has. If the new one cannot be
     used the old one goes on. Every result says which encoder made it.
@@ -102,8 +109,8 @@ def swap(role: str, plugin: str, name: str | None, timeout_s: float) -> None:
     from dotsctl.client.swap import swap_encoder
 
     instance = choose(name=name).name
-    encoder = swap_encoder(instance, PluginChoice.parse(plugin), timeout_s)
-    click.echo(f"{instance!r} reads with encoder {encoder} now", err=True)
+    encoder = swap_encoder(instance, PluginChoice.parse(plugin), timeout_s, ROLES.index(role) - 1)
+    click.echo(f"{instance!r} reads with {role} {encoder} now", err=True)
 
 
 @click.command()
@@ -131,7 +138,7 @@ def status(name: str | None, watch_s: float | None, as_json: bool) -> None:
 
 
 @click.command(short_help="Show what the runtime and its workers wrote.")
-@click.argument("role", type=click.Choice(ROLES), required=False)
+@click.argument("role", type=click.Choice(ROLES), required=False, metavar="[ROLE]")
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="Lines of each log.")
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on with new lines, until Ctrl-C or its end.")
 @name_option
@@ -139,8 +146,8 @@ def status(name: str | None, watch_s: float | None, as_json: bool) -> None:
 def logs(role: str | None, lines: int, following: bool, name: str | None) -> None:
     """Show the last lines of what the runtime and its workers wrote.
 
-    ROLE is runtime, encoder or decoder; without it all three are shown. With -f a line of several roles has its
-    role in front; Ctrl-C ends with exit code 130, the end of the runtime with 0.
+    ROLE is runtime, decoder or encoder, encoder2 for the second of several; without it all are shown. With -f a line
+    of several roles has its role in front; Ctrl-C ends with exit code 130, the end of the runtime with 0.
     """
     from dotsctl.client.cli_status import last_lines
     from dotsctl.client.launch import log_files

@@ -73,10 +73,10 @@ def _status_lines(instance: str, status: Status) -> Iterator[str]:
     yield f"{instance}: {status.state}, pid {status.pid}, up {_duration(status.uptime_s)}, dotsctl {status.version}"
     yield f"model     {status.model} ({status.fingerprint[:12] or 'no fingerprint'})"
     for worker in status.workers:
-        yield f"{worker.role.value:<9} {_worker(worker)}"
+        yield f"{worker.name:<9} {_worker(worker)}"
     used = sum(worker.rss_bytes for worker in status.workers)
     limit = f" of {memory_text(status.memory_bytes)}" if status.memory_bytes else ""
-    yield f"memory    {memory_text(used)}{limit}, of both workers"
+    yield f"memory    {memory_text(used)}{limit}, of the workers"
     requests = ", ".join(f"{count} {state}" for state, count in status.requests.items() if count)
     yield f"requests  {requests or 'none'}; {status.clients} client{'s' * (status.clients != 1)}"
 

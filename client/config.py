@@ -47,8 +47,10 @@ class RuntimeConfig:
     """Path of the model directory; may be empty when both plugins are ``fake``."""
     encoder: PluginChoice
     decoder: PluginChoice
+    further_encoders: tuple[PluginChoice, ...] = ()
+    """Those that stand beside the first one, for pages that ask for them."""
     credits: int = 2
-    """Pages between the dispatch to the encoder and the decoder's ``Consumed``."""
+    """Pages of each encoder between the dispatch to it and the decoder's ``Consumed``."""
     credit_bytes: int = 128 * 1024 * 1024
     """Bytes of embeddings in flight above which no further page is dispatched; one page may always pass."""
     load_timeout_s: float = 900.0
@@ -65,10 +67,15 @@ class RuntimeConfig:
     """Pause before the first restart; doubles with each failure in a row, up to 30 s."""
 
     memory_bytes: int | None = None
-    """What both workers may take together; none: no limit was set."""
-    encoder_share: dict[str, str] = field(default_factory=dict)
-    """Options that the limit makes for the encoder; those in ``encoder`` are stronger."""
+    """What the workers may take together; none: no limit was set."""
+    encoder_share: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Options by plugin that the limit makes for each encoder; those that the user chose are stronger."""
     decoder_share: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def encoders(self) -> tuple[PluginChoice, ...]:
+        """All of them, by their places."""
+        return (self.encoder, *self.further_encoders)
 
     def to_json(self) -> str:
         """The form in which it stands on the runtime's command line."""
@@ -80,16 +87,23 @@ class RuntimeConfig:
         content: dict[str, Any] = json.loads(text)
         for role in ("encoder", "decoder"):
             content[role] = PluginChoice(**content[role])
+        content["further_encoders"] = tuple(PluginChoice(**each) for each in content["further_encoders"])
         return cls(**content)
 
 
-def with_encoder(config: RuntimeConfig, choice: PluginChoice) -> RuntimeConfig:
-    """The configuration with another encoder; a share of the memory limit is for the plugin that it was made for."""
-    share = config.encoder_share if choice.name == config.encoder.name else {}
-    return replace(config, encoder=choice, encoder_share=share)
+def with_encoder(config: RuntimeConfig, choice: PluginChoice, place: int = 0) -> RuntimeConfig:
+    """The configuration with another encoder in one place."""
+    encoders = list(config.encoders)
+    encoders[place] = choice
+    return replace(config, encoder=encoders[0], further_encoders=tuple(encoders[1:]))
 
 
-def options_of(config: RuntimeConfig, role: str) -> tuple[PluginChoice, dict[str, str]]:
-    """The plugin of a role, and its options: its share of the memory limit, and over that what the user chose."""
-    choice, share = getattr(config, role), getattr(config, f"{role}_share")
-    return choice, {**share, **choice.options}
+def encoder_options(config: RuntimeConfig, place: int) -> tuple[PluginChoice, dict[str, str]]:
+    """An encoder, and its options: its share of the memory limit, and over that what the user chose."""
+    choice = config.encoders[place]
+    return choice, {**config.encoder_share.get(choice.name, {}), **choice.options}
+
+
+def decoder_options(config: RuntimeConfig) -> tuple[PluginChoice, dict[str, str]]:
+    """The decoder, and its options; see :func:`encoder_options`."""
+    return config.decoder, {**config.decoder_share, **config.decoder.options}

@@ -20,7 +20,7 @@ class Connection:
         Args:
             choices: what the user wants of the runtime.
             private: start a private runtime even if one is running.
-            timeout_s: longest time until both workers are ready.
+            timeout_s: longest time until all workers are ready.
         """
         self._choices, self._timeout_s = choices, timeout_s
         self._directory = endpoints.instance_directory(choices.name)
@@ -35,6 +35,8 @@ class Connection:
         self._is_closed = False
         self.welcome: Welcome | None = None
         """Of the first runtime; every later one must hold the same."""
+        self.encoder = ""
+        """The one of the runtime's encoders that our pages go to; of the first runtime, as it was then."""
 
     def live(self) -> Session | None:
         """The session, if its runtime still runs; never waits. Raises RuntimeLostError after :meth:`close`."""
@@ -60,11 +62,12 @@ class Connection:
                 self._private = endpoints.lock_holder(self._directory) is None
             try:
                 session = self._started() if self._private else self._joined()
-                self._check_same(session.welcome)
+                session.encoder_place = self._check_same(session.welcome)
             except BaseException:  # Ctrl-C too: nobody else could end what was started
                 self._drop()
                 raise
-            self.welcome = self.welcome or session.welcome
+            if self.welcome is None:
+                self.welcome, self.encoder = session.welcome, session.welcome.encoders[session.encoder_place]
             with self._state:
                 self._session, self._coming = session, None
             return session
@@ -98,25 +101,27 @@ class Connection:
         session.greet(timeout_s)
         return session
 
-    def _check_same(self, welcome: Welcome) -> None:
-        """Refuse a runtime that is not what the caller asked for, or had before; the error names both."""
-        running = {"model": welcome.model, "encoder": welcome.encoder, "decoder": welcome.decoder}
-        for key, value in self._expected().items():
-            if value != running[key]:
+    def _check_same(self, welcome: Welcome) -> int:
+        """Refuse a runtime that is not what the caller asked for, or had before; answers the place of its encoder."""
+        running = {"model": (welcome.model,), "encoder": welcome.encoders, "decoder": (welcome.decoder,)}
+        expected = self._expected()
+        for key, value in expected.items():
+            if value not in running[key]:
                 raise UsageError(
-                    f"the running runtime {self._choices.name!r} has {key} {running[key]!r}, asked for is {value!r}: "
-                    "stop it with 'dotsctl down', or use another --name"
+                    f"the running runtime {self._choices.name!r} has {key} {' and '.join(map(repr, running[key]))}, "
+                    f"asked for is {value!r}: stop it with 'dotsctl down', or use another --name"
                 )
         if self.welcome is not None and welcome.fingerprint != self.welcome.fingerprint:
             raise UsageError(
                 f"the model {welcome.model!r} of the runtime {self._choices.name!r} has changed since this client was "
                 f"made ({self.welcome.fingerprint[:12]}, now {welcome.fingerprint[:12]}): make a new client"
             )
+        return welcome.encoders.index(expected["encoder"]) if "encoder" in expected else 0
 
     def _expected(self) -> dict[str, str]:
         """What the runtime must hold: what it held before, or else what the user chose."""
         if self.welcome is not None:
-            return {"model": self.welcome.model, "encoder": self.welcome.encoder, "decoder": self.welcome.decoder}
+            return {"model": self.welcome.model, "encoder": self.encoder, "decoder": self.welcome.decoder}
         if self._private:
             return {}  # it was just started as the user wants it
         chosen = self._choices

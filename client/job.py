@@ -134,7 +134,8 @@ class Job:
         try:
             loaded = await self._waiting.call(lambda: [image.load() for image in request.images])
             headers = tuple(header for header, _, _ in loaded)
-            submit = Submit(self._job_id, index, _digest(loaded), headers, request.options, self._stream)
+            place = self._session.encoder_place
+            submit = Submit(self._job_id, index, _digest(loaded), headers, request.options, self._stream, place)
         except PageError as error:
             return Failure(str(error.code), str(error))
         except ValueError as error:

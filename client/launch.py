@@ -44,7 +44,7 @@ class RuntimeProcess:
     private: bool
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Wait until both workers are ready.
+        """Wait until all workers are ready.
 
         Raises:
             DotsctlError: the start failed; the error says why and has the exit code that the runtime named.

@@ -1,10 +1,10 @@
-"""Names of log files: ``runtime.log`` and ``ROLE.EPOCH.log``, and behind each what was cut off it, ``NAME.log.1``."""
+"""Names of log files: ``runtime.log`` and ``SEAT.EPOCH.log``, and behind each what was cut off it, ``NAME.log.1``."""
 
 from pathlib import Path
 
 
 def role_of(path: Path) -> str:
-    """``runtime``, ``encoder`` or ``decoder``."""
+    """``runtime``, ``decoder``, ``encoder``, or ``encoder2`` of the second of several."""
     return path.name.split(".")[0]
 
 

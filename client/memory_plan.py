@@ -1,6 +1,7 @@
 """What ``--memory`` means for a runtime with this model and these plugins; loads nothing."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,46 +26,51 @@ def with_memory(config: RuntimeConfig, limit_bytes: int) -> RuntimeConfig:
         UsageError: with so little nothing can be read.
         MissingError: the model is broken.
     """
-    encoder, decoder = config.encoder, config.decoder
+    encoders, decoder = config.encoders, config.decoder
     facts = validate_checkpoint(Path(config.model)) if config.model else None
-    parts = share(limit_bytes, need_of(facts, encoder, decoder), _fixed(encoder, decoder))
-    freed = {"mlx_cache_mib": _mib(parts.encoder_freed_bytes)}
+    parts = share(limit_bytes, need_of(facts, encoders, decoder), _fixed(encoders, decoder))
+    of_mlx = sum(encoder.name == MLX for encoder in encoders)
+    freed = {"mlx_cache_mib": _mib(parts.encoder_freed_bytes // max(1, of_mlx))}
     keys = {"mlx_cache_mib": _mib(parts.decoder_freed_bytes), "cache_mib": _mib(parts.keys_bytes)}
     return replace(
         config,
         memory_bytes=limit_bytes,
         credits=parts.credits,
         credit_bytes=parts.in_flight_bytes,
-        encoder_share=freed if encoder.name == MLX else {},
+        encoder_share={MLX: freed} if of_mlx else {},
         decoder_share=keys if decoder.name == MLX else {},
     )
 
 
-def need_of(facts: CheckpointFacts | None, encoder: PluginChoice, decoder: PluginChoice) -> Need:
-    """What both workers take, as far as it is known before they run; ``facts`` are none without a model.
+def need_of(facts: CheckpointFacts | None, encoders: Sequence[PluginChoice], decoder: PluginChoice) -> Need:
+    """What the workers take, as far as it is known before they run; ``facts`` are none without a model.
 
     MLX computes in bfloat16 on a Mac and in float32 on Linux, unless the encoder is told otherwise.
     """
-    processes = Need(encoder_bytes=0, decoder_bytes=0, small_page_bytes=2 * PROCESS_BYTES)
+    processes = Need(encoder_bytes=0, decoder_bytes=0, small_page_bytes=(len(encoders) + 1) * PROCESS_BYTES)
     if facts is None:
         return processes
     item_bytes = FLOAT16 if sys.platform == "darwin" else FLOAT32
-    chosen = {"bfloat16": FLOAT16, "float32": FLOAT32}.get(encoder.options.get("dtype", ""), item_bytes)
+    towers = [encoder_need(facts, bytes_) for each in encoders if (bytes_ := _tower_item_bytes(each, item_bytes))]
     keys_bytes = _chosen_bytes(decoder, "cache_mib") or KEYS_BYTES
     whole = pipeline_need(facts, item_bytes, keys_bytes, _quantised_bytes(facts, decoder, item_bytes))
-    tower = encoder_need(facts, FLOAT16 if encoder.name == COREML else chosen)
-    known = encoder.name in (MLX, COREML)
-    tower_bytes = tower.small_tower_bytes if known else 0
+    tower_bytes = sum(tower.small_tower_bytes for tower in towers)
     keys = whole.small_keys_bytes if decoder.name == MLX else 0
     return Need(
-        encoder_bytes=tower.encoder_bytes if known else 0,
+        encoder_bytes=sum(tower.encoder_bytes for tower in towers),
         decoder_bytes=whole.decoder_bytes if decoder.name == MLX else 0,
         small_page_bytes=processes.small_page_bytes + tower_bytes + keys,
-        largest_page_bytes=tower.largest_page_bytes if known else 0,
+        largest_page_bytes=sum(tower.largest_page_bytes for tower in towers),
         cache_bytes=whole.cache_bytes if decoder.name == MLX else 0,
         small_tower_bytes=tower_bytes,
         small_keys_bytes=keys,
     )
+
+
+def _tower_item_bytes(encoder: PluginChoice, item_bytes: int) -> int:
+    """Bytes of a number of the tower in an encoder; 0 for a plugin that is not known."""
+    chosen = {"bfloat16": FLOAT16, "float32": FLOAT32}.get(encoder.options.get("dtype", ""), item_bytes)
+    return {MLX: chosen, COREML: FLOAT16}.get(encoder.name, 0)
 
 
 def _quantised_bytes(facts: CheckpointFacts, decoder: PluginChoice, item_bytes: int) -> int | None:
@@ -75,10 +81,13 @@ def _quantised_bytes(facts: CheckpointFacts, decoder: PluginChoice, item_bytes: 
     return int(facts.decoder.parameters * (int(bits) / 8 + 2 * item_bytes / int(group)))
 
 
-def _fixed(encoder: PluginChoice, decoder: PluginChoice) -> Fixed:
+def _fixed(encoders: Sequence[PluginChoice], decoder: PluginChoice) -> Fixed:
+    of_mlx = [_chosen_bytes(encoder, "mlx_cache_mib") for encoder in encoders if encoder.name == MLX]
+    chosen = [size for size in of_mlx if size is not None]
     return Fixed(
         keys_bytes=_chosen_bytes(decoder, "cache_mib"),
-        encoder_freed_bytes=_chosen_bytes(encoder, "mlx_cache_mib") if encoder.name == MLX else 0,
+        # One that says nothing beside one that does gets what the largest says.
+        encoder_freed_bytes=sum(size or max(chosen) for size in of_mlx) if chosen or not of_mlx else None,
         decoder_freed_bytes=_chosen_bytes(decoder, "mlx_cache_mib") if decoder.name == MLX else 0,
     )
 

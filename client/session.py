@@ -24,9 +24,11 @@ class Session:
     """One connection. Any thread may use it, and any task; a job is used by one of them at a time."""
 
     welcome: Welcome
+    encoder_place = 0
+    """In ``welcome.encoders``: where pages of this session go."""
 
     def __init__(self, directory: InstanceDirectory, timeout_s: float, *, hello: bool = True) -> None:
-        """Connect and wait for the runtime's welcome, which comes when both workers are ready.
+        """Connect and wait for the runtime's welcome, which comes when all workers are ready.
 
         Without ``hello`` there is no welcome and no waiting: for who asks nothing but the status, or calls
         :meth:`greet` later.

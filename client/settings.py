@@ -6,7 +6,7 @@ Precedence of each: argument or flag, environment (``DOTSCTL_MODEL`` and so on),
     model = "demo"
     encoder = "mlx"
     stall_timeout = 600        # seconds
-    memory = "8G"              # for both workers together
+    memory = "8G"              # for all workers together
 """
 
 import os
@@ -55,7 +55,9 @@ class Choices:
     stopped_timeout_s: float = RuntimeConfig.stopped_timeout_s
     """Of a runtime that is started now: the longest time for which a worker may be stopped by a signal."""
     memory_bytes: int | None = None
-    """Of a runtime that is started now: what both workers may take together; none: no limit."""
+    """Of a runtime that is started now: what the workers may take together; none: no limit."""
+    further_encoders: tuple[str, ...] = ()
+    """Of a runtime that is started now: encoders that stand beside the first one."""
     origins: dict[str, str] = field(default_factory=dict, compare=False)
     """Where each choice comes from: ``argument``, the variable, the file's path, or ``default``."""
 
@@ -78,6 +80,7 @@ def choose(
     stall_timeout_s: float | None = None,
     page_timeout_s: float | None = None,
     memory: str | None = None,
+    further_encoders: tuple[str, ...] = (),
     environment: Mapping[str, str] = os.environ,
     files: tuple[Path, ...] | None = None,
 ) -> Choices:
@@ -90,7 +93,8 @@ def choose(
         name: instance of the runtime.
         stall_timeout_s: longest silence of a worker that has work, in seconds.
         page_timeout_s: longest time of one page, in seconds.
-        memory: what both workers may take together, as ``8G``.
+        memory: what the workers may take together, as ``8G``.
+        further_encoders: that stand beside the first one, in a runtime that is started.
         environment: of the process; a variable that is empty counts as not set.
         files: configuration files, the strongest first; none: the two of the module's docstring.
 
@@ -121,6 +125,7 @@ def choose(
         page_timeout_s=_seconds("page_timeout", values, origins),
         stopped_timeout_s=_seconds("stopped_timeout", values, origins),
         memory_bytes=_size("memory", values, origins),
+        further_encoders=further_encoders,
         origins=origins,
     )
 
@@ -193,12 +198,15 @@ def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
     """Configuration of a runtime from the user's choices; two ``fake`` plugins need no model.
 
     Raises:
-        UsageError: wrong choices, as a memory limit that is too small for the model.
+        UsageError: wrong choices, as the same encoder twice, or a memory limit that is too small for the model.
         MissingError: there is no such model.
     """
-    encoder = PluginChoice.parse(resolve_encoder(chosen.encoder, chosen.model))
+    names = (chosen.encoder, *chosen.further_encoders)
+    encoders = [PluginChoice.parse(resolve_encoder(name, chosen.model)) for name in names]
     decoder = PluginChoice.parse(chosen.decoder)
-    if chosen.model is None and encoder.name == decoder.name == "fake":
+    if twice := [str(each) for place, each in enumerate(encoders) if each in encoders[:place]]:
+        raise UsageError(f"encoder {twice[0]} is given twice: encoders that stand side by side must differ")
+    if chosen.model is None and all(each.name == "fake" for each in (*encoders, decoder)):
         model_name, folder = "fake", ""
     else:
         model_name, found = find_model(chosen.model)
@@ -207,8 +215,9 @@ def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
         instance=instance,
         model_name=model_name,
         model=folder,
-        encoder=encoder,
+        encoder=encoders[0],
         decoder=decoder,
+        further_encoders=tuple(encoders[1:]),
         stall_timeout_s=chosen.stall_timeout_s,
         page_timeout_s=chosen.page_timeout_s,
         stopped_timeout_s=chosen.stopped_timeout_s,

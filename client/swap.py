@@ -13,13 +13,14 @@ CHECK_S = 0.5
 """How often it is made sure that the runtime is still there."""
 
 
-def swap_encoder(instance: str, choice: PluginChoice, timeout_s: float) -> str:
+def swap_encoder(instance: str, choice: PluginChoice, timeout_s: float, place: int = 0) -> str:
     """Let pages go to another encoder from now on; returns its name with its options.
 
     Args:
         instance: name of the running runtime.
         choice: plugin and options.
         timeout_s: longest time for the new encoder to load.
+        place: of the encoder that it takes the place of, where several stand side by side.
 
     Raises:
         RuntimeLostError: there is no such runtime, or it ended meanwhile.
@@ -31,7 +32,7 @@ def swap_encoder(instance: str, choice: PluginChoice, timeout_s: float) -> str:
     with Links() as links:
         link = links.dealer(directory.client_endpoint)
         deadline = time.monotonic() + timeout_s
-        frames = codec.encode(SwapEncoder(choice.name, choice.options))
+        frames = codec.encode(SwapEncoder(choice.name, choice.options, place))
         while not link.send(frames):
             links.wait(CHECK_S, writable=[link])
             _check(instance, deadline, timeout_s)

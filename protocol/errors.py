@@ -50,7 +50,7 @@ class ErrorCode(StrEnum):
     LOAD = "E_LOAD"
     """A worker could not load its model."""
     MODEL_MISMATCH = "E_MODEL_MISMATCH"
-    """The two workers hold different models."""
+    """Two workers hold different models."""
     OOM = "E_OOM"
     POISON = "E_POISON"
     """A worker died twice while this page was alone in it."""

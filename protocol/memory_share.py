@@ -1,4 +1,4 @@
-"""One limit of memory for a runtime, shared out to its two workers before anything is loaded. Pure.
+"""One limit of memory for a runtime, shared out to its workers before anything is loaded. Pure.
 
 First comes what nothing can be read without: the weights, the two processes, one small page
 (:class:`dotsctl.protocol.memory.Need`), and what the user has fixed. The rest is for speed and large pages, in these
@@ -61,7 +61,7 @@ def share(limit_bytes: int, need: Need, fixed: Fixed | None = None) -> Share:
     """Share a limit out; all parts together, with the weights and the processes, never exceed it.
 
     Args:
-        limit_bytes: for both workers together.
+        limit_bytes: for all workers together.
         need: of the model.
         fixed: what the user has decided.
 

@@ -57,9 +57,12 @@ class Submit:
     options: PageOptions
     stream: bool
     """Whether the client wants the text while it is decoded."""
+    encoder: int = 0
+    """Place in ``Welcome.encoders`` of the one that is to encode it."""
 
     def __post_init__(self) -> None:
         require(1 <= len(self.job_id) <= 64, f"job_id of {len(self.job_id)} characters")
+        require(self.encoder >= 0, f"encoder {self.encoder} is negative")
         require(self.page_index >= 0, f"page_index {self.page_index} is negative")
         require_images(self.images)
 
@@ -90,6 +93,11 @@ class SwapEncoder:
 
     plugin: str
     options: dict[str, str]
+    place: int = 0
+    """Of the encoder that it takes the place of, in ``Welcome.encoders``."""
+
+    def __post_init__(self) -> None:
+        require(self.place >= 0, f"place {self.place} is negative")
 
 
 # --- coordinator to client -------------------------------------------------------------------------------------------
@@ -97,7 +105,7 @@ class SwapEncoder:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Answer to :class:`ClientHello` once both workers are ready."""
+    """Answer to :class:`ClientHello` once all workers are ready."""
 
     instance: str
     pid: int
@@ -105,7 +113,8 @@ class Welcome:
     """Most pages that this client may have submitted and unanswered."""
     model: str
     fingerprint: str
-    encoder: str
+    encoders: tuple[str, ...]
+    """Plugin and options of each; pages go to the first unless they ask for another."""
     decoder: str
     tasks: tuple[str, ...]
 

@@ -136,6 +136,11 @@ class PageOptions:
             require(0 <= x0 < x1 and 0 <= y0 < y1, f"box {self.box} is not x0,y0,x1,y1 with x0 < x1 and y0 < y1")
 
 
+def worker_name(role: Role, place: int) -> str:
+    """``decoder``, ``encoder``, and ``encoder2`` and so on of encoders that stand beside it: in logs and for people."""
+    return f"{role}{place + 1}" if place else str(role)
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
     """One worker in an answer to :class:`StatusRequest`."""
@@ -158,3 +163,10 @@ class WorkerReport:
     """Resident memory of the process; 0 when there is none, or it cannot be told."""
     peak_bytes: int = 0
     """The most that it was since the process was started."""
+    place: int = 0
+    """Of an encoder among the encoders that stand side by side."""
+
+    @property
+    def name(self) -> str:
+        """See :func:`worker_name`."""
+        return worker_name(self.role, self.place)

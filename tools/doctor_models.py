@@ -68,7 +68,7 @@ def check_memory(setup: Setup) -> Finding:
     """Whether the chosen model fits, into the machine and into the limit that was set."""
     name, machine = "memory", this_machine()
     try:
-        need = need_of(validate_checkpoint(setup.model), setup.encoder, setup.decoder)
+        need = need_of(validate_checkpoint(setup.model), [setup.encoder], setup.decoder)
     except DotsctlError as error:
         return warn(name, f"not known, as the model cannot be read: {error}", "mend the model first")
     if setup.memory_bytes is not None:

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import count
 
 from dotsctl.client.runtime.core import Coordinator
+from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import (
     Blank,
@@ -69,6 +70,8 @@ class Plan:
     """Pages that the encoder answers itself."""
     swaps: int
     """Times that another encoder is asked for."""
+    encoders: int
+    """That stand side by side; pages ask for one of them."""
     hungry: set[int]
     """Pages for which the decoder's memory suffices only when they are alone in it."""
 
@@ -91,54 +94,62 @@ class Plan:
             leaving=rng.choice((0, 0, 0, 1)) if clients > 1 else 0,
             blank={rng.randrange(clients * pages)} - killers if rng.random() < 0.2 else set(),
             swaps=rng.choice((0, 0, 1, 3)),
+            encoders=rng.choice((1, 1, 2)),
             hungry={rng.randrange(clients * pages)} if rng.random() < 0.2 else set(),
         )
 
 
 @dataclass
 class SimulatedWorker:
-    """One process of a role; what it holds dies with it."""
+    """One process of a seat; what it holds dies with it."""
 
-    role: Role
+    seat: Seat
     epoch: int
     alive: bool = True
     free_at: float = 0.0
     held: dict[int, int] = field(default_factory=dict)
     """Attempt by request that it has in work."""
 
+    @property
+    def role(self) -> Role:
+        """Of its seat."""
+        return self.seat.role
+
 
 class SimulatedWorkers:
-    """Both roles: they load, work, die and start again."""
+    """All seats: they load, work, die and start again."""
 
     def __init__(self, plan: Plan, rng: random.Random, clock: Clock, core: Coordinator) -> None:
         self._plan, self._rng, self._clock, self._core = plan, rng, clock, core
-        self.workers: dict[Role, SimulatedWorker] = {}
+        self.workers: dict[Seat, SimulatedWorker] = {}
         self.retiring: dict[int, SimulatedWorker] = {}
         """Encoders by epoch that were swapped and are not told to stop yet."""
         self._epochs = dict.fromkeys(Role, 0)
         self.real_deaths = 0
         self._last_arrival: dict[tuple[str, Role, int], float] = {}
 
-    def start(self, role: Role) -> None:
+    def start(self, seat: Seat) -> None:
         """Start a process; it is ready a little later."""
-        worker = self.workers[role] = self._new(role)
+        worker = self.workers[seat] = self._new(seat)
 
         def ready() -> None:
             if worker.alive:
-                self._core.worker_ready(role, worker.epoch, self._ready(worker), self._clock.now)
+                self._core.worker_ready(seat, worker.epoch, self._ready(worker), self._clock.now)
 
         self._clock.at(self._rng.uniform(0.1, 2), ready)
 
     def swap(self) -> None:
         """Start another encoder beside the present one; when it is ready it takes over."""
-        worker = self._new(Role.ENCODER)
+        seat = Seat(Role.ENCODER, self._rng.randrange(self._plan.encoders))
+        worker = self._new(seat)
 
         def ready() -> None:
             if not self._core.all_ready:
                 return  # the runtime refuses swaps then
-            old = self.workers[Role.ENCODER]
-            self.retiring[old.epoch], self.workers[Role.ENCODER] = old, worker
-            self._core.encoder_swapped(worker.epoch, self._ready(worker), f"encoder {worker.epoch}", self._clock.now)
+            old = self.workers[seat]
+            self.retiring[old.epoch], self.workers[seat] = old, worker
+            name = f"encoder {worker.epoch}"
+            self._core.encoder_swapped(seat, worker.epoch, self._ready(worker), name, self._clock.now)
 
         self._clock.at(self._rng.uniform(0.1, 2), ready)
 
@@ -148,9 +159,9 @@ class SimulatedWorkers:
         worker.alive = False
         worker.held.clear()
 
-    def _new(self, role: Role) -> SimulatedWorker:
-        self._epochs[role] += 1
-        return SimulatedWorker(role, self._epochs[role])
+    def _new(self, seat: Seat) -> SimulatedWorker:
+        self._epochs[seat.role] += 1
+        return SimulatedWorker(seat, self._epochs[seat.role])
 
     def _ready(self, worker: SimulatedWorker) -> Ready:
         is_decoder = worker.role is Role.DECODER
@@ -159,12 +170,12 @@ class SimulatedWorkers:
 
     def find(self, role: Role, epoch: int) -> SimulatedWorker | None:
         """The process of a role and epoch, if it is the present one or on its way out."""
-        known = [self.workers[role], *(self.retiring.values() if role is Role.ENCODER else ())]
-        return next((worker for worker in known if worker.epoch == epoch), None)
+        known = [*self.workers.values(), *self.retiring.values()]
+        return next((worker for worker in known if (worker.role, worker.epoch) == (role, epoch)), None)
 
-    def kill(self, role: Role) -> None:
-        """Let the present process of a role die; the coordinator hears of it, and another one starts."""
-        self.kill_process(self.workers[role])
+    def kill(self, seat: Seat) -> None:
+        """Let the present process of a seat die; the coordinator hears of it, and another one starts."""
+        self.kill_process(self.workers[seat])
 
     def kill_process(self, worker: SimulatedWorker) -> None:
         """Let a process die; one that was on its way out is not started again."""
@@ -176,8 +187,8 @@ class SimulatedWorkers:
 
         def noticed() -> None:
             self._core.worker_dead(worker.role, worker.epoch, "signal SIGKILL", self._clock.now)
-            if self.workers[worker.role] is worker:
-                self.start(worker.role)
+            if self.workers[worker.seat] is worker:
+                self.start(worker.seat)
             elif worker.role is Role.ENCODER:
                 self.retiring.pop(worker.epoch, None)
 
@@ -234,7 +245,7 @@ class SimulatedWorkers:
                 self._say(worker, Blank(request.request_id, request.attempt, (GEOMETRY,), {}))
                 return
             self._say(worker, Encoded(request.request_id, request.attempt, 32))
-            decoder = self.workers[Role.DECODER]
+            decoder = self.workers[DECODER]
             flight_s = self._rng.uniform(0, self._plan.delay_s)
 
             def deliver() -> None:  # lost with the sender, when it dies while the bytes are still its own
@@ -258,7 +269,7 @@ class SimulatedWorkers:
             if number == 0:
                 self._say(decoder, Consumed(key, attempt))
             elif number == 1 and page in self._plan.killers and self._plan.killed_role is Role.DECODER:
-                self.kill(Role.DECODER)
+                self.kill(DECODER)
                 return
             elif number == 1 and page in self._plan.hungry and len(decoder.held) > 1:
                 self._run_out_of_memory(decoder)

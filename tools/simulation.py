@@ -6,14 +6,16 @@ checks the promises of the coordinator after every event; a broken one raises :c
 """
 
 import random
+from collections import Counter
 from functools import partial
 
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, Retire, ToClient, ToWorker
 from dotsctl.client.runtime.ledger import State
+from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.errors import ErrorCode
-from dotsctl.protocol.messages import CancelJob, Message, PageFailed, PageResult, PageTokens, Restarted, Submit
+from dotsctl.protocol.messages import CancelJob, Encode, Message, PageFailed, PageResult, PageTokens, Restarted, Submit
 from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions, Role
 from dotsctl.tools.simulated_workers import Clock, Plan, SimulatedWorkers
 
@@ -33,7 +35,8 @@ class Schedule:
         self._rng = random.Random(seed)
         self.plan = Plan.draw(self._rng)
         limits = Limits(credits=2, credit_bytes=1 << 30, stall_timeout_s=20.0, page_timeout_s=4000.0)
-        self.core = Coordinator(limits, "simulated", "simulated")
+        names = [f"simulated {place}" for place in range(self.plan.encoders)]
+        self.core = Coordinator(limits, names, "simulated")
         self._clock = Clock()
         self._workers = SimulatedWorkers(self.plan, self._rng, self._clock, self.core)
         self._to_submit: dict[bytes, list[int]] = {}
@@ -55,8 +58,9 @@ class Schedule:
 
     def run(self) -> None:
         """Play to the end; raises BrokenPromise."""
-        for role in Role:
-            self._workers.start(role)
+        seats = [*(Seat(Role.ENCODER, place) for place in range(self.plan.encoders)), DECODER]
+        for seat in seats:
+            self._workers.start(seat)
         plan, rng = self.plan, self._rng
         for number in range(plan.clients):
             client = b"client%d" % number
@@ -65,7 +69,7 @@ class Schedule:
             self._answers.update({page: [] for page in pages})
             self._clock.at(rng.uniform(0, 3), partial(self._submit_more, client))
         for _ in range(plan.deaths):
-            self._clock.at(rng.uniform(0, 30), lambda: self._workers.kill(rng.choice(list(Role))))
+            self._clock.at(rng.uniform(0, 30), lambda: self._workers.kill(rng.choice(seats)))
         for _ in range(plan.swaps):
             self._clock.at(rng.uniform(0, 30), self._workers.swap)
         for _ in range(plan.cancels):
@@ -95,6 +99,8 @@ class Schedule:
                         self._check_retired(command.epoch)
                         self._workers.retire(command.epoch)
                     case ToWorker():
+                        if isinstance(command.message, Encode):
+                            self._check_encoder(command.epoch, command.message.request_id)
                         self._workers.tell(command.role, command.epoch, command.message)
 
     def _tick(self) -> None:
@@ -118,9 +124,10 @@ class Schedule:
 
     def _check_credits(self) -> None:
         # Counted here from the states, so that a ledger that counts wrongly is noticed too.
-        outstanding = sum(State.QUEUED < r.state < State.DECODING for r in self.core.ledger.requests.values())
-        if outstanding > self.core.limits.credits:
-            raise BrokenPromise(f"{outstanding} pages outstanding with {self.core.limits.credits} credits")
+        outstanding = [r for r in self.core.ledger.requests.values() if State.QUEUED < r.state < State.DECODING]
+        for place, count in Counter(r.submit.encoder for r in outstanding).items():
+            if count > self.core.limits.credits:
+                raise BrokenPromise(f"{count} pages of encoder {place} with {self.core.limits.credits} credits")
         suspects = [r for r in self.core.ledger.in_flight() if r.suspect]
         if suspects and len(self.core.ledger.in_flight()) > 1:
             raise BrokenPromise(f"request {suspects[0].request_id} is a suspect and does not run alone")
@@ -129,6 +136,11 @@ class Schedule:
         for request in self.core.ledger.in_flight():
             if request.encoder_epoch == epoch and request.state in (State.ENCODING, State.SENT):
                 raise BrokenPromise(f"encoder {epoch} is sent away while it answers for request {request.request_id}")
+
+    def _check_encoder(self, epoch: int, request_id: int) -> None:
+        place = self.core.ledger.requests[request_id].submit.encoder
+        if (worker := self._workers.find(Role.ENCODER, epoch)) and worker.seat.place != place:
+            raise BrokenPromise(f"request {request_id} asks for encoder {place} and goes to {worker.seat.place}")
 
     def _check_end(self) -> None:
         calm = not self.plan.loss and self.real_deaths < 2
@@ -162,7 +174,8 @@ class Schedule:
             room -= 1
             size = self._rng.choice((28, 280, 1700))
             image = ImageHeader(ImageKind.FILE, 1, size, size)
-            self.core.submit(client, Submit("job", page, str(page), (image,), OPTIONS, True), [b"x"], self.now)
+            place = page % self.plan.encoders
+            self.core.submit(client, Submit("job", page, str(page), (image,), OPTIONS, True, place), [b"x"], self.now)
 
     def _cancel_one(self) -> None:
         client, pages = self._rng.choice(self._pages_of_clients())

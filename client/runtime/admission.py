@@ -1,8 +1,11 @@
 """Which request may be dispatched now: credits, and suspects alone. Pure.
 
-A request holds a credit from its dispatch until the decoder has consumed its embeddings. Credits are counted from the
-ledger each time and never incremented, so a lost or repeated message cannot break them.
+A request holds a credit of its encoder from its dispatch until the decoder has consumed its embeddings. Credits are
+counted from the ledger each time and never incremented, so a lost or repeated message cannot break them.
 """
+
+from collections import Counter
+from collections.abc import Set
 
 from dotsctl.client.runtime.ledger import Ledger, Request
 from dotsctl.client.runtime.views import Limits
@@ -11,26 +14,26 @@ BYTES_A_VALUE = 4
 """Of an embedding, to guess a page's size before it is encoded."""
 
 
-def choose(ledger: Ledger, limits: Limits, width: int) -> Request | None:
+def choose(ledger: Ledger, limits: Limits, width: int, ready: Set[int]) -> Request | None:
     """Take the request that may be dispatched now out of its queue.
 
     A suspect waits until nothing is in flight, and then runs alone.
 
     Args:
         ledger: all requests.
-        limits: number of credits, and bytes of embeddings that may be outstanding.
+        limits: number of credits of each encoder, and bytes of embeddings that may be outstanding in all.
         width: columns of the embeddings.
+        ready: places of the encoders that are ready.
     """
-    if ledger.next_suspect():
-        return None if ledger.in_flight() else ledger.take_suspect()
+    if suspect := ledger.next_suspect():
+        return None if ledger.in_flight() or suspect.submit.encoder not in ready else ledger.take_suspect()
     if any(request.suspect for request in ledger.in_flight()):
         return None
     outstanding = ledger.outstanding()
-    if len(outstanding) >= limits.credits:
-        return None
     if outstanding and outstanding_bytes(ledger, width) >= limits.credit_bytes:
         return None
-    return ledger.take_next()
+    used = Counter(request.submit.encoder for request in outstanding)
+    return ledger.take_next({place for place in ready if used[place] < limits.credits})
 
 
 def outstanding_bytes(ledger: Ledger, width: int) -> int:

@@ -6,6 +6,7 @@ dies (new attempt; the pages in its compute run alone until they are cleared) an
 the rules; ``tests/unit/test_core_simulation.py`` runs it through thousands of disordered schedules.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from dotsctl.client.runtime.blame import SOLO_DEATHS, Blame
 from dotsctl.client.runtime.delivery import Command, Kill, Retire, ToClient, ToWorker, blank_result, result_of
 from dotsctl.client.runtime.ledger import Ledger, Request, State
 from dotsctl.client.runtime.patience import Patience
+from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.views import Counters, Limits, WorkerView, has_work, in_compute, lost_with
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
@@ -54,16 +56,19 @@ class Coordinator:
     """Feed it events in the order of their ``now``; take the commands after each."""
 
     limits: Limits
-    encoder_name: str
+    encoder_names: list[str]
+    """Plugin and options of the encoders that stand side by side; pages go to the first unless they ask for another."""
     decoder_name: str
     ledger: Ledger = field(default_factory=Ledger)
     counters: Counters = field(default_factory=Counters)
-    workers: dict[Role, WorkerView] = field(default_factory=dict)
-    """The ready worker of each role, which new pages go to."""
+    workers: dict[Seat, WorkerView] = field(default_factory=dict)
+    """The ready workers, which new pages go to."""
     retiring: dict[int, WorkerView] = field(default_factory=dict)
     """Encoders by epoch that were swapped and still have a page."""
     stopping: str = ""
     """Why no new page is taken; empty while pages are taken."""
+    pages: Counter[Seat] = field(default_factory=Counter)
+    """Pages that were read, by the workers that read them."""
     settled: int = 0
     """Pages that came to an end by themselves; each one is progress for the supervisor's counter of failures."""
     _poison_in_a_row: int = 0
@@ -86,13 +91,13 @@ class Coordinator:
 
     @property
     def all_ready(self) -> bool:
-        """Whether there is a ready worker of each role."""
-        return len(self.workers) == len(Role)
+        """Whether every seat has a ready worker."""
+        return len(self.workers) == len(self.encoder_names) + 1
 
     @property
     def window(self) -> int:
         """Pages that one client may have in the ledger: enough to fill the decoder's batch and the credits."""
-        return self._capacity + self.limits.credits
+        return self._capacity + self.limits.credits * len(self.encoder_names)
 
     # --- events of clients -------------------------------------------------------------------------------------------
 
@@ -110,6 +115,9 @@ class Coordinator:
         elif self.stopping:
             failure = PageFailed(message.job_id, message.page_index, 0, 0, ErrorCode.CANCELLED, self.stopping)
             self._to_client(client, failure)
+        elif message.encoder >= len(self.encoder_names):
+            text = f"page {message.page_index} is for encoder {message.encoder}; there are {len(self.encoder_names)}"
+            self._to_client(client, Refused(ErrorCode.CONFLICT, text))
         elif len(mine) >= self.window or (mine and self._held_bytes() + nbytes > MAX_HELD_BYTES):
             self._to_client(client, Busy(message.job_id, message.page_index, self.window))
         else:
@@ -147,22 +155,22 @@ class Coordinator:
 
     # --- events of workers -------------------------------------------------------------------------------------------
 
-    def worker_ready(self, role: Role, epoch: int, ready: Ready, now: float) -> None:
+    def worker_ready(self, seat: Seat, epoch: int, ready: Ready, now: float) -> None:
         """A worker has loaded its model."""
         self._account(now)
-        name = self.encoder_name if role is Role.ENCODER else self.decoder_name
-        self.workers[role] = WorkerView(epoch, ready, since=now, progress_at=now, name=name)
-        if role is Role.DECODER:
+        name = self.decoder_name if seat == DECODER else self.encoder_names[seat.place]
+        self.workers[seat] = WorkerView(seat, epoch, ready, since=now, progress_at=now, name=name)
+        if seat == DECODER:
             self._capacity = ready.capacity
         self._dispatch(now)
 
-    def encoder_swapped(self, epoch: int, ready: Ready, name: str, now: float) -> None:
+    def encoder_swapped(self, seat: Seat, epoch: int, ready: Ready, name: str, now: float) -> None:
         """Another encoder is ready: new pages go to it, the old one finishes what it has."""
         self._account(now)
-        if (old := self.workers.pop(Role.ENCODER, None)) is not None:
+        if (old := self.workers.pop(seat, None)) is not None:
             self.retiring[old.epoch] = old
-        self.encoder_name = name
-        self.worker_ready(Role.ENCODER, epoch, ready, now)
+        self.encoder_names[seat.place] = name
+        self.worker_ready(seat, epoch, ready, now)
 
     def worker_message(self, role: Role, epoch: int, message: Message, now: float) -> None:
         """A ready worker says something about a request; unknown requests and old attempts are fenced off."""
@@ -191,12 +199,12 @@ class Coordinator:
         ``by_page`` tells whether a page may be to blame.
         """
         self._account(now)
-        if self._view(role, epoch) is None:
+        if (worker := self._view(role, epoch)) is None:
             return
         if role is Role.ENCODER and epoch in self.retiring:
             del self.retiring[epoch]
         else:
-            del self.workers[role]
+            del self.workers[worker.seat]
             self.counters.restarts += 1
         in_flight = self.ledger.in_flight()
         lost = lost_with(role, epoch, in_flight)
@@ -262,6 +270,7 @@ class Coordinator:
         self.ledger.remove(request)
         self._blame.cleared(request, now)
         self.counters.done += 1
+        self.pages.update((request.seat, DECODER))
         self.settled, self._poison_in_a_row = self.settled + 1, 0
         self._to_client(request.client, result)
 
@@ -309,27 +318,25 @@ class Coordinator:
             self._fail(request, ErrorCode.STALL, f"{reason}, in {request.stalls} attempts")
 
     def _dispatch(self, now: float) -> None:
-        """Let swapped encoders go that are done, and send pages to the present one as long as credits allow."""
+        """Let swapped encoders go that are done, and send pages to the present ones as long as credits allow."""
         for epoch in [e for e in self.retiring if not any(r.is_with_encoder(e) for r in self.ledger.in_flight())]:
             del self.retiring[epoch]
             self._commands.append(Retire(epoch))
-        while self.all_ready:
-            encoder = self.workers[Role.ENCODER]
-            width = encoder.ready.width
-            request = choose(self.ledger, self.limits, width)
-            if request is None:
-                return
+        if (decoder := self.workers.get(DECODER)) is None:
+            return
+        ready = {seat.place for seat in self.workers if seat != DECODER}
+        while request := choose(self.ledger, self.limits, decoder.ready.width, ready):
+            encoder = self.workers[request.seat]
             request.state, request.changed_at = State.ENCODING, now
             request.dispatched_at = request.dispatched_at or now
             request.encoder_epoch, request.encoder_name = encoder.epoch, encoder.name
-            endpoint = self.workers[Role.DECODER].ready.data_endpoint
-            submit = request.submit
+            submit, endpoint = request.submit, decoder.ready.data_endpoint
             encode = Encode(request.request_id, request.attempt, submit.images, submit.options, endpoint)
             self._to_worker(Role.ENCODER, encoder.epoch, encode, request.buffers)
             self._count_outstanding()
 
     def _count_outstanding(self) -> None:
-        width = self.workers[Role.ENCODER].ready.width if Role.ENCODER in self.workers else 0
+        width = self.workers[DECODER].ready.width if DECODER in self.workers else 0
         counters = self.counters
         counters.max_outstanding = max(counters.max_outstanding, len(self.ledger.outstanding()))
         counters.max_outstanding_bytes = max(counters.max_outstanding_bytes, outstanding_bytes(self.ledger, width))
@@ -349,7 +356,7 @@ class Coordinator:
     def _views(self) -> dict[tuple[Role, int], WorkerView]:
         """All ready workers, the encoders that are on their way out included."""
         retiring = {(Role.ENCODER, epoch): worker for epoch, worker in self.retiring.items()}
-        return {**{(role, worker.epoch): worker for role, worker in self.workers.items()}, **retiring}
+        return {**{(seat.role, worker.epoch): worker for seat, worker in self.workers.items()}, **retiring}
 
     def _view(self, role: Role, epoch: int) -> WorkerView | None:
         return self._views().get((role, epoch))

@@ -1,12 +1,15 @@
 """The requests that the coordinator has accepted and not answered yet, and the order in which they are served. Pure."""
 
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import count
 
+from dotsctl.client.runtime.seats import Seat
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.messages import Submit
+from dotsctl.protocol.parts import Role
 
 PIXELS_AN_EMBEDDING = 784
 
@@ -47,13 +50,18 @@ class Request:
     embedding_bytes: int = 0
     """Of this attempt, as the encoder said; 0 before."""
     encoder_epoch: int = 0
-    """Of the encoder that this attempt was dispatched to; while encoders are swapped there are two."""
+    """Of the encoder that this attempt was dispatched to."""
     encoder_name: str = ""
     """Plugin and options of that encoder."""
 
     def is_with_encoder(self, epoch: int) -> bool:
         """Whether the encoder of this epoch answers for the request."""
         return self.encoder_epoch == epoch and self.state in (State.ENCODING, State.SENT)
+
+    @property
+    def seat(self) -> Seat:
+        """Of the encoder that the page asks for."""
+        return Seat(Role.ENCODER, self.submit.encoder)
 
     @property
     def cost(self) -> int:
@@ -146,21 +154,27 @@ class Ledger:
         """Take the next suspect out of its queue."""
         return self._suspects.popleft()
 
-    def take_next(self) -> Request | None:
-        """Take the request whose turn it is out of its queue."""
+    def take_next(self, places: Container[int]) -> Request | None:
+        """Take the request whose turn it is out of its queue; only such as ask for an encoder in one of the places."""
         waiting = [client for client, queue in self._queues.items() if queue]
         if not waiting:  # nobody is ahead of anybody any more
             self._queues.clear()
             self._marks.clear()
             self._mark = 0
             return None
-        client = min(waiting, key=self._marks.__getitem__)  # among equals the one that came first
-        self._mark = self._marks[client]
-        request = self._queues[client].popleft()
+        firsts = {c: first for c in waiting if (first := self._first(c, places)) is not None}
+        if not firsts:
+            return None
+        client = min(firsts, key=self._marks.__getitem__)  # among equals the one that came first
+        self._mark, request = self._marks[client], firsts[client]
+        self._queues[client].remove(request)
         self._marks[client] += request.cost
         for idle in [c for c, queue in self._queues.items() if not queue and self._marks[c] <= self._mark]:
             del self._queues[idle], self._marks[idle]
         return request
+
+    def _first(self, client: bytes, places: Container[int]) -> Request | None:
+        return next((request for request in self._queues[client] if request.submit.encoder in places), None)
 
     def _queue_of(self, client: bytes) -> deque[Request]:
         queue = self._queues.setdefault(client, deque())

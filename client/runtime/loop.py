@@ -7,13 +7,14 @@ import signal
 import time
 from collections.abc import Callable
 
-from dotsctl.client.config import RuntimeConfig, options_of, with_encoder
+from dotsctl.client.config import RuntimeConfig, decoder_options, encoder_options, with_encoder
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, Retire, ToClient, ToWorker
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.patience import LONGEST_TICK_S
 from dotsctl.client.runtime.peers import ClientPeers
 from dotsctl.client.runtime.reporting import status_of, welcome_of
+from dotsctl.client.runtime.seats import DECODER
 from dotsctl.client.runtime.supervisor import STOP_GRACE_S, STOP_NOW_GRACE_S, Supervisor
 from dotsctl.client.runtime.swap import EncoderSwaps
 from dotsctl.client.runtime.views import Limits
@@ -64,7 +65,8 @@ class RuntimeLoop:
         self._clients = links.router(directory.client_endpoint)
         self._workers = links.router(directory.worker_endpoint(os.getpid()))
         limits = Limits(config.credits, config.credit_bytes, config.stall_timeout_s, config.page_timeout_s)
-        self._core = Coordinator(limits, str(config.encoder), str(config.decoder), Ledger(1 + secrets.randbits(48)))
+        names = [str(choice) for choice in config.encoders]
+        self._core = Coordinator(limits, names, str(config.decoder), Ledger(1 + secrets.randbits(48)))
         self._instance = secrets.token_hex(8)
         self._started = self._ticked = time.monotonic()
         self._waiting: list[bytes] = []
@@ -86,10 +88,10 @@ class RuntimeLoop:
             lifeline: descriptor whose end means that the owner of a private runtime is gone; none for a named one.
             wakeup: descriptor that becomes readable when a signal has come.
             signals: takes the signals that have come.
-            ready: called once, when both workers are ready for the first time.
+            ready: called once, when all workers are ready for the first time.
         """
-        for role in Role:
-            self._supervisor.start(role, self._started)
+        for seat in self._supervisor.workers:
+            self._supervisor.start(seat, self._started)
         announced = False
         fds = [wakeup] if lifeline is None else [wakeup, lifeline]
         while not self._finished():
@@ -122,7 +124,7 @@ class RuntimeLoop:
     def _watch_processes(self, now: float) -> None:
         """Deaths, restarts, loads that hang, and once a second everything that the core looks after by time."""
         for worker, epoch, reason in self._supervisor.reap(now):
-            log.warning("%s (epoch %d) ended: %s", worker.role, epoch, reason)
+            log.warning("%s (epoch %d) ended: %s", worker.seat, epoch, reason)
             self._core.worker_dead(worker.role, epoch, reason, now, by_page=not worker.was_stopped)
             if self._swaps.choice_of(worker):
                 self._swaps.died(worker, reason, now)
@@ -208,16 +210,12 @@ class RuntimeLoop:
         match message:
             case WorkerHello():
                 worker.state = WorkerState.LOADING
-                on_trial = self._swaps.choice_of(worker)
-                config = with_encoder(self._config, on_trial) if on_trial else self._config
-                choice, options = options_of(config, worker.role)
-                configure = Configure(choice.name, options, self._config.model, self._config.model_name)
-                self._send_worker(ToWorker(worker.role, worker.epoch, configure))
+                self._configure(worker)
             case Loading():
-                log.info("%s: %s", worker.role, message.note)
+                log.info("%s: %s", worker.seat, message.note)
             case Ready() if self._swaps.choice_of(worker):
                 if swapped := self._swaps.ready(worker, message, now):
-                    self._config = with_encoder(self._config, swapped)
+                    self._config = with_encoder(self._config, swapped, worker.seat.place)
                     self._announce()
             case Ready():
                 self._ready(worker, message, now)
@@ -225,24 +223,33 @@ class RuntimeLoop:
                 self._swaps.failed(message.message, now)
             case LoadFailed():
                 worker.state = WorkerState.FATAL
-                self._finish(f"the {worker.role} worker cannot load: {message.message}", message.exit_code)
+                self._finish(f"the {worker.seat} worker cannot load: {message.message}", message.exit_code)
             case _:
                 self._core.worker_message(worker.role, worker.epoch, message, now)
 
+    def _configure(self, worker: Worker) -> None:
+        """Tell a worker what to load."""
+        config, place = self._config, worker.seat.place
+        if on_trial := self._swaps.choice_of(worker):
+            config = with_encoder(config, on_trial, place)
+        choice, options = decoder_options(config) if worker.seat == DECODER else encoder_options(config, place)
+        configure = Configure(choice.name, options, config.model, config.model_name)
+        self._send_worker(ToWorker(worker.role, worker.epoch, configure))
+
     def _ready(self, worker: Worker, message: Ready, now: float) -> None:
-        """A worker is ready; two workers with different models never talk."""
-        other = self._core.workers.get(Role.DECODER if worker.role is Role.ENCODER else Role.ENCODER)
-        if other and (other.ready.fingerprint, other.ready.width) != (message.fingerprint, message.width):
-            self._finish(
-                f"{ErrorCode.MODEL_MISMATCH}: the {worker.role} has model {message.fingerprint[:12]} of width "
-                f"{message.width}, the other worker {other.ready.fingerprint[:12]} of width {other.ready.width}: "
-                "stop the runtime and start both with one model",
-                ExitCode.COMMAND,
-            )
-            return
+        """A worker is ready; workers with different models never talk."""
+        for other in self._core.workers.values():
+            if (other.ready.fingerprint, other.ready.width) != (message.fingerprint, message.width):
+                self._finish(
+                    f"{ErrorCode.MODEL_MISMATCH}: the {worker.seat} has model {message.fingerprint[:12]} of width "
+                    f"{message.width}, the {other.seat} {other.ready.fingerprint[:12]} of width {other.ready.width}: "
+                    "stop the runtime and start all workers with one model",
+                    ExitCode.COMMAND,
+                )
+                return
         worker.state, worker.was_ready = WorkerState.READY, True
-        log.info("%s (epoch %d) ready after %.1f s", worker.role, worker.epoch, message.load_s)
-        self._core.worker_ready(worker.role, worker.epoch, message, now)
+        log.info("%s (epoch %d) ready after %.1f s", worker.seat, worker.epoch, message.load_s)
+        self._core.worker_ready(worker.seat, worker.epoch, message, now)
         self._welcome()
 
     def _welcome(self) -> None:
@@ -308,7 +315,7 @@ class RuntimeLoop:
         self._end = self._end or Bye(reason, ExitCode.OK)
 
     def _give_up(self, worker: Worker) -> None:
-        problem = worker.verdict or f"the {worker.role} worker ended: {worker.last_exit}"
+        problem = worker.verdict or f"the {worker.seat} worker ended: {worker.last_exit}"
         tail = log_tail(worker.log)[-MAX_REASON_CHARACTERS // 2 :]
         text = f"{problem}. Its last lines:\n{tail}" if tail else f"{problem}. Its log {worker.log} is empty"
         self._finish(text, ExitCode.COMMAND)
@@ -342,7 +349,7 @@ class RuntimeLoop:
 
     def _announce(self) -> None:
         config = self._config
-        fingerprint = self._core.workers[Role.DECODER].ready.fingerprint
+        fingerprint = self._core.workers[DECODER].ready.fingerprint
         facts = RuntimeFacts(
             self._instance, os.getpid(), config.model_name, fingerprint, str(config.encoder), str(config.decoder)
         )

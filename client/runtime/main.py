@@ -62,7 +62,12 @@ def run(config: RuntimeConfig, ready_fd: int, *, private: bool) -> Bye:
         wakeup, signals = _catch_signals()
         with Links() as links:
             supervisor = Supervisor(
-                directory.path, log_folder, directory.worker_endpoint(os.getpid()), config.max_starts, config.backoff_s
+                directory.path,
+                log_folder,
+                directory.worker_endpoint(os.getpid()),
+                config.max_starts,
+                config.backoff_s,
+                len(config.encoders),
             )
             loop = RuntimeLoop(config, directory, supervisor, links)
             lifeline = sys.stdin.fileno() if private else None

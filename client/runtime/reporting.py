@@ -6,22 +6,23 @@ import time
 from dotsctl import __version__
 from dotsctl.client.config import RuntimeConfig
 from dotsctl.client.runtime.core import Coordinator
+from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.supervisor import Supervisor
 from dotsctl.client.runtime.views import has_work
 from dotsctl.protocol.messages import Status, Welcome
-from dotsctl.protocol.parts import Role, WorkerReport
+from dotsctl.protocol.parts import WorkerReport
 
 
 def welcome_of(config: RuntimeConfig, core: Coordinator, instance: str) -> Welcome:
-    """The answer to a client's hello; both workers are ready."""
-    decoder = core.workers[Role.DECODER].ready
+    """The answer to a client's hello; all workers are ready."""
+    decoder = core.workers[DECODER].ready
     return Welcome(
         instance=instance,
         pid=os.getpid(),
         window=core.window,
         model=config.model_name,
         fingerprint=decoder.fingerprint,
-        encoder=str(config.encoder),
+        encoders=tuple(core.encoder_names),
         decoder=str(config.decoder),
         tasks=decoder.tasks,
     )
@@ -43,7 +44,7 @@ def status_of(
     for request in core.ledger.requests.values():
         name = request.state.name.lower()
         states[name] = states.get(name, 0) + 1
-    decoder = core.workers.get(Role.DECODER)
+    decoder = core.workers.get(DECODER)
     return Status(
         instance=instance,
         pid=os.getpid(),
@@ -52,7 +53,7 @@ def status_of(
         fingerprint=decoder.ready.fingerprint if decoder else "",
         state="stopping" if core.stopping else "ready" if core.all_ready else "starting",
         uptime_s=now - started,
-        workers=tuple(_worker(role, config, core, supervisor, now) for role in Role),
+        workers=tuple(_worker(seat, core, supervisor, now) for seat in supervisor.workers),
         clients=clients,
         requests=states,
         counters={**vars(core.counters), "bad_messages": bad_messages},
@@ -60,9 +61,9 @@ def status_of(
     )
 
 
-def _worker(role: Role, config: RuntimeConfig, core: Coordinator, supervisor: Supervisor, now: float) -> WorkerReport:
-    view = core.workers.get(role)
+def _worker(seat: Seat, core: Coordinator, supervisor: Supervisor, now: float) -> WorkerReport:
+    view = core.workers.get(seat)
     busy_share = view.busy_s / max(1e-9, now - view.since) if view else 0.0
-    choice = config.encoder if role is Role.ENCODER else config.decoder
-    busy_for_s = now - view.progress_at if view and has_work(role, view.epoch, core.ledger) else 0.0
-    return supervisor.report(role, str(choice), core.counters.done, min(1.0, busy_share), busy_for_s)
+    plugin = core.decoder_name if seat == DECODER else core.encoder_names[seat.place]
+    busy_for_s = now - view.progress_at if view and has_work(seat.role, view.epoch, core.ledger) else 0.0
+    return supervisor.report(seat, plugin, core.pages[seat], min(1.0, busy_share), busy_for_s)

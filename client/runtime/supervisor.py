@@ -1,4 +1,4 @@
-"""Starts the two workers, watches their processes, starts them again with growing pauses, and ends them.
+"""Starts the workers, watches their processes, starts them again with growing pauses, and ends them.
 
 Knows processes and no sockets; :mod:`dotsctl.client.runtime.loop` tells it what the workers say and asks it what is
 due. The clock is passed in with every call, except to the last one.
@@ -16,6 +16,7 @@ from dotsctl.client.log_files import remove_log
 from dotsctl.client.runtime.log_rotation import LogRotation
 from dotsctl.client.runtime.process_memory import MemoryWatch, Use
 from dotsctl.client.runtime.process_state import stopped_processes
+from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.worker_process import Worker, WorkerState, describe_exit, worker_command
 from dotsctl.protocol.parts import Role, WorkerReport
 from dotsctl.protocol.worker_shell import TRACEBACK_SIGNAL
@@ -34,7 +35,7 @@ TRACEBACK_S = 0.5
 
 
 class Supervisor:
-    """Both workers of an instance."""
+    """The workers of an instance."""
 
     def __init__(
         self,
@@ -43,19 +44,22 @@ class Supervisor:
         endpoint: str,
         max_starts: int,
         backoff_s: float,
+        encoders: int = 1,
         command: Callable[[Role, str, int], list[str]] = worker_command,
     ) -> None:
         """Prepare; nothing is started yet.
 
         Args:
             folder: working directory of the workers.
-            log_folder: gets ``ROLE.EPOCH.log`` for each process.
+            log_folder: gets ``SEAT.EPOCH.log`` for each process.
             endpoint: control socket that the workers connect to.
             max_starts: deaths in a row after which a worker is given up.
             backoff_s: pause before the second restart in a row; the first one comes at once.
+            encoders: that stand side by side.
             command: from role, endpoint and epoch to the command of a process.
         """
-        self.workers = {role: Worker(role) for role in Role}
+        seats = [*(Seat(Role.ENCODER, place) for place in range(encoders)), DECODER]
+        self.workers = {seat: Worker(seat) for seat in seats}
         self.besides: list[Worker] = []
         """Encoders that are on trial to take the place of the present one, or that finish their last page."""
         self._epochs = dict.fromkeys(Role, 0)
@@ -64,23 +68,23 @@ class Supervisor:
         self.logs = LogRotation(log_folder)
         self.memory = MemoryWatch()
 
-    def start(self, role: Role, now: float) -> None:
-        """Start a process for the role; it is heard of again over the control socket, or when it dies."""
-        self._start(self.workers[role], now)
+    def start(self, seat: Seat, now: float) -> None:
+        """Start a process for the seat; it is heard of again over the control socket, or when it dies."""
+        self._start(self.workers[seat], now)
 
-    def start_beside(self, now: float) -> Worker:
-        """Start another encoder beside the present one; it is not started again when it dies."""
-        worker = Worker(Role.ENCODER, is_beside=True)
+    def start_beside(self, seat: Seat, now: float) -> Worker:
+        """Start another encoder beside the one of a seat; it is not started again when it dies."""
+        worker = Worker(seat, is_beside=True)
         self.besides.append(worker)
         self._start(worker, now)
         return worker
 
     def promote(self, worker: Worker) -> None:
-        """Put an encoder from beside into its role; the one that filled it stands beside from now on."""
-        old = self.workers[Role.ENCODER]
+        """Put an encoder from beside into its seat; the one that filled it stands beside from now on."""
+        old = self.workers[worker.seat]
         self.besides = [other for other in self.besides if other is not worker]
         worker.is_beside = False
-        self.workers[Role.ENCODER] = worker
+        self.workers[worker.seat] = worker
         if old.process is not None:
             old.is_beside = True
             self.besides.append(old)
@@ -94,8 +98,10 @@ class Supervisor:
         role = worker.role
         worker.epoch = self._epochs[role] = self._epochs[role] + 1
         worker.starts += 1
-        worker.log = self._log_folder / f"{role}.{worker.epoch}.log"
-        for old in sorted(self._log_folder.glob(f"{role}.*.log"), key=lambda p: p.stat().st_mtime)[: -KEPT_LOGS + 1]:
+        worker.log = self._log_folder / f"{worker.seat}.{worker.epoch}.log"
+        for old in sorted(self._log_folder.glob(f"{worker.seat}.*.log"), key=lambda p: p.stat().st_mtime)[
+            : -KEPT_LOGS + 1
+        ]:
             remove_log(old)
         with worker.log.open("ab") as log:
             worker.process = subprocess.Popen(
@@ -134,7 +140,7 @@ class Supervisor:
             if code is None and not undead:
                 continue
             if undead:
-                log.error("%s (pid %d) does not end after SIGKILL; it is left alone", worker.role, worker.process.pid)
+                log.error("%s (pid %d) does not end after SIGKILL; it is left alone", worker.seat, worker.process.pid)
             self._forget_process(worker)
             worker.last_exit = ("no end after SIGKILL" if code is None else describe_exit(code)) + (
                 f" ({worker.ended_for})" if worker.ended_for else ""
@@ -151,7 +157,7 @@ class Supervisor:
         if worker.failures >= self._max_starts:
             worker.state = WorkerState.FATAL
             worker.verdict = (
-                f"the {worker.role} worker died {worker.failures} times in a row, last by {worker.last_exit}"
+                f"the {worker.seat} worker died {worker.failures} times in a row, last by {worker.last_exit}"
             )
             if worker.last_exit == describe_exit(-signal.SIGKILL) and not worker.was_ready:
                 worker.verdict += (
@@ -166,7 +172,7 @@ class Supervisor:
         """Start the workers whose pause is over."""
         for worker in self.workers.values():
             if worker.state is WorkerState.BACKOFF and now >= worker.start_at:
-                self.start(worker.role, now)
+                self.start(worker.seat, now)
 
     def next_due(self, load_timeout_s: float) -> float:
         """Time of the next restart, of the next SIGKILL, or when a load is over its limit; infinite: none of them."""
@@ -183,7 +189,7 @@ class Supervisor:
         """Give up the workers that are loading and have said nothing for ``timeout_s`` seconds."""
         for worker in self._loading():
             if now - worker.heard_at >= timeout_s:
-                worker.verdict = f"the {worker.role} worker said nothing for {timeout_s:g} s of loading"
+                worker.verdict = f"the {worker.seat} worker said nothing for {timeout_s:g} s of loading"
                 self.kill(worker, now, f"silent for {timeout_s:g} s while it loaded")
                 worker.state = WorkerState.FATAL
 
@@ -201,7 +207,7 @@ class Supervisor:
             elif worker.stopped_at is None:
                 worker.stopped_at = now
                 log.warning(
-                    "%s (pid %d) is stopped: it is ended in %g s unless it goes on", worker.role, pid, timeout_s
+                    "%s (pid %d) is stopped: it is ended in %g s unless it goes on", worker.seat, pid, timeout_s
                 )
             elif now - worker.stopped_at >= timeout_s and worker.process is not None:
                 worker.ended_for, worker.was_stopped = f"it was stopped for {timeout_s:g} s", True
@@ -265,13 +271,13 @@ class Supervisor:
         self.logs.look(now)
         self.memory.look([worker.process.pid for worker in self._all() if worker.process], now)
 
-    def report(self, role: Role, plugin: str, pages: int, busy_share: float, busy_for_s: float = 0.0) -> WorkerReport:
+    def report(self, seat: Seat, plugin: str, pages: int, busy_share: float, busy_for_s: float = 0.0) -> WorkerReport:
         """The worker as a status answer shows it."""
-        worker = self.workers[role]
+        worker = self.workers[seat]
         pid = worker.process.pid if worker.process else 0
         use = self.memory.use_of([pid]).get(pid, Use()) if pid else Use()
         return WorkerReport(
-            role=role,
+            role=seat.role,
             plugin=plugin,
             state=WorkerState.SUSPECTED if worker.stopped_at is not None else worker.state,
             pid=pid,
@@ -284,6 +290,7 @@ class Supervisor:
             busy_for_s=busy_for_s,
             rss_bytes=use.rss_bytes,
             peak_bytes=use.peak_bytes,
+            place=seat.place,
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dotsctl.client.config import PluginChoice
 from dotsctl.client.runtime.core import Coordinator
+from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.supervisor import Supervisor
 from dotsctl.client.runtime.worker_process import Worker, WorkerState, log_tail
 from dotsctl.protocol.messages import Ready, SwapEncoder, SwapResult
@@ -36,23 +37,27 @@ class EncoderSwaps:
 
     def begin(self, client: bytes, message: SwapEncoder, now: float) -> None:
         """Start the new encoder, or say why not."""
-        problem = ""
-        if self._swap is not None:
+        problem, names = "", self._core.encoder_names
+        if message.place >= len(names):
+            problem = f"there is no encoder in place {message.place}: the runtime has {', '.join(names)}"
+        elif self._swap is not None:
             problem = f"another swap is going on, to {self._swap.choice}: wait for its end"
         elif self._core.stopping:
             problem = f"the runtime is stopping: {self._core.stopping}"
         elif not self._core.all_ready:
-            problem = "a worker is being started: try again when 'dotsctl status' shows both as ready"
-        if problem:
-            self._tell(client, problem)
-            return
+            problem = "a worker is being started: try again when 'dotsctl status' shows all as ready"
         choice = PluginChoice(message.plugin, dict(message.options))
-        try:
-            worker = self._supervisor.start_beside(now)
-        except OSError as error:
-            self._tell(client, f"a second encoder cannot be started: {error}")
+        if not problem and str(choice) in (*names[: message.place], *names[message.place + 1 :]):
+            problem = f"{choice} stands beside it already: 'dotsctl ocr --encoder {choice}' uses it"
+        if problem:
+            self._tell(client, message.place, problem)
             return
-        log.info("swap: %s is started beside %s", choice, self._core.encoder_name)
+        try:
+            worker = self._supervisor.start_beside(Seat(Role.ENCODER, message.place), now)
+        except OSError as error:
+            self._tell(client, message.place, f"another encoder cannot be started: {error}")
+            return
+        log.info("swap: %s is started beside %s", choice, names[message.place])
         self._swap = _Swap(client, choice, worker)
 
     def choice_of(self, worker: Worker) -> PluginChoice | None:
@@ -63,7 +68,7 @@ class EncoderSwaps:
         """The encoder on trial has read its warm-up page: it takes over, unless it has another model."""
         if self._swap is None:
             return None
-        swap, decoder = self._swap, self._core.workers.get(Role.DECODER)
+        swap, decoder = self._swap, self._core.workers.get(DECODER)
         if decoder and (decoder.ready.fingerprint, decoder.ready.width) != (ready.fingerprint, ready.width):
             self.failed(
                 f"{swap.choice} has model {ready.fingerprint[:12]} of width {ready.width}, the decoder "
@@ -73,7 +78,7 @@ class EncoderSwaps:
             return None
         worker.state = WorkerState.READY
         self._supervisor.promote(worker)
-        self._core.encoder_swapped(worker.epoch, ready, str(swap.choice), now)
+        self._core.encoder_swapped(worker.seat, worker.epoch, ready, str(swap.choice), now)
         log.info("swap: pages go to %s (epoch %d) from now on", swap.choice, worker.epoch)
         self._swap = None
         self._answer(swap.client, SwapResult(True, str(swap.choice), ""))
@@ -87,7 +92,7 @@ class EncoderSwaps:
         log.warning("swap to %s failed: %s", swap.choice, problem)
         swap.worker.state = WorkerState.FATAL
         self._supervisor.kill(swap.worker, now, "the swap failed")
-        self._tell(swap.client, problem)
+        self._tell(swap.client, swap.worker.seat.place, problem)
 
     def died(self, worker: Worker, reason: str, now: float) -> None:
         """The process on trial has ended before it was ready."""
@@ -95,5 +100,7 @@ class EncoderSwaps:
         words = worker.verdict or f"it ended before it was ready: {reason}"
         self.failed(f"{words}. Its last lines:\n{tail}" if tail else words, now)
 
-    def _tell(self, client: bytes, problem: str) -> None:
-        self._answer(client, SwapResult(False, self._core.encoder_name, problem))
+    def _tell(self, client: bytes, place: int, problem: str) -> None:
+        """Say why the encoder of a place goes on, or the first one where there is no such place."""
+        names = self._core.encoder_names
+        self._answer(client, SwapResult(False, names[place if place < len(names) else 0], problem))

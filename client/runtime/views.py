@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.client.runtime.seats import Seat
 from dotsctl.protocol.messages import Ready
 from dotsctl.protocol.parts import Role
 
@@ -19,8 +20,9 @@ class Limits:
 
 @dataclass
 class WorkerView:
-    """The ready worker of one role."""
+    """The ready worker of one seat."""
 
+    seat: Seat
     epoch: int
     ready: Ready
     since: float
@@ -28,7 +30,7 @@ class WorkerView:
     """When it last said something about a request, or had no work."""
     busy_s: float = 0.0
     name: str = ""
-    """Plugin and options; of encoders, which can be swapped."""
+    """Plugin and options."""
 
 
 @dataclass

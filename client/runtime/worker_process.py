@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from dotsctl.client.runtime.seats import Seat
 from dotsctl.protocol.parts import Role
 
 TAIL_LINES = 20
@@ -28,9 +29,9 @@ class WorkerState(StrEnum):
 
 @dataclass
 class Worker:
-    """One role and the process that fills it at the moment."""
+    """One seat and the process that fills it at the moment."""
 
-    role: Role
+    seat: Seat
     state: WorkerState = WorkerState.STOPPED
     epoch: int = 0
     starts: int = 0
@@ -59,7 +60,12 @@ class Worker:
     """In FATAL: why it is given up."""
     log: Path = field(default_factory=Path)
     is_beside: bool = False
-    """Whether it stands beside the worker of its role, and is not started again."""
+    """Whether it stands beside the worker of its seat, and is not started again."""
+
+    @property
+    def role(self) -> Role:
+        """Of its seat."""
+        return self.seat.role
 
     @property
     def identity(self) -> str:

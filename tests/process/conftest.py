@@ -10,25 +10,30 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dotsctl.client import launch
 from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.client.session import Session
+from dotsctl.protocol.endpoints import instance_directory
 from dotsctl.protocol.messages import PageFailed, PageResult, Restarted, Status, Submit
 from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions, Role
 
 pytestmark = pytest.mark.process
+NAME = "test"
 START_S = 30.0
 WAIT_S = 40.0
 OPTIONS = PageOptions("text", None, None, None, "")
 
 
-def submit(job: str, index: int, content: bytes, *, stream: bool = False) -> tuple[Submit, tuple[bytes]]:
+def submit(
+    job: str, index: int, content: bytes, *, stream: bool = False, encoder: int = 0
+) -> tuple[Submit, tuple[bytes]]:
     """A page of any bytes; the fake encoder looks into no picture."""
     header = ImageHeader(ImageKind.FILE, len(content), 280, 280)
     digest = hashlib.sha256(content).hexdigest()
-    return Submit(job, index, digest, (header,), OPTIONS, stream), (content,)
+    return Submit(job, index, digest, (header,), OPTIONS, stream, encoder), (content,)
 
 
 @dataclass
@@ -129,6 +134,27 @@ def start(run_folder: Path) -> Iterator[Callable[..., Instance]]:
     for instance in started:
         instance.session.close()
         instance.runtime.end(now=True)
+
+
+@pytest.fixture
+def named(run_folder: Path) -> Iterator[Callable[..., Instance]]:
+    """Start a named runtime with fakes: ``named("fake:encode_ms=0", "fake", "fake:encode_ms=1")``, encoders last."""
+    opened: list[Instance] = []
+
+    def start_named(encoder: str = "fake:encode_ms=0", decoder: str = "fake", *further_encoders: str) -> Instance:
+        first, last, *others = map(PluginChoice.parse, (encoder, decoder, *further_encoders))
+        config = RuntimeConfig(NAME, "fake", "", first, last, tuple(others), backoff_s=0.05)
+        launch.start_detached(config, START_S)
+        directory = instance_directory(NAME)
+        runtime = SimpleNamespace(directory=directory)
+        opened.append(Instance(runtime, Session(directory, START_S)))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield start_named
+    for instance in opened:
+        instance.session.close()
+    if opened:
+        launch.stop(NAME, now=True, timeout_s=10)
 
 
 @pytest.fixture

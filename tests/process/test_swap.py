@@ -4,45 +4,19 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from dotsctl import Client
-from dotsctl.client import launch
-from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.client.session import Session
+from dotsctl.client.config import PluginChoice
 from dotsctl.client.swap import swap_encoder
 from dotsctl.decoder_worker.plugins.fake import fake_text
-from dotsctl.protocol.endpoints import instance_directory
 from dotsctl.protocol.errors import CommandFailedError, RuntimeLostError
 from dotsctl.protocol.messages import PageResult
 
 from tests.conftest import Gate
-from tests.process.conftest import START_S, Instance, dotsctl
+from tests.process.conftest import NAME, START_S, Instance, dotsctl
 
 pytestmark = pytest.mark.process
-NAME = "test"
-
-
-@pytest.fixture
-def named(run_folder: Path):  # type: ignore[no-untyped-def]
-    """A named runtime with fakes; gives a session with it."""
-    opened: list[Instance] = []
-
-    def start(encoder: str = "fake:encode_ms=0", decoder: str = "fake") -> Instance:
-        config = RuntimeConfig(
-            NAME, "fake", "", PluginChoice.parse(encoder), PluginChoice.parse(decoder), backoff_s=0.05
-        )
-        launch.start_detached(config, START_S)
-        directory = instance_directory(NAME)
-        runtime = SimpleNamespace(directory=directory)
-        opened.append(Instance(runtime, Session(directory, START_S)))  # type: ignore[arg-type]
-        return opened[-1]
-
-    yield start
-    for instance in opened:
-        instance.session.close()
-    launch.stop(NAME, now=True, timeout_s=10)
 
 
 Named = Callable[..., Instance]

@@ -72,7 +72,9 @@ def instances(declared: Any) -> st.SearchStrategy[Any]:
     hints = typing.get_type_hints(declared)
     fields = {field.name: instances(hints[field.name]) for field in dataclasses.fields(declared)}
     if declared is messages.Submit:
-        fields |= {"job_id": texts.filter(bool), "page_index": st.integers(0, 2**63 - 1)}
+        fields |= {"job_id": texts.filter(bool), "page_index": st.integers(0, 2**63 - 1), "encoder": small}
+    if declared is messages.SwapEncoder:
+        fields["place"] = small
     if declared in (messages.Submit, messages.Encode):
         fields["images"] = st.lists(files | pictures, min_size=1, max_size=parts.MAX_IMAGES).map(tuple)
     if declared is messages.Embeddings:

@@ -3,6 +3,7 @@
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import ToClient
 from dotsctl.client.runtime.ledger import State
+from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import (
@@ -56,13 +57,13 @@ def say(core: Coordinator, epochs: dict[Role, int], word: str, request_id: int, 
 
 def make_ready(core: Coordinator, epochs: dict[Role, int], role: Role, now: float) -> None:
     epochs[role] = epochs.get(role, 0) + 1
-    core.worker_ready(role, epochs[role], Ready("f" * 64, 8, f"d.{epochs[role]}", 2, ("text",), 0.0), now)
+    core.worker_ready(Seat(role), epochs[role], Ready("f" * 64, 8, f"d.{epochs[role]}", 2, ("text",), 0.0), now)
 
 
 @settings(max_examples=250, deadline=None)
 @given(st.lists(event, max_size=80))
 def test_no_order_of_messages_breaks_the_credits_or_answers_a_page_twice(script: list[tuple[str, int, int]]) -> None:
-    core, epochs = Coordinator(Limits(credits=CREDITS), "fake", "fake"), dict[Role, int]()
+    core, epochs = Coordinator(Limits(credits=CREDITS), ["fake"], "fake"), dict[Role, int]()
     for role in Role:
         make_ready(core, epochs, role, 0.0)
     accepted: set[int] = set()

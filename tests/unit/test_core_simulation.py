@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from dotsctl.client.runtime import admission, blame, core
 from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.client.runtime.seats import ENCODER
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import Blank, Message, RequestFailed
@@ -45,8 +46,8 @@ def _no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _generous_credits(monkeypatch: pytest.MonkeyPatch) -> None:
-    def choose(ledger: Ledger, limits: Limits, width: int) -> Request | None:
-        return admission.choose(ledger, replace(limits, credits=limits.credits + 1), width)
+    def choose(ledger: Ledger, limits: Limits, width: int, ready: set[int]) -> Request | None:
+        return admission.choose(ledger, replace(limits, credits=limits.credits + 1), width, ready)
 
     monkeypatch.setattr(core, "choose", choose)
 
@@ -74,14 +75,16 @@ def _merciless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _batch_condemned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "choose", lambda ledger, limits, width: _crowd(ledger))
+    monkeypatch.setattr(core, "choose", lambda ledger, limits, width, ready: _crowd(ledger, ready))
 
 
-def _crowd(ledger: Ledger) -> Request | None:
+def _crowd(ledger: Ledger, ready: set[int]) -> Request | None:
     """Suspects are not isolated."""
     if len(ledger.outstanding()) >= 2:
         return None
-    return ledger.take_suspect() if ledger.next_suspect() else ledger.take_next()
+    if suspect := ledger.next_suspect():
+        return ledger.take_suspect() if suspect.submit.encoder in ready else None
+    return ledger.take_next(ready)
 
 
 def _batch_condemned_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +102,11 @@ def _batch_condemned_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def _careless_with_swapped_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """The old encoder is sent away at once, with the page that it has."""
     monkeypatch.setattr(Request, "is_with_encoder", lambda self, epoch: False)
+
+
+def _confused_about_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages go to the first encoder, whichever they ask for."""
+    monkeypatch.setattr(Request, "seat", property(lambda self: ENCODER))
 
 
 def _deaf_to_blank_pages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +131,7 @@ def _deaf_to_blank_pages(monkeypatch: pytest.MonkeyPatch) -> None:
         _batch_condemned_for_memory,
         _deaf_to_blank_pages,
         _careless_with_swapped_encoders,
+        _confused_about_encoders,
     ],
 )
 def test_the_simulation_notices_a_broken_coordinator(
@@ -130,5 +139,5 @@ def test_the_simulation_notices_a_broken_coordinator(
 ) -> None:
     break_it(monkeypatch)
     with pytest.raises(BrokenPromise, match=r"^seed \d+: "):
-        for seed in range(2000):
+        for seed in range(5000):
             run_schedule(seed)

@@ -26,7 +26,7 @@ def fill(ledger: Ledger, costs: dict[bytes, list[int]]) -> None:
 
 
 def take(ledger: Ledger) -> Request:
-    request = ledger.take_next()
+    request = ledger.take_next({0})
     assert request is not None
     request.state = State.ENCODING
     return request
@@ -43,7 +43,7 @@ def test_pages_of_one_size_are_taken_in_turns() -> None:
     ledger = Ledger()
     fill(ledger, dict.fromkeys(CLIENTS[:3], [4] * 3))
     assert b"".join(take(ledger).client for _ in range(9)) == b"abcabcabc"
-    assert ledger.take_next() is None
+    assert ledger.take_next({0}) is None
 
 
 def test_a_client_with_small_pages_gets_more_of_them() -> None:
@@ -116,7 +116,7 @@ def test_clients_that_are_served_and_gone_leave_nothing_behind(others: int) -> N
         while request.client == b"a":
             request = take(ledger)
         ledger.remove(request)
-        assert ledger.take_next() is None or others
+        assert ledger.take_next({0}) is None or others
     assert len(ledger.of_client(b"a")) == len(ledger.requests)
     assert len(ledger._marks) == len(ledger._queues) <= 3
     assert ledger._by_key.keys() == {request.key for request in ledger.requests.values()}
@@ -140,7 +140,7 @@ def test_a_suspect_waits_apart_from_its_client() -> None:
     ledger.requeue(request, 0.0)
     assert ledger.next_suspect() is request
     assert take(ledger).submit.page_index == 1
-    assert ledger.take_next() is None
+    assert ledger.take_next({0}) is None
     assert ledger.take_suspect() is request
     assert ledger.next_suspect() is None
 
@@ -153,7 +153,7 @@ def test_a_removed_request_is_not_taken_any_more(suspect: bool) -> None:
     request.suspect = suspect
     ledger.requeue(request, 0.0)
     ledger.remove(request)
-    assert ledger.take_next() is None and ledger.next_suspect() is None
+    assert ledger.take_next({0}) is None and ledger.next_suspect() is None
     assert ledger.find(request.key) is None and ledger.of_client(b"a") == []
 
 
@@ -175,7 +175,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        request = self.ledger.take_next()
+        request = self.ledger.take_next({0})
         if request is None:
             assert not any(self.waiting.values())
             return

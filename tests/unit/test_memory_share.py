@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from dotsctl.client import memory_plan
-from dotsctl.client.config import PluginChoice, RuntimeConfig, options_of
+from dotsctl.client.config import PluginChoice, RuntimeConfig, decoder_options, encoder_options
 from dotsctl.client.memory_plan import need_of, with_memory
 from dotsctl.client.settings import choose
 from dotsctl.protocol.checkpoint_layout import parameters
@@ -96,11 +96,11 @@ def test_a_limit_below_the_weights_is_refused_with_the_numbers_and_the_least_tha
 
 def test_a_mac_computes_in_half_the_bytes(dots: CheckpointFacts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_plan.sys, "platform", "linux")
-    linux = need_of(dots, MLX, MLX)
+    linux = need_of(dots, [MLX], MLX)
     monkeypatch.setattr(memory_plan.sys, "platform", "darwin")
-    mac = need_of(dots, MLX, MLX)
+    mac = need_of(dots, [MLX], MLX)
     assert (linux.encoder_bytes, linux.decoder_bytes) == (2 * mac.encoder_bytes, 2 * mac.decoder_bytes)
-    told = need_of(dots, PluginChoice("mlx", {"dtype": "float32"}), MLX)
+    told = need_of(dots, [PluginChoice("mlx", {"dtype": "float32"})], MLX)
     assert (told.encoder_bytes, told.decoder_bytes) == (linux.encoder_bytes, mac.decoder_bytes)
 
 
@@ -108,21 +108,36 @@ def test_a_quantised_decoder_and_core_ml_count_as_what_they_are(
     dots: CheckpointFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_plan.sys, "platform", "linux")
-    need = need_of(dots, PluginChoice("coreml"), PluginChoice("mlx", {"bits": "8"}))
+    need = need_of(dots, [PluginChoice("coreml")], PluginChoice("mlx", {"bits": "8"}))
     assert need.encoder_bytes == 2 * dots.encoder.parameters
     assert need.decoder_bytes == dots.decoder.parameters * (1 + 8 / 64)
-    stranger = need_of(dots, PluginChoice("stranger"), PluginChoice("stranger"))
+    stranger = need_of(dots, [PluginChoice("stranger")], PluginChoice("stranger"))
     assert replace(stranger, small_page_bytes=0) == Need(0, 0, 0)
+
+
+def test_two_encoders_side_by_side_share_what_one_would_have(
+    dots: CheckpointFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_plan.sys, "platform", "darwin")
+    one, two = need_of(dots, [MLX], MLX), need_of(dots, [PluginChoice("coreml"), MLX], MLX)
+    assert (two.encoder_bytes, two.decoder_bytes) == (2 * one.encoder_bytes, one.decoder_bytes)
+    assert two.small_page_bytes - one.small_page_bytes > two.small_tower_bytes / 2 == one.small_tower_bytes
+    alone = with_memory(config("mlx", "mlx"), 2 * GIB)
+    beside = with_memory(replace(alone, further_encoders=(PluginChoice("mlx", {"query_chunk": "64"}),)), 2 * GIB)
+    freed = [int(each.encoder_share["mlx"]["mlx_cache_mib"]) for each in (alone, beside)]
+    assert 2 * freed[1] <= freed[0]
+    told = with_memory(replace(beside, encoder=PluginChoice("mlx", {"mlx_cache_mib": "40"})), 2 * GIB)
+    assert [encoder_options(told, place)[1]["mlx_cache_mib"] for place in (0, 1)] == ["40", "40"]
 
 
 def test_only_mlx_is_told_of_its_share_and_the_users_own_option_is_stronger() -> None:
     planned = with_memory(config("mlx:mlx_cache_mib=7", "mlx:batch=2"), 2 * GIB)
-    assert options_of(planned, "encoder")[1] == {"mlx_cache_mib": "7"}
-    assert options_of(planned, "decoder")[1].keys() == {"batch", "cache_mib", "mlx_cache_mib"}
+    assert encoder_options(planned, 0)[1] == {"mlx_cache_mib": "7"}
+    assert decoder_options(planned)[1].keys() == {"batch", "cache_mib", "mlx_cache_mib"}
     assert int(planned.decoder_share["cache_mib"]) < 2048
     assert str(planned.decoder) == "mlx:batch=2", "what a client compares does not change"
-    stronger = replace(planned, encoder_share={"mlx_cache_mib": "9"})
-    assert options_of(stronger, "encoder")[1] == {"mlx_cache_mib": "7"}
+    stronger = replace(planned, encoder_share={"mlx": {"mlx_cache_mib": "9"}})
+    assert encoder_options(stronger, 0)[1] == {"mlx_cache_mib": "7"}
     foreign = with_memory(config("fake", "fake"), 2 * GIB)
     assert (foreign.encoder_share, foreign.decoder_share) == ({}, {})
     assert RuntimeConfig.from_json(planned.to_json()) == planned

@@ -1,7 +1,7 @@
 """``NAME:key=value,...`` as users write it, and the configuration that a runtime process gets."""
 
 import pytest
-from dotsctl.client.config import PluginChoice, RuntimeConfig, options_of, with_encoder
+from dotsctl.client.config import PluginChoice, RuntimeConfig, encoder_options, with_encoder
 from dotsctl.protocol.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,10 +51,19 @@ def test_a_runtime_gets_the_configuration_that_was_sent(encoder: PluginChoice, d
     assert RuntimeConfig.from_json(config.to_json()) == config
 
 
-def test_a_share_of_the_memory_stays_with_the_plugin_that_it_was_made_for() -> None:
-    mlx, share = PluginChoice("mlx"), {"mlx_cache_mib": "64"}
+def test_a_share_of_the_memory_is_for_the_plugin_that_it_was_made_for() -> None:
+    mlx, share = PluginChoice("mlx"), {"mlx": {"mlx_cache_mib": "64"}}
     config = RuntimeConfig("x", "m", "", mlx, mlx, encoder_share=share)
     same = with_encoder(config, PluginChoice("mlx", {"query_chunk": "128"}))
-    assert options_of(same, "encoder")[1] == {"mlx_cache_mib": "64", "query_chunk": "128"}
+    assert encoder_options(same, 0)[1] == {"mlx_cache_mib": "64", "query_chunk": "128"}
     other = with_encoder(config, PluginChoice("coreml"))
-    assert options_of(other, "encoder") == (PluginChoice("coreml"), {})
+    assert encoder_options(other, 0) == (PluginChoice("coreml"), {})
+
+
+def test_encoders_side_by_side_have_their_places() -> None:
+    first, second, third = map(PluginChoice, ("coreml", "mlx", "fake"))
+    config = RuntimeConfig("x", "m", "", first, second, further_encoders=(second,))
+    assert config.encoders == (first, second) and encoder_options(config, 1)[0] == second
+    assert with_encoder(config, third, 1).encoders == (first, third)
+    assert with_encoder(config, third).encoders == (third, second)
+    assert RuntimeConfig.from_json(config.to_json()) == config

@@ -20,6 +20,7 @@ from dotsctl.client.runtime.backlog import MAX_MESSAGES
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
 from dotsctl.client.runtime.peers import ClientPeers
+from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.views import Limits
 from dotsctl.client.session import Session
 from dotsctl.client.waiting import Blocking, Waiting, completed
@@ -56,9 +57,9 @@ OPTIONS = PageOptions("text", None, None, None, "")
 @pytest.fixture
 def core() -> Coordinator:
     """Both workers are ready at time 0."""
-    made = Coordinator(Limits(credits=2, stall_timeout_s=120.0, page_timeout_s=1800.0), "fake", "fake")
+    made = Coordinator(Limits(credits=2, stall_timeout_s=120.0, page_timeout_s=1800.0), ["fake"], "fake")
     for role in Role:
-        made.worker_ready(role, 1, Ready("f" * 64, 8, "d.1", 1, ("text",), 0.0), 0.0)
+        made.worker_ready(Seat(role), 1, Ready("f" * 64, 8, "d.1", 1, ("text",), 0.0), 0.0)
     return made
 
 
@@ -179,6 +180,8 @@ def test_an_answer_that_is_too_large_to_send_fails_its_page_alone() -> None:
 
 class BusySession:
     """A runtime that has no room at first; the page's file is gone when it is asked for again."""
+
+    encoder_place = 0
 
     def __init__(self) -> None:
         self.sent: list[Message] = []

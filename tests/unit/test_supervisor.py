@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from dotsctl.client.runtime.process_state import stopped_processes
+from dotsctl.client.runtime.seats import DECODER, ENCODER, Seat
 from dotsctl.client.runtime.supervisor import KEPT_LOGS, KILL_WAIT_S, MAX_BACKOFF_S, TRACEBACK_S, Supervisor
 from dotsctl.client.runtime.worker_process import (
     TAIL_LINES,
@@ -40,7 +41,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
             return ["sh", "-c", script, "sh", role, endpoint, str(epoch)]
 
         (tmp_path / "log").mkdir(exist_ok=True)
-        made.append(Supervisor(tmp_path, tmp_path / "log", "ipc://w.sock", max_starts, backoff_s, command))
+        made.append(Supervisor(tmp_path, tmp_path / "log", "ipc://w.sock", max_starts, backoff_s, 1, command))
         return made[-1]
 
     yield supervisor
@@ -48,9 +49,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
         one.stop_all(grace_s=0.0)
 
 
-def die(supervisor: Supervisor, now: float, role: Role = Role.ENCODER) -> Worker:
+def die(supervisor: Supervisor, now: float, seat: Seat = ENCODER) -> Worker:
     """Wait for the end of the role's process and have it reaped at a time."""
-    process = supervisor.workers[role].process
+    process = supervisor.workers[seat].process
     assert process is not None
     process.wait(WAIT_S)
     ((worker, _, _),) = supervisor.reap(now)
@@ -64,15 +65,15 @@ def test_the_command_is_the_workers_module_without_the_current_folder_on_its_pat
 
 def test_a_child_runs_in_the_folder_with_its_arguments_and_its_log(make: Make, tmp_path: Path) -> None:
     supervisor = make('pwd; echo "$@" >&2')
-    supervisor.start(Role.DECODER, 0.0)
-    worker = die(supervisor, 0.0, Role.DECODER)
+    supervisor.start(DECODER, 0.0)
+    worker = die(supervisor, 0.0, DECODER)
     assert worker.log == tmp_path / "log" / "decoder.1.log"
     assert log_tail(worker.log) == f"{tmp_path.resolve()}\ndecoder ipc://w.sock 1"
 
 
 def test_the_first_restart_comes_at_once_and_the_pauses_double_up_to_a_limit(make: Make) -> None:
     supervisor = make(DIES, max_starts=100, backoff_s=4.0)
-    supervisor.start(Role.ENCODER, 0.0)
+    supervisor.start(ENCODER, 0.0)
     now, pauses = 0.0, []
     for _ in range(7):
         worker = die(supervisor, now)
@@ -91,7 +92,7 @@ def test_the_first_restart_comes_at_once_and_the_pauses_double_up_to_a_limit(mak
 
 def test_the_fifth_death_in_a_row_is_the_last(make: Make) -> None:
     supervisor = make(DIES)
-    supervisor.start(Role.ENCODER, 0.0)
+    supervisor.start(ENCODER, 0.0)
     states = []
     for now in range(0, 500, 100):
         worker = die(supervisor, float(now))
@@ -104,7 +105,7 @@ def test_the_fifth_death_in_a_row_is_the_last(make: Make) -> None:
 
 def test_a_finished_page_makes_the_next_death_the_first_one_again(make: Make) -> None:
     supervisor = make(DIES, max_starts=3)
-    supervisor.start(Role.ENCODER, 0.0)
+    supervisor.start(ENCODER, 0.0)
     for now in range(0, 1000, 100):
         worker = die(supervisor, float(now))
         assert (worker.state, worker.start_at) == (WorkerState.BACKOFF, now)
@@ -115,24 +116,24 @@ def test_a_finished_page_makes_the_next_death_the_first_one_again(make: Make) ->
 
 def test_a_death_is_reported_once_with_its_epoch_and_the_other_worker_lives_on(make: Make) -> None:
     supervisor = make(OBEYS)
-    for role in Role:
-        supervisor.start(role, 0.0)
-    other = supervisor.workers[Role.DECODER].process
+    for seat in supervisor.workers:
+        supervisor.start(seat, 0.0)
+    other = supervisor.workers[DECODER].process
     assert supervisor.reap(1.0) == []
-    supervisor.kill(supervisor.workers[Role.ENCODER], 1.5, "it hangs")
-    process = supervisor.workers[Role.ENCODER].process
+    supervisor.kill(supervisor.workers[ENCODER], 1.5, "it hangs")
+    process = supervisor.workers[ENCODER].process
     assert process is not None
     process.wait(WAIT_S)
-    assert supervisor.reap(2.0) == [(supervisor.workers[Role.ENCODER], 1, "signal SIGKILL (it hangs)")]
+    assert supervisor.reap(2.0) == [(supervisor.workers[ENCODER], 1, "signal SIGKILL (it hangs)")]
     assert supervisor.reap(3.0) == []
     assert other is not None and other.poll() is None
 
 
 def test_no_sibling_inherits_a_lifeline(make: Make) -> None:
     supervisor = make(OBEYS)
-    for role in Role:
-        supervisor.start(role, 0.0)
-    first = supervisor.workers[Role.ENCODER].process
+    for seat in supervisor.workers:
+        supervisor.start(seat, 0.0)
+    first = supervisor.workers[ENCODER].process
     assert first is not None and first.stdin is not None
     first.stdin.close()
     assert first.wait(WAIT_S) == 0  # it would go on reading if the second child held the pipe's other end
@@ -141,8 +142,8 @@ def test_no_sibling_inherits_a_lifeline(make: Make) -> None:
 def test_the_name_on_the_socket_belongs_to_the_present_process_alone(make: Make) -> None:
     supervisor = make(DIES)
     assert supervisor.by_identity(b"encoder.0") is None
-    supervisor.start(Role.ENCODER, 0.0)
-    worker = supervisor.workers[Role.ENCODER]
+    supervisor.start(ENCODER, 0.0)
+    worker = supervisor.workers[ENCODER]
     assert supervisor.by_identity(b"encoder.1") is worker
     die(supervisor, 0.0)
     assert supervisor.by_identity(b"encoder.1") is None
@@ -153,9 +154,9 @@ def test_the_name_on_the_socket_belongs_to_the_present_process_alone(make: Make)
 
 def test_only_a_worker_that_loads_and_says_nothing_is_given_up_at_the_limit(make: Make) -> None:
     supervisor = make(OBEYS)
-    for role in Role:
-        supervisor.start(role, 100.0)
-    encoder, decoder = supervisor.workers[Role.ENCODER], supervisor.workers[Role.DECODER]
+    for seat in supervisor.workers:
+        supervisor.start(seat, 100.0)
+    encoder, decoder = supervisor.workers[ENCODER], supervisor.workers[DECODER]
     encoder.heard_at, encoder.state = 105.0, WorkerState.READY
     decoder.heard_at = 101.0
     assert supervisor.next_due(10.0) == 111.0
@@ -172,12 +173,12 @@ def test_only_a_worker_that_loads_and_says_nothing_is_given_up_at_the_limit(make
 
 def test_a_worker_that_is_ended_is_first_asked_where_it_hangs(make: Make) -> None:
     supervisor = make("trap 'echo it hangs here' USR2; echo ready; while :; do :; done")
-    supervisor.start(Role.ENCODER, 0.0)
-    worker = supervisor.workers[Role.ENCODER]
+    supervisor.start(ENCODER, 0.0)
+    worker = supervisor.workers[ENCODER]
     wait_for(lambda: log_tail(worker.log) == "ready")
     worker.state = WorkerState.READY
-    supervisor.kill(supervisor.workers[Role.ENCODER], 10.0, "no progress")
-    supervisor.kill(supervisor.workers[Role.ENCODER], 10.1, "a second reason changes nothing")
+    supervisor.kill(supervisor.workers[ENCODER], 10.0, "no progress")
+    supervisor.kill(supervisor.workers[ENCODER], 10.1, "a second reason changes nothing")
     wait_for(lambda: "it hangs here" in log_tail(worker.log))
     supervisor.kill_due(10.0 + TRACEBACK_S - 0.01)
     assert supervisor.reap(10.1) == []
@@ -191,13 +192,13 @@ def test_a_process_that_does_not_end_after_a_kill_is_given_up_and_replaced(
 ) -> None:
     """As one that waits for a dead disk: here, one that SIGKILL does not reach."""
     supervisor = make(OBEYS)
-    supervisor.start(Role.ENCODER, 0.0)
-    worker = supervisor.workers[Role.ENCODER]
+    supervisor.start(ENCODER, 0.0)
+    worker = supervisor.workers[ENCODER]
     process = worker.process
     assert process is not None
     with monkeypatch.context() as patch:
         patch.setattr(process, "kill", lambda: None)
-        supervisor.kill(supervisor.workers[Role.ENCODER], 10.0, "no progress")
+        supervisor.kill(supervisor.workers[ENCODER], 10.0, "no progress")
     lifeline, process.stdin = process.stdin, None  # else it would end with it
     due = supervisor.next_due(900.0)
     assert due == 10.0 + KILL_WAIT_S
@@ -212,9 +213,9 @@ def test_a_process_that_does_not_end_after_a_kill_is_given_up_and_replaced(
 
 def test_stopping_goes_on_when_a_process_survives_a_kill(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor = make(IGNORES)
-    for role in Role:
-        supervisor.start(role, 0.0)
-    stuck, other = (supervisor.workers[role].process for role in Role)
+    for seat in supervisor.workers:
+        supervisor.start(seat, 0.0)
+    stuck, other = (worker.process for worker in supervisor.workers.values())
     assert stuck is not None and other is not None
     with monkeypatch.context() as patch:
         patch.setattr(stuck, "kill", lambda: None)
@@ -228,18 +229,18 @@ def test_stopping_goes_on_when_a_process_survives_a_kill(make: Make, monkeypatch
 
 def test_a_stopped_process_is_suspected_and_ended_when_it_stays_so(make: Make) -> None:
     supervisor = make(OBEYS)
-    supervisor.start(Role.ENCODER, 0.0)
-    worker = supervisor.workers[Role.ENCODER]
+    supervisor.start(ENCODER, 0.0)
+    worker = supervisor.workers[ENCODER]
     assert worker.process is not None
     supervisor.watch_stopped(1.0, 10.0)
-    assert supervisor.report(Role.ENCODER, "fake", 0, 0.0).state == "starting"
+    assert supervisor.report(ENCODER, "fake", 0, 0.0).state == "starting"
     stop(worker.process.pid)
     supervisor.watch_stopped(2.0, 10.0)
-    assert supervisor.report(Role.ENCODER, "fake", 0, 0.0).state == "suspected"
+    assert supervisor.report(ENCODER, "fake", 0, 0.0).state == "suspected"
     worker.process.send_signal(signal.SIGCONT)
     wait_for(lambda: worker.process is not None and not stopped_processes([worker.process.pid]))
     supervisor.watch_stopped(3.0, 10.0)
-    assert supervisor.report(Role.ENCODER, "fake", 0, 0.0).state == "starting", "it goes on, and is trusted again"
+    assert supervisor.report(ENCODER, "fake", 0, 0.0).state == "starting", "it goes on, and is trusted again"
     stop(worker.process.pid)
     supervisor.watch_stopped(20.0, 10.0)
     supervisor.watch_stopped(29.9, 10.0)
@@ -276,8 +277,8 @@ def test_a_process_that_is_gone_or_computes_is_not_stopped() -> None:
 
 def test_stopping_lets_obedient_workers_end_by_themselves(make: Make) -> None:
     supervisor = make(OBEYS)
-    for role in Role:
-        supervisor.start(role, 0.0)
+    for seat in supervisor.workers:
+        supervisor.start(seat, 0.0)
     processes = [worker.process for worker in supervisor.workers.values()]
     supervisor.stop_all(grace_s=WAIT_S)
     assert [process.returncode for process in processes if process] == [0, 0]
@@ -288,8 +289,8 @@ def test_stopping_lets_obedient_workers_end_by_themselves(make: Make) -> None:
 
 def test_stopping_kills_what_stays_after_one_grace_for_both(make: Make) -> None:
     supervisor = make(IGNORES)
-    for role in Role:
-        supervisor.start(role, 0.0)
+    for seat in supervisor.workers:
+        supervisor.start(seat, 0.0)
     processes = [worker.process for worker in supervisor.workers.values()]
     started = time.monotonic()
     supervisor.stop_all(grace_s=1.0)
@@ -299,7 +300,7 @@ def test_stopping_kills_what_stays_after_one_grace_for_both(make: Make) -> None:
 
 def test_a_worker_in_its_pause_is_not_started_after_a_stop(make: Make) -> None:
     supervisor = make(DIES)
-    supervisor.start(Role.ENCODER, 0.0)
+    supervisor.start(ENCODER, 0.0)
     worker = die(supervisor, 0.0)
     supervisor.stop_all(grace_s=0.0)
     supervisor.start_due(1000.0)
@@ -309,7 +310,7 @@ def test_a_worker_in_its_pause_is_not_started_after_a_stop(make: Make) -> None:
 def test_only_the_newest_logs_of_a_role_are_kept(make: Make, tmp_path: Path) -> None:
     supervisor = make(DIES, max_starts=100, backoff_s=0.0)
     (tmp_path / "log" / "decoder.1.log").touch()
-    supervisor.start(Role.ENCODER, 0.0)
+    supervisor.start(ENCODER, 0.0)
     for epoch in range(1, KEPT_LOGS + 4):
         worker = die(supervisor, 0.0)
         os.utime(worker.log, (epoch, epoch))  # a system's clock may give the same time to all of them
@@ -321,13 +322,13 @@ def test_only_the_newest_logs_of_a_role_are_kept(make: Make, tmp_path: Path) -> 
 
 def test_the_report_shows_process_and_restarts(make: Make) -> None:
     supervisor = make("kill -TERM $$")
-    supervisor.start(Role.ENCODER, 0.0)
+    supervisor.start(ENCODER, 0.0)
     die(supervisor, 0.0)
-    report = supervisor.report(Role.ENCODER, "fake", 7, 0.5)
+    report = supervisor.report(ENCODER, "fake", 7, 0.5)
     assert (report.state, report.pid, report.restarts, report.last_exit) == ("backoff", 0, 0, "signal SIGTERM")
     supervisor.start_due(0.0)
-    report = supervisor.report(Role.ENCODER, "fake", 7, 0.5)
-    process = supervisor.workers[Role.ENCODER].process
+    report = supervisor.report(ENCODER, "fake", 7, 0.5)
+    process = supervisor.workers[ENCODER].process
     assert isinstance(process, subprocess.Popen)
     assert (report.state, report.pid, report.restarts, report.pages) == ("starting", process.pid, 1, 7)
 
