@@ -27,7 +27,7 @@ UNLIMITED = PixelLimits(CELL_PX**2, 11_289_600)
 """The smallest training pages are smaller than any page that is served."""
 TASKS = ("text", "layout", "layout-only")
 ANSWERS = 2
-"""Tasks of each page: what the tower has computed is used more than once."""
+"""Tasks of each page that is read: what the tower has computed is used more than once."""
 EARLIER_SHARE = 0.3
 """Share of the batches that are of an earlier stage, so that small pages are not forgotten."""
 
@@ -41,17 +41,19 @@ class Stage:
     """Pages of one step."""
     pass_accuracy: float
     """Share of the answer's tokens, each after a mostly right beginning, that opens the next stage."""
+    latest: float
+    """Share of the training's time that opens it in any case: a short training sees whole pages too."""
     shares: tuple[float, float, float]
     """Of the TASKS."""
 
 
 CURRICULUM = (
-    Stage("small", 12, 0.76, (0.7, 0.2, 0.1)),
-    Stage("medium", 7, 0.82, (0.55, 0.3, 0.15)),
-    Stage("large", 5, 0.86, (0.5, 0.35, 0.15)),
-    Stage("full", 3, 0.92, (0.5, 0.4, 0.1)),
-    Stage("wide", 2, 0.95, (0.5, 0.4, 0.1)),
-    Stage("whole", 2, 1.0, (0.5, 0.4, 0.1)),
+    Stage("small", 12, 0.76, 0.15, (0.7, 0.2, 0.1)),
+    Stage("medium", 7, 0.82, 0.5, (0.55, 0.3, 0.15)),
+    Stage("large", 5, 0.86, 0.6, (0.5, 0.35, 0.15)),
+    Stage("full", 3, 0.92, 0.75, (0.5, 0.4, 0.1)),
+    Stage("wide", 2, 0.95, 0.85, (0.5, 0.4, 0.1)),
+    Stage("whole", 2, 1.0, 1.0, (0.5, 0.4, 0.1)),
 )
 """A CPU stops at "full"; see ``--last`` of the trainer."""
 
@@ -78,10 +80,21 @@ class Batch:
         return Batch(**{name: v.to(device) if isinstance(v, Tensor) else v for name, v in vars(self).items()})
 
 
+@dataclass(frozen=True)
+class Glances:
+    """Batches that ask for no answer: they teach the tower alone, in half the time, on pages of every stage, most
+    of them small."""
+
+    share: float = 0.0
+    """Of all batches."""
+    last: int = 0
+    """Place of the last stage that they are drawn from."""
+
+
 class Batches(IterableDataset[Batch]):
     """Endless batches; the stage is read from a shared tensor, so that it can move on while pages are made."""
 
-    def __init__(self, stage: Tensor, seed: str, tokenizer: str, families: tuple[str, ...]) -> None:
+    def __init__(self, stage: Tensor, seed: str, tokenizer: str, families: tuple[str, ...], glances: Glances) -> None:
         """Note what pages are made of.
 
         Args:
@@ -89,12 +102,18 @@ class Batches(IterableDataset[Batch]):
             seed: a text: no number that the evaluation takes gives its pages.
             tokenizer: as JSON, which travels to another process.
             families: of fonts.
+            glances: how many batches ask for no answer.
         """
         self._stage, self._seed, self._tokenizer, self._families = stage, seed, tokenizer, families
+        self._glances = glances
 
     def __iter__(self) -> Iterator[Batch]:
         rng, maker = random.Random(self._seed), BatchMaker(Tokenizer.from_str(self._tokenizer), self._families)
         while True:
+            if rng.random() < self._glances.share:
+                last = self._glances.last
+                yield maker.make(rng, min(rng.randint(0, last), rng.randint(0, last)), answers=0)
+                continue
             stage = int(self._stage)
             if stage and rng.random() < EARLIER_SHARE:
                 stage = rng.randrange(stage)
@@ -110,24 +129,24 @@ class BatchMaker:
         self._text = text_ids(tokenizer)
         self._is_text = set(self._text)
 
-    def make(self, rng: random.Random, stage: int) -> Batch:
-        """Pages of one stage."""
+    def make(self, rng: random.Random, stage: int, answers: int = ANSWERS) -> Batch:
+        """Pages of one stage, with so many answers about each."""
         entry = CURRICULUM[stage]
         style = STYLES[entry.style]
         rows, columns = grid_of(rng, style)
         pages = [generate_page(rng, style, self._families, (rows, columns)) for _ in range(entry.pages)]
         size = (columns * CELL_PX, rows * CELL_PX)
         patches = np.stack([_patches(page, size) for page in pages])
-        asked = [(number, task) for number in range(len(pages)) for task in _tasks(rng, entry.shares)]
-        answers = [_answer(pages[number], task, size) for number, task in asked]
+        asked = [(number, task) for number in range(len(pages)) for task in _tasks(rng, entry.shares, answers)]
+        texts = [_answer(pages[number], task, size) for number, task in asked]
         tasks = [task for _, task in asked]
         truths = [cell_targets(page, rows, columns) for page in pages]
         characters, kinds = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*truths, strict=True))
         return Batch(
             stage, rows, columns, tasks, torch.from_numpy(patches),
             torch.tensor(prompt_ids(self._tokenizer, "text", size)[0]),
-            torch.tensor([number for number, _ in asked]),
-            *self._ids(rng, answers, tasks, size), characters, kinds,
+            torch.tensor([number for number, _ in asked], dtype=torch.long),
+            *self._ids(rng, texts, tasks, size), characters, kinds,
         )  # fmt: skip
 
     def _ids(
@@ -140,11 +159,10 @@ class BatchMaker:
             ids = [*self._tokenizer.encode(answer).ids, self._end]
             inputs.append(prompt + self._misread(rng, ids[:-1]))
             targets.append([UNUSED] * (len(prompt) - 1) + ids)
-        length = max(map(len, inputs))
-        return (
-            torch.tensor([ids + [self._end] * (length - len(ids)) for ids in inputs]),
-            torch.tensor([ids + [UNUSED] * (length - len(ids)) for ids in targets]),
-        )
+        length = max(map(len, inputs), default=0)
+        inputs = [ids + [self._end] * (length - len(ids)) for ids in inputs]
+        targets = [ids + [UNUSED] * (length - len(ids)) for ids in targets]
+        return torch.tensor(inputs, dtype=torch.long), torch.tensor(targets, dtype=torch.long)
 
     def _misread(self, rng: random.Random, ids: list[int]) -> list[int]:
         """The ids with some of those of text replaced by others; boxes and skeleton stay."""
@@ -154,10 +172,10 @@ class BatchMaker:
         ]
 
 
-def _tasks(rng: random.Random, shares: tuple[float, float, float]) -> list[str]:
-    """ANSWERS different tasks, drawn by their shares."""
+def _tasks(rng: random.Random, shares: tuple[float, float, float], count: int) -> list[str]:
+    """Different tasks, drawn by their shares."""
     chosen: dict[str, None] = {}
-    while len(chosen) < ANSWERS:
+    while len(chosen) < count:
         chosen[rng.choices(TASKS, shares)[0]] = None
     return list(chosen)
 

@@ -56,19 +56,27 @@ class Loss:
 
 
 def loss_of(network: DemoNetwork, batch: Batch, numbers: NearNumbers) -> Loss:
-    """Teacher-forced loss of one batch."""
+    """Teacher-forced loss of one batch; one without answers has the auxiliary losses alone."""
     features = network.vision_tower.features(batch.patches, batch.rows, batch.columns)
     page = network.vision_tower.merger(features)
-    logits, targets, answer_of = _answer(network, batch, page)
-    losses, of_box = numbers.loss(logits, targets)
     named = network.auxiliary(features, page)
     parts = _auxiliary(batch, named)
-    total = losses.mean() + sum(weight * parts[name] for name, weight in WEIGHTS.items())
+    seen = torch.stack([weight * parts[name] for name, weight in WEIGHTS.items()]).sum()
+    figures = {f"{name}_loss": part.item() for name, part in parts.items()} | _glyphs_right(batch, named)
+    if not batch.tasks:
+        return Loss(seen, figures)
+    losses, read = _reading(network, batch, page, numbers)
+    return Loss(losses + seen, figures | read)
+
+
+def _reading(network: DemoNetwork, batch: Batch, page: Tensor, numbers: NearNumbers) -> tuple[Tensor, dict[str, float]]:
+    """Mean loss () of the answers' tokens, and figures for the log."""
+    logits, targets, answer_of = _answer(network, batch, page)
+    losses, of_box = numbers.loss(logits, targets)
     right = (logits.detach().argmax(-1) == targets).float()
     figures = {"loss": losses.mean().item()}
     if not of_box.all():  # near misses of boxes are no mistakes
         figures["accuracy"] = right[~of_box].mean().item()
-    figures |= {f"{name}_loss": part.item() for name, part in parts.items()} | _glyphs_right(batch, named)
     if of_box.any():
         figures["box_loss"] = losses[of_box].mean().item()
     for task in TASKS:
@@ -76,7 +84,7 @@ def loss_of(network: DemoNetwork, batch: Batch, numbers: NearNumbers) -> Loss:
         chosen = rows[answer_of] & ~of_box
         if chosen.any():
             figures[f"{task}_accuracy"] = right[chosen].mean().item()
-    return Loss(total, figures)
+    return losses.mean(), figures
 
 
 def _answer(network: DemoNetwork, batch: Batch, page: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,7 +16,7 @@ from typing import Any
 import click
 import torch
 from dotsctl.tools import page_fonts
-from dotsctl.tools.demo_batches import CURRICULUM, Batches
+from dotsctl.tools.demo_batches import CURRICULUM, Batches, Glances
 from dotsctl.tools.demo_checkpoint import export
 from dotsctl.tools.demo_loss import NearNumbers, loss_of
 from dotsctl.tools.demo_network import DemoNetwork
@@ -52,13 +52,20 @@ class Progress:
     accuracy: float = 0.0
     """Running mean over the batches of this stage."""
 
-    def note(self, accuracy: float, stage: int, last: int) -> None:
-        """Count one step and open the next stage when this one is learnt."""
+    def note(self, accuracy: float | None, stage: int, last: int, spent: float) -> None:
+        """Count one step and open the next stage when this one is learnt, or its time is over.
+
+        Args:
+            accuracy: of the step; none: it asked for no answer.
+            stage: of the step.
+            last: that is to be opened.
+            spent: share of the training's time.
+        """
         self.step += 1
-        if stage != self.stage:
-            return  # a batch of an earlier stage
-        self.accuracy += 0.02 * (accuracy - self.accuracy)
-        if self.stage < last and self.accuracy > CURRICULUM[self.stage].pass_accuracy:
+        if accuracy is not None and stage == self.stage:  # not of an earlier stage
+            self.accuracy += 0.02 * (accuracy - self.accuracy)
+        present = CURRICULUM[self.stage]
+        if self.stage < last and (self.accuracy > present.pass_accuracy or spent > present.latest):
             self.stage, self.accuracy = self.stage + 1, 0.0
 
 
@@ -99,6 +106,8 @@ class Run:
     half: bool
     threads: int
     workers: int
+    glances: float
+    """Share of the batches that teach the tower alone."""
     save_every: float
     seed: int
 
@@ -156,7 +165,8 @@ class Trainer:
         run, progress = self.run, self.progress
         stage = torch.tensor(progress.stage).share_memory_()
         seed = f"training {run.seed} {progress.step}"
-        batches = Batches(stage, seed, self.tokenizer.to_str(), run.families)
+        glances = Glances(run.glances, run.last)
+        batches = Batches(stage, seed, self.tokenizer.to_str(), run.families, glances)
         prefetch = 4 if run.workers else None
         start = time.process_time() - progress.seconds
         for batch in DataLoader(batches, batch_size=None, num_workers=run.workers, prefetch_factor=prefetch):
@@ -165,7 +175,7 @@ class Trainer:
             figures = self._step(batch.to(self.device)) | {"seconds": time.process_time() - start}
             progress.seconds = figures["seconds"]
             self._apply()
-            progress.note(figures.get("accuracy", progress.accuracy), batch.stage, run.last)
+            progress.note(figures.get("accuracy"), batch.stage, run.last, progress.seconds / run.seconds)
             stage.fill_(progress.stage)
             self._report(figures)
             if self.stopped or progress.seconds >= run.seconds:
@@ -196,8 +206,10 @@ class Trainer:
             with (self.run.folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps(means | vars(progress) | {"time": round(time.time())}) + "\n")
             click.echo(
-                f"{progress.step} steps, {progress.seconds:.0f} s, stage {progress.stage}, loss {means['loss']:.3f}, "
-                f"glyphs {means.get('glyphs_right', 0):.3f}, accuracy {means['accuracy']:.3f}"
+                f"{progress.step} steps, {progress.seconds:.0f} s, stage {progress.stage}, "
+                + ", ".join(
+                    f"{name} {means[name]:.3f}" for name in ("loss", "glyphs_right", "accuracy") if name in means
+                )
             )
         is_last = self.stopped or progress.seconds >= self.run.seconds
         if is_last or time.monotonic() - self.saved > self.run.save_every:
@@ -245,6 +257,8 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 @click.option("--half/--single", default=False, help="Compute in bfloat16 where PyTorch thinks it safe.")
 @click.option("--threads", default=1, show_default=True, help="PyTorch threads; more help little at this size.")
 @click.option("--workers", default=0, show_default=True, help="Processes that make pages; 0: the training process.")
+@click.option("--glances", default=0.0, show_default=True, type=click.FloatRange(0, 1),
+              help="Share of the batches that ask for no answer and teach the tower alone.")  # fmt: skip
 @click.option("--save-every", default=300.0, show_default=True, help="Seconds between saves.")
 @click.option("--seed", default=0, show_default=True)
 def main(last: str, families: str, **options: Any) -> None:

@@ -16,7 +16,7 @@ from dotsctl.decoder_worker.prompt import PromptBuilder
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.protocol.geometry import PixelLimits, fit
 from dotsctl.tools import demo_batches, demo_loss, demo_start, train
-from dotsctl.tools.demo_batches import UNUSED, Batch, BatchMaker, Stage, cell_targets
+from dotsctl.tools.demo_batches import CURRICULUM, UNUSED, Batch, Batches, BatchMaker, Glances, Stage, cell_targets
 from dotsctl.tools.demo_checkpoint import export, prompt_ids, write_files
 from dotsctl.tools.demo_loss import NearNumbers, loss_of
 from dotsctl.tools.demo_network import NOTHING, DemoNetwork
@@ -26,6 +26,7 @@ from dotsctl.tools.demo_tower import NetworkShape
 from dotsctl.tools.page_elements import CATEGORIES, Element, GeneratedPage, Glyph
 from dotsctl.tools.page_fonts import EVERYWHERE
 from dotsctl.tools.page_words import CHARACTERS, Prose
+from dotsctl.tools.train import Progress
 from dotsctl.tools.training_plot import main as plot
 from PIL import Image
 from tokenizers import Tokenizer
@@ -107,6 +108,49 @@ def test_a_step_lowers_the_loss_of_its_batch(monkeypatch: pytest.MonkeyPatch) ->
         optimizer.step()
         losses.append(loss.total.item())
     assert losses[-1] < losses[0] - 0.2
+
+
+def test_a_glance_teaches_the_tower_and_leaves_the_text_half_alone() -> None:
+    net, numbers = network(1), NearNumbers(number_ids(tokenizer()), tokenizer().get_vocab_size(), torch.device("cpu"))
+    glance = BatchMaker(tokenizer(), EVERYWHERE).make(random.Random(5), 0, answers=0)
+    loss = loss_of(net, glance, numbers)
+    loss.total.backward()
+    assert "glyphs_right" in loss.figures and "loss" not in loss.figures
+    assert all(parameter.grad is not None for parameter in net.vision_tower.parameters())
+    assert all(parameter.grad is None for parameter in [*net.model.parameters(), net.lm_head.weight])
+
+
+@pytest.mark.parametrize(("share", "last", "stages"), [(0.0, 3, {None}), (1.0, 3, {0, 1, 2, 3}), (1.0, 1, {0, 1})])
+def test_as_many_batches_are_glances_as_were_asked_for(
+    share: float, last: int, stages: set[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, int]] = []
+
+    def make(self: BatchMaker, rng: random.Random, stage: int, answers: int = 2) -> None:
+        made.append((stage, answers))
+
+    monkeypatch.setattr(BatchMaker, "make", make)
+    batches = iter(Batches(torch.tensor(0), "seed", tokenizer().to_str(), EVERYWHERE, Glances(share, last)))
+    for _ in range(300):
+        next(batches)
+    assert {stage if answers == 0 else None for stage, answers in made} == stages
+    smallest = sum(stage == 0 for stage, _ in made)
+    assert smallest > 300 / 3, "small pages teach most in the same time"
+
+
+def test_a_stage_opens_when_the_one_before_is_learnt_or_its_time_is_over() -> None:
+    last = len(CURRICULUM) - 1
+    progress = Progress()
+    progress.note(None, 0, last, 0.0)
+    progress.note(1.0, 0, last, 0.0)
+    assert (progress.step, progress.stage, progress.accuracy) == (2, 0, 0.02)
+    for _ in range(200):
+        progress.note(1.0, 0, last, 0.0)
+    assert progress.stage == 1
+    progress.note(0.1, 1, last, CURRICULUM[1].latest + 0.01)
+    assert (progress.stage, progress.accuracy) == (2, 0.0)
+    progress.note(0.1, 2, 2, 1.0)
+    assert progress.stage == 2, "it was to be the last one"
 
 
 def plain_pass(net: DemoNetwork, found: Batch, page: torch.Tensor) -> torch.Tensor:
@@ -199,12 +243,12 @@ def test_the_served_prompt_is_the_one_of_the_training(tmp_path: Path) -> None:
 def test_a_training_goes_on_where_it_stopped_and_exports_a_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    stage = Stage("small", 2, 1.0, (0.5, 0.3, 0.2))
+    stage = Stage("small", 2, 1.0, 1.0, (0.5, 0.3, 0.2))
     monkeypatch.setattr(train, "CURRICULUM", (stage,))
     monkeypatch.setattr(demo_batches, "CURRICULUM", (stage,))
     monkeypatch.setattr(train, "LOG_EVERY", 1)
     arguments = ["--width", "32", "--vision-width", "32", "--layers", "1", "--last", "small"]
-    arguments += ["--fonts", "everywhere", str(tmp_path)]
+    arguments += ["--fonts", "everywhere", "--glances", "0.3", str(tmp_path)]
     for seconds in ("0.2", "0.4"):
         outcome = CliRunner().invoke(train.main, ["--seconds", seconds, *arguments])
         assert outcome.exit_code == 0, outcome.output
