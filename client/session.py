@@ -13,7 +13,16 @@ from dotsctl.client.wire import JobMessage, Wire
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.endpoints import InstanceDirectory, lock_holder
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, RuntimeLostError
-from dotsctl.protocol.messages import CancelJob, ClientHello, Message, Status, StatusRequest, Welcome
+from dotsctl.protocol.messages import (
+    CancelJob,
+    ClientHello,
+    Message,
+    Status,
+    StatusRequest,
+    SwapEncoder,
+    SwapResult,
+    Welcome,
+)
 
 STATUS_TIMEOUT_S = 10.0
 LEAVE_S = 5.0
@@ -131,6 +140,11 @@ class Session:
         if (status := await self._within(inbox, waiting, STATUS_TIMEOUT_S)) is None:
             raise RuntimeLostError(f"the runtime gave no status within {STATUS_TIMEOUT_S:.0f} s")
         return status
+
+    def swap(self, question: SwapEncoder, timeout_s: float) -> SwapResult | None:
+        """Ask for another encoder and wait in this thread; none: there was no answer within ``timeout_s`` seconds."""
+        coming = self._within(self._wire.ask(question), Blocking(), timeout_s)
+        return completed(coming)
 
     def close(self) -> None:
         """Close the connection, and with it the thread that owns it; the runtime then forgets our pages."""

@@ -1,16 +1,12 @@
 """Asking a running runtime to take another encoder."""
 
-import time
+from contextlib import closing
 
 from dotsctl.client.config import PluginChoice
-from dotsctl.protocol import codec
+from dotsctl.client.session import Session
 from dotsctl.protocol.endpoints import instance_directory, lock_holder
-from dotsctl.protocol.errors import CommandFailedError, RuntimeLostError
-from dotsctl.protocol.link import Link, Links
-from dotsctl.protocol.messages import Bye, Message, Refused, SwapEncoder, SwapResult
-
-CHECK_S = 0.5
-"""How often it is made sure that the runtime is still there."""
+from dotsctl.protocol.errors import CommandFailedError, ProtocolError, RuntimeLostError
+from dotsctl.protocol.messages import SwapEncoder
 
 
 def swap_encoder(instance: str, choice: PluginChoice, timeout_s: float, place: int = 0) -> str:
@@ -29,40 +25,15 @@ def swap_encoder(instance: str, choice: PluginChoice, timeout_s: float, place: i
     directory = instance_directory(instance)
     if lock_holder(directory) is None:
         raise RuntimeLostError(f"the runtime {instance!r} is not running: start it with 'dotsctl up -d'")
-    with Links() as links:
-        link = links.dealer(directory.client_endpoint)
-        deadline = time.monotonic() + timeout_s
-        frames = codec.encode(SwapEncoder(choice.name, choice.options, place))
-        while not link.send(frames):
-            links.wait(CHECK_S, writable=[link])
-            _check(instance, deadline, timeout_s)
-        while True:
-            links.wait(CHECK_S, [link])
-            while (message := _next(link)) is not None:
-                if isinstance(message, SwapResult):
-                    return _judge(message)
-                if isinstance(message, Bye):
-                    raise RuntimeLostError(f"the runtime {instance!r} ended before the swap: {message.reason}")
-                if isinstance(message, Refused):
-                    raise CommandFailedError(f"the runtime {instance!r} refused the swap: {message.message}")
-            _check(instance, deadline, timeout_s)
-
-
-def _next(link: Link) -> Message | None:
-    incoming = link.receive()
-    return None if incoming is None else codec.decode(incoming.frames).message
-
-
-def _judge(result: SwapResult) -> str:
-    if result.swapped:
-        return result.encoder
-    raise CommandFailedError(f"the encoder was not swapped, {result.encoder} goes on: {result.message}")
-
-
-def _check(instance: str, deadline: float, timeout_s: float) -> None:
-    if lock_holder(instance_directory(instance)) is None:
-        raise RuntimeLostError(f"the runtime {instance!r} is gone: look at 'dotsctl logs'")
-    if time.monotonic() > deadline:
+    with closing(Session(directory, timeout_s, hello=False)) as session:
+        try:
+            result = session.swap(SwapEncoder(choice.name, choice.options, place), timeout_s)
+        except ProtocolError as error:
+            raise CommandFailedError(f"the runtime {instance!r} did not understand the swap: {error}") from None
+    if result is None:
         raise CommandFailedError(
             f"the swap did not come to an end within {timeout_s:.0f} s: 'dotsctl status' shows which encoder works"
         )
+    if not result.swapped:
+        raise CommandFailedError(f"the encoder was not swapped, {result.encoder} goes on: {result.message}")
+    return result.encoder

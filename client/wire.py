@@ -10,7 +10,8 @@ import os
 import threading
 import time
 from collections import deque
-from typing import Any
+from itertools import chain
+from typing import Any, overload
 
 from dotsctl.client.inbox import Inbox
 from dotsctl.client.window import Window
@@ -31,6 +32,8 @@ from dotsctl.protocol.messages import (
     Restarted,
     Status,
     StatusRequest,
+    SwapEncoder,
+    SwapResult,
     Welcome,
 )
 
@@ -65,8 +68,8 @@ class Wire:
         self._lock = threading.Lock()
         self._outbox: deque[list[Buffer]] = deque()
         self._jobs: dict[str, Inbox[JobMessage]] = {}
-        self._status: deque[Inbox[Status]] = deque()
-        """Who asked for the status and has no answer yet."""
+        self._asked: dict[type[Message], deque[Inbox[Any]]] = {Status: deque(), SwapResult: deque()}
+        """Who asked and has no answer yet, by the answer's type; answers come in the order of the questions."""
         self._end: DotsctlError | None = None
         """Why nothing more will come."""
         self._is_leaving = False
@@ -120,12 +123,18 @@ class Wire:
             self._jobs.pop(job_id, None)
         self.window.forget(job_id)
 
-    def ask(self, question: StatusRequest) -> Inbox[Status]:
-        """Ask for the status; where the answer will come."""
-        inbox: Inbox[Status] = Inbox()
-        with self._lock:  # the answers come in the order of the questions
+    @overload
+    def ask(self, question: StatusRequest) -> Inbox[Status]: ...
+
+    @overload
+    def ask(self, question: SwapEncoder) -> Inbox[SwapResult]: ...
+
+    def ask(self, question: StatusRequest | SwapEncoder) -> Inbox[Any]:
+        """Ask the runtime something; where the answer will come."""
+        inbox: Inbox[Any] = Inbox()
+        with self._lock:
             self._put_out(codec.encode(question))
-            self._status.append(inbox)
+            self._asked[Status if isinstance(question, StatusRequest) else SwapResult].append(inbox)
         return inbox
 
     def _put_out(self, frames: list[Buffer]) -> None:
@@ -210,9 +219,10 @@ class Wire:
                     inbox = self._jobs.get(message.job_id)
                 if inbox is not None:
                     inbox.put(message)
-            case Status():
+            case Status() | SwapResult():
                 with self._lock:
-                    asker = self._status.popleft() if self._status else None
+                    askers = self._asked[type(message)]
+                    asker = askers.popleft() if askers else None
                 if asker is not None:
                     asker.put(message)
             case Welcome():
@@ -250,7 +260,7 @@ class Wire:
         """Nothing more will come: tell everybody who waits. The first reason holds."""
         with self._lock:
             self._end = self._end or end
-            inboxes: list[Inbox[Any]] = [self.welcomes, *self._jobs.values(), *self._status]
+            inboxes: list[Inbox[Any]] = [self.welcomes, *self._jobs.values(), *chain(*self._asked.values())]
         for inbox in inboxes:
             inbox.poke()
 
