@@ -11,7 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from dotsctl.tools.derived import watched
 from dotsctl.tools.measuring.distance import Distance
 from dotsctl.tools.measuring.encoding import PageEncoder, as_float32, kept
 from dotsctl.tools.measuring.scores import edit_distance
+from dotsctl.tools.noise.point import Point
 from dotsctl.tools.noise.report import NOISE, table, write_report
 from dotsctl.tools.pages.source import MeasuredPage, measured_pages
 from numpy.typing import NDArray
@@ -36,26 +37,6 @@ if TYPE_CHECKING:
 
 COSINES = (0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99995, 0.99999)
 PAGES = 40
-
-
-@dataclass(frozen=True)
-class Point:
-    """What became of the text at one cosine."""
-
-    source: str
-    """``noise``, or another encoder, which does not make the same error everywhere."""
-    cosine: float
-    """Between each token with and without noise; 1: no noise. Of an encoder the mean over tokens."""
-    relative_error: float
-    """Length of the noise over that of the token; of an encoder the Frobenius norms of all."""
-    error_rate: float
-    """Edits a character against the text without noise."""
-    truth_error_rate: float | None
-    """Edits a character against what stands on the pages; none: not known."""
-    token_agreement: float
-    """Share of the positions of the text without noise at which the decoder would write the same token."""
-    same_answers: int
-    answers: int
 
 
 def noise_length(cosine: float) -> float:

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dotsctl.encoder_worker.coreml.golden import GOLDEN_COSINE
 from dotsctl.tools.measuring.plots import new_figure, write_results
-
-if TYPE_CHECKING:
-    from dotsctl.tools.noise.main import Point
+from dotsctl.tools.noise.point import Point
 
 NOISE = "noise"
 SMALLEST = 1e-7
@@ -17,7 +15,7 @@ NEAR_ZERO = 1e-4
 """Where the axis of error rates becomes linear, so that none has a place too."""
 
 
-def table(points: "Sequence[Point]") -> str:
+def table(points: Sequence[Point]) -> str:
     """A line for each cosine."""
     lines = [" cosine   error of a token  other characters  against the truth  same tokens  same answers"]
     for point in points:
@@ -30,7 +28,7 @@ def table(points: "Sequence[Point]") -> str:
     return "\n".join(lines)
 
 
-def write_report(folder: Path, points: "Sequence[Point]", content: dict[str, Any]) -> None:
+def write_report(folder: Path, points: Sequence[Point], content: dict[str, Any]) -> None:
     """Write ``noise.json`` and ``noise.png``.
 
     Raises:

@@ -33,7 +33,8 @@ from dotsctl.tools.derived import watched
 from dotsctl.tools.measuring.encoding import page_image
 from dotsctl.tools.measuring.scores import edit_distance
 from dotsctl.tools.pages.source import MeasuredPage, measured_pages
-from dotsctl.tools.quantise.layers import Component, LayerErrors, exact_stages, prepared, run_build
+from dotsctl.tools.quantise.layers import LayerErrors, exact_stages, prepared, run_build
+from dotsctl.tools.quantise.outcome import Outcome
 from dotsctl.tools.quantise.report import table, write_report
 from dotsctl.tools.reference.exact_tower import MERGER, ExactTower
 from numpy.typing import NDArray
@@ -41,28 +42,6 @@ from numpy.typing import NDArray
 PAGES = 4
 SWEEP = "sweep"
 """In front of the name of a build where another build has the usual name."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One way to store weights."""
-
-    weights: str
-    build: str
-    """Name of the build, for ``--encoder coreml:build=NAME``."""
-    size_bytes: int
-    relative_error: float
-    """Of the embeddings: Frobenius norms, the mean over pages."""
-    cosine: float
-    """Mean over the embeddings of all pages."""
-    min_cosine: float
-    error_rate: float
-    """Edits a character between the texts from these embeddings and from exact ones."""
-    truth_error_rate: float | None
-    """Edits a character against what stands on the pages; none: not known."""
-    token_agreement: float
-    """Share of the positions of the exact text at which the decoder would write the same token."""
-    components: tuple[Component, ...]
 
 
 @dataclass(frozen=True)

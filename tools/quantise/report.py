@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dotsctl.client.sizes import size_text
 from dotsctl.tools.measuring.plots import new_figure, write_results
-
-if TYPE_CHECKING:
-    from dotsctl.tools.quantise.main import Outcome
+from dotsctl.tools.quantise.outcome import Outcome
 
 SHOWN_COMPONENTS = 12
 
 
-def table(outcomes: "Sequence[Outcome]") -> str:
+def table(outcomes: Sequence[Outcome]) -> str:
     """A line for each build, then the scores of the components, evenly spaced where there are many."""
     width = max(len(each.build) for each in outcomes)
     lines = [
@@ -38,7 +36,7 @@ def table(outcomes: "Sequence[Outcome]") -> str:
     return "\n".join(lines)
 
 
-def write_report(folder: Path, outcomes: "Sequence[Outcome]", content: dict[str, Any]) -> None:
+def write_report(folder: Path, outcomes: Sequence[Outcome], content: dict[str, Any]) -> None:
     """Write ``quantization_summary.json`` and ``quantization_summary.png``.
 
     Raises:
