@@ -1,6 +1,6 @@
 """A quantised decoder on the disk: where it lies, and what must hold before it is loaded. Imports no MLX.
 
-``tools/convert_decoder.py`` writes it, the plugin ``mlx`` reads it. It is a folder of ``.safetensors`` files with the
+``tools/convert/decoder.py`` writes it, the plugin ``mlx`` reads it. It is a folder of ``.safetensors`` files with the
 text half alone and a ``manifest.json``; everything else (configuration, tokenizer, prompts) stays with the model.
 """
 

@@ -16,11 +16,11 @@ import click
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.protocol.model_directory import find_model
-from dotsctl.tools import page_fonts
-from dotsctl.tools.evaluate import run
-from dotsctl.tools.evaluation import Evaluation, record
-from dotsctl.tools.page_generator import STYLES
-from dotsctl.tools.truths import folder_pages, generated_pages
+from dotsctl.tools.evaluate.evaluation import Evaluation, record
+from dotsctl.tools.evaluate.main import run
+from dotsctl.tools.pages import fonts as page_fonts
+from dotsctl.tools.pages.generator import STYLES
+from dotsctl.tools.pages.truths import folder_pages, generated_pages
 
 VARIED = ("max-pixels", "noise", "encoder", "decoder")
 

@@ -24,11 +24,13 @@ from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.errors import DotsctlError, ExitCode, MissingError, OutputError
 from dotsctl.protocol.machine import Machine, this_machine
 from dotsctl.protocol.model_directory import find_model, fingerprint
-from dotsctl.tools import bench_energy, verify_coreml, verify_coreml_report
-from dotsctl.tools.conversion_options import ConversionOptions
-from dotsctl.tools.convert_encoder import convert_encoder
-from dotsctl.tools.verify_coreml import DEVICE_UNITS
-from dotsctl.tools.verify_report import versions
+from dotsctl.tools.bench import energy as bench_energy
+from dotsctl.tools.coreml.build import convert_encoder
+from dotsctl.tools.coreml.options import ConversionOptions
+from dotsctl.tools.verify.coreml import comparison as verify_coreml
+from dotsctl.tools.verify.coreml import report as verify_coreml_report
+from dotsctl.tools.verify.coreml.comparison import DEVICE_UNITS
+from dotsctl.tools.verify.report import versions
 
 ENERGY_S = 20.0
 Say = Callable[[str], None]

@@ -28,7 +28,7 @@ from dotsctl.client.sources import STDIN, Document, expand
 from dotsctl.encoder_worker.plugin import EncodedPage
 from dotsctl.protocol.errors import DotsctlError, ErrorCode, ExitCode, PageError, UsageError
 from dotsctl.protocol.model_directory import find_model, fingerprint
-from dotsctl.tools.encoding import PageEncoder, as_float32
+from dotsctl.tools.measuring.encoding import PageEncoder, as_float32
 
 ENDING = "npz"
 Facts = dict[str, str | int]

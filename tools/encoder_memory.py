@@ -14,7 +14,7 @@ import numpy as np
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 from dotsctl.protocol.errors import DotsctlError, ExitCode, MissingError, UsageError
-from dotsctl.tools.verify_pages import draw
+from dotsctl.tools.verify.pages import draw
 from numpy.typing import NDArray
 
 MIB = 1 << 20

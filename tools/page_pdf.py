@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 from dotsctl.protocol.errors import DotsctlError, MissingError
-from dotsctl.tools.page_elements import GeneratedPage, Glyph
-from dotsctl.tools.page_fonts import families
-from dotsctl.tools.page_generator import STYLES, generate_page
+from dotsctl.tools.pages.elements import GeneratedPage, Glyph
+from dotsctl.tools.pages.fonts import families
+from dotsctl.tools.pages.generator import STYLES, generate_page
 
 DPI = 200
 """At this resolution, which is the client's own, a page comes out in its own pixels."""

@@ -17,8 +17,8 @@ from dotsctl.encoder_worker.coreml.manifest import Build, find_build
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
 from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.protocol.model_directory import find_model, fingerprint
-from dotsctl.tools.exact_tower import difference
-from dotsctl.tools.tower_streams import borders, exact_streams, package_streams
+from dotsctl.tools.reference.exact_tower import difference
+from dotsctl.tools.verify.coreml.streams import borders, exact_streams, package_streams
 from numpy.typing import NDArray
 
 LARGEST_SHOWN = 5

@@ -15,16 +15,16 @@ from typing import Any
 
 import click
 import torch
-from dotsctl.tools import page_fonts
-from dotsctl.tools.demo_batches import CURRICULUM, Batches, Glances
-from dotsctl.tools.demo_checkpoint import export
-from dotsctl.tools.demo_loss import NearNumbers, loss_of
-from dotsctl.tools.demo_network import DemoNetwork
-from dotsctl.tools.demo_start import order_numbers, start_from
-from dotsctl.tools.demo_tokenizer import number_ids, train_tokenizer
-from dotsctl.tools.demo_tower import NetworkShape
-from dotsctl.tools.page_generator import CELL_PX, STYLES
-from dotsctl.tools.page_words import Prose
+from dotsctl.tools.demo.batches import CURRICULUM, Batches, Glances
+from dotsctl.tools.demo.checkpoint import export
+from dotsctl.tools.demo.loss import NearNumbers, loss_of
+from dotsctl.tools.demo.network import DemoNetwork
+from dotsctl.tools.demo.start import order_numbers, start_from
+from dotsctl.tools.demo.tokenizer import number_ids, train_tokenizer
+from dotsctl.tools.demo.tower import NetworkShape
+from dotsctl.tools.pages import fonts as page_fonts
+from dotsctl.tools.pages.generator import CELL_PX, STYLES
+from dotsctl.tools.pages.words import Prose
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader
 

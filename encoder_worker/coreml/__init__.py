@@ -2,7 +2,7 @@
 
 Start with ``manifest.py`` (a build: the packages of one model with their options). ``tower_inputs.py`` makes the arrays
 that a function takes, ``package.py`` reads a saved ``.mlpackage``, ``interpreter.py`` executes it with numpy on any
-machine, ``operations.py`` is what it can compute. The packages are written by ``tools/convert_encoder.py``.
+machine, ``operations.py`` is what it can compute. The packages are written by ``tools/coreml/build.py``.
 
 ``device_tower.py`` is the way to Core ML itself. Before its first use on a machine a build is tried in a child process
 (``probing.py`` starts ``probe.py``), by the page of ``golden_page.py``; ``residency.py`` asks where operations run, and

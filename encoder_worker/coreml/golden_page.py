@@ -2,7 +2,7 @@
 
 It is one drawn page of the build's smallest size, with some of the embeddings that the tower in float64 makes of it.
 The page is drawn again wherever it is needed, so that the build holds the embeddings alone, at most
-``MAX_ROWS`` rows spread over the page: 0.8 MB for dots.ocr. ``tools/golden_reference.py`` writes them.
+``MAX_ROWS`` rows spread over the page: 0.8 MB for dots.ocr. ``tools/reference/golden.py`` writes them.
 """
 
 from dataclasses import dataclass

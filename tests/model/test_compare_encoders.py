@@ -13,10 +13,10 @@ from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.coreml import prepare
 from dotsctl.protocol.errors import ExitCode
 from dotsctl.protocol.model_directory import demo_directory
-from dotsctl.tools import compare
-from dotsctl.tools.conversion_options import ConversionOptions
-from dotsctl.tools.convert_encoder import convert_encoder
-from dotsctl.tools.distance import as_seen
+from dotsctl.tools.compare import main as compare
+from dotsctl.tools.coreml.build import convert_encoder
+from dotsctl.tools.coreml.options import ConversionOptions
+from dotsctl.tools.measuring.distance import as_seen
 
 pytest.importorskip("coremltools")
 pytest.importorskip("rapidfuzz")

@@ -20,10 +20,12 @@ from dotsctl.protocol.model_directory import demo_directory, fingerprint
 
 mx = pytest.importorskip("mlx.core")
 
-from dotsctl.tools import convert as tool  # noqa: E402 - needs MLX
-from dotsctl.tools import convert_decoder, quantisation_report, reading  # noqa: E402 - needs MLX
-from dotsctl.tools.encoding import kept  # noqa: E402 - as above
-from dotsctl.tools.scores import edit_distance  # noqa: E402 - as above
+from dotsctl.tools.convert import decoder as convert_decoder  # noqa: E402 - needs MLX
+from dotsctl.tools.convert import main as tool  # noqa: E402 - needs MLX
+from dotsctl.tools.convert import quantisation_report  # noqa: E402 - needs MLX
+from dotsctl.tools.measuring import reading  # noqa: E402 - needs MLX
+from dotsctl.tools.measuring.encoding import kept  # noqa: E402 - as above
+from dotsctl.tools.measuring.scores import edit_distance  # noqa: E402 - as above
 
 pytestmark = pytest.mark.model
 PAGES = Path(__file__).parents[1] / "pages"

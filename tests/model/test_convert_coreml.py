@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from dotsctl.encoder_worker.coreml.manifest import Build
 from dotsctl.protocol.errors import UsageError
-from dotsctl.tools.conversion_options import ConversionOptions
-from dotsctl.tools.convert_coreml import parse_buckets, run
+from dotsctl.tools.coreml.command import parse_buckets, run
+from dotsctl.tools.coreml.options import ConversionOptions
 
 pytest.importorskip("coremltools")
 pytestmark = pytest.mark.model

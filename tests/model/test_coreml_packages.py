@@ -18,9 +18,9 @@ from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
-from dotsctl.tools.conversion_options import ConversionOptions
-from dotsctl.tools.convert_encoder import convert_encoder
-from dotsctl.tools.exact_tower import ExactTower, difference
+from dotsctl.tools.coreml.build import convert_encoder
+from dotsctl.tools.coreml.options import ConversionOptions
+from dotsctl.tools.reference.exact_tower import ExactTower, difference
 
 pytest.importorskip("coremltools")
 pytestmark = pytest.mark.model
@@ -191,7 +191,7 @@ def operations(package: Path, function: str) -> list[Any]:
 def test_a_float16_program_has_documented_operations_alone_and_computes_nothing_in_float32(
     convert: Convert, options: dict[str, Any]
 ) -> None:
-    from dotsctl.tools.coreml_tower import OPERATIONS
+    from dotsctl.tools.coreml.tower import OPERATIONS
 
     package = convert(demo_directory(), **options) / "tower-1.mlpackage"
     float32 = 11
@@ -378,7 +378,7 @@ def test_a_full_disk_is_told_before_and_while_packages_are_written(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("dotsctl.tools.coreml_package.file_digests", full)
+        patch.setattr("dotsctl.tools.coreml.package.file_digests", full)
         with pytest.raises(CommandFailedError, match="No space left on device"):
             convert_encoder(model, options, lambda line: None)
     assert folders(tmp_path) == []

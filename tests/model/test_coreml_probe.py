@@ -21,8 +21,8 @@ from dotsctl.protocol.errors import CommandFailedError, MissingError
 from dotsctl.protocol.machine import Machine
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
 from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, recall, remember, remember_mlx, verdicts_of
-from dotsctl.tools.conversion_options import ConversionOptions
-from dotsctl.tools.convert_encoder import convert_encoder
+from dotsctl.tools.coreml.build import convert_encoder
+from dotsctl.tools.coreml.options import ConversionOptions
 
 from tests.coreml_stand_in import StandIn
 

@@ -34,7 +34,7 @@ def test_it_reads_the_sample_pages(run_folder: Path) -> None:
 def test_it_reads_new_pages_with_at_most_8_percent_errors(run_folder: Path) -> None:
     pytest.importorskip("matplotlib")
     pytest.importorskip("rapidfuzz")
-    from dotsctl.tools.evaluate import main
+    from dotsctl.tools.evaluate.main import main
 
     outcome = CliRunner().invoke(main, ["--pages", "40", "--json", "--limit", "0.08"])
     assert outcome.exit_code == 0, outcome.output

@@ -11,10 +11,12 @@ from dotsctl.encoder_worker.coreml.manifest import Build
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.machine import Machine
 from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, remember
-from dotsctl.tools import bench_energy, doctor_coreml, verify_coreml
-from dotsctl.tools.bench_energy import Energy
-from dotsctl.tools.conversion_options import ConversionOptions
-from dotsctl.tools.coreml_device import DeviceMeasure, Say
+from dotsctl.tools import doctor_coreml
+from dotsctl.tools.bench import energy as bench_energy
+from dotsctl.tools.bench.energy import Energy
+from dotsctl.tools.coreml.options import ConversionOptions
+from dotsctl.tools.verify.coreml import comparison as verify_coreml
+from dotsctl.tools.verify.coreml.device import DeviceMeasure, Say
 
 from tests.coreml_stand_in import StandIn
 

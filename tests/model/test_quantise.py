@@ -13,12 +13,12 @@ from dotsctl.encoder_worker.coreml.manifest import Build, builds_directory
 from dotsctl.encoder_worker.opening import read_limits
 from dotsctl.protocol.errors import DotsctlError, NoInputError, UsageError
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
-from dotsctl.tools import quantise
-from dotsctl.tools.conversion_options import ConversionOptions
-from dotsctl.tools.convert_encoder import convert_encoder
-from dotsctl.tools.encoding import page_image
-from dotsctl.tools.exact_tower import MERGER, ExactTower, difference
-from dotsctl.tools.quantise_layers import LayerErrors, exact_stages, prepared, run_build
+from dotsctl.tools.coreml.build import convert_encoder
+from dotsctl.tools.coreml.options import ConversionOptions
+from dotsctl.tools.measuring.encoding import page_image
+from dotsctl.tools.quantise import main as quantise
+from dotsctl.tools.quantise.layers import LayerErrors, exact_stages, prepared, run_build
+from dotsctl.tools.reference.exact_tower import MERGER, ExactTower, difference
 
 pytest.importorskip("coremltools")
 pytest.importorskip("rapidfuzz")

@@ -7,8 +7,8 @@ import pytest
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
-from dotsctl.tools.random_checkpoint import write_checkpoint
-from dotsctl.tools.random_shape import Shape
+from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.random_checkpoint.shape import Shape
 
 pytestmark = pytest.mark.model
 mx = pytest.importorskip("mlx.core")

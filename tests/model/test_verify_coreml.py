@@ -14,11 +14,13 @@ from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.machine import Machine
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
 from dotsctl.protocol.verdicts import recall_mlx, verdicts_of
-from dotsctl.tools import verify, verify_coreml, verify_coreml_report
-from dotsctl.tools.conversion_options import ConversionOptions
-from dotsctl.tools.convert_encoder import convert_encoder
-from dotsctl.tools.tower_streams import Streams
-from dotsctl.tools.verify_coreml import Order, compare, limit_of, rows_of
+from dotsctl.tools.coreml.build import convert_encoder
+from dotsctl.tools.coreml.options import ConversionOptions
+from dotsctl.tools.verify import main as verify
+from dotsctl.tools.verify.coreml import comparison as verify_coreml
+from dotsctl.tools.verify.coreml import report as verify_coreml_report
+from dotsctl.tools.verify.coreml.comparison import Order, compare, limit_of, rows_of
+from dotsctl.tools.verify.coreml.streams import Streams
 
 from tests.coreml_stand_in import StandIn
 

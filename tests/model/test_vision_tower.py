@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.tools.exact_tower import ExactTower
+from dotsctl.tools.reference.exact_tower import ExactTower
 
 mx = pytest.importorskip("mlx.core")
 

@@ -9,10 +9,13 @@ from click.testing import CliRunner
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Command, ToClient
 from dotsctl.protocol.messages import PageFailed, PageResult
-from dotsctl.tools import bench, bench_control, bench_simulation, chaos_everything
-from dotsctl.tools.chaos_everything import kill_everything
-from dotsctl.tools.chaos_workers import kill_workers
-from dotsctl.tools.soak import soak
+from dotsctl.tools.bench import control as bench_control
+from dotsctl.tools.bench import main as bench
+from dotsctl.tools.bench import simulation as bench_simulation
+from dotsctl.tools.chaos import everything as chaos_everything
+from dotsctl.tools.chaos.everything import kill_everything
+from dotsctl.tools.chaos.soak import soak
+from dotsctl.tools.chaos.workers import kill_workers
 
 pytestmark = pytest.mark.process
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from dotsctl import Client
-from dotsctl.tools import bench_pipeline, bench_transport
-from dotsctl.tools.bench_pipeline import Memory, read_pages
+from dotsctl.tools.bench import pipeline as bench_pipeline
+from dotsctl.tools.bench import transport as bench_transport
+from dotsctl.tools.bench.pipeline import Memory, read_pages
 
 pytestmark = pytest.mark.process
 

@@ -8,7 +8,7 @@ from dotsctl.protocol import codec
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.link import Link, Links
 from dotsctl.protocol.messages import ClientHello, Ping, Refused, Status, StatusRequest, Welcome
-from dotsctl.tools.memory import rss_bytes
+from dotsctl.tools.measuring.memory import rss_bytes
 
 from tests.process.conftest import Instance, submit
 

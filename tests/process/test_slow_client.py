@@ -11,7 +11,7 @@ import pytest
 from dotsctl.client.runtime.process_state import stopped_processes
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.messages import PageResult
-from dotsctl.tools.memory import rss_bytes
+from dotsctl.tools.measuring.memory import rss_bytes
 
 from tests.process.conftest import Instance
 

@@ -12,8 +12,8 @@ from dotsctl.protocol.checkpoint_layout import canonical_name
 from dotsctl.protocol.checkpoint_validation import CheckpointFacts, PatchLayout, validate_checkpoint
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.model_directory import demo_directory
-from dotsctl.tools.random_checkpoint import write_checkpoint
-from dotsctl.tools.random_shape import Shape, config_files
+from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.random_checkpoint.shape import Shape, config_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import UsageError
-from dotsctl.tools.chunk_plan import WEIGHT_LIMIT_BYTES, cut, plan_chunks
-from dotsctl.tools.conversion_options import ConversionOptions
+from dotsctl.tools.coreml.chunk_plan import WEIGHT_LIMIT_BYTES, cut, plan_chunks
+from dotsctl.tools.coreml.options import ConversionOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

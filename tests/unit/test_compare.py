@@ -12,16 +12,16 @@ import pytest
 from dotsctl.client.records import Failure, Page
 from dotsctl.decoder_worker.plugins.fake import FakeDecoder
 from dotsctl.protocol.errors import CommandFailedError, ExitCode, MissingError, NoInputError, OutputError, UsageError
-from dotsctl.tools import compare
-from dotsctl.tools.comparison import Comparison, Row, Version
-from dotsctl.tools.distance import Distance
+from dotsctl.tools.compare import main as compare
+from dotsctl.tools.compare.comparison import Comparison, Row, Version
+from dotsctl.tools.measuring.distance import Distance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 pytest.importorskip("rapidfuzz")
 
-from dotsctl.tools.compare_html import marked
+from dotsctl.tools.compare.html import marked
 
 Run = Callable[..., ExitCode]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from dotsctl.encoder_worker.coreml.package import unpack
-from dotsctl.tools.compressed_weights import Scaled, palette, scaled_int4, scaled_int8
+from dotsctl.tools.coreml.compressed_weights import Scaled, palette, scaled_int4, scaled_int8
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

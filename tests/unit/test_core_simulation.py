@@ -12,7 +12,7 @@ from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import Blank, Message, RequestFailed
 from dotsctl.protocol.parts import Role
-from dotsctl.tools.simulation import BrokenPromise, run_schedule
+from dotsctl.tools.chaos.simulation import BrokenPromise, run_schedule
 
 SCHEDULES = int(os.environ.get("DOTSCTL_TEST_SCHEDULES", "10000"))
 

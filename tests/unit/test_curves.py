@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from dotsctl.protocol.errors import UsageError
 from dotsctl.tools import curves
 from dotsctl.tools.curves import operations, values_of
-from dotsctl.tools.evaluation import Evaluation, Reading
-from dotsctl.tools.scores import Score
-from dotsctl.tools.truths import Truth
+from dotsctl.tools.evaluate.evaluation import Evaluation, Reading
+from dotsctl.tools.measuring.scores import Score
+from dotsctl.tools.pages.truths import Truth
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 CONFIG = {

@@ -4,15 +4,15 @@ import random
 from functools import cache
 
 import pytest
-from dotsctl.tools.page_fonts import EVERYWHERE
-from dotsctl.tools.page_generator import FULL, generate_page
-from dotsctl.tools.page_words import Prose
+from dotsctl.tools.pages.fonts import EVERYWHERE
+from dotsctl.tools.pages.generator import FULL, generate_page
+from dotsctl.tools.pages.words import Prose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("tokenizers", reason="tokenizers is not installed")
-from dotsctl.tools.demo_tokenizer import (
+from dotsctl.tools.demo.tokenizer import (
     LARGEST_NUMBER,
     SPECIAL_TOKENS,
     number_ids,

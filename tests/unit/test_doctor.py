@@ -16,15 +16,18 @@ from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.memory import Machine
 from dotsctl.protocol.model_directory import DEMO, demo_directory
 from dotsctl.protocol.parts import Role
-from dotsctl.tools import doctor_libraries, doctor_machine, doctor_models, doctor_runtime
-from dotsctl.tools.doctor_child import Outcome, ask
-from dotsctl.tools.doctor_libraries import check_base, check_blas, check_extra
-from dotsctl.tools.doctor_machine import check_models_disk, check_python, check_system, check_system_version
-from dotsctl.tools.doctor_models import check_default_model, check_memory, check_model, check_settings, model_checks
-from dotsctl.tools.doctor_plugins import check_plugin, plugin_checks
-from dotsctl.tools.doctor_report import Finding, Verdict, of_error
-from dotsctl.tools.doctor_runtime import check_directory, check_left_over, check_running
-from dotsctl.tools.doctor_setup import Setup, read_setup
+from dotsctl.tools.doctor import libraries as doctor_libraries
+from dotsctl.tools.doctor import machine as doctor_machine
+from dotsctl.tools.doctor import models as doctor_models
+from dotsctl.tools.doctor import runtime as doctor_runtime
+from dotsctl.tools.doctor.child import Outcome, ask
+from dotsctl.tools.doctor.libraries import check_base, check_blas, check_extra
+from dotsctl.tools.doctor.machine import check_models_disk, check_python, check_system, check_system_version
+from dotsctl.tools.doctor.models import check_default_model, check_memory, check_model, check_settings, model_checks
+from dotsctl.tools.doctor.plugins import check_plugin, plugin_checks
+from dotsctl.tools.doctor.report import Finding, Verdict, of_error
+from dotsctl.tools.doctor.runtime import check_directory, check_left_over, check_running
+from dotsctl.tools.doctor.setup import Setup, read_setup
 
 GB = 1_000_000_000
 

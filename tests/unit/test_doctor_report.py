@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from dotsctl.protocol.errors import ExitCode, MissingError
-from dotsctl.tools import doctor
-from dotsctl.tools.doctor_report import Check, Finding, Verdict, as_json, examine, fail, ok, summary, text_line, warn
+from dotsctl.tools.doctor import main as doctor
+from dotsctl.tools.doctor.report import Check, Finding, Verdict, as_json, examine, fail, ok, summary, text_line, warn
 
 
 def raises(error: Exception) -> Finding:

@@ -13,7 +13,7 @@ from dotsctl.client.inputs import PageInput
 from dotsctl.encoder_worker.plugins.fake import digest_rows
 from dotsctl.protocol.errors import CommandFailedError, ExitCode, MissingError, UsageError
 from dotsctl.tools import embed
-from dotsctl.tools.encoding import as_float32
+from dotsctl.tools.measuring.encoding import as_float32
 from PIL import Image
 
 Run = Callable[..., ExitCode]
@@ -192,7 +192,7 @@ def test_an_encoder_that_fails_at_the_warm_up_page_ends_the_run(
 ) -> None:
     closed: list[bool] = []
     monkeypatch.setattr("dotsctl.encoder_worker.plugins.fake.FakeEncoder.close", lambda _: closed.append(True))
-    monkeypatch.setattr("dotsctl.tools.encoding.blank_page", lambda: b"", raising=True)
+    monkeypatch.setattr("dotsctl.tools.measuring.encoding.blank_page", lambda: b"", raising=True)
     monkeypatch.setattr(
         "dotsctl.encoder_worker.plugins.fake.digest_rows", lambda _, rows: np.zeros((rows, 5), np.float32)
     )

@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner
 from dotsctl.client.cells import Cell
 from dotsctl.protocol.errors import DotsctlError, UsageError
-from dotsctl.tools import evaluate as tool
-from dotsctl.tools.demo_pages import CURRICULUM, FACES, NOTHING, render_page
-from dotsctl.tools.evaluation import Evaluation, Read, evaluate, record, table
-from dotsctl.tools.evaluation_report import worst, write_report
-from dotsctl.tools.page_elements import Element
-from dotsctl.tools.scores import Box, BoxScore, Score, edit_distance, normal, overlap, pairs
-from dotsctl.tools.truths import Truth, folder_pages, generated_pages, omnidocbench_pages, plain_pages
+from dotsctl.tools.evaluate import main as tool
+from dotsctl.tools.evaluate.evaluation import Evaluation, Read, evaluate, record, table
+from dotsctl.tools.evaluate.report import worst, write_report
+from dotsctl.tools.measuring.scores import Box, BoxScore, Score, edit_distance, normal, overlap, pairs
+from dotsctl.tools.pages.elements import Element
+from dotsctl.tools.pages.lines import CURRICULUM, FACES, NOTHING, render_page
+from dotsctl.tools.pages.truths import Truth, folder_pages, generated_pages, omnidocbench_pages, plain_pages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

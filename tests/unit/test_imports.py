@@ -21,9 +21,14 @@ SOURCES = sorted(
 )
 TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
 ONLY_IN = {
-    "zmq": ["protocol/link.py", "tools/bench_transport.py"],
+    "zmq": ["protocol/link.py", "tools/bench/transport.py"],
     "msgpack": ["protocol/codec.py"],
-    "coremltools": ["encoder_worker/coreml/*.py", "tools/coreml_*.py", "tools/stored_weights.py"],
+    "coremltools": [
+        "encoder_worker/coreml/*.py",
+        "tools/coreml/package.py",
+        "tools/coreml/stored_weights.py",
+        "tools/coreml/tower.py",
+    ],
     "mlx": [
         "encoder_worker/plugins/mlx.py",
         "encoder_worker/plugins/tower_runner.py",
@@ -36,7 +41,7 @@ ONLY_IN = {
         "tools/*.py",
     ],
     "mlx_lm": ["decoder_worker/adapter.py", "decoder_worker/model.py", "tools/*.py"],
-    "mlx_vlm": ["tools/verify_peer.py"],
+    "mlx_vlm": ["tools/verify/peer.py"],
     "click": ["client/cli*.py", "client/__main__.py", "*/main.py", "tools/*.py"],
     "torch": ["tools/*.py"],
     "matplotlib": ["tools/*.py"],
@@ -198,7 +203,7 @@ def test_client_and_protocol_need_only_the_base_dependencies_when_they_are_impor
         ("dotsctl.client.runtime.main", ["numpy", "PIL", "mlx", "mlx_lm", "coremltools"]),
         ("dotsctl.encoder_worker.main", ["mlx", "mlx_lm", "coremltools"]),
         ("dotsctl.encoder_worker.plugins.coreml", ["mlx", "mlx_lm", "coremltools"]),
-        ("dotsctl.tools.convert_encoder", ["mlx", "torch", "coremltools"]),
+        ("dotsctl.tools.coreml.build", ["mlx", "torch", "coremltools"]),
         ("dotsctl.decoder_worker.main", ["mlx", "mlx_lm", "coremltools"]),
     ],
 )

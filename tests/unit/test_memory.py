@@ -18,7 +18,7 @@ from dotsctl.protocol.memory import (
     require_memory,
     this_machine,
 )
-from dotsctl.tools.random_shape import PRESETS
+from dotsctl.tools.random_checkpoint.shape import PRESETS
 
 GIB = 1 << 30
 FLOAT32, BFLOAT16 = 4, 2

@@ -15,7 +15,7 @@ from dotsctl.protocol.geometry import PixelLimits
 from dotsctl.protocol.memory import Need, pipeline_need
 from dotsctl.protocol.memory_share import FREED_BYTES, IN_FLIGHT_BYTES, KEYS_BYTES, MIB, Fixed, parse_size, share
 from dotsctl.protocol.model_directory import demo_directory
-from dotsctl.tools.random_shape import PRESETS
+from dotsctl.tools.random_checkpoint.shape import PRESETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -140,7 +140,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
         names = set(archive.namelist())
     assert {name for name in names if name.endswith(".py")} == expected
     assert {"dotsctl/py.typed", "dotsctl/protocol/SPEC.md", "dotsctl/client/demo_model/config.json"} <= names
-    assert "dotsctl/tools/doctor_page.png" in names
+    assert "dotsctl/tools/doctor/page.png" in names
     assert all(name.startswith(("dotsctl/", "dotsctl-")) for name in names)
 
 

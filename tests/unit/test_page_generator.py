@@ -6,11 +6,11 @@ import random
 import numpy as np
 import pytest
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.tools import page_fonts
-from dotsctl.tools.page_elements import CATEGORIES, Element, GeneratedPage
-from dotsctl.tools.page_fonts import EVERYWHERE, FAMILIES, HELD_OUT, TRAINED, Family, families
-from dotsctl.tools.page_generator import CELL_PX, FULL, SMALL, WHOLE, generate_page
-from dotsctl.tools.page_noise import scanned
+from dotsctl.tools.pages import fonts as page_fonts
+from dotsctl.tools.pages.elements import CATEGORIES, Element, GeneratedPage
+from dotsctl.tools.pages.fonts import EVERYWHERE, FAMILIES, HELD_OUT, TRAINED, Family, families
+from dotsctl.tools.pages.generator import CELL_PX, FULL, SMALL, WHOLE, generate_page
+from dotsctl.tools.pages.noise import scanned
 from PIL import Image
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")

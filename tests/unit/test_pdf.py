@@ -20,7 +20,7 @@ from dotsctl.client.inputs import PageInput, pages_of
 from dotsctl.client.selection import PageRanges, Selection
 from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.parts import MAX_RGB_BYTES, ImageKind
-from dotsctl.tools.memory import rss_bytes
+from dotsctl.tools.measuring.memory import rss_bytes
 from PIL import Image
 
 FILES = Path(__file__).parents[1] / "files"

@@ -13,9 +13,11 @@ from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage
 from dotsctl.protocol.errors import CommandFailedError, MissingError
 from dotsctl.protocol.geometry import PixelLimits, fit
 from dotsctl.protocol.machine import Machine
-from dotsctl.tools import bench, bench_energy, power_meter
-from dotsctl.tools.power_meter import NEEDS_ROOT, command_line, metering
-from dotsctl.tools.powermetrics import Sample, above, mean_watts, parse, watt_hours_per_1000
+from dotsctl.tools.bench import energy as bench_energy
+from dotsctl.tools.bench import main as bench
+from dotsctl.tools.bench import power_meter
+from dotsctl.tools.bench.power_meter import NEEDS_ROOT, command_line, metering
+from dotsctl.tools.bench.powermetrics import Sample, above, mean_watts, parse, watt_hours_per_1000
 
 MAC = Machine("Apple M2", "macOS 26.1", "25B1")
 SAMPLE = """<?xml version="1.0" encoding="UTF-8"?>

@@ -13,9 +13,9 @@ from dotsctl.protocol.checkpoint_layout import LM_HEAD, parameters
 from dotsctl.protocol.checkpoint_validation import PatchLayout, validate_checkpoint
 from dotsctl.protocol.errors import OutputError, UsageError
 from dotsctl.protocol.safetensors_header import read_header
-from dotsctl.tools.random_checkpoint import BLOCK, CHUNK, Numbers, cli, to_bfloat16, write_checkpoint
-from dotsctl.tools.random_shape import PRESETS, Shape
-from dotsctl.tools.random_tokenizer import ADDED, PROCESSOR_TEMPLATE, TEXT_TEMPLATE, tokenizer_json
+from dotsctl.tools.random_checkpoint.checkpoint import BLOCK, CHUNK, Numbers, cli, to_bfloat16, write_checkpoint
+from dotsctl.tools.random_checkpoint.shape import PRESETS, Shape
+from dotsctl.tools.random_checkpoint.tokenizer import ADDED, PROCESSOR_TEMPLATE, TEXT_TEMPLATE, tokenizer_json
 
 SMALL = Shape(16, 1, 16, 1, real_vocabulary=False)
 

@@ -45,12 +45,12 @@ def test_every_command_of_the_readme_is_understood(line: str) -> None:
 def test_the_tree_of_the_readme_shows_the_folders_that_exist() -> None:
     tree = re.search(r"```\n(protocol/ .*?)```", README, re.DOTALL)
     assert tree
-    shown, parent = set(), ""
+    shown: set[str] = set()
+    place: list[str] = []
     for line in tree[1].splitlines():
-        folder = line.strip().split("/")[0]
-        parent = "" if not line.startswith(" ") else parent
-        shown.add(f"{parent}/{folder}".lstrip("/"))
-        parent = parent or folder
+        depth = (len(line) - len(line.lstrip())) // 2
+        place[depth:] = [line.strip().split("/")[0]]
+        shown.add("/".join(place))
     missing = [folder for folder in shown if not (ROOT / folder).is_dir()]
     assert not missing
     packages = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/**/__init__.py")}

@@ -15,17 +15,20 @@ import torch
 from dotsctl.decoder_worker.prompt import PromptBuilder
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.protocol.geometry import PixelLimits, fit
-from dotsctl.tools import demo_batches, demo_loss, demo_start, train
-from dotsctl.tools.demo_batches import CURRICULUM, UNUSED, Batch, Batches, BatchMaker, Glances, Stage, cell_targets
-from dotsctl.tools.demo_checkpoint import export, prompt_ids, write_files
-from dotsctl.tools.demo_loss import NearNumbers, loss_of
-from dotsctl.tools.demo_network import NOTHING, DemoNetwork
-from dotsctl.tools.demo_start import order_numbers, start_from
-from dotsctl.tools.demo_tokenizer import number_ids, train_tokenizer
-from dotsctl.tools.demo_tower import NetworkShape
-from dotsctl.tools.page_elements import CATEGORIES, Element, GeneratedPage, Glyph
-from dotsctl.tools.page_fonts import EVERYWHERE
-from dotsctl.tools.page_words import CHARACTERS, Prose
+from dotsctl.tools import train
+from dotsctl.tools.demo import batches as demo_batches
+from dotsctl.tools.demo import loss as demo_loss
+from dotsctl.tools.demo import start as demo_start
+from dotsctl.tools.demo.batches import CURRICULUM, UNUSED, Batch, Batches, BatchMaker, Glances, Stage, cell_targets
+from dotsctl.tools.demo.checkpoint import export, prompt_ids, write_files
+from dotsctl.tools.demo.loss import NearNumbers, loss_of
+from dotsctl.tools.demo.network import NOTHING, DemoNetwork
+from dotsctl.tools.demo.start import order_numbers, start_from
+from dotsctl.tools.demo.tokenizer import number_ids, train_tokenizer
+from dotsctl.tools.demo.tower import NetworkShape
+from dotsctl.tools.pages.elements import CATEGORIES, Element, GeneratedPage, Glyph
+from dotsctl.tools.pages.fonts import EVERYWHERE
+from dotsctl.tools.pages.words import CHARACTERS, Prose
 from dotsctl.tools.train import Progress
 from dotsctl.tools.training_plot import main as plot
 from PIL import Image

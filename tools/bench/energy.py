@@ -1,0 +1,114 @@
+"""``dotsctl bench energy``: watt-hours for 1,000 pages of each encoder, by the power meter of macOS.
+
+First the meter watches the idle machine, and that power is subtracted. Then pages are encoded one after the other for
+as long as it samples.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from dotsctl.client.config import PluginChoice
+from dotsctl.encoder_worker.buckets import PATCH_PX, STANDARD
+from dotsctl.encoder_worker.coreml.golden_page import draw_picture
+from dotsctl.encoder_worker.coreml.manifest import MANIFEST, builds_directory
+from dotsctl.encoder_worker.opening import read_limits
+from dotsctl.encoder_worker.plugin import Encoder, PageImage
+from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.machine import Machine, this_machine
+from dotsctl.protocol.model_directory import find_model, fingerprint
+from dotsctl.protocol.worker_shell import find_plugin, import_errors
+from dotsctl.tools.bench.power_meter import SLACK_S, metering
+from dotsctl.tools.bench.powermetrics import UNITS, above, mean_watts, watt_hours_per_1000
+
+IDLE_S = 10.0
+LARGEST = 4032
+"""Most patches of the page unless the user chooses: an A4 page at about 90 dpi."""
+HEAD = " s/page   CPU W   GPU W   ANE W  Wh/1,000 pages  encoder"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What one encoder takes."""
+
+    encoder: str
+    patches: int
+    pages: int
+    """That were encoded while the meter ran."""
+    page_s: float
+    watts: dict[str, float]
+    """Mean power by unit, above idle: ``cpu``, ``gpu``, ``ane``."""
+    idle_watts: dict[str, float]
+    wh_per_1000_pages: float
+
+    def row(self) -> str:
+        """A line under ``HEAD``."""
+        watts = "  ".join(f"{self.watts[unit]:6.2f}" for unit in UNITS)
+        return f"{self.page_s:7.3f}  {watts}  {self.wh_per_1000_pages:14.2f}  {self.encoder}"
+
+
+def require_mac(machine: Machine, what: str) -> None:
+    """Raises MissingError elsewhere than on a Mac with Apple silicon."""
+    if not machine.is_apple_silicon:
+        raise MissingError(f"{what} needs a Mac with Apple silicon, and this is {machine.system} on {machine.chip}")
+
+
+def measure(model: str | None, encoders: Sequence[str], patches: int | None, seconds: float, say: Say) -> list[Energy]:
+    """Measure encoders one after the other; the machine should have nothing else to do.
+
+    Args:
+        model: name or path; none: the only installed one.
+        encoders: plugins with options; none: mlx, and coreml where there are packages.
+        patches: of the page; none: the largest standard one that the model takes, up to 4032.
+        seconds: for which the meter watches each encoder.
+        say: told what goes on.
+
+    Raises:
+        MissingError: this is no Mac, or there is no such model.
+        CommandFailedError: the meter may not be read, or tells nothing.
+        UsageError: an encoder that there is not.
+    """
+    require_mac(this_machine(), "bench energy")
+    folder = find_model(model)[1]
+    chosen = [PluginChoice.parse(text) for text in encoders] or _usual(folder)
+    count = patches or _usual_patches(folder)
+    say(f"idle power, {IDLE_S:.0f} s: leave the machine alone")
+    with metering(IDLE_S) as meter:
+        idle = mean_watts(meter.samples())
+    return [_measure_one(choice, folder, count, idle, seconds, say) for choice in chosen]
+
+
+def _usual(model: Path) -> list[PluginChoice]:
+    has_builds = any(builds_directory(fingerprint(model)).glob(f"[!.]*/{MANIFEST}"))
+    return [PluginChoice(name) for name in (("mlx", "coreml") if has_builds else ("mlx",))]
+
+
+def _usual_patches(model: Path) -> int:
+    limit = min(LARGEST, read_limits(model).max_pixels // PATCH_PX**2)
+    return max((bucket for bucket in STANDARD if bucket <= limit), default=limit // 4 * 4)
+
+
+def _measure_one(
+    choice: PluginChoice, model: Path, patches: int, idle: dict[str, float], seconds: float, say: Say
+) -> Energy:
+    page = PageImage(None, np.asarray(draw_picture(patches)), None)
+    say(f"loading encoder {choice}")
+    with import_errors(f"encoder {choice.name!r}"):
+        encoder: Encoder = find_plugin("dotsctl.encoders", choice.name)()
+        try:
+            encoder.load(model, choice.options, say)
+            encoder.encode([page])  # warms up
+            say(f"encoding pages of {patches} patches for {seconds:.0f} s")
+            with metering(seconds) as meter:
+                started, pages = time.perf_counter(), 0
+                while not pages or (meter.is_running and time.perf_counter() - started < seconds + SLACK_S):
+                    encoder.encode([page])
+                    pages += 1
+                page_s = (time.perf_counter() - started) / pages
+                watts = above(mean_watts(meter.samples()), idle)
+        finally:
+            encoder.close()
+    return Energy(str(choice), patches, pages, page_s, watts, idle, watt_hours_per_1000(watts, page_s))

@@ -1,0 +1,120 @@
+"""``dotsctl bench pipeline``: how close the two workers come to the ideal two-stage pipeline."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from dotsctl.client.api import Client
+from dotsctl.client.inputs import LoadedPage, PageInput
+from dotsctl.protocol.errors import CommandFailedError
+from dotsctl.protocol.parts import ImageHeader, ImageKind, Role
+from dotsctl.tools.measuring.memory import rss_bytes
+
+
+@dataclass
+class PipelineOutcome:
+    """One balance of encoding and decoding."""
+
+    pages: int
+    encode_ms: float
+    decode_ms: float
+    ideal_s: float
+    wall_s: float
+    serial_s: float
+    """The same pages one after the other, each through both stages before the next one begins."""
+    max_outstanding: int
+    """Most pages that held a credit at once."""
+    busy: dict[str, float]
+    """Share of the run in which a worker had work."""
+    rss_drift: dict[str, float] = field(default_factory=dict)
+    """Mean resident memory of each process in the last quarter of the pages over that in the second."""
+
+    @property
+    def ratio(self) -> float:
+        """Wall time over the ideal."""
+        return self.wall_s / self.ideal_s if self.ideal_s else float("inf")
+
+    def row(self) -> str:
+        """The line of the table."""
+        balance = f"{self.encode_ms:g}/{self.decode_ms:g}"
+        drift = " ".join(f"{name} {value:.2f}" for name, value in self.rss_drift.items())
+        busy = f"{self.busy['encoder']:.2f}/{self.busy['decoder']:.2f}"
+        ratio = f"{self.ratio:.3f}" if self.ideal_s else "-"
+        serial_ratio = f"{self.serial_s / self.ideal_s:.2f}" if self.ideal_s else "-"
+        return (
+            f"{balance:<13}  {self.ideal_s:7.2f}  {self.wall_s:6.2f}  {ratio:>5}  {self.serial_s:12.2f}  "
+            f"{serial_ratio:>5}  {self.max_outstanding:11d}  {busy:>12}  {drift}"
+        )
+
+
+def measure(pages: int, embed_mib: float, encode_ms: float, decode_ms: float) -> PipelineOutcome:
+    """Read fake pages twice: with overlap, then one by one."""
+    encoder = f"fake:encode_ms={encode_ms},embed_mib={embed_mib}"
+    with Client(encoder=encoder, decoder=f"fake:decode_ms={decode_ms}", private=True) as client:
+        memory = Memory(client)
+        wall_s = read_pages(client, pages, memory)
+        status = client.status()
+    with Client(encoder=encoder, decoder=f"fake:decode_ms={decode_ms}", private=True, window=1) as client:
+        serial_s = read_pages(client, pages, None)
+    slower_s = max(encode_ms, decode_ms) / 1000
+    return PipelineOutcome(
+        pages=pages,
+        encode_ms=encode_ms,
+        decode_ms=decode_ms,
+        ideal_s=(encode_ms + decode_ms) / 1000 + (pages - 1) * slower_s,
+        wall_s=wall_s,
+        serial_s=serial_s,
+        max_outstanding=status.counters["max_outstanding"],
+        busy={str(worker.role): worker.busy_share for worker in status.workers},
+        rss_drift=memory.drift(),
+    )
+
+
+def read_pages(client: Client, pages: int, memory: "Memory | None") -> float:
+    """Seconds for all pages; each must come back without an error."""
+    started = time.monotonic()
+    for page in client.ocr(_fake_pages(pages)):
+        if page.error is not None:
+            raise CommandFailedError(f"page {page.index} failed: {page.error.message}")
+        if memory is not None:
+            memory.sample()
+    return time.monotonic() - started
+
+
+def _fake_pages(pages: int) -> Iterator[PageInput]:
+    for number in range(pages):
+        content = b"fake page %d" % number
+        header = ImageHeader(ImageKind.FILE, len(content), 280, 280)
+        loaded = (header, content, hashlib.sha256(content).hexdigest())
+        yield PageInput("<fake>", None, reader=partial(_same, loaded))
+
+
+def _same(loaded: LoadedPage) -> LoadedPage:
+    return loaded
+
+
+class Memory:
+    """Resident memory of all processes, after each page."""
+
+    def __init__(self, client: Client) -> None:
+        status = client.status()
+        pids = {role: next(w.pid for w in status.workers if w.role is role) for role in Role}
+        self._pids = {**{str(role): pid for role, pid in pids.items()}, "runtime": status.pid, "client": os.getpid()}
+        self._samples: dict[str, list[int]] = {name: [] for name in self._pids}
+
+    def sample(self) -> None:
+        """Note the present figures."""
+        for name, pid in self._pids.items():
+            self._samples[name].append(rss_bytes(pid))
+
+    def drift(self) -> dict[str, float]:
+        """Mean of the last quarter over the mean of the second, for each process."""
+        return {name: _last_over_second_quarter(values) for name, values in self._samples.items()}
+
+
+def _last_over_second_quarter(values: list[int]) -> float:
+    quarter = len(values) // 4
+    return sum(values[-quarter:]) / sum(values[quarter : 2 * quarter])

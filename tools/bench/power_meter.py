@@ -1,0 +1,87 @@
+"""Running ``powermetrics``, the power meter of macOS, for a fixed time.
+
+It runs as root, so it could not be stopped from here; asked for a number of samples, it ends by itself.
+"""
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO
+
+from dotsctl.protocol.errors import CommandFailedError
+from dotsctl.tools.bench.powermetrics import SAMPLERS, Sample, parse
+
+POWERMETRICS = "/usr/bin/powermetrics"
+SUDO = "/usr/bin/sudo"
+SAMPLE_MS = 500
+SLACK_S = 60.0
+"""So much longer than it should the meter may take."""
+NEEDS_ROOT = (
+    "powermetrics needs root, and sudo would ask for a password. Run this first, then the same command again within "
+    "five minutes:\n  sudo -v"
+)
+
+
+def command_line(seconds: float) -> list[str]:
+    """What measures for so many seconds; through sudo, which must not ask, unless this process is root's."""
+    count = max(1, round(seconds * 1000 / SAMPLE_MS))
+    words = [POWERMETRICS, "--format", "plist", "--samplers", SAMPLERS, "-i", str(SAMPLE_MS), "-n", str(count)]
+    return words if os.geteuid() == 0 else [SUDO, "-n", *words]
+
+
+class Meter:
+    """A powermetrics that runs, or has run."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", seconds: float, output: IO[bytes], said: IO[bytes]) -> None:
+        self._process, self._seconds, self._output, self._said = process, seconds, output, said
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it still samples."""
+        return self._process.poll() is None
+
+    def samples(self) -> list[Sample]:
+        """Everything that it saw, when it has ended.
+
+        Raises:
+            CommandFailedError: it may not run, does not end, or tells nothing.
+        """
+        try:
+            code = self._process.wait(self._seconds + SLACK_S)
+        except subprocess.TimeoutExpired:
+            raise CommandFailedError(
+                f"powermetrics did not end within {self._seconds + SLACK_S:.0f} s, it was to run {self._seconds:.0f} s"
+            ) from None
+        for stream in (self._output, self._said):
+            stream.seek(0)
+        said = self._said.read().decode("utf-8", "replace").strip()
+        if code != 0 and "password is required" in said:
+            raise CommandFailedError(NEEDS_ROOT)
+        if code != 0:
+            raise CommandFailedError(f"powermetrics ended with code {code}: {said or 'it says nothing'}")
+        return parse(self._output.read())
+
+
+@contextmanager
+def metering(seconds: float, command: Sequence[str] | None = None) -> Iterator[Meter]:
+    """A meter that samples for so many seconds.
+
+    Raises:
+        CommandFailedError: there is no such program.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as said:
+        words = list(command or command_line(seconds))
+        try:
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=said)
+        except OSError as error:
+            raise CommandFailedError(f"{words[0]} cannot be run: {error.strerror}") from None
+        try:
+            yield Meter(process, seconds, output, said)
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(PermissionError):  # it is root's, and ends by itself
+                    process.kill()
+                    process.wait()

@@ -1,0 +1,217 @@
+"""Batches for the training of the demo model: generated pages as tensors, with all their targets."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from dotsctl.encoder_worker.image import patchify
+from dotsctl.protocol.geometry import CELL_PX, PixelLimits
+from dotsctl.tools.demo.checkpoint import prompt_ids
+from dotsctl.tools.demo.network import CELL_SLOTS, NOTHING
+from dotsctl.tools.demo.tokenizer import id_of, text_ids
+from dotsctl.tools.pages.elements import CATEGORIES, GeneratedPage
+from dotsctl.tools.pages.generator import STYLES, generate_page, grid_of
+from dotsctl.tools.pages.words import CHARACTERS
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+MISREAD_SHARE = 0.06
+"""Share of the text tokens in front of the next one that are replaced at random. A reader that only ever saw its own
+words spelled right loses its place at the first mistake."""
+UNUSED = -100
+"""Target that the loss leaves out."""
+UNLIMITED = PixelLimits(CELL_PX**2, 11_289_600)
+"""The smallest training pages are smaller than any page that is served."""
+TASKS = ("text", "layout", "layout-only")
+ANSWERS = 2
+"""Tasks of each page that is read: what the tower has computed is used more than once."""
+EARLIER_SHARE = 0.3
+"""Share of the batches that are of an earlier stage, so that small pages are not forgotten."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the curriculum."""
+
+    style: str
+    pages: int
+    """Pages of one step."""
+    pass_accuracy: float
+    """Share of the answer's tokens, each after a mostly right beginning, that opens the next stage."""
+    latest: float
+    """Share of the training's time that opens it in any case: a short training sees whole pages too."""
+    shares: tuple[float, float, float]
+    """Of the TASKS."""
+
+
+CURRICULUM = (
+    Stage("small", 12, 0.76, 0.15, (0.7, 0.2, 0.1)),
+    Stage("medium", 7, 0.82, 0.5, (0.55, 0.3, 0.15)),
+    Stage("large", 5, 0.86, 0.6, (0.5, 0.35, 0.15)),
+    Stage("full", 3, 0.92, 0.75, (0.5, 0.4, 0.1)),
+    Stage("wide", 2, 0.95, 0.85, (0.5, 0.4, 0.1)),
+    Stage("whole", 2, 1.0, 1.0, (0.5, 0.4, 0.1)),
+)
+"""A CPU stops at "full"; see ``--last`` of the trainer."""
+
+
+@dataclass
+class Batch:
+    """One step's pages, all of the same grid; ``Tensor`` fields can be moved to another device."""
+
+    stage: int
+    rows: int
+    columns: int
+    tasks: list[str]
+    """Of each answer."""
+    patches: Tensor  # (pages, 4 rows columns, 588)
+    before: Tensor  # (n,)
+    page_of: Tensor  # (answers,) which page each answer is about
+    after: Tensor  # (answers, m) ids behind the page's embeddings
+    targets: Tensor  # (answers, m)
+    characters: Tensor  # (pages, rows columns, CELL_SLOTS)
+    kinds: Tensor  # (pages, rows columns)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on another device."""
+        return Batch(**{name: v.to(device) if isinstance(v, Tensor) else v for name, v in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Glances:
+    """Batches that ask for no answer: they teach the tower alone, in half the time, on pages of every stage, most
+    of them small."""
+
+    share: float = 0.0
+    """Of all batches."""
+    last: int = 0
+    """Place of the last stage that they are drawn from."""
+
+
+class Batches(IterableDataset[Batch]):
+    """Endless batches; the stage is read from a shared tensor, so that it can move on while pages are made."""
+
+    def __init__(self, stage: Tensor, seed: str, tokenizer: str, families: tuple[str, ...], glances: Glances) -> None:
+        """Note what pages are made of.
+
+        Args:
+            stage: () the stage of now.
+            seed: a text: no number that the evaluation takes gives its pages.
+            tokenizer: as JSON, which travels to another process.
+            families: of fonts.
+            glances: how many batches ask for no answer.
+        """
+        self._stage, self._seed, self._tokenizer, self._families = stage, seed, tokenizer, families
+        self._glances = glances
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng, maker = random.Random(self._seed), BatchMaker(Tokenizer.from_str(self._tokenizer), self._families)
+        while True:
+            if rng.random() < self._glances.share:
+                last = self._glances.last
+                yield maker.make(rng, min(rng.randint(0, last), rng.randint(0, last)), answers=0)
+                continue
+            stage = int(self._stage)
+            if stage and rng.random() < EARLIER_SHARE:
+                stage = rng.randrange(stage)
+            yield maker.make(rng, stage)
+
+
+class BatchMaker:
+    """Makes batches with one tokenizer and some font families."""
+
+    def __init__(self, tokenizer: Tokenizer, families: tuple[str, ...]) -> None:
+        self._tokenizer, self._families = tokenizer, families
+        self._end = id_of(tokenizer, "<|endofassistant|>")
+        self._text = text_ids(tokenizer)
+        self._is_text = set(self._text)
+
+    def make(self, rng: random.Random, stage: int, answers: int = ANSWERS) -> Batch:
+        """Pages of one stage, with so many answers about each."""
+        entry = CURRICULUM[stage]
+        style = STYLES[entry.style]
+        rows, columns = grid_of(rng, style)
+        pages = [generate_page(rng, style, self._families, (rows, columns)) for _ in range(entry.pages)]
+        size = (columns * CELL_PX, rows * CELL_PX)
+        patches = np.stack([_patches(page, size) for page in pages])
+        asked = [(number, task) for number in range(len(pages)) for task in _tasks(rng, entry.shares, answers)]
+        texts = [_answer(pages[number], task, size) for number, task in asked]
+        tasks = [task for _, task in asked]
+        truths = [cell_targets(page, rows, columns) for page in pages]
+        characters, kinds = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*truths, strict=True))
+        return Batch(
+            stage, rows, columns, tasks, torch.from_numpy(patches),
+            torch.tensor(prompt_ids(self._tokenizer, "text", size)[0]),
+            torch.tensor([number for number, _ in asked], dtype=torch.long),
+            *self._ids(rng, texts, tasks, size), characters, kinds,
+        )  # fmt: skip
+
+    def _ids(
+        self, rng: random.Random, answers: Sequence[str], tasks: Sequence[str], size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Ids behind the pages (answers, m), and what is to follow each of them (answers, m)."""
+        inputs, targets = [], []
+        for answer, task in zip(answers, tasks, strict=True):
+            _, prompt = prompt_ids(self._tokenizer, task, size)
+            ids = [*self._tokenizer.encode(answer).ids, self._end]
+            inputs.append(prompt + self._misread(rng, ids[:-1]))
+            targets.append([UNUSED] * (len(prompt) - 1) + ids)
+        length = max(map(len, inputs), default=0)
+        inputs = [ids + [self._end] * (length - len(ids)) for ids in inputs]
+        targets = [ids + [UNUSED] * (length - len(ids)) for ids in targets]
+        return torch.tensor(inputs, dtype=torch.long), torch.tensor(targets, dtype=torch.long)
+
+    def _misread(self, rng: random.Random, ids: list[int]) -> list[int]:
+        """The ids with some of those of text replaced by others; boxes and skeleton stay."""
+        return [
+            rng.choice(self._text) if token in self._is_text and rng.random() < MISREAD_SHARE else token
+            for token in ids
+        ]
+
+
+def _tasks(rng: random.Random, shares: tuple[float, float, float], count: int) -> list[str]:
+    """Different tasks, drawn by their shares."""
+    chosen: dict[str, None] = {}
+    while len(chosen) < count:
+        chosen[rng.choices(TASKS, shares)[0]] = None
+    return list(chosen)
+
+
+def _answer(page: GeneratedPage, task: str, size: tuple[int, int]) -> str:
+    return page.text if task == "text" else page.layout(size, with_text=task == "layout")
+
+
+def _patches(page: GeneratedPage, size: tuple[int, int]) -> np.ndarray:
+    """(4 cells, 588) of the page resized to ``size``; the rule of dots.ocr gives the same size."""
+    image = page.image.resize(size, 3)  # 3: bicubic, as the encoder does
+    return patchify(image, image.size, 1, UNLIMITED).values
+
+
+def cell_targets(page: GeneratedPage, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """What stands in each cell.
+
+    Returns:
+        (rows columns, CELL_SLOTS) indices into CHARACTERS or NOTHING, three slots for each of the patches in the order
+        of the tower; (rows columns,) 0 or 1 + the category's place.
+    """
+    slots = np.full((rows, columns, 4, CELL_SLOTS // 4), NOTHING, np.int64)
+    kinds = np.zeros((rows, columns), np.int64)
+    across, down = 2 * columns / page.image.width, 2 * rows / page.image.height  # pixels -> patches
+    for element in page.elements:
+        if element.category == "Picture":
+            x0, y0, x1, y1 = element.box
+            top, left = max(0, round(y0 * down / 2)), max(0, round(x0 * across / 2))
+            kinds[top : round(y1 * down / 2), left : round(x1 * across / 2)] = 1 + CATEGORIES.index("Picture")
+    for glyph in page.glyphs:
+        row, column = int(glyph.y * down), int(glyph.x * across)
+        if not (0 <= row < 2 * rows and 0 <= column < 2 * columns):
+            continue  # turned out of the page
+        kinds[row // 2, column // 2] = 1 + CATEGORIES.index(page.elements[glyph.element].category)
+        patch = slots[row // 2, column // 2, 2 * (row % 2) + column % 2]
+        used = int((patch < NOTHING).sum())
+        if used < len(patch):
+            patch[used] = CHARACTERS.index(glyph.character)
+    return slots.reshape(rows * columns, CELL_SLOTS), kinds.reshape(-1)

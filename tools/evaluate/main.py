@@ -1,0 +1,143 @@
+"""Measures how well a model reads pages whose content is known: ``python -P -m dotsctl.tools.evaluate --limit 0.08``.
+
+Pages go through a private runtime with its two workers. Without ``--folder`` they are drawn from seeds that training
+does not use. The error rate is the sum of edits over the sum of characters; a run of blanks and line ends counts as one
+blank, on both sides. A page that fails counts as one of which nothing was read.
+
+Needs the extra ``[test]`` or ``[train]`` for the fonts and the edit distance.
+"""
+
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from dotsctl.protocol.errors import DotsctlError, UsageError
+from dotsctl.tools.evaluate.evaluation import Evaluation, evaluate, record, table
+from dotsctl.tools.evaluate.report import write_report
+from dotsctl.tools.measuring.scores import normal
+from dotsctl.tools.pages import fonts as page_fonts
+from dotsctl.tools.pages.generator import STYLES
+from dotsctl.tools.pages.truths import Truth, folder_pages, generated_pages, omnidocbench_pages, plain_pages
+
+PLAIN = "plain"
+"""Style of the pages that are lines on white."""
+
+
+def chosen_pages(
+    folder: Path | None, images: Path | None, num_pages: int, seed: int, style: str, fonts: str, noise: float | None
+) -> Iterator[Truth]:
+    """The pages that the options ask for.
+
+    Raises:
+        UsageError: the folder holds no pages with their texts, or a font family is unknown.
+        MissingError: a font is not installed.
+    """
+    if folder is not None and folder.suffix == ".json":
+        return itertools.islice(omnidocbench_pages(folder, images), num_pages)
+    if folder is not None:
+        return itertools.islice(folder_pages(folder), num_pages)
+    if style == PLAIN:
+        return plain_pages(num_pages, seed)
+    return generated_pages(num_pages, seed, style, page_fonts.families(fonts), noise)
+
+
+def run(
+    pages: Iterable[Truth], task: str, max_pixels: int | None, **choices: str | None
+) -> tuple[Evaluation, dict[str, str]]:
+    """Evaluate with a private runtime; also what it ran with.
+
+    Args:
+        pages: what is read.
+        task: as the client knows it.
+        max_pixels: pages are resized to at most so many; none: the model's own limit.
+        choices: model, encoder and decoder, as the client takes them.
+    """
+    from dotsctl.client.api import Client  # not for --help
+
+    with Client(private=True, **choices) as client:  # type: ignore[arg-type]
+        facts = {
+            "model": client.model_name,
+            "fingerprint": client.fingerprint,
+            "encoder": client.encoder,
+            "decoder": client.decoder,
+        }
+        if task not in client.tasks:
+            raise UsageError(f"{client.model_name} has no task {task!r}; it has {', '.join(client.tasks)}")
+
+        def read(images: Iterable[Any]) -> Iterator[Any]:
+            return client.ocr(images, task=task, max_pixels=max_pixels)
+
+        return evaluate(read, pages, task), facts
+
+
+def above_limits(evaluation: Evaluation, limit: float | None, least_json: float | None) -> str:
+    """What was asked for and not reached, in words; empty when all was."""
+    total, valid = evaluation.total, evaluation.json_share
+    if limit is not None and (total.error_rate > limit or total.failed):
+        return f"above the limit: error rate {total.error_rate:.2%} of at most {limit:.2%}, {total.failed} pages failed"
+    if least_json is not None and (valid is None or valid < least_json):
+        share = "no page" if valid is None else f"{valid:.1%}"
+        return f"below the limit: {share} of the answers are JSON, {least_json:.1%} are asked for"
+    return ""
+
+
+@click.command()
+@click.option("--pages", "num_pages", default=100, show_default=True, type=click.IntRange(1), help="Most pages.")
+@click.option("--task", default="text", show_default=True, help="text, layout or layout-only.")
+@click.option("--folder", type=click.Path(exists=True, path_type=Path),
+              help="Pictures with .md or .txt files beside them; or a JSON file of OmniDocBench.")  # fmt: skip
+@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Pictures of that file.")
+@click.option("--style", default=PLAIN, show_default=True, type=click.Choice([PLAIN, *STYLES]), help="Drawn pages.")
+@click.option("--fonts", default="everywhere", show_default=True, help="Families or groups, comma-separated.")
+@click.option("--noise", type=click.FloatRange(0, 3), help="Strength of the scan; default: as the style says.")
+@click.option("--seed", default=1_000_000, show_default=True, help="Seed of the first drawn page.")
+@click.option("--min-characters", default=0.0, help="Refuse pages with fewer characters on average.")
+@click.option("--max-pixels", type=click.IntRange(784), help="Resize pages to at most so many pixels.")
+@click.option("--model", default="demo", show_default=True, help="Name or path of the model.")
+@click.option("--encoder", help="Encoder plugin, NAME[:key=value,...].")
+@click.option("--decoder", help="Decoder plugin, NAME[:key=value,...].")
+@click.option("--limit", type=float, help="Exit 1 above this error rate, as 0.08, or when a page failed.")
+@click.option("--min-json", type=float, help="Exit 1 when a smaller share of layout answers is JSON, as 0.9.")
+@click.option("--report", type=click.Path(file_okay=False, path_type=Path), help="Write JSON and an HTML page there.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def main(
+    num_pages: int,
+    task: str,
+    folder: Path | None,
+    images: Path | None,
+    style: str,
+    fonts: str,
+    noise: float | None,
+    seed: int,
+    min_characters: float,
+    max_pixels: int | None,
+    model: str,
+    encoder: str | None,
+    decoder: str | None,
+    limit: float | None,
+    min_json: float | None,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure what a model reads wrongly on pages whose content is known."""
+    try:
+        pages = list(chosen_pages(folder, images, num_pages, seed, style, fonts, noise))
+        mean = sum(len(normal(page.text)) for page in pages) / len(pages)
+        if mean < min_characters:
+            raise UsageError(f"these pages have {mean:.0f} characters on average, not {min_characters:.0f}: take more")
+        evaluation, facts = run(pages, task, max_pixels, model=model, encoder=encoder, decoder=decoder)
+        drawn = {} if folder else {"style": style, "fonts": fonts, "noise": noise, "seed": seed}
+        found = record(evaluation, **facts, **drawn, max_pixels=max_pixels)
+        if report is not None:
+            write_report(report, evaluation, found)
+    except DotsctlError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    click.echo(json.dumps(found, indent=2) if as_json else table(evaluation))
+    if short := above_limits(evaluation, limit, min_json):
+        click.echo(short, err=True)
+        sys.exit(1)

@@ -1,0 +1,151 @@
+"""Generates whole pages with their truth; everything is a function of one ``random.Random``.
+
+Sizes, type sizes and kinds of elements are those of a :class:`PageStyle`; the curriculum of the training is a list of
+them, from a few plain lines to full pages.
+"""
+
+import random
+from dataclasses import dataclass
+
+from dotsctl.tools.pages import blocks
+from dotsctl.tools.pages.blocks import Writer
+from dotsctl.tools.pages.elements import GeneratedPage
+from dotsctl.tools.pages.noise import scanned
+from dotsctl.tools.pages.sheet import Area, Sheet
+from dotsctl.tools.pages.words import Prose, number
+from PIL import Image
+
+CELL_PX = 28
+
+
+@dataclass(frozen=True)
+class PageStyle:
+    """What pages look like."""
+
+    rows: tuple[int, int]
+    """Fewest and most cells of 28 px from top to bottom."""
+    columns: tuple[int, int]
+    body_px: tuple[int, int]
+    """Smallest and largest type of the body."""
+    plain_share: float
+    """Share of pages with nothing but lines of text."""
+    two_column_share: float
+    noise_share: float
+    """Share of pages that look scanned."""
+    blank_share: float = 0.02
+    furniture_share: float = 0.4
+    """Share of pages with a header, and with a footer."""
+
+
+SMALL = PageStyle((3, 8), (5, 11), (14, 20), 0.8, 0.0, 0.15)
+MEDIUM = PageStyle((6, 10), (8, 12), (14, 21), 0.35, 0.0, 0.3)
+LARGE = PageStyle((10, 14), (10, 12), (14, 22), 0.15, 0.2, 0.35)
+FULL = PageStyle((14, 20), (11, 14), (14, 22), 0.08, 0.35, 0.4)
+"""Up to 392x560 px: what a CPU can train."""
+WIDE = PageStyle((16, 30), (14, 20), (14, 28), 0.05, 0.45, 0.4)
+WHOLE = PageStyle((20, 40), (16, 28), (14, 32), 0.05, 0.5, 0.4)
+"""Up to 784x1120 px: for a GPU."""
+STYLES = {"small": SMALL, "medium": MEDIUM, "large": LARGE, "full": FULL, "wide": WIDE, "whole": WHOLE}
+
+BODY = (
+    (blocks.text, 0.46),
+    (blocks.heading, 0.18),
+    (blocks.list_item, 0.16),
+    (blocks.table, 0.1),
+    (blocks.figure, 0.1),
+)
+"""What follows each other in a column, with its share."""
+
+
+def grid_of(rng: random.Random, style: PageStyle) -> tuple[int, int]:
+    """Rows and columns of cells for the next page or batch of pages."""
+    return rng.randint(*style.rows), rng.randint(*style.columns)
+
+
+def generate_page(
+    rng: random.Random,
+    style: PageStyle,
+    families: tuple[str, ...],
+    grid: tuple[int, int] | None = None,
+    noise: float | None = None,
+) -> GeneratedPage:
+    """One page.
+
+    Args:
+        rng: what decides.
+        style: what it looks like.
+        families: of which one is taken.
+        grid: its rows and columns of cells; none: drawn from the style. Its sides differ from them by up to 8 px, as
+            pages that are served do, but never so much that resizing gives another grid.
+        noise: strength of the scan; none: as the style says.
+    """
+    rows, columns = grid or grid_of(rng, style)
+    width, height = (CELL_PX * cells + rng.randint(-8, 8) for cells in (columns, rows))
+    if rng.random() < style.blank_share:
+        paper = (255, 255, 255) if rng.random() < 0.5 else tuple(rng.randrange(256) for _ in range(3))
+        return GeneratedPage(Image.new("RGB", (width, height), paper), (), (), "")
+    family = rng.choice(families)
+    ink = rng.choice(((0, 0, 0), tuple(rng.randint(0, 70) for _ in range(3))))
+    sheet = Sheet(rng, Image.new("RGB", (width, height), (255, 255, 255)), family, ink)  # type: ignore[arg-type]
+    writer = Writer(sheet, Prose(rng), rng.randint(*style.body_px), rng.uniform(0, 0.35))
+    margin = rng.uniform(2, 10) if width < 12 * CELL_PX else rng.uniform(8, 0.08 * width)
+    area = Area(margin, rng.uniform(1, 10), width - max(3.0, margin * rng.uniform(0.4, 1)), height - 3.0)
+    if rng.random() < style.plain_share:
+        _lines(writer, area)
+    else:
+        _document(writer, area, style)
+    page = sheet.finish()
+    strength = noise if noise is not None else rng.uniform(0.3, 1.0) * (rng.random() < style.noise_share)
+    return scanned(rng, page, strength)
+
+
+def _lines(writer: Writer, area: Area) -> None:
+    """Lines of one type from top to bottom, one element; many end early."""
+    kind = writer.sheet.type(writer.body_px, lead=writer.lead, bold=writer.sheet.rng.random() < 0.3)
+    most = writer.sheet.rng.randint(1, 12)
+    lines: list[str] = []
+    while len(lines) < most and (len(lines) + 1) * kind.pitch <= area.height:
+        lines += writer.wrapped("", area, kind, 1, 0.08)
+    writer.print(lines, area, kind, "Text")
+
+
+def _document(writer: Writer, area: Area, style: PageStyle) -> None:
+    """Header, title, one or two columns, footer; elements are noted in reading order."""
+    rng = writer.sheet.rng
+    small = writer.sheet.type(max(13.0, writer.body_px * 0.85))
+    if rng.random() < style.furniture_share:
+        line = writer.wrapped("", area, small, 1, 0.3)
+        if writer.print(line, area, small, "Page-header"):
+            area.top += rng.uniform(0, 10)
+    footer = ""
+    if rng.random() < style.furniture_share:
+        footer = rng.choice((number(rng), f"Page {rng.randint(1, 400)}", writer.prose.words(1, 3)))
+        area.bottom -= small.pitch + rng.uniform(4, 14)
+    bottom = writer.sheet.image.height - 3.0
+    if rng.random() < 0.5:
+        blocks.title(writer, area)
+    for column in _columns(rng, area, style):
+        _fill(writer, column)
+    if footer:
+        width = small.face.getlength(footer)
+        left = area.left + rng.choice((0.0, 0.5, 1.0)) * max(0.0, area.width - width)
+        writer.print([footer], Area(left, bottom - small.pitch, area.right, bottom), small, "Page-footer")
+
+
+def _columns(rng: random.Random, area: Area, style: PageStyle) -> list[Area]:
+    if rng.random() >= style.two_column_share:
+        return [area]
+    gap = rng.uniform(0.04, 0.09) * area.width
+    middle = (area.left + area.right) / 2
+    left = Area(area.left, area.top, middle - gap / 2, area.bottom)
+    return [left, Area(middle + gap / 2, area.top, area.right, area.bottom)]
+
+
+def _fill(writer: Writer, area: Area) -> None:
+    """Elements below each other until the column is full or ends early."""
+    rng = writer.sheet.rng
+    least = area.top + rng.uniform(0.3, 1.0) * area.height
+    misses = 0
+    while area.top < least and misses < 3:
+        (block,) = rng.choices([block for block, _ in BODY], [share for _, share in BODY])
+        misses += not block(writer, area)

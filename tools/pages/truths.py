@@ -1,0 +1,149 @@
+"""Pages whose content is known: rendered ones, generated ones, and those of a folder."""
+
+import json
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dotsctl.protocol.errors import UsageError
+from dotsctl.tools.pages import lines
+from dotsctl.tools.pages.elements import Element
+from dotsctl.tools.pages.fonts import font
+from dotsctl.tools.pages.generator import STYLES, generate_page
+from PIL import Image
+
+NO_TEXT = "(no text)"
+"""Stands for the group of pages without text."""
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+TEXTS = (".md", ".txt")
+PLAIN_CATEGORIES = {
+    "title": "Section-header",
+    "text_block": "Text",
+    "figure": "Picture",
+    "figure_caption": "Caption",
+    "table": "Table",
+    "table_caption": "Caption",
+    "table_footnote": "Footnote",
+    "figure_footnote": "Footnote",
+    "page_footnote": "Footnote",
+    "equation_isolated": "Formula",
+    "header": "Page-header",
+    "footer": "Page-footer",
+    "page_number": "Page-footer",
+    "code_txt": "Text",
+    "reference": "Text",
+}
+"""Categories of OmniDocBench under the names of dots.ocr; others are left out, as its own evaluation does."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One page and what stands on it."""
+
+    name: str
+    image: Image.Image | Path
+    text: str
+    """What the task ``text`` is to answer."""
+    group: str
+    """Font or kind of document, by which the errors are summed."""
+    elements: tuple[Element, ...] | None = None
+    """In reading order, boxes in pixels of the image; none: only the text is known."""
+    titles_are_headers: bool = False
+    """Titles are not told from Section-headers."""
+
+    @property
+    def markdown(self) -> str:
+        """What the task ``layout`` is to answer, without boxes."""
+        if self.elements is None:
+            return self.text
+        return "\n\n".join(element.text for element in self.elements if element.text)
+
+
+def plain_pages(num_pages: int, seed: int) -> Iterator[Truth]:
+    """Lines on white, what the model that ships was trained on; page ``i`` depends on ``seed + i`` alone.
+
+    2 to 8 by 6 to 11 cells of 28 px, 116 characters a page on average.
+    """
+    kind = lines.CURRICULUM[-1]
+    for number in range(seed, seed + num_pages):
+        rng = random.Random(number)
+        page = lines.render_page(rng, kind, *lines.grid_of(rng, kind))
+        yield Truth(f"plain {number}", page.image, page.text, page.face or NO_TEXT)
+
+
+def generated_pages(
+    num_pages: int, seed: int, style: str, families: tuple[str, ...], noise: float | None = None
+) -> Iterator[Truth]:
+    """Whole pages; page ``i`` depends on ``seed + i`` and on the families alone.
+
+    Args:
+        num_pages: how many.
+        seed: of the first one; training takes no seed that is a number.
+        style: one of STYLES.
+        families: of fonts, taken in turn.
+        noise: strength of the scan; none: as the style says.
+
+    Raises:
+        MissingError: a font is not installed.
+    """
+    for family in families:
+        font(family, 16)
+    for number in range(seed, seed + num_pages):
+        family = families[number % len(families)]
+        page = generate_page(random.Random(number), STYLES[style], (family,), noise=noise)
+        yield Truth(f"{style} {number}", page.image, page.text, page.family or NO_TEXT, page.elements)
+
+
+def folder_pages(folder: Path) -> Iterator[Truth]:
+    """Pictures with a Markdown or text file of the same name beside them.
+
+    Raises:
+        UsageError: there is none, or a picture has no text.
+    """
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    if not found:
+        raise UsageError(f"{folder} holds no picture ({', '.join(PICTURES)})")
+    for path in found:
+        texts = [path.with_suffix(suffix) for suffix in TEXTS if path.with_suffix(suffix).is_file()]
+        if not texts:
+            raise UsageError(f"{path.name} has no text beside it: write {path.stem}.md or {path.stem}.txt")
+        yield Truth(path.name, path, texts[0].read_text(encoding="utf-8"), folder.name)
+
+
+def omnidocbench_pages(file: Path, images: Path | None = None) -> Iterator[Truth]:
+    """Pages of an annotation file in the form of OmniDocBench; their groups are its sources of documents.
+
+    Args:
+        file: the JSON file.
+        images: folder of the pictures; none: ``images`` beside the file.
+
+    Raises:
+        UsageError: the file has another form, or a picture is missing.
+    """
+    images = images or file.parent / "images"
+    try:
+        for page in json.loads(file.read_text(encoding="utf-8")):
+            about = page["page_info"]
+            path = images / Path(about["image_path"]).name
+            elements = tuple(_elements(page["layout_dets"]))
+            text = "\n\n".join(element.plain for element in elements if element.plain)
+            group = str(about.get("page_attribute", {}).get("data_source", file.stem))
+            if not path.is_file():
+                raise UsageError(f"{path} is missing: {file.name} names it")
+            yield Truth(path.name, path, text, group, elements, titles_are_headers=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{file} is no annotation file of OmniDocBench: {type(error).__name__} {error}") from None
+
+
+def _elements(entries: Iterable[dict[str, Any]]) -> Iterator[Element]:
+    """Elements in reading order; ignored ones and categories that dots.ocr does not have are left out."""
+    kept = [entry for entry in entries if entry["category_type"] in PLAIN_CATEGORIES and not entry.get("ignore")]
+    kept.sort(key=lambda entry: (entry.get("order") is None, entry.get("order") or 0))
+    for entry in kept:
+        across, down = entry["poly"][0::2], entry["poly"][1::2]
+        category = PLAIN_CATEGORIES[entry["category_type"]]
+        text = entry.get("html" if category == "Table" else "latex" if category == "Formula" else "text") or ""
+        furniture = category in ("Page-header", "Page-footer", "Picture")
+        yield Element((min(across), min(down), max(across), max(down)), category, text, "" if furniture else text)
