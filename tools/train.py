@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dotsctl.tools.demo.checkpoint import export
 from dotsctl.tools.demo.loss import NearNumbers, loss_of
 from dotsctl.tools.demo.network import DemoNetwork
 from dotsctl.tools.demo.start import order_numbers, start_from
+from dotsctl.tools.demo.together import Together, run_together
 from dotsctl.tools.demo.tokenizer import number_ids, train_tokenizer
 from dotsctl.tools.demo.tower import NetworkShape
 from dotsctl.tools.pages import fonts as page_fonts
@@ -52,17 +54,16 @@ class Progress:
     accuracy: float = 0.0
     """Running mean over the batches of this stage."""
 
-    def note(self, accuracy: float | None, stage: int, last: int, spent: float) -> None:
+    def note(self, accuracy: float | None, last: int, spent: float) -> None:
         """Count one step and open the next stage when this one is learnt, or its time is over.
 
         Args:
-            accuracy: of the step; none: it asked for no answer.
-            stage: of the step.
-            last: that is to be opened.
+            accuracy: of the step; none: it asked for no answer, or was one of an earlier stage.
+            last: stage that is to be opened.
             spent: share of the training's time.
         """
         self.step += 1
-        if accuracy is not None and stage == self.stage:  # not of an earlier stage
+        if accuracy is not None:
             self.accuracy += 0.02 * (accuracy - self.accuracy)
         present = CURRICULUM[self.stage]
         if self.stage < last and (self.accuracy > present.pass_accuracy or spent > present.latest):
@@ -106,6 +107,7 @@ class Run:
     half: bool
     threads: int
     workers: int
+    processes: int
     glances: float
     """Share of the batches that teach the tower alone."""
     save_every: float
@@ -113,10 +115,10 @@ class Run:
 
 
 class Trainer:
-    """A run."""
+    """A run, or the part of one process in it."""
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.progress = run, Progress()
+    def __init__(self, run: Run, together: Together | None = None) -> None:
+        self.run, self.progress, self.together = run, Progress(), together or Together()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(run.seed)
         self.tokenizer = read_tokenizer(run.folder)
@@ -138,6 +140,7 @@ class Trainer:
                 order_numbers(self.network, self.tokenizer)
             self.mean = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.numbers = NearNumbers(number_ids(self.tokenizer), self.shape.vocabulary, self.device)
+        self.parameters = list(self.network.parameters())
         self.log, self.saved = Means(), time.monotonic()
         self.stopped = False
         signal.signal(signal.SIGTERM, self._stop)
@@ -165,19 +168,25 @@ class Trainer:
         run, progress = self.run, self.progress
         stage = torch.tensor(progress.stage).share_memory_()
         seed = f"training {run.seed} {progress.step}"
-        glances = Glances(run.glances, run.last)
+        glances = Glances(run.glances, run.last, seed)  # the same in all processes
+        seed = f"{seed} {self.together.rank}" if self.together.rank else seed
         batches = Batches(stage, seed, self.tokenizer.to_str(), run.families, glances)
         prefetch = 4 if run.workers else None
         start = time.process_time() - progress.seconds
         for batch in DataLoader(batches, batch_size=None, num_workers=run.workers, prefetch_factor=prefetch):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(progress.step, progress.seconds / run.seconds, run.rate)
-            figures = self._step(batch.to(self.device)) | {"seconds": time.process_time() - start}
-            progress.seconds = figures["seconds"]
+            figures = self._step(batch.to(self.device))
+            present = figures.get("accuracy") if batch.stage == progress.stage else None
+            shared = self.together.average(
+                self.parameters, time.process_time() - start, present, is_stopped=self.stopped
+            )
+            progress.seconds, self.stopped = shared.seconds, shared.is_stopped
             self._apply()
-            progress.note(figures.get("accuracy"), batch.stage, run.last, progress.seconds / run.seconds)
+            progress.note(shared.accuracy, run.last, progress.seconds / run.seconds)
             stage.fill_(progress.stage)
-            self._report(figures)
+            if self.together.rank == 0:
+                self._report(figures | {"seconds": progress.seconds})
             if self.stopped or progress.seconds >= run.seconds:
                 return
 
@@ -190,7 +199,7 @@ class Trainer:
 
     def _apply(self) -> None:
         """One step of AdamW and of the running mean of the weights."""
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         keep = min(AVERAGED, (1 + self.progress.step) / (10 + self.progress.step))
         with torch.no_grad():
@@ -257,6 +266,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 @click.option("--half/--single", default=False, help="Compute in bfloat16 where PyTorch thinks it safe.")
 @click.option("--threads", default=1, show_default=True, help="PyTorch threads; more help little at this size.")
 @click.option("--workers", default=0, show_default=True, help="Processes that make pages; 0: the training process.")
+@click.option("--processes", default=1, show_default=True, help="That train together; on a CPU one for each core.")
 @click.option("--glances", default=0.0, show_default=True, type=click.FloatRange(0, 1),
               help="Share of the batches that ask for no answer and teach the tower alone.")  # fmt: skip
 @click.option("--save-every", default=300.0, show_default=True, help="Seconds between saves.")
@@ -269,8 +279,12 @@ def main(last: str, families: str, **options: Any) -> None:
         page_fonts.font(family, 16, bold=True)  # a missing font is told before an hour is spent
     run.folder.mkdir(parents=True, exist_ok=True)
     read_tokenizer(run.folder)
+    run_together(partial(_train, run), run.processes, run.folder)
+
+
+def _train(run: Run, together: Together) -> None:
     torch.set_num_threads(run.threads)
-    Trainer(run).train()
+    Trainer(run, together).train()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 import random
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from dotsctl.tools.demo.checkpoint import export, prompt_ids, write_files
 from dotsctl.tools.demo.loss import NearNumbers, loss_of
 from dotsctl.tools.demo.network import NOTHING, DemoNetwork
 from dotsctl.tools.demo.start import order_numbers, start_from
+from dotsctl.tools.demo.together import Together, run_together
 from dotsctl.tools.demo.tokenizer import number_ids, train_tokenizer
 from dotsctl.tools.demo.tower import NetworkShape
 from dotsctl.tools.pages.elements import CATEGORIES, Element, GeneratedPage, Glyph
@@ -144,16 +145,40 @@ def test_as_many_batches_are_glances_as_were_asked_for(
 def test_a_stage_opens_when_the_one_before_is_learnt_or_its_time_is_over() -> None:
     last = len(CURRICULUM) - 1
     progress = Progress()
-    progress.note(None, 0, last, 0.0)
-    progress.note(1.0, 0, last, 0.0)
+    progress.note(None, last, 0.0)
+    progress.note(1.0, last, 0.0)
     assert (progress.step, progress.stage, progress.accuracy) == (2, 0, 0.02)
     for _ in range(200):
-        progress.note(1.0, 0, last, 0.0)
+        progress.note(1.0, last, 0.0)
+        if progress.stage:
+            break
     assert progress.stage == 1
-    progress.note(0.1, 1, last, CURRICULUM[1].latest + 0.01)
+    progress.note(0.1, last, CURRICULUM[1].latest + 0.01)
     assert (progress.stage, progress.accuracy) == (2, 0.0)
-    progress.note(0.1, 2, 2, 1.0)
+    progress.note(0.1, 2, 1.0)
     assert progress.stage == 2, "it was to be the last one"
+
+
+def _one_of_two(folder: Path, together: Together) -> None:
+    """What a process has after the average, as a file."""
+    first, second, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(3))
+    first.grad = torch.tensor([1.0, 2.0]) * (together.rank + 1)
+    if together.rank == 1:
+        second.grad = torch.tensor([8.0, 8.0])
+    shared = together.average(
+        [first, second, unused], 5.0 + together.rank, 0.25 if together.rank else None, is_stopped=bool(together.rank)
+    )
+    seen = [each.grad.tolist() if each.grad is not None else None for each in (first, second, unused)]
+    (folder / f"{together.rank}.json").write_text(
+        json.dumps([seen, shared.seconds, shared.accuracy, shared.is_stopped])
+    )
+
+
+def test_processes_that_train_together_take_the_mean_of_their_gradients(tmp_path: Path) -> None:
+    run_together(partial(_one_of_two, tmp_path), 2, tmp_path)
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == [[[1.5, 3.0], [4.0, 4.0], None], 5.0, 0.25, True]
+    assert not (tmp_path / "together").exists()
 
 
 def plain_pass(net: DemoNetwork, found: Batch, page: torch.Tensor) -> torch.Tensor:

@@ -89,6 +89,8 @@ class Glances:
     """Of all batches."""
     last: int = 0
     """Place of the last stage that they are drawn from."""
+    seed: str = ""
+    """Of when they come: processes that train together have theirs at the same time."""
 
 
 class Batches(IterableDataset[Batch]):
@@ -108,9 +110,13 @@ class Batches(IterableDataset[Batch]):
         self._glances = glances
 
     def __iter__(self) -> Iterator[Batch]:
-        rng, maker = random.Random(self._seed), BatchMaker(Tokenizer.from_str(self._tokenizer), self._families)
+        rng, when, maker = (
+            random.Random(self._seed),
+            random.Random(self._glances.seed),
+            BatchMaker(Tokenizer.from_str(self._tokenizer), self._families),
+        )
         while True:
-            if rng.random() < self._glances.share:
+            if when.random() < self._glances.share:
                 last = self._glances.last
                 yield maker.make(rng, min(rng.randint(0, last), rng.randint(0, last)), answers=0)
                 continue
