@@ -1,6 +1,7 @@
 """The ledger of requests: fair turns between clients, and queues that keep their order and lose nothing."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from dotsctl.client.runtime.ledger import Ledger, Request, State
@@ -143,6 +144,17 @@ def test_a_suspect_waits_apart_from_its_client() -> None:
     assert ledger.take_next({0}) is None
     assert ledger.take_suspect() is request
     assert ledger.next_suspect() is None
+
+
+def test_a_page_for_an_encoder_that_takes_none_waits_and_holds_up_no_other() -> None:
+    ledger = Ledger()
+    waiting = ledger.add(b"a", replace(page(0), encoder=1), [], 0.0)
+    fill(ledger, {b"b": [1] * 2})
+    behind = ledger.add(b"a", page(1), [], 0.0)
+    taken = [ledger.take_next({0}) for _ in range(4)]
+    assert taken[-1] is None and waiting not in taken and behind in taken
+    assert sum(request is not None for request in taken) == 3
+    assert ledger.take_next({0, 1}) is waiting
 
 
 @pytest.mark.parametrize("suspect", [False, True])
