@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from functools import cache, partial
 from pathlib import Path
 
@@ -19,7 +20,17 @@ from dotsctl.tools import train
 from dotsctl.tools.demo import batches as demo_batches
 from dotsctl.tools.demo import loss as demo_loss
 from dotsctl.tools.demo import start as demo_start
-from dotsctl.tools.demo.batches import CURRICULUM, UNUSED, Batch, Batches, BatchMaker, Glances, Stage, cell_targets
+from dotsctl.tools.demo.batches import (
+    CURRICULUM,
+    UNUSED,
+    Batch,
+    Batches,
+    BatchMaker,
+    Glances,
+    Stage,
+    cell_targets,
+    character_cells,
+)
 from dotsctl.tools.demo.checkpoint import export, prompt_ids, write_files
 from dotsctl.tools.demo.loss import NearNumbers, loss_of
 from dotsctl.tools.demo.network import NOTHING, DemoNetwork
@@ -29,6 +40,7 @@ from dotsctl.tools.demo.tokenizer import number_ids, train_tokenizer
 from dotsctl.tools.demo.tower import NetworkShape
 from dotsctl.tools.pages.elements import CATEGORIES, Element, GeneratedPage, Glyph
 from dotsctl.tools.pages.fonts import EVERYWHERE
+from dotsctl.tools.pages.generator import STYLES, generate_page
 from dotsctl.tools.pages.words import CHARACTERS, Prose
 from dotsctl.tools.train import Progress
 from dotsctl.tools.training_plot import main as plot
@@ -84,6 +96,25 @@ def test_cells_know_their_characters_by_patch_and_their_kind() -> None:
     assert characters[0].tolist() == [*index[:2], NOTHING, *[NOTHING] * 6, index[2], NOTHING, NOTHING]
     assert (characters[1:] == NOTHING).all()
     assert kinds.tolist() == [1 + CATEGORIES.index("Title"), 1 + CATEGORIES.index("Picture"), 0]
+
+
+def test_each_token_of_a_text_knows_the_cell_in_which_it_begins() -> None:
+    rng = random.Random(3)
+    for _ in range(12):
+        page = generate_page(rng, STYLES["medium"], EVERYWHERE, (8, 10), 0.0)
+        across, down = 10 / page.image.width, 8 / page.image.height
+        cells = character_cells(page, 8, 10)
+        assert len(cells) == len(page.text)
+        printed = Counter((glyph.character, int(glyph.y * down) * 10 + int(glyph.x * across)) for glyph in page.glyphs)
+        told = Counter(pair for pair in zip(page.text, cells, strict=True) if pair[1] != UNUSED)
+        assert told <= printed, "a cell is told that does not show the character"
+        letters = sum(not character.isspace() for character in page.text)
+        assert told.total() >= 0.9 * letters
+    found = BatchMaker(tokenizer(), EVERYWHERE).make(random.Random(5), 1)
+    for answer, task in enumerate(found.tasks):
+        known = found.cells[answer] != UNUSED
+        assert bool(known.any()) == (task == "text")
+        assert (found.targets[answer][known] != UNUSED).all()
 
 
 def test_a_near_number_costs_less_than_a_far_one_and_text_is_hard() -> None:
@@ -202,9 +233,9 @@ def test_answers_that_share_a_page_are_as_if_each_had_its_own(monkeypatch: pytes
     net, found = network(2, 64), batch(monkeypatch)
     with torch.no_grad():
         page = net.vision_tower(found.patches, found.rows, found.columns)
-        shared = net.answer(net.read(page, found.before), found.page_of, found.after)
+        shared, _ = net.answer(net.read(page, found.before), found.page_of, found.after)
         assert torch.allclose(shared, plain_pass(net, found, page), atol=1e-4)
-        logits, targets, answer_of = demo_loss._answer(net, found, page)
+        logits, targets, answer_of, _ = demo_loss._answer(net, found, page)
         used = found.targets != UNUSED
         rows = torch.arange(len(used))[:, None].expand_as(used)[used]
         assert torch.equal(targets.sort().values, found.targets[used].sort().values)
@@ -249,7 +280,7 @@ def test_a_wider_text_half_begins_with_what_the_narrow_one_computes(
             order_numbers(net, tokenizer())  # the wide one has made its own
             net.model.embed_tokens.weight[number_ids(tokenizer())] = 0
             page = net.vision_tower(found.patches, found.rows, found.columns)
-            hidden = net.answer(net.read(page, found.before), found.page_of, found.after)
+            hidden, _ = net.answer(net.read(page, found.before), found.page_of, found.after)
             answers.append((hidden @ net.lm_head.weight[:300].T).softmax(-1))
     assert answers[0].max() > 1.2 / 300  # no flat answers that would be equal anyway
     assert torch.allclose(*answers, rtol=1e-3, atol=1e-6)

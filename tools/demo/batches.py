@@ -72,6 +72,7 @@ class Batch:
     page_of: Tensor  # (answers,) which page each answer is about
     after: Tensor  # (answers, m) ids behind the page's embeddings
     targets: Tensor  # (answers, m)
+    cells: Tensor  # (answers, m) where on its page each target of the task "text" begins
     characters: Tensor  # (pages, rows columns, CELL_SLOTS)
     kinds: Tensor  # (pages, rows columns)
 
@@ -152,23 +153,43 @@ class BatchMaker:
             stage, rows, columns, tasks, torch.from_numpy(patches),
             torch.tensor(prompt_ids(self._tokenizer, "text", size)[0]),
             torch.tensor([number for number, _ in asked], dtype=torch.long),
-            *self._ids(rng, texts, tasks, size), characters, kinds,
+            *self._ids(rng, texts, tasks, size, [self._cells(pages[n], task, (rows, columns)) for n, task in asked]),
+            characters, kinds,
         )  # fmt: skip
 
     def _ids(
-        self, rng: random.Random, answers: Sequence[str], tasks: Sequence[str], size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Ids behind the pages (answers, m), and what is to follow each of them (answers, m)."""
-        inputs, targets = [], []
-        for answer, task in zip(answers, tasks, strict=True):
+        self,
+        rng: random.Random,
+        answers: Sequence[str],
+        tasks: Sequence[str],
+        size: tuple[int, int],
+        cells_of: Sequence[list[int]],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids behind the pages (answers, m), what is to follow each of them, and where it stands."""
+        inputs, targets, cells = [], [], []
+        for answer, task, places in zip(answers, tasks, cells_of, strict=True):
             _, prompt = prompt_ids(self._tokenizer, task, size)
             ids = [*self._tokenizer.encode(answer).ids, self._end]
             inputs.append(prompt + self._misread(rng, ids[:-1]))
             targets.append([UNUSED] * (len(prompt) - 1) + ids)
+            places = places or [UNUSED] * (len(ids) - 1)
+            cells.append([UNUSED] * (len(prompt) - 1) + [*places, UNUSED])
         length = max(map(len, inputs), default=0)
         inputs = [ids + [self._end] * (length - len(ids)) for ids in inputs]
-        targets = [ids + [UNUSED] * (length - len(ids)) for ids in targets]
-        return torch.tensor(inputs, dtype=torch.long), torch.tensor(targets, dtype=torch.long)
+        targets, cells = ([ids + [UNUSED] * (length - len(ids)) for ids in each] for each in (targets, cells))
+        return (
+            torch.tensor(inputs, dtype=torch.long),
+            torch.tensor(targets, dtype=torch.long),
+            torch.tensor(cells, dtype=torch.long),
+        )
+
+    def _cells(self, page: GeneratedPage, task: str, grid: tuple[int, int]) -> list[int]:
+        """Cell in which each token of the page's text begins, UNUSED where none is known; empty for other tasks."""
+        if task != "text":
+            return []
+        places = character_cells(page, *grid)
+        spans = self._tokenizer.encode(page.text).offsets
+        return [next((cell for cell in places[first:end] if cell != UNUSED), UNUSED) for first, end in spans]
 
     def _misread(self, rng: random.Random, ids: list[int]) -> list[int]:
         """The ids with some of those of text replaced by others; boxes and skeleton stay."""
@@ -194,6 +215,27 @@ def _patches(page: GeneratedPage, size: tuple[int, int]) -> np.ndarray:
     """(4 cells, 588) of the page resized to ``size``; the rule of dots.ocr gives the same size."""
     image = page.image.resize(size, 3)  # 3: bicubic, as the encoder does
     return patchify(image, image.size, 1, UNLIMITED).values
+
+
+def character_cells(page: GeneratedPage, rows: int, columns: int) -> list[int]:
+    """The cell of each character of the page's text; UNUSED for blanks, and where the print is not the text."""
+    across, down = columns / page.image.width, rows / page.image.height  # pixels -> cells
+    cells: list[int] = []
+    for number, element in enumerate(page.elements):
+        if not element.plain:
+            continue
+        letters = [character for character in element.plain if not character.isspace()]
+        printed = [glyph for glyph in page.glyphs if glyph.element == number]
+        found = printed[len(printed) - len(letters) :]  # the mark of a list stands in front and is not in the text
+        if [glyph.character for glyph in found] != letters:
+            found = []
+        own = iter(found)
+        for character in element.plain:
+            glyph = None if character.isspace() else next(own, None)
+            row, column = (int(glyph.y * down), int(glyph.x * across)) if glyph else (-1, -1)
+            cells.append(row * columns + column if 0 <= row < rows and 0 <= column < columns else UNUSED)
+        cells.append(UNUSED)  # the new line behind it
+    return cells[:-1]
 
 
 def cell_targets(page: GeneratedPage, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:

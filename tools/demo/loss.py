@@ -16,6 +16,10 @@ WEIGHTS = {"glyphs": 2.5, "characters": 1.5, "row": 0.1, "column": 0.1, "kind": 
 """Of the auxiliary losses. Those of characters are means over all places, most of which are empty."""
 
 
+NEXT_CELL_WEIGHT = 0.3
+"""Of the cell that the text half is about to read."""
+
+
 class NearNumbers:
     """Numbers of boxes are ordered: the target is a bell around the right one, so that near misses teach as well."""
 
@@ -71,7 +75,7 @@ def loss_of(network: DemoNetwork, batch: Batch, numbers: NearNumbers) -> Loss:
 
 def _reading(network: DemoNetwork, batch: Batch, page: Tensor, numbers: NearNumbers) -> tuple[Tensor, dict[str, float]]:
     """Mean loss () of the answers' tokens, and figures for the log."""
-    logits, targets, answer_of = _answer(network, batch, page)
+    logits, targets, answer_of, next_cell = _answer(network, batch, page)
     losses, of_box = numbers.loss(logits, targets)
     right = (logits.detach().argmax(-1) == targets).float()
     figures = {"loss": losses.mean().item()}
@@ -84,24 +88,31 @@ def _reading(network: DemoNetwork, batch: Batch, page: Tensor, numbers: NearNumb
         chosen = rows[answer_of] & ~of_box
         if chosen.any():
             figures[f"{task}_accuracy"] = right[chosen].mean().item()
-    return losses.mean(), figures
+    figures["cell_loss"] = next_cell.item()
+    return losses.mean() + NEXT_CELL_WEIGHT * next_cell, figures
 
 
-def _answer(network: DemoNetwork, batch: Batch, page: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (n, vocabulary), targets (n,) and answers (n,) of all places that count, short answers apart from long."""
+def _answer(network: DemoNetwork, batch: Batch, page: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits (n, vocabulary), targets (n,) and answers (n,) of all places that count, short answers apart from long.
+
+    Last comes the mean loss () of the cells in which the next tokens begin.
+    """
     pasts = network.read(page, batch.before)
     used = batch.targets != UNUSED  # (answers, m)
     places = torch.arange(1, used.shape[1] + 1, device=used.device)
     lengths = (used * places).amax(1)  # (answers,)
-    hidden, targets, answer_of = [], [], []
+    hidden, targets, answer_of, cells, cell_targets = [], [], [], [], []
     for rows in lengths.argsort().chunk(GROUPS):
         longest = int(lengths[rows].max())
         chosen = used[rows, :longest]
-        states = network.answer(pasts, batch.page_of[rows], batch.after[rows, :longest])
+        states, halfway = network.answer(pasts, batch.page_of[rows], batch.after[rows, :longest])
+        cells.append(network.auxiliary.cells(halfway, page[batch.page_of[rows]]).flatten(0, 1))
+        cell_targets.append(batch.cells[rows, :longest].flatten())
         hidden.append(states[chosen])
         targets.append(batch.targets[rows, :longest][chosen])
         answer_of.append(rows[:, None].expand_as(chosen)[chosen])
-    return network.lm_head(torch.cat(hidden)), torch.cat(targets), torch.cat(answer_of)
+    next_cell = _mean_loss(torch.cat(cells), torch.cat(cell_targets))
+    return network.lm_head(torch.cat(hidden)), torch.cat(targets), torch.cat(answer_of), next_cell
 
 
 def _auxiliary(batch: Batch, answers: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -117,10 +128,14 @@ def _auxiliary(batch: Batch, answers: dict[str, Tensor]) -> dict[str, Tensor]:
     }
     losses = {}
     for name, target in targets.items():
-        logits = answers[name].float().flatten(0, -2)
-        is_asked = bool((target != UNUSED).any())  # a mean over nothing is no number
-        losses[name] = F.cross_entropy(logits, target.flatten(), ignore_index=UNUSED) if is_asked else logits.sum() * 0
+        losses[name] = _mean_loss(answers[name].flatten(0, -2), target.flatten())
     return losses
+
+
+def _mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy () of logits (n, classes) over the targets (n,) that are used; 0 where there is none."""
+    is_asked = bool((targets != UNUSED).any())  # a mean over nothing is no number
+    return F.cross_entropy(logits.float(), targets, ignore_index=UNUSED) if is_asked else logits.sum() * 0
 
 
 def _glyphs_right(batch: Batch, answers: dict[str, Tensor]) -> dict[str, float]:

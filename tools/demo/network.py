@@ -99,16 +99,24 @@ class TextModel(nn.Module):
                 x = layer(x, cos, sin, pasts[-1])
         return pasts
 
-    def answer(self, x: Tensor, pasts: list[Past], page_of: Tensor) -> Tensor:
-        """Hidden states (answers, m, width) of x (answers, m, width), each behind the page that ``page_of`` names."""
+    def answer(self, x: Tensor, pasts: list[Past], page_of: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states of x (answers, m, width), each behind the page that ``page_of`` names.
+
+        Returns:
+            (answers, m, width) after all layers and after half of them.
+        """
         cos, sin = self._angles(pasts[0][0].shape[2], x.shape[1], x.device)
-        for layer, (keys, values) in zip(self.layers, pasts, strict=True):
+        halfway = x
+        for number, (layer, (keys, values)) in enumerate(zip(self.layers, pasts, strict=True), start=1):
             x = layer(x, cos, sin, layer.keys(x, cos, sin), (keys[page_of], values[page_of]))
-        return self.norm(x)
+            if number <= max(1, len(self.layers) // 2):
+                halfway = x
+        return self.norm(x), halfway
 
 
 class AuxiliaryHeads(nn.Module):
-    """What each patch and each cell must tell, for training alone: characters, place on the page, kind of element.
+    """What else must be told, for training alone: by patches and cells their characters, place and kind of element,
+    and by the text half, halfway, the cell that it is about to read.
 
     The place is not given to the tower, whose attention knows distances only; a page's edges give it away, and
     without being asked for it the tower does not learn to look for them.
@@ -120,6 +128,7 @@ class AuxiliaryHeads(nn.Module):
         self.characters = nn.Linear(shape.width, CELL_SLOTS * (NOTHING + 1))
         self.row, self.column = nn.Linear(shape.width, MOST_ROWS), nn.Linear(shape.width, MOST_COLUMNS)
         self.kind = nn.Linear(shape.width, KINDS)
+        self.next_cell = nn.Linear(shape.width, shape.width)
 
     def forward(self, features: Tensor, page: Tensor) -> dict[str, Tensor]:
         """Logits of every question, (batch, cells, ...).
@@ -136,6 +145,17 @@ class AuxiliaryHeads(nn.Module):
             "column": self.column(page),
             "kind": self.kind(page),
         }
+
+    def cells(self, halfway: Tensor, page: Tensor) -> Tensor:
+        """Logits (answers, m, cells) of the cell in which the next token begins.
+
+        Args:
+            halfway: (answers, m, width) of the text half.
+            page: (answers, cells, width) of the page that each answer is about.
+        """
+        width = page.shape[-1]
+        asked = self.next_cell(F.rms_norm(halfway, (width,)))
+        return asked @ F.rms_norm(page, (width,)).transpose(1, 2) * width**-0.5
 
 
 class DemoNetwork(nn.Module):
@@ -163,7 +183,7 @@ class DemoNetwork(nn.Module):
         front = self.model.embed_tokens(before).expand(len(page), -1, -1)
         return self.model.read(torch.cat([front, page], 1))  # of (pages, n + cells, width)
 
-    def answer(self, pasts: list[Past], page_of: Tensor, after: Tensor) -> Tensor:
+    def answer(self, pasts: list[Past], page_of: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         """Teacher-forced pass over answers.
 
         Args:
@@ -172,6 +192,6 @@ class DemoNetwork(nn.Module):
             after: (answers, m) token ids behind the page: end of the prompt, then the answer.
 
         Returns:
-            Hidden states (answers, m, width); ``lm_head`` makes logits of them.
+            Hidden states (answers, m, width), of which ``lm_head`` makes logits; and those of half the layers.
         """
         return self.model.answer(self.model.embed_tokens(after), pasts, page_of)
