@@ -13,8 +13,10 @@ from dotsctl.tools.bench import control as bench_control
 from dotsctl.tools.bench import main as bench
 from dotsctl.tools.bench import simulation as bench_simulation
 from dotsctl.tools.chaos import everything as chaos_everything
+from dotsctl.tools.chaos import swaps
 from dotsctl.tools.chaos.everything import kill_everything
 from dotsctl.tools.chaos.soak import soak
+from dotsctl.tools.chaos.swaps import swap_under_load
 from dotsctl.tools.chaos.workers import kill_workers
 
 pytestmark = pytest.mark.process
@@ -34,6 +36,22 @@ def test_a_run_that_was_killed_with_all_its_processes_is_completed_by_the_same_c
     outcome = kill_everything(pages=40, moments=3, seed=1, tell=lambda _: None)
     assert outcome.holds, outcome
     assert outcome.interrupted == 3
+
+
+def test_six_swaps_under_load_lose_and_double_nothing_and_every_record_names_its_encoder(run_folder: Path) -> None:
+    outcome = swap_under_load(6, tell=lambda _: None)
+    assert outcome.holds, outcome
+    assert outcome.encoders == 7 and outcome.pages >= 600
+
+
+def test_a_record_that_names_another_encoder_and_a_swap_that_fails_are_noticed(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = swaps._judge
+    monkeypatch.setattr(swaps, "_judge", lambda *arguments: original(*arguments) and "fake:encode_ms=7")
+    monkeypatch.setattr(swaps, "SWAP_S", 1.0)  # the swapper waits for a page of the first encoder, which is not named
+    outcome = swap_under_load(1, tell=lambda _: None)
+    assert (outcome.wrong_encoder, outcome.refused, outcome.holds) == (outcome.pages, 1, False)
 
 
 class Late(random.Random):

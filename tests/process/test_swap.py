@@ -106,21 +106,6 @@ def test_an_encoder_that_hangs_while_it_loads_is_given_up_and_a_second_swap_has_
     assert isinstance(answer, PageResult) and answer.encoder == "fake:encode_ms=0"
 
 
-def test_swaps_under_load_lose_and_double_nothing(named: Named) -> None:
-    instance = named("fake:encode_ms=0", "fake:batch=4,tokens=2")
-    contents = [b"page %d" % number for number in range(400)]
-    answers = instance.read_in_background(contents, job="load")
-    for number in range(1, 6):
-        assert swap(f"fake:encode_ms={number % 2}") == f"fake:encode_ms={number % 2}"
-    found = answers()
-    assert len(found) == len(contents)
-    for index, content in enumerate(contents):
-        answer = found[index]
-        assert isinstance(answer, PageResult), answer
-        assert (answer.text, answer.attempt) == (fake_text(content, tokens=2), 1)
-    assert instance.status().counters["restarts"] == 0
-
-
 def test_the_new_encoder_is_the_one_that_is_started_again(named: Named) -> None:
     instance = named()
     swap("fake:encode_ms=1")

@@ -1,7 +1,7 @@
 """What the runtime does when things die: ``python -P -m dotsctl.tools.chaos``, on demand, with fake pages.
 
-Three experiments, each against a calm run of the same pages: workers that are killed at random (``--kills``), the
-command and everything below it killed at random moments and started again (``--all``), and a long calm run whose
+Four experiments: workers that are killed at random (``--kills``), the command and everything below it killed at random
+moments and started again (``--all``), encoders that are swapped under load (``--swaps``), and a long calm run whose
 memory, descriptors and latency must not grow (``--soak``). One JSON object a run on standard output; exit code 1 when
 a promise is broken.
 """
@@ -14,6 +14,7 @@ import click
 from dotsctl.protocol.errors import ExitCode
 from dotsctl.tools.chaos.everything import EverythingChaos, kill_everything
 from dotsctl.tools.chaos.soak import SoakOutcome, soak
+from dotsctl.tools.chaos.swaps import SwapChaos, swap_under_load
 from dotsctl.tools.chaos.workers import WorkerChaos, kill_workers
 
 
@@ -23,20 +24,29 @@ from dotsctl.tools.chaos.workers import WorkerChaos, kill_workers
 @click.option("--kills", type=click.IntRange(min=0), default=300, show_default=True, help="SIGKILLs of workers.")
 @click.option("--all", "everything", is_flag=True, help="Kill the command, the runtime and both workers.")
 @click.option("--moments", type=click.IntRange(min=1), default=50, show_default=True, help="Of --all.")
+@click.option("--swaps", type=click.IntRange(min=1), help="Swap the encoder so often, and read meanwhile.")
 @click.option("--soak", "soaking", is_flag=True, help="Kill nothing, and read for long.")
 def command(**_: object) -> None:
     """Kill things while fake pages are read, and count what is lost, doubled or changed."""
 
 
 def run(
-    pages: int | None, seeds: tuple[int, ...], kills: int, everything: bool, moments: int, soaking: bool
+    pages: int | None,
+    seeds: tuple[int, ...],
+    kills: int,
+    everything: bool,
+    moments: int,
+    swaps: int | None,
+    soaking: bool,
 ) -> ExitCode:
     """Carry out one experiment a seed."""
     holds = True
-    outcome: SoakOutcome | EverythingChaos | WorkerChaos
+    outcome: SoakOutcome | EverythingChaos | WorkerChaos | SwapChaos
     for seed in seeds:
         if soaking:
             outcome = soak(pages or 100_000, lambda text: click.echo(text, err=True))
+        elif swaps:
+            outcome = swap_under_load(swaps, lambda text: click.echo(text, err=True))
         elif everything:
             outcome = kill_everything(pages or 200, moments, seed, lambda text: click.echo(text, err=True))
         else:
