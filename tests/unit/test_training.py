@@ -28,8 +28,8 @@ from dotsctl.tools.demo.batches import (
     BatchMaker,
     Glances,
     Stage,
+    answer_cells,
     cell_targets,
-    character_cells,
 )
 from dotsctl.tools.demo.checkpoint import export, prompt_ids, write_files
 from dotsctl.tools.demo.loss import NearNumbers, loss_of
@@ -98,23 +98,30 @@ def test_cells_know_their_characters_by_patch_and_their_kind() -> None:
     assert kinds.tolist() == [1 + CATEGORIES.index("Title"), 1 + CATEGORIES.index("Picture"), 0]
 
 
-def test_each_token_of_a_text_knows_the_cell_in_which_it_begins() -> None:
-    rng = random.Random(3)
-    for _ in range(12):
+@pytest.mark.parametrize(("task", "share"), [("text", 0.9), ("layout", 0.6), ("layout-only", 0.0)])
+def test_each_character_of_an_answer_knows_the_cell_that_shows_it(task: str, share: float) -> None:
+    rng, known, letters = random.Random(3), 0, 0
+    for _ in range(20):
         page = generate_page(rng, STYLES["medium"], EVERYWHERE, (8, 10), 0.0)
         across, down = 10 / page.image.width, 8 / page.image.height
-        cells = character_cells(page, 8, 10)
-        assert len(cells) == len(page.text)
+        answer = page.text if task == "text" else page.layout(page.image.size, with_text=task == "layout")
+        cells = answer_cells(page, answer, task, 8, 10)
+        assert len(cells) == len(answer)
         printed = Counter((glyph.character, int(glyph.y * down) * 10 + int(glyph.x * across)) for glyph in page.glyphs)
-        told = Counter(pair for pair in zip(page.text, cells, strict=True) if pair[1] != UNUSED)
+        told = Counter(pair for pair in zip(answer, cells, strict=True) if pair[1] != UNUSED)
         assert told <= printed, "a cell is told that does not show the character"
-        letters = sum(not character.isspace() for character in page.text)
-        assert told.total() >= 0.9 * letters
+        known += told.total()
+        letters += sum(not character.isspace() for character in page.text)
+    assert known >= share * letters and (known > 0) == (share > 0)
+
+
+def test_each_token_that_is_text_knows_its_cell_and_the_others_none() -> None:
     found = BatchMaker(tokenizer(), EVERYWHERE).make(random.Random(5), 1)
     for answer, task in enumerate(found.tasks):
         known = found.cells[answer] != UNUSED
-        assert bool(known.any()) == (task == "text")
+        assert bool(known.any()) == (task != "layout-only")
         assert (found.targets[answer][known] != UNUSED).all()
+    assert len(set(found.tasks)) == 3
 
 
 def test_a_near_number_costs_less_than_a_far_one_and_text_is_hard() -> None:

@@ -23,6 +23,8 @@ MISREAD_SHARE = 0.06
 words spelled right loses its place at the first mistake."""
 UNUSED = -100
 """Target that the loss leaves out."""
+TEXT_KEY = '"text": "'
+"""In front of the words of an element in a layout."""
 UNLIMITED = PixelLimits(CELL_PX**2, 11_289_600)
 """The smallest training pages are smaller than any page that is served."""
 TASKS = ("text", "layout", "layout-only")
@@ -72,7 +74,7 @@ class Batch:
     page_of: Tensor  # (answers,) which page each answer is about
     after: Tensor  # (answers, m) ids behind the page's embeddings
     targets: Tensor  # (answers, m)
-    cells: Tensor  # (answers, m) where on its page each target of the task "text" begins
+    cells: Tensor  # (answers, m) where on its page each target begins that is text
     characters: Tensor  # (pages, rows columns, CELL_SLOTS)
     kinds: Tensor  # (pages, rows columns)
 
@@ -153,7 +155,10 @@ class BatchMaker:
             stage, rows, columns, tasks, torch.from_numpy(patches),
             torch.tensor(prompt_ids(self._tokenizer, "text", size)[0]),
             torch.tensor([number for number, _ in asked], dtype=torch.long),
-            *self._ids(rng, texts, tasks, size, [self._cells(pages[n], task, (rows, columns)) for n, task in asked]),
+            *self._ids(rng, texts, tasks, size, [
+                self._cells(answer_cells(pages[n], text, task, rows, columns), text)
+                for (n, task), text in zip(asked, texts, strict=True)
+            ]),
             characters, kinds,
         )  # fmt: skip
 
@@ -172,7 +177,6 @@ class BatchMaker:
             ids = [*self._tokenizer.encode(answer).ids, self._end]
             inputs.append(prompt + self._misread(rng, ids[:-1]))
             targets.append([UNUSED] * (len(prompt) - 1) + ids)
-            places = places or [UNUSED] * (len(ids) - 1)
             cells.append([UNUSED] * (len(prompt) - 1) + [*places, UNUSED])
         length = max(map(len, inputs), default=0)
         inputs = [ids + [self._end] * (length - len(ids)) for ids in inputs]
@@ -183,13 +187,10 @@ class BatchMaker:
             torch.tensor(cells, dtype=torch.long),
         )
 
-    def _cells(self, page: GeneratedPage, task: str, grid: tuple[int, int]) -> list[int]:
-        """Cell in which each token of the page's text begins, UNUSED where none is known; empty for other tasks."""
-        if task != "text":
-            return []
-        places = character_cells(page, *grid)
-        spans = self._tokenizer.encode(page.text).offsets
-        return [next((cell for cell in places[first:end] if cell != UNUSED), UNUSED) for first, end in spans]
+    def _cells(self, cells: Sequence[int], answer: str) -> list[int]:
+        """The cell in which each token of an answer begins, of the cells of its characters."""
+        spans = self._tokenizer.encode(answer).offsets
+        return [next((cell for cell in cells[first:end] if cell != UNUSED), UNUSED) for first, end in spans]
 
     def _misread(self, rng: random.Random, ids: list[int]) -> list[int]:
         """The ids with some of those of text replaced by others; boxes and skeleton stay."""
@@ -217,25 +218,35 @@ def _patches(page: GeneratedPage, size: tuple[int, int]) -> np.ndarray:
     return patchify(image, image.size, 1, UNLIMITED).values
 
 
-def character_cells(page: GeneratedPage, rows: int, columns: int) -> list[int]:
-    """The cell of each character of the page's text; UNUSED for blanks, and where the print is not the text."""
-    across, down = columns / page.image.width, rows / page.image.height  # pixels -> cells
-    cells: list[int] = []
+def answer_cells(page: GeneratedPage, answer: str, task: str, rows: int, columns: int) -> list[int]:
+    """The cell that shows each character of an answer; UNUSED for blanks and for what is not printed so."""
+    cells = [UNUSED] * len(answer)
+    end = 0
     for number, element in enumerate(page.elements):
-        if not element.plain:
+        if not element.plain or task == "layout-only":
             continue
-        letters = [character for character in element.plain if not character.isspace()]
-        printed = [glyph for glyph in page.glyphs if glyph.element == number]
-        found = printed[len(printed) - len(letters) :]  # the mark of a list stands in front and is not in the text
-        if [glyph.character for glyph in found] != letters:
-            found = []
-        own = iter(found)
-        for character in element.plain:
-            glyph = None if character.isspace() else next(own, None)
-            row, column = (int(glyph.y * down), int(glyph.x * across)) if glyph else (-1, -1)
-            cells.append(row * columns + column if 0 <= row < rows and 0 <= column < columns else UNUSED)
-        cells.append(UNUSED)  # the new line behind it
-    return cells[:-1]
+        after = answer.find(TEXT_KEY, end) + len(TEXT_KEY) if task == "layout" else end
+        start = answer.find(element.plain, after, after + len(element.text) + len(element.plain))
+        if start >= 0:  # a table has its words in HTML
+            cells[start : start + len(element.plain)] = _element_cells(page, number, rows, columns)
+        end = max(after, start + len(element.plain))
+    return cells
+
+
+def _element_cells(page: GeneratedPage, number: int, rows: int, columns: int) -> list[int]:
+    """The cell of each character of an element's words."""
+    across, down = columns / page.image.width, rows / page.image.height  # pixels -> cells
+    plain = page.elements[number].plain
+    letters = [character for character in plain if not character.isspace()]
+    printed = [glyph for glyph in page.glyphs if glyph.element == number]
+    found = printed[len(printed) - len(letters) :]  # the mark of a list stands in front and is not in the words
+    own = iter(found if [glyph.character for glyph in found] == letters else ())
+    cells = []
+    for character in plain:
+        glyph = None if character.isspace() else next(own, None)
+        row, column = (int(glyph.y * down), int(glyph.x * across)) if glyph else (-1, -1)
+        cells.append(row * columns + column if 0 <= row < rows and 0 <= column < columns else UNUSED)
+    return cells
 
 
 def cell_targets(page: GeneratedPage, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
