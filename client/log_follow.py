@@ -89,7 +89,7 @@ def follow(
 
     Args:
         directory: of the instance.
-        role: of which process; none: of all three.
+        role: of which process; none: of all.
         lines: of each log to begin with.
         show: gets role and line.
         look_s: pause between two looks.

@@ -29,15 +29,15 @@ def with_memory(config: RuntimeConfig, limit_bytes: int) -> RuntimeConfig:
     encoders, decoder = config.encoders, config.decoder
     facts = validate_checkpoint(Path(config.model)) if config.model else None
     parts = share(limit_bytes, need_of(facts, encoders, decoder), _fixed(encoders, decoder))
-    of_mlx = sum(encoder.name == MLX for encoder in encoders)
-    freed = {"mlx_cache_mib": _mib(parts.encoder_freed_bytes // max(1, of_mlx))}
+    freed = _chosen_freed(encoders)
+    each_bytes = _said(freed) or parts.encoder_freed_bytes // max(1, len(freed))
     keys = {"mlx_cache_mib": _mib(parts.decoder_freed_bytes), "cache_mib": _mib(parts.keys_bytes)}
     return replace(
         config,
         memory_bytes=limit_bytes,
         credits=parts.credits,
         credit_bytes=parts.in_flight_bytes,
-        encoder_share={MLX: freed} if of_mlx else {},
+        encoder_share={MLX: {"mlx_cache_mib": _mib(each_bytes)}} if freed else {},
         decoder_share=keys if decoder.name == MLX else {},
     )
 
@@ -82,14 +82,23 @@ def _quantised_bytes(facts: CheckpointFacts, decoder: PluginChoice, item_bytes: 
 
 
 def _fixed(encoders: Sequence[PluginChoice], decoder: PluginChoice) -> Fixed:
-    of_mlx = [_chosen_bytes(encoder, "mlx_cache_mib") for encoder in encoders if encoder.name == MLX]
-    chosen = [size for size in of_mlx if size is not None]
+    freed = _chosen_freed(encoders)
+    is_said = not freed or any(size is not None for size in freed)
     return Fixed(
         keys_bytes=_chosen_bytes(decoder, "cache_mib"),
-        # One that says nothing beside one that does gets what the largest says.
-        encoder_freed_bytes=sum(size or max(chosen) for size in of_mlx) if chosen or not of_mlx else None,
+        encoder_freed_bytes=sum(_said(freed) if size is None else size for size in freed) if is_said else None,
         decoder_freed_bytes=_chosen_bytes(decoder, "mlx_cache_mib") if decoder.name == MLX else 0,
     )
+
+
+def _chosen_freed(encoders: Sequence[PluginChoice]) -> list[int | None]:
+    """Bytes that each MLX encoder is to keep for reuse; none where the user has not said so."""
+    return [_chosen_bytes(encoder, "mlx_cache_mib") for encoder in encoders if encoder.name == MLX]
+
+
+def _said(freed: Sequence[int | None]) -> int:
+    """The most that was said of any encoder: what those beside it get of which nothing was said."""
+    return max((size for size in freed if size is not None), default=0)
 
 
 def _chosen_bytes(plugin: PluginChoice, key: str) -> int | None:

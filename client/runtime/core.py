@@ -117,7 +117,7 @@ class Coordinator:
             self._to_client(client, failure)
         elif message.encoder >= len(self.encoder_names):
             text = f"page {message.page_index} is for encoder {message.encoder}; there are {len(self.encoder_names)}"
-            self._to_client(client, Refused(ErrorCode.CONFLICT, text))
+            self._to_client(client, Refused(ErrorCode.SCHEMA, text))
         elif len(mine) >= self.window or (mine and self._held_bytes() + nbytes > MAX_HELD_BYTES):
             self._to_client(client, Busy(message.job_id, message.page_index, self.window))
         else:

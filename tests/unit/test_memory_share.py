@@ -128,6 +128,9 @@ def test_two_encoders_side_by_side_share_what_one_would_have(
     assert 2 * freed[1] <= freed[0]
     told = with_memory(replace(beside, encoder=PluginChoice("mlx", {"mlx_cache_mib": "40"})), 2 * GIB)
     assert [encoder_options(told, place)[1]["mlx_cache_mib"] for place in (0, 1)] == ["40", "40"]
+    none = replace(beside, further_encoders=(*beside.further_encoders, PluginChoice("mlx", {"mlx_cache_mib": "0"})))
+    told = with_memory(replace(none, encoder=PluginChoice("mlx", {"mlx_cache_mib": "40"})), 2 * GIB)
+    assert [encoder_options(told, place)[1]["mlx_cache_mib"] for place in (0, 1, 2)] == ["40", "40", "0"]
 
 
 def test_only_mlx_is_told_of_its_share_and_the_users_own_option_is_stronger() -> None:

@@ -195,6 +195,8 @@ class Schedule:
                 self._answers[message.page_index].append(message)
                 self._clock.at(0.0, lambda: self._submit_more(client))
             case Restarted():
+                if message.attempt <= self._attempts.get(message.page_index, 1):
+                    raise BrokenPromise(f"page {message.page_index} starts attempt {message.attempt} again")
                 self._attempts[message.page_index] = message.attempt
             case PageTokens():
                 expected = self._attempts.get(message.page_index, 1)
