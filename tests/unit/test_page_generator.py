@@ -34,7 +34,7 @@ def test_pages_hold_all_categories_but_footnotes_and_formulas() -> None:
 
 
 def test_all_ink_lies_inside_the_boxes_and_every_box_holds_ink() -> None:
-    for page in pages(12):
+    for page in (page for page in pages(12) if page.elements):  # an empty page may have dark paper
         ink = np.asarray(page.image.convert("L")) < 200
         outside = ink.copy()
         for element in page.elements:

@@ -2,9 +2,11 @@
 
 import json
 import random
+import signal
 from collections import Counter
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -20,8 +22,10 @@ from dotsctl.tools import train
 from dotsctl.tools.demo import batches as demo_batches
 from dotsctl.tools.demo import loss as demo_loss
 from dotsctl.tools.demo import start as demo_start
+from dotsctl.tools.demo.attention import attend
 from dotsctl.tools.demo.batches import (
     CURRICULUM,
+    TASKS,
     UNUSED,
     Batch,
     Batches,
@@ -35,7 +39,7 @@ from dotsctl.tools.demo.checkpoint import export, prompt_ids, write_files
 from dotsctl.tools.demo.loss import NearNumbers, loss_of
 from dotsctl.tools.demo.network import NOTHING, DemoNetwork
 from dotsctl.tools.demo.start import order_numbers, start_from
-from dotsctl.tools.demo.together import Together, run_together
+from dotsctl.tools.demo.together import Shared, Together, run_together
 from dotsctl.tools.demo.tokenizer import number_ids, train_tokenizer
 from dotsctl.tools.demo.tower import NetworkShape
 from dotsctl.tools.pages.elements import CATEGORIES, Element, GeneratedPage, Glyph
@@ -117,10 +121,12 @@ def test_each_character_of_an_answer_knows_the_cell_that_shows_it(task: str, sha
 
 def test_each_token_that_is_text_knows_its_cell_and_the_others_none() -> None:
     found = BatchMaker(tokenizer(), EVERYWHERE).make(random.Random(5), 1)
+    of_task = dict.fromkeys(TASKS, 0)
     for answer, task in enumerate(found.tasks):
         known = found.cells[answer] != UNUSED
-        assert bool(known.any()) == (task != "layout-only")
+        of_task[task] += int(known.sum())
         assert (found.targets[answer][known] != UNUSED).all()
+    assert of_task["text"] > 0 and of_task["layout"] > 0 and of_task["layout-only"] == 0
     assert len(set(found.tasks)) == 3
 
 
@@ -304,6 +310,41 @@ def test_the_served_prompt_is_the_one_of_the_training(tmp_path: Path) -> None:
         assert ids == [*before, *[tokenizer().token_to_id("<|imgpad|>")] * 3, *after]
     sides = set(number_ids(tokenizer())) & set(after)
     assert {tokenizer().id_to_token(number) for number in sides} >= {str(side) for side in geometry.resized}
+
+
+def test_a_stop_that_comes_while_the_processes_share_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Told(Together):
+        def average(self, *arguments: Any, is_stopped: bool) -> Shared:
+            shared = super().average(*arguments, is_stopped=is_stopped)
+            signal.raise_signal(signal.SIGTERM)  # after what is shared was written down
+            return shared
+
+    stage = Stage("small", 2, 1.0, 1.0, (0.5, 0.3, 0.2))
+    monkeypatch.setattr(train, "CURRICULUM", (stage,))
+    monkeypatch.setattr(demo_batches, "CURRICULUM", (stage,))
+    monkeypatch.setattr(train, "run_together", lambda work, count, folder: work(Told()))
+    arguments = ["--width", "32", "--vision-width", "32", "--layers", "1", "--last", "small", "--fonts", "everywhere"]
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        outcome = CliRunner().invoke(train.main, ["--seconds", "60", *arguments, str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert outcome.exit_code == 0, outcome.output
+    assert torch.load(tmp_path / "state.pt")["progress"]["step"] == 2
+
+
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_attention_in_bfloat16_is_nearly_that_in_single(is_causal: bool) -> None:
+    torch.manual_seed(0)
+    n, m = (7, 7) if is_causal else (5, 7)
+    q, k, v = torch.randn(3, 4, n, 8), torch.randn(3, 2, m, 8), torch.randn(3, 2, m, 8)
+    mask = None if is_causal else torch.ones(n, m, dtype=torch.bool).tril(m - n)
+    exact = attend(q, k, v, mask, is_causal=is_causal)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = attend(q, k, v, mask, is_causal=is_causal)
+    assert half.dtype == torch.bfloat16
+    assert torch.allclose(half.float(), exact, atol=0.03)
+    assert not torch.allclose(half.float(), attend(q, k, v), atol=0.3)
 
 
 def test_a_training_goes_on_where_it_stopped_and_exports_a_model(

@@ -6,6 +6,7 @@ original (Qwen2 for the text half), with smaller widths.
 
 import torch
 import torch.nn.functional as F
+from dotsctl.tools.demo.attention import attend
 from dotsctl.tools.demo.tower import NetworkShape, VisionTower, frequencies, rotate
 from dotsctl.tools.pages.words import CHARACTERS
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class TextAttention(nn.Module):
             known = before[0].shape[2]
             k, v = torch.cat([before[0], k], 2), torch.cat([before[1], v], 2)
             mask = torch.ones(length, known + length, dtype=torch.bool, device=x.device).tril(known)
-        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=True)
+        y = attend(q, k, v, mask, is_causal=mask is None)
         return self.o_proj(y.transpose(1, 2).reshape(batch, length, width))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from dotsctl.tools.demo.attention import attend
 from torch import Tensor, nn
 
 WHITE = ((1 - 0.48145466) / 0.26862954, (1 - 0.4578275) / 0.26130258, (1 - 0.40821073) / 0.27577711)
@@ -29,7 +30,7 @@ class NetworkShape:
     text_layers: int = 4
     heads: int = 8
     kv_heads: int = 4
-    text_intermediate: int = 352
+    text_intermediate: int = 320
     vocabulary: int = 1500
     rope_theta: float = 10000.0
 
@@ -77,7 +78,7 @@ class VisionAttention(nn.Module):
         batch, length, width = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # (batch, heads, length, head_dim)
-        y = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        y = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
         return self.proj(y.transpose(1, 2).reshape(batch, length, width))
 
 

@@ -100,9 +100,9 @@ def list_item(writer: Writer, area: Area) -> bool:
 
 
 def heading(writer: Writer, area: Area) -> bool:
-    """A Section-header, often with a number."""
+    """A Section-header, often with a number, up to 40 px."""
     rng = writer.sheet.rng
-    kind = writer.sheet.type(writer.body_px * rng.uniform(1.0, 1.35), bold=rng.random() < 0.85)
+    kind = writer.sheet.type(min(40.0, writer.body_px * rng.uniform(1.0, 1.35)), bold=rng.random() < 0.85)
     first = f"{rng.randint(1, 9)}.{rng.randint(1, 9)}" if rng.random() < 0.35 else writer.prose.words(1, 1)
     return writer.print(writer.wrapped(first, area, kind, 2, 0.35), area, kind, "Section-header", "## ")
 
@@ -118,7 +118,7 @@ def title(writer: Writer, area: Area) -> bool:
 def caption(writer: Writer, area: Area) -> bool:
     """A Caption in a slightly smaller type."""
     rng = writer.sheet.rng
-    kind = writer.sheet.type(max(13.0, writer.body_px * 0.9), lead=writer.lead)
+    kind = writer.sheet.type(max(14.0, writer.body_px * 0.9), lead=writer.lead)
     first = f"{rng.choice(('Figure', 'Fig.', 'Table', 'Picture'))} {rng.randint(1, 20)}{rng.choice('.:')}"
     return writer.print(writer.wrapped(first, area, kind, 2, 0.15), area, kind, "Caption")
 

@@ -37,13 +37,13 @@ class PageStyle:
     """Share of pages with a header, and with a footer."""
 
 
-SMALL = PageStyle((3, 8), (5, 11), (14, 20), 0.8, 0.0, 0.15)
-MEDIUM = PageStyle((6, 10), (8, 12), (14, 21), 0.35, 0.0, 0.3)
-LARGE = PageStyle((10, 14), (10, 12), (14, 22), 0.15, 0.2, 0.35)
-FULL = PageStyle((14, 20), (11, 14), (14, 22), 0.08, 0.35, 0.4)
+SMALL = PageStyle((3, 8), (5, 11), (14, 26), 0.8, 0.0, 0.15)
+MEDIUM = PageStyle((6, 10), (8, 12), (14, 28), 0.35, 0.0, 0.3)
+LARGE = PageStyle((10, 14), (10, 12), (14, 30), 0.15, 0.2, 0.35)
+FULL = PageStyle((14, 20), (11, 14), (14, 32), 0.08, 0.35, 0.4)
 """Up to 392x560 px: what a CPU can train."""
-WIDE = PageStyle((16, 30), (14, 20), (14, 28), 0.05, 0.45, 0.4)
-WHOLE = PageStyle((20, 40), (16, 28), (14, 32), 0.05, 0.5, 0.4)
+WIDE = PageStyle((16, 30), (14, 20), (14, 32), 0.05, 0.45, 0.4)
+WHOLE = PageStyle((20, 40), (16, 28), (14, 36), 0.05, 0.5, 0.4)
 """Up to 784x1120 px: for a GPU."""
 STYLES = {"small": SMALL, "medium": MEDIUM, "large": LARGE, "full": FULL, "wide": WIDE, "whole": WHOLE}
 
@@ -112,7 +112,7 @@ def _lines(writer: Writer, area: Area) -> None:
 def _document(writer: Writer, area: Area, style: PageStyle) -> None:
     """Header, title, one or two columns, footer; elements are noted in reading order."""
     rng = writer.sheet.rng
-    small = writer.sheet.type(max(13.0, writer.body_px * 0.85))
+    small = writer.sheet.type(max(14.0, writer.body_px * 0.85))
     if rng.random() < style.furniture_share:
         line = writer.wrapped("", area, small, 1, 0.3)
         if writer.print(line, area, small, "Page-header"):
