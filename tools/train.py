@@ -168,7 +168,7 @@ class Trainer:
         run, progress = self.run, self.progress
         stage = torch.tensor(progress.stage).share_memory_()
         seed = f"training {run.seed} {progress.step}"
-        glances = Glances(run.glances, run.last, seed)  # the same in all processes
+        glances = Glances(run.glances, seed)  # the same in all processes
         seed = f"{seed} {self.together.rank}" if self.together.rank else seed
         batches = Batches(stage, seed, self.tokenizer.to_str(), run.families, glances)
         prefetch = 4 if run.workers else None

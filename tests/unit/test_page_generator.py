@@ -9,7 +9,7 @@ from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.tools.pages import fonts as page_fonts
 from dotsctl.tools.pages.elements import CATEGORIES, Element, GeneratedPage
 from dotsctl.tools.pages.fonts import EVERYWHERE, FAMILIES, HELD_OUT, TRAINED, Family, families
-from dotsctl.tools.pages.generator import CELL_PX, FULL, SMALL, WHOLE, generate_page
+from dotsctl.tools.pages.generator import CELL_PX, FULL, SMALL, WHOLE, dense_page, generate_page
 from dotsctl.tools.pages.noise import scanned
 from PIL import Image
 
@@ -43,6 +43,22 @@ def test_all_ink_lies_inside_the_boxes_and_every_box_holds_ink() -> None:
                 assert ink[y0 : y1 + 1, x0 : x1 + 1].any(), element
             outside[y0 : y1 + 1, x0 : x1 + 1] = False
         assert not outside.any()
+
+
+def test_a_dense_page_is_full_of_whole_lines_of_several_sizes() -> None:
+    page = dense_page(random.Random(0), EVERYWHERE, (10, 12), noise_share=0.0)
+    ink = np.asarray(page.image.convert("L")) < 200
+    for element in page.elements:
+        x0, y0, x1, y1 = (round(side) for side in element.box)
+        ink[y0 : y1 + 1, x0 : x1 + 1] = False
+    assert not ink.any(), "every line lies inside its box, and none is cut by the edge"
+    heights = {round(element.box[3] - element.box[1]) for element in page.elements}
+    tops = [element.box[1] for element in page.elements]
+    assert len(heights) >= 4 and tops == sorted(tops) and page.elements[-1].box[3] > 0.8 * page.image.height
+    letters = [character for element in page.elements for character in element.text if character != " "]
+    assert [glyph.character for glyph in page.glyphs] == letters
+    documents = sum(len(page.glyphs) / page.image.size[1] for page in pages(20)) / 20
+    assert len(page.glyphs) / page.image.height > documents
 
 
 def test_elements_do_not_lie_on_each_other() -> None:

@@ -12,7 +12,7 @@ from dotsctl.tools.demo.checkpoint import prompt_ids
 from dotsctl.tools.demo.network import CELL_SLOTS, NOTHING
 from dotsctl.tools.demo.tokenizer import id_of, text_ids
 from dotsctl.tools.pages.elements import CATEGORIES, GeneratedPage
-from dotsctl.tools.pages.generator import STYLES, generate_page, grid_of
+from dotsctl.tools.pages.generator import STYLES, dense_page, generate_page, grid_of
 from dotsctl.tools.pages.words import CHARACTERS
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -30,6 +30,8 @@ UNLIMITED = PixelLimits(CELL_PX**2, 11_289_600)
 TASKS = ("text", "layout", "layout-only")
 ANSWERS = 2
 """Tasks of each page that is read: what the tower has computed is used more than once."""
+GLANCE_ROWS, GLANCE_COLUMNS, GLANCE_CELLS = (4, 10), (6, 12), 720
+"""Smallest and largest grid of a batch without a question, and the cells of all its pages."""
 EARLIER_SHARE = 0.3
 """Share of the batches that are of an earlier stage, so that small pages are not forgotten."""
 
@@ -85,13 +87,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Glances:
-    """Batches that ask for no answer: they teach the tower alone, in half the time, on pages of every stage, most
-    of them small."""
+    """Batches of dense pages that ask for no answer: they teach the tower alone, in less than half the time."""
 
     share: float = 0.0
     """Of all batches."""
-    last: int = 0
-    """Place of the last stage that they are drawn from."""
     seed: str = ""
     """Of when they come: processes that train together have theirs at the same time."""
 
@@ -120,8 +119,7 @@ class Batches(IterableDataset[Batch]):
         )
         while True:
             if when.random() < self._glances.share:
-                last = self._glances.last
-                yield maker.make(rng, min(rng.randint(0, last), rng.randint(0, last)), answers=0)
+                yield maker.glance(rng)
                 continue
             stage = int(self._stage)
             if stage and rng.random() < EARLIER_SHARE:
@@ -138,15 +136,33 @@ class BatchMaker:
         self._text = text_ids(tokenizer)
         self._is_text = set(self._text)
 
-    def make(self, rng: random.Random, stage: int, answers: int = ANSWERS) -> Batch:
-        """Pages of one stage, with so many answers about each."""
+    def make(self, rng: random.Random, stage: int) -> Batch:
+        """Pages of one stage, with two answers about each."""
         entry = CURRICULUM[stage]
         style = STYLES[entry.style]
-        rows, columns = grid_of(rng, style)
-        pages = [generate_page(rng, style, self._families, (rows, columns)) for _ in range(entry.pages)]
+        grid = grid_of(rng, style)
+        pages = [generate_page(rng, style, self._families, grid) for _ in range(entry.pages)]
+        asked = [(number, task) for number in range(len(pages)) for task in _tasks(rng, entry.shares, ANSWERS)]
+        return self._batch(rng, stage, grid, pages, asked)
+
+    def glance(self, rng: random.Random) -> Batch:
+        """Dense pages without a question."""
+        grid = rng.randint(*GLANCE_ROWS), rng.randint(*GLANCE_COLUMNS)
+        pages = [dense_page(rng, self._families, grid) for _ in range(GLANCE_CELLS // (grid[0] * grid[1]))]
+        return self._batch(rng, 0, grid, pages, [])
+
+    def _batch(
+        self,
+        rng: random.Random,
+        stage: int,
+        grid: tuple[int, int],
+        pages: Sequence[GeneratedPage],
+        asked: Sequence[tuple[int, str]],
+    ) -> Batch:
+        """Pages of one grid as tensors, with the answers to pairs of page and task."""
+        rows, columns = grid
         size = (columns * CELL_PX, rows * CELL_PX)
         patches = np.stack([_patches(page, size) for page in pages])
-        asked = [(number, task) for number in range(len(pages)) for task in _tasks(rng, entry.shares, answers)]
         texts = [_answer(pages[number], task, size) for number, task in asked]
         tasks = [task for _, task in asked]
         truths = [cell_targets(page, rows, columns) for page in pages]

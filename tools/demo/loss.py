@@ -65,7 +65,9 @@ def loss_of(network: DemoNetwork, batch: Batch, numbers: NearNumbers) -> Loss:
     page = network.vision_tower.merger(features)
     named = network.auxiliary(features, page)
     parts = _auxiliary(batch, named)
-    seen = torch.stack([weight * parts[name] for name, weight in WEIGHTS.items()]).sum()
+    if not batch.tasks:
+        del parts["kind"]  # a dense page has no elements
+    seen = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
     figures = {f"{name}_loss": part.item() for name, part in parts.items()} | _glyphs_right(batch, named)
     if not batch.tasks:
         return Loss(seen, figures)

@@ -47,6 +47,8 @@ WHOLE = PageStyle((20, 40), (16, 28), (14, 36), 0.05, 0.5, 0.4)
 """Up to 784x1120 px: for a GPU."""
 STYLES = {"small": SMALL, "medium": MEDIUM, "large": LARGE, "full": FULL, "wide": WIDE, "whole": WHOLE}
 
+DENSE_PX = (14, 32)
+"""Smallest and largest type of a dense page."""
 BODY = (
     (blocks.text, 0.46),
     (blocks.heading, 0.18),
@@ -97,6 +99,33 @@ def generate_page(
     page = sheet.finish()
     strength = noise if noise is not None else rng.uniform(0.3, 1.0) * (rng.random() < style.noise_share)
     return scanned(rng, page, strength)
+
+
+def dense_page(
+    rng: random.Random, families: tuple[str, ...], grid: tuple[int, int], noise_share: float = 0.35
+) -> GeneratedPage:
+    """A page full of lines, each of a family and size of its own: ten times the characters of a document.
+
+    Args:
+        rng: what decides.
+        families: of which each line takes one.
+        grid: rows and columns of cells.
+        noise_share: share of pages that look scanned.
+    """
+    height, width = (CELL_PX * cells + rng.randint(-8, 8) for cells in grid)
+    ink = tuple(rng.randint(0, 70) for _ in range(3))
+    sheet = Sheet(rng, Image.new("RGB", (width, height), (255, 255, 255)), families[0], ink)  # type: ignore[arg-type]
+    writer, top = Writer(sheet, Prose(rng), 0, 0), rng.uniform(0, 6)
+    while True:
+        sheet.family = rng.choice(families)
+        kind = sheet.type(rng.randint(*DENSE_PX), bold=rng.random() < 0.3, lead=rng.uniform(0, 0.15))
+        if top + kind.pitch > height:
+            return scanned(rng, sheet.finish(), rng.uniform(0.3, 1.0) * (rng.random() < noise_share))
+        area = Area(rng.uniform(0, 10), top, width - 1.0, top + 1.5 * kind.pitch)
+        (line,) = writer.wrapped("", area, kind, 1, 0.0)
+        box = sheet.line(area.left, top, line, kind)
+        sheet.add("Text", [box], line, line)
+        top += kind.pitch
 
 
 def _lines(writer: Writer, area: Area) -> None:
