@@ -16,7 +16,7 @@ WEIGHTS = {"glyphs": 2.5, "characters": 1.5, "row": 0.1, "column": 0.1, "kind": 
 """Of the auxiliary losses. Those of characters are means over all places, most of which are empty."""
 
 
-NEXT_CELL_WEIGHT = 0.5
+NEXT_CELL_WEIGHT = 1.0
 """Of the cell that the text half is about to read."""
 
 
@@ -107,9 +107,10 @@ def _answer(network: DemoNetwork, batch: Batch, page: Tensor) -> tuple[Tensor, T
     for rows in lengths.argsort().chunk(GROUPS):
         longest = int(lengths[rows].max())
         chosen = used[rows, :longest]
-        states, halfway = network.answer(pasts, batch.page_of[rows], batch.after[rows, :longest])
-        cells.append(network.auxiliary.cells(halfway, page[batch.page_of[rows]]).flatten(0, 1))
-        cell_targets.append(batch.cells[rows, :longest].flatten())
+        states, asked = network.answer(pasts, batch.page_of[rows], batch.after[rows, :longest])
+        told = network.auxiliary.cells(asked, page[batch.page_of[rows]])  # (asked layers, answers, m, cells)
+        cells.append(told.flatten(0, -2))
+        cell_targets.append(batch.cells[rows, :longest].expand(told.shape[:-1]).flatten())
         hidden.append(states[chosen])
         targets.append(batch.targets[rows, :longest][chosen])
         answer_of.append(rows[:, None].expand_as(chosen)[chosen])

@@ -100,24 +100,28 @@ class TextModel(nn.Module):
                 x = layer(x, cos, sin, pasts[-1])
         return pasts
 
-    def answer(self, x: Tensor, pasts: list[Past], page_of: Tensor) -> tuple[Tensor, Tensor]:
+    def answer(self, x: Tensor, pasts: list[Past], page_of: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Hidden states of x (answers, m, width), each behind the page that ``page_of`` names.
 
         Returns:
-            (answers, m, width) after all layers and after half of them.
+            (answers, m, width) after all layers, and after each of the layers that are ``asked``.
         """
         cos, sin = self._angles(pasts[0][0].shape[2], x.shape[1], x.device)
-        halfway = x
-        for number, (layer, (keys, values)) in enumerate(zip(self.layers, pasts, strict=True), start=1):
+        states = []
+        for layer, (keys, values) in zip(self.layers, pasts, strict=True):
             x = layer(x, cos, sin, layer.keys(x, cos, sin), (keys[page_of], values[page_of]))
-            if number <= max(1, len(self.layers) // 2):
-                halfway = x
-        return self.norm(x), halfway
+            states.append(x)
+        return self.norm(x), [states[number - 1] for number in asked(len(states))]
+
+
+def asked(layers: int) -> list[int]:
+    """Layers of a text half of so many, counted from 1, that tell which cell is read next: half, and all but one."""
+    return sorted({max(1, layers // 2), max(1, layers - 1)})
 
 
 class AuxiliaryHeads(nn.Module):
     """What else must be told, for training alone: by patches and cells their characters, place and kind of element,
-    and by the text half, halfway, the cell that it is about to read.
+    and by the text half, halfway and before its last layer, the cell that it is about to read.
 
     The place is not given to the tower, whose attention knows distances only; a page's edges give it away, and
     without being asked for it the tower does not learn to look for them.
@@ -129,7 +133,7 @@ class AuxiliaryHeads(nn.Module):
         self.characters = nn.Linear(shape.width, CELL_SLOTS * (NOTHING + 1))
         self.row, self.column = nn.Linear(shape.width, MOST_ROWS), nn.Linear(shape.width, MOST_COLUMNS)
         self.kind = nn.Linear(shape.width, KINDS)
-        self.next_cell = nn.Linear(shape.width, shape.width)
+        self.next_cell = nn.ModuleList(nn.Linear(shape.width, shape.width) for _ in asked(shape.text_layers))
 
     def forward(self, features: Tensor, page: Tensor) -> dict[str, Tensor]:
         """Logits of every question, (batch, cells, ...).
@@ -147,16 +151,17 @@ class AuxiliaryHeads(nn.Module):
             "kind": self.kind(page),
         }
 
-    def cells(self, halfway: Tensor, page: Tensor) -> Tensor:
-        """Logits (answers, m, cells) of the cell in which the next token begins.
+    def cells(self, states: list[Tensor], page: Tensor) -> Tensor:
+        """Logits (asked layers, answers, m, cells) of the cell in which the next token begins.
 
         Args:
-            halfway: (answers, m, width) of the text half.
+            states: (answers, m, width) of the text half, after each of the layers that are ``asked``.
             page: (answers, cells, width) of the page that each answer is about.
         """
         width = page.shape[-1]
-        asked = self.next_cell(F.rms_norm(halfway, (width,)))
-        return asked @ F.rms_norm(page, (width,)).transpose(1, 2) * width**-0.5
+        shown = F.rms_norm(page, (width,)).transpose(1, 2) * width**-0.5  # (answers, width, cells)
+        named = [ask(F.rms_norm(x, (width,))) for ask, x in zip(self.next_cell, states, strict=True)]
+        return torch.stack([x @ shown for x in named])
 
 
 class DemoNetwork(nn.Module):
@@ -184,7 +189,7 @@ class DemoNetwork(nn.Module):
         front = self.model.embed_tokens(before).expand(len(page), -1, -1)
         return self.model.read(torch.cat([front, page], 1))  # of (pages, n + cells, width)
 
-    def answer(self, pasts: list[Past], page_of: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    def answer(self, pasts: list[Past], page_of: Tensor, after: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Teacher-forced pass over answers.
 
         Args:
@@ -193,6 +198,6 @@ class DemoNetwork(nn.Module):
             after: (answers, m) token ids behind the page: end of the prompt, then the answer.
 
         Returns:
-            Hidden states (answers, m, width), of which ``lm_head`` makes logits; and those of half the layers.
+            Hidden states (answers, m, width), of which ``lm_head`` makes logits; and those of the layers ``asked``.
         """
         return self.model.answer(self.model.embed_tokens(after), pasts, page_of)
