@@ -16,7 +16,7 @@ from dotsctl.protocol.geometry import MAX_ASPECT, PageGeometry, PixelLimits, fit
 PATCH_PX = 14
 MAX_PATCHES = 11_000
 """Older Neural Engines take no axis longer than 16384, and the scores of a layer would pass 3 GB."""
-STANDARD = (264, 308, 320, 352, 960, 2016, 4032, 5760)
+STANDARD = (336, 416, 440, 960, 2016, 4032, 5760)
 """Numbers of patches with many even grids. The small ones are for models with little pages, such as the demo model;
 above 5760 attention costs more than all the rest, and a GPU does better."""
 MAX_FUNCTIONS = 4

@@ -92,7 +92,7 @@ class StandIn:
             if self.mode == "wrong":
                 return {name: np.random.default_rng(0).normal(size=value.shape) for name, value in results.items()}
             if self.mode == "infinite":
-                return {name: value * np.inf for name, value in results.items()}
+                return {name: np.full_like(value, np.inf) for name, value in results.items()}
             return results
 
         return SimpleNamespace(predict=predict)

@@ -1,7 +1,8 @@
 """Draws how the errors of a model grow: ``python -P -m dotsctl.tools.curves --vary noise=0;1;2 FOLDER``.
 
-Each ``--vary`` gives one curve; its values are separated by semicolons. ``max-pixels``, ``noise``, ``encoder`` and
-``decoder`` can be varied, the last two by plugins with their options, so weights of fewer bits are a value as any.
+Each ``--vary`` gives one curve; its values are separated by semicolons. ``type-px``, ``max-pixels``, ``noise``,
+``encoder`` and ``decoder`` can be varied, the last two by plugins with their options, so weights of fewer bits are a
+value as any.
 FOLDER gets ``curves.json`` and a picture for each curve. Every point is the same pages, read by a runtime of its own,
 with the seconds and the operations of a page.
 """
@@ -22,7 +23,9 @@ from dotsctl.tools.pages import fonts as page_fonts
 from dotsctl.tools.pages.generator import STYLES
 from dotsctl.tools.pages.truths import folder_pages, generated_pages
 
-VARIED = ("max-pixels", "noise", "encoder", "decoder")
+VARIED = ("type-px", "max-pixels", "noise", "encoder", "decoder")
+DRAWN = ("type-px", "noise")
+"""What only pages can have that are drawn for it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Setting:
     fonts: str
     seed: int
     folder: Path | None
+    type_px: int | None = None
     noise: float | None = None
     max_pixels: int | None = None
     encoder: str | None = None
@@ -47,9 +51,11 @@ class Setting:
         Raises:
             UsageError: the value is no number where one is needed, or the pages are not drawn.
         """
-        if name == "noise" and self.folder is not None:
-            raise UsageError("--vary noise draws pages with more and less of it: leave --folder out")
+        if name in DRAWN and self.folder is not None:
+            raise UsageError(f"--vary {name} draws pages with more and less of it: leave --folder out")
         try:
+            if name == "type-px":
+                return replace(self, type_px=int(value))
             if name == "noise":
                 return replace(self, noise=float(value))
             if name == "max-pixels":
@@ -98,7 +104,8 @@ def point(setting: Setting, value: str) -> dict[str, Any]:
     """Measure one point of a curve."""
     if setting.folder is None:
         families = page_fonts.families(setting.fonts)
-        pages = list(generated_pages(setting.pages, setting.seed, setting.style, families, setting.noise))
+        drawn = setting.pages, setting.seed, setting.style, families, setting.noise, setting.type_px
+        pages = list(generated_pages(*drawn))
     else:
         pages = list(folder_pages(setting.folder))[: setting.pages]
     choices = {"model": setting.model, "encoder": setting.encoder, "decoder": setting.decoder}

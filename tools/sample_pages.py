@@ -1,7 +1,7 @@
 """Draws the sample pages of the tests: ``python -P -m dotsctl.tools.sample_pages tests/pages``.
 
 FOLDER gets a PNG and a text file with the truth for each page. The pages look like those that the demo model was
-trained on: dark ink on white, DejaVu fonts from matplotlib's wheel, at most 8 x 11 cells of 28 px. The same
+trained on: dark ink on white, DejaVu fonts from matplotlib's wheel, type of 20 to 22 px. The same
 versions of Pillow and matplotlib always draw the same pixels.
 """
 
@@ -40,8 +40,8 @@ SAMPLES = (
         "Please keep this note with them.\n"
         "Best wishes, Thomas Reed",
         "DejaVuSerif",
-        16,
-        (308, 196),
+        20,
+        (364, 224),
         (20, 20, 60),
     ),
     SamplePage(
@@ -55,8 +55,8 @@ SAMPLES = (
         "Total: 717.30\n"
         "Please pay within 14 days.",
         "DejaVuSans",
-        17,
-        (280, 224),
+        22,
+        (308, 280),
         (0, 0, 0),
     ),
     SamplePage(
@@ -64,8 +64,8 @@ SAMPLES = (
         "NOTICE\nThe library is closed\non Friday, 9 August.\nBooks may be returned at\nthe side door until 6 pm.\n"
         "Open again: Monday, 8 am",
         "DejaVuSans-Bold",
-        18,
-        (300, 180),
+        21,
+        (330, 190),
         (40, 10, 10),
     ),
 )

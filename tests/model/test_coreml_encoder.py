@@ -32,7 +32,7 @@ pytest.importorskip("coremltools")
 pytestmark = pytest.mark.model
 PAGES = sorted((Path(__file__).parents[1] / "pages").glob("*.png"))
 REFERENCE = {"compute_units": "reference"}
-BUCKETS = (264, 308, 320)
+BUCKETS = (336, 416, 440)
 """Those of the sample pages."""
 
 
@@ -124,29 +124,29 @@ def test_a_share_of_the_neural_engine_that_is_none_is_refused(share: str) -> Non
 
 
 def test_a_lower_pixel_limit_and_fewer_buckets_are_followed() -> None:
-    content = png(picture(280, 224))
-    assert encode(loaded(), content).grid == (16, 20)
+    content = png(picture(308, 280))
+    assert encode(loaded(), content).grid == (20, 22)
     small = encode(loaded(), content, max_pixels=30_000)
-    assert small.grid[0] * small.grid[1] == 264
-    assert small.geometry.scale[0] * 280 * small.geometry.scale[1] * 224 <= 30_000
-    page = encode(loaded(buckets="264+308"), content)
-    assert page.grid[0] * page.grid[1] in (264, 308)
+    assert small.grid[0] * small.grid[1] == 336
+    assert small.geometry.scale[0] * 308 * small.geometry.scale[1] * 280 <= 30_000
+    page = encode(loaded(buckets="336+416"), content)
+    assert page.grid[0] * page.grid[1] in (336, 416)
 
 
 def test_several_images_are_encoded_in_order() -> None:
     encoder = loaded()
-    contents = [png(picture(280, 224)), png(picture(308, 196))]
+    contents = [png(picture(308, 280)), png(picture(364, 224))]
     pages = encoder.encode([PageImage(content, None, None) for content in contents])
-    assert [page.grid for page in pages] == [(16, 20), (14, 22)]
+    assert [page.grid for page in pages] == [(20, 22), (16, 26)]
     assert all(page.timings_ms.keys() == {"open", "resize", "encode"} for page in pages)
 
 
 def test_a_blank_page_is_told_only_when_asked_and_an_unreadable_one_is_its_own_failure() -> None:
-    encoder, blank = loaded(), png(Image.new("RGB", (280, 224), "white"))
+    encoder, blank = loaded(), png(Image.new("RGB", (308, 280), "white"))
     with pytest.raises(BlankPage) as told:
         encode(encoder, blank, check_blank=True)
-    assert told.value.geometry.source == (280, 224)
-    assert len(encode(encoder, blank).embeddings) == 80
+    assert told.value.geometry.source == (308, 280)
+    assert len(encode(encoder, blank).embeddings) == 110
     with pytest.raises(PageError, match="not a picture"):
         encode(encoder, b"no picture")
 
@@ -156,7 +156,7 @@ def test_a_blank_page_is_told_only_when_asked_and_an_unreadable_one_is_its_own_f
     [
         ({"units": "all"}, r"no option units.*compute_units"),
         ({"compute_units": "gpu"}, r"'gpu' is none of cpu_and_ne, cpu_and_gpu, cpu_only, all, reference"),
-        ({"compute_units": "reference", "buckets": "264+999"}, r"not among those of the build: 264\+308\+320"),
+        ({"compute_units": "reference", "buckets": "336+999"}, r"not among those of the build: 336\+416\+440"),
         ({"compute_units": "reference", "buckets": "many"}, "not among those"),
     ],
 )
@@ -233,7 +233,7 @@ def test_the_framework_gets_every_chunk_compiled_once_and_the_same_arrays_each_t
 ) -> None:
     content, stand_in, notes = PAGES[0].read_bytes(), on_a_mac(), []
     encoder = CoreMLEncoder()
-    encoder.load(demo_directory(), {"build": "float32", "buckets": "264+320"}, notes.append)
+    encoder.load(demo_directory(), {"build": "float32", "buckets": "336+440"}, notes.append)
     assert stand_in.compiled == ["tower-1.mlpackage", "tower-2.mlpackage"]
     assert sum("loading package" in note for note in notes) == 4
     pages = [encode(encoder, content) for _ in range(2)]

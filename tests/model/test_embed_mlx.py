@@ -32,7 +32,7 @@ def test_a_png_and_a_pdf_become_what_the_encoder_makes_of_them(
     assert sorted(found) == ["letter.npz", "one.npz"]
     letter, pdf = found["letter.npz"], found["one.npz"]
     rows, columns = expected.grid
-    assert letter["embeddings"].dtype == np.float32 and letter["embeddings"].shape == (rows * columns // 4, 128)
+    assert letter["embeddings"].dtype == np.float32 and letter["embeddings"].shape == (rows * columns // 4, 256)
     assert np.array_equal(letter["embeddings"], expected.embeddings)
     assert letter["grid"].tolist() == [rows, columns]
     assert letter["resized"].tolist() == [14 * rows, 14 * columns]

@@ -14,7 +14,7 @@ from dotsctl.tools.verify import main as verify
 
 pytest.importorskip("rapidfuzz")
 pytestmark = pytest.mark.model
-NOTICE = Path(__file__).parents[1] / "pages" / "notice.png"
+INVOICE = Path(__file__).parents[1] / "pages" / "invoice.png"
 
 
 def run(*words: str) -> Result:
@@ -28,7 +28,7 @@ def points(*words: str) -> list[dict[str, Any]]:
 
 
 def test_more_noise_changes_more_text_and_the_numbers_and_a_plot_are_written(tmp_path: Path) -> None:
-    words = ["--pages", str(NOTICE), "--cosines", "0.5,0.99999", "--seeds", "1", "-o", str(tmp_path / "out")]
+    words = ["--pages", str(INVOICE), "--cosines", "0.5,0.99999", "--seeds", "1", "-o", str(tmp_path / "out")]
     result = run(*words, "--also", "mlx:query_chunk=7")
     assert result.exit_code == 0, result.output
     content = json.loads((tmp_path / "out" / "noise.json").read_text())
@@ -57,7 +57,7 @@ def test_the_same_command_gives_the_same_curve_and_printed_pages_have_a_truth() 
     [
         (["--cosines", "0.9,1"], UsageError, "numbers between 0 and 1"),
         (["--cosines", "high"], UsageError, "numbers between 0 and 1"),
-        (["--pages", "3", "--pages", str(NOTICE)], UsageError, "one number of pages to print, or files"),
+        (["--pages", "3", "--pages", str(INVOICE)], UsageError, "one number of pages to print, or files"),
         (["--pages", "-"], UsageError, "no standard input"),
         (["--pages", "no.png"], NoInputError, "no such file"),
         (["--encoder", "unheard"], UsageError, "no plugin 'unheard'"),

@@ -31,13 +31,13 @@ def test_each_package_and_the_embeddings_are_compared() -> None:
     outcome = prove("--grid", "8x12", "--json", "--limit", "2e-3")
     assert outcome.exit_code == 0, outcome.output
     proof = json.loads(outcome.stdout)
-    assert [part["name"] for part in proof["parts"]] == ["layer 2", "embeddings"]
+    assert [part["name"] for part in proof["parts"]] == ["layer 3", "embeddings"]
     for part in proof["parts"]:
         assert 1e-5 < part["relative_error"] < 2e-3
         assert 0.99999 < part["min_cosine"] < 1
     assert len(proof["largest"]) == 5 and max(proof["largest"].values()) < 32752
     text = prove("--grid", "8x12").stdout
-    assert "layer 2 " in text and "embeddings " in text and "32752 on the Neural Engine" in text
+    assert "layer 3 " in text and "embeddings " in text and "32752 on the Neural Engine" in text
 
 
 def test_an_error_above_the_limit_ends_with_1_and_a_wrong_grid_with_2() -> None:

@@ -23,8 +23,8 @@ from dotsctl.tools.reference.exact_tower import MERGER, ExactTower, difference
 pytest.importorskip("coremltools")
 pytest.importorskip("rapidfuzz")
 pytestmark = pytest.mark.model
-NOTICE = Path(__file__).parents[1] / "pages" / "notice.png"
-COMPONENTS = ["patch embedding", "layer 1", "layer 2", "layer 3", "merger"]
+INVOICE = Path(__file__).parents[1] / "pages" / "invoice.png"
+COMPONENTS = ["patch embedding", "layer 1", "layer 2", "layer 3", "layer 4", "merger"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +36,7 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def sweep(*words: str) -> Any:
-    result = CliRunner().invoke(quantise.cli, ["demo", "--pages", str(NOTICE), *words])
+    result = CliRunner().invoke(quantise.cli, ["demo", "--pages", str(INVOICE), *words])
     assert result.exit_code == 0, result.output
     return result
 
@@ -80,8 +80,8 @@ def test_a_build_with_the_same_options_is_used_again_and_another_one_of_that_nam
 
 def test_every_layer_is_seen_however_the_tower_is_cut(tmp_path: Path) -> None:
     """In float32 each component is the exact one, so that no value is compared with that of another layer."""
-    (page,) = pages_of_file(NOTICE, "notice")
-    options = ConversionOptions("float32", buckets=(264,), chunks=3, name="cut")
+    (page,) = pages_of_file(INVOICE, "invoice")
+    options = ConversionOptions("float32", buckets=(440,), chunks=3, name="cut")
     folder = convert_encoder(demo_directory(), options, lambda line: None)
     build, errors = Build.read(folder), LayerErrors()
     patches = prepared(page_image(page, None), read_limits(demo_directory()), build)

@@ -1,7 +1,8 @@
 """Layout answers through real processes: the tower, a decoder that answers as dots.ocr does, files as results.
 
-The demo model has learnt no layout, so the decoder is a plugin of this test. It says what dots.ocr would say of a page
-with a title in the upper left quarter and a picture in the lower right one, in pixels of what the encoder saw.
+What the demo model finds on a page is not known beforehand, so the decoder is a plugin of this test. It says what
+dots.ocr would say of a page with a title in the upper left quarter and a picture in the lower right one, in pixels of
+what the encoder saw.
 """
 
 import json

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 REAL = PixelLimits()
-DEMO = PixelLimits(3136, 68_992)
+DEMO = PixelLimits(3136, 219_520)
 A4_INCHES = (8.27, 11.69)
 
 sides = st.integers(20, 8000)
@@ -63,7 +63,7 @@ def test_an_a4_scan_keeps_the_resolution_of_its_bucket(dpi: int) -> None:
     assert max(horizontal, vertical) / min(horizontal, vertical) < 1.05
 
 
-@pytest.mark.parametrize("size", [(280, 224), (308, 196), (300, 180)])
+@pytest.mark.parametrize("size", [(308, 280), (364, 224), (330, 190)])
 def test_a_page_whose_own_grid_is_a_bucket_is_prepared_as_without_buckets(size: tuple[int, int]) -> None:
     placement = place(size, 1, DEMO, standard_buckets(DEMO))
     assert placement.geometry == fit(size, 1, DEMO)
@@ -173,7 +173,7 @@ def test_buckets_are_kept_in_ascending_order() -> None:
 
 def test_standard_buckets_are_few_and_none_is_larger_than_the_models_pages() -> None:
     assert standard_buckets(REAL) == (960, 2016, 4032, 5760)
-    assert standard_buckets(DEMO) == (264, 308, 320, 352)
+    assert standard_buckets(DEMO) == (336, 416, 440, 960)
     assert standard_buckets(PixelLimits(784, 20_000)) == (100,)
     assert all(len(standard_buckets(limits)) <= MAX_FUNCTIONS for limits in (REAL, DEMO))
     for bucket in (*standard_buckets(REAL), *standard_buckets(DEMO)):

@@ -43,10 +43,10 @@ def facts(good: Path) -> CheckpointFacts:
 
 def test_the_demo_model_is_valid() -> None:
     found = validate_checkpoint(demo_directory())
-    assert (found.encoder.num_tensors, found.decoder.num_tensors) == (31, 39)
+    assert (found.encoder.num_tensors, found.decoder.num_tensors) == (38, 51)
     assert found.encoder.dtypes == ("F16",)
-    assert found.limits.max_pixels == 68_992
-    assert found.max_positions == 2048
+    assert found.limits.max_pixels == 219_520
+    assert found.max_positions == 4096
 
 
 def mutated(good: Path, folder: Path, content: bytes) -> Path:

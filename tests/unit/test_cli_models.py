@@ -93,7 +93,7 @@ def test_show_takes_a_path_and_the_demo_model(tmp_path: Path) -> None:
     assert "not known: it was not pulled" in call("show", str(folder)).stdout
     facts = json.loads(call("show", DEMO, "--json").stdout)
     assert facts["encoder_parameters"] > 1_000_000
-    assert facts["tasks"] == {"text": "prompts.json"}
+    assert facts["tasks"] == dict.fromkeys(("layout", "text", "layout-only"), "prompts.json")
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,8 @@ def test_each_value_is_one_run_and_each_name_one_picture(monkeypatch: pytest.Mon
     assert (tmp_path / "max-pixels.png").is_file() and (tmp_path / "decoder.png").is_file()
 
 
-def test_noise_is_not_added_to_pages_of_a_folder(tmp_path: Path) -> None:
-    arguments = ["--vary", "noise=0;1", "--folder", str(tmp_path), str(tmp_path / "out")]
+@pytest.mark.parametrize("varied", ["noise=0;1", "type-px=16;20"])
+def test_what_is_drawn_does_not_vary_on_pages_of_a_folder(tmp_path: Path, varied: str) -> None:
+    arguments = ["--vary", varied, "--folder", str(tmp_path), str(tmp_path / "out")]
     outcome = CliRunner().invoke(curves.main, arguments)
     assert outcome.exit_code == 2 and "leave --folder out" in outcome.output

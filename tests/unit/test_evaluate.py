@@ -1,12 +1,10 @@
 """The error rate over pages whose content is known, the overlap of boxes, and the pages themselves."""
 
 import json
-import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from dotsctl.client.cells import Cell
@@ -14,10 +12,10 @@ from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.tools.evaluate import main as tool
 from dotsctl.tools.evaluate.evaluation import Evaluation, Read, evaluate, record, table
 from dotsctl.tools.evaluate.report import worst, write_report
-from dotsctl.tools.measuring.scores import Box, BoxScore, Score, edit_distance, normal, overlap, pairs
+from dotsctl.tools.measuring.scores import Box, BoxScore, Score, edit_distance, overlap, pairs
 from dotsctl.tools.pages.elements import Element
-from dotsctl.tools.pages.lines import CURRICULUM, FACES, NOTHING, render_page
-from dotsctl.tools.pages.truths import Truth, folder_pages, generated_pages, omnidocbench_pages, plain_pages
+from dotsctl.tools.pages.fonts import EVERYWHERE
+from dotsctl.tools.pages.truths import Truth, folder_pages, generated_pages, omnidocbench_pages, printed_pages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -139,29 +137,19 @@ def test_json_goes_to_the_output_with_what_it_ran_with(monkeypatch: pytest.Monke
 
 
 def test_a_page_depends_on_its_seed_alone() -> None:
-    first, second = list(plain_pages(6, 50)), list(plain_pages(3, 53))
+    first, second = list(printed_pages(6, 51)), list(printed_pages(3, 54))
     assert [p.text for p in first[3:]] == [p.text for p in second]
     assert len({p.text for p in first}) > 4
+    assert {page.group for page in first if page.text} <= set(EVERYWHERE)
+    assert all(isinstance(page.image, Image.Image) and page.image.width <= 344 for page in first)
 
 
-def test_pages_have_the_announced_length_on_average() -> None:
-    pages = list(plain_pages(100, 1_000_000))
-    assert 90 <= sum(len(normal(page.text)) for page in pages) / len(pages) <= 140
-    assert {page.group for page in pages if page.text} <= set(FACES)
-    sizes = [page.image.size for page in pages if isinstance(page.image, Image.Image)]
-    assert len(sizes) == 100
-    assert all(width <= 11 * 28 + 10 and height <= 8 * 28 + 10 for width, height in sizes)
-
-
-def test_rendered_text_stands_where_its_cells_say() -> None:
-    pages = [render_page(random.Random(seed), CURRICULUM[2], 4, 8) for seed in range(8)]
-    assert sum(bool(page.text) for page in pages) >= 6
-    for page in pages:
-        assert bool(page.text) == bool(page.face) == bool((page.cells != NOTHING).any())
-        ink = np.asarray(page.image.resize((8 * 28, 4 * 28)).convert("L")) < 200
-        for row, column in np.argwhere(page.cells[:, :, 0] != NOTHING):
-            around = ink[28 * row : 28 * row + 28, max(0, 28 * column - 14) : 28 * column + 42]
-            assert around.any()
+def test_type_of_another_size_is_drawn_when_asked_for() -> None:
+    lengths = []
+    for type_px in (16, 32):
+        pages = generated_pages(12, 0, "full", EVERYWHERE, noise=0.0, type_px=type_px)
+        lengths.append(sum(len(page.text) for page in pages))
+    assert lengths[0] > 2 * lengths[1]
 
 
 A, B = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 20.0)

@@ -74,7 +74,10 @@ def test_glyphs_spell_the_words_of_their_elements() -> None:
     for page in pages(8):
         for number, element in enumerate(page.elements):
             spelled = "".join(glyph.character for glyph in page.glyphs if glyph.element == number)
-            assert spelled == element.plain.replace(" ", "")
+            words = element.plain.replace(" ", "")
+            if spelled.startswith("*") and element.category == "List-item":
+                words = words.replace("-", "*", 1)  # a star is a mark of a list too, and its glyph is a star
+            assert spelled == words
 
 
 def test_the_layout_answer_is_the_list_that_dots_ocr_writes() -> None:

@@ -11,7 +11,7 @@ from dotsctl.client.outputs import choose_output
 from dotsctl.client.page_store import PageStore
 from dotsctl.client.records import Page
 from dotsctl.client.render import Style
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.test_outputs import READING, contents, documents, failed, page
@@ -44,6 +44,7 @@ pages = st.builds(
 )
 
 
+@settings(deadline=None)  # files on a busy disk
 @given(st.lists(pages, max_size=4, unique_by=lambda page: page.page))
 def test_pages_come_back_as_they_were_read(tmp_path_factory: pytest.TempPathFactory, some: list[Page]) -> None:
     folder = tmp_path_factory.mktemp("store")

@@ -188,7 +188,7 @@ def test_the_energy_of_each_encoder_is_its_power_above_idle_times_its_time() -> 
     first, second = json.loads(result.stdout)["encoders"]
     assert (first["encoder"], second["encoder"]) == ("mlx", "a:b=c")
     assert first["watts"] == {"cpu": 2.0, "gpu": 0.0, "ane": 2.0}
-    assert first["page_s"] == pytest.approx(2.0) and first["patches"] == 352
+    assert first["page_s"] == pytest.approx(2.0) and first["patches"] == 960
     assert first["wh_per_1000_pages"] == pytest.approx(4.0 * 2000 / 3600)
 
 

@@ -122,12 +122,12 @@ def _report(name: str, folder: Path, conversion: "Conversion", inputs: list[Page
 
 def _demo_pages() -> Iterator[PageInput]:
     """Printed pages as the demo model reads them; none where matplotlib, which has the fonts, is not installed."""
-    from dotsctl.tools.pages.truths import plain_pages
+    from dotsctl.tools.pages.truths import printed_pages
 
     try:
-        for page in plain_pages(DEMO_PAGES, DEMO_SEED):
+        for page in printed_pages(DEMO_PAGES, DEMO_SEED):
             yield from pages_of(page.image)
-    except ModuleNotFoundError as error:
+    except MissingError as error:
         say(f"no pages can be printed for the report: {error}")
 
 

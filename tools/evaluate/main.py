@@ -21,10 +21,7 @@ from dotsctl.tools.evaluate.report import write_report
 from dotsctl.tools.measuring.scores import normal
 from dotsctl.tools.pages import fonts as page_fonts
 from dotsctl.tools.pages.generator import STYLES
-from dotsctl.tools.pages.truths import Truth, folder_pages, generated_pages, omnidocbench_pages, plain_pages
-
-PLAIN = "plain"
-"""Style of the pages that are lines on white."""
+from dotsctl.tools.pages.truths import Truth, folder_pages, generated_pages, omnidocbench_pages
 
 
 def chosen_pages(
@@ -40,8 +37,6 @@ def chosen_pages(
         return itertools.islice(omnidocbench_pages(folder, images), num_pages)
     if folder is not None:
         return itertools.islice(folder_pages(folder), num_pages)
-    if style == PLAIN:
-        return plain_pages(num_pages, seed)
     return generated_pages(num_pages, seed, style, page_fonts.families(fonts), noise)
 
 
@@ -91,7 +86,7 @@ def above_limits(evaluation: Evaluation, limit: float | None, least_json: float 
 @click.option("--folder", type=click.Path(exists=True, path_type=Path),
               help="Pictures with .md or .txt files beside them; or a JSON file of OmniDocBench.")  # fmt: skip
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Pictures of that file.")
-@click.option("--style", default=PLAIN, show_default=True, type=click.Choice([PLAIN, *STYLES]), help="Drawn pages.")
+@click.option("--style", default="full", show_default=True, type=click.Choice(list(STYLES)), help="Drawn pages.")
 @click.option("--fonts", default="everywhere", show_default=True, help="Families or groups, comma-separated.")
 @click.option("--noise", type=click.FloatRange(0, 3), help="Strength of the scan; default: as the style says.")
 @click.option("--seed", default=1_000_000, show_default=True, help="Seed of the first drawn page.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dotsctl.client.inputs import PageInput, pages_of
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.tools.pages.readable import readable_pages
-from dotsctl.tools.pages.truths import plain_pages
+from dotsctl.tools.pages.truths import printed_pages
 
 SEED = 3_000_000
 """Pages of other seeds than training, the tests and the quality report of decoders use."""
@@ -44,9 +44,9 @@ def measured_pages(words: Sequence[str], default: int) -> list[MeasuredPage]:
 
 def _printed(count: int) -> list[MeasuredPage]:
     try:
-        pages = list(plain_pages(count, SEED))
-    except ModuleNotFoundError as error:
-        raise MissingError(f"no pages can be printed ({error}): pip install matplotlib, or name files") from None
+        pages = list(printed_pages(count, SEED))
+    except MissingError as error:
+        raise MissingError(f"no pages can be printed: {error}, or name files") from None
     return [MeasuredPage(each, page.text) for page in pages for each in pages_of(page.image)]
 
 

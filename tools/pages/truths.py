@@ -1,16 +1,15 @@
-"""Pages whose content is known: rendered ones, generated ones, and those of a folder."""
+"""Pages whose content is known: generated ones, and those of a folder."""
 
 import json
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dotsctl.protocol.errors import UsageError
-from dotsctl.tools.pages import lines
 from dotsctl.tools.pages.elements import Element
-from dotsctl.tools.pages.fonts import font
+from dotsctl.tools.pages.fonts import EVERYWHERE, font
 from dotsctl.tools.pages.generator import STYLES, generate_page
 from PIL import Image
 
@@ -61,20 +60,13 @@ class Truth:
         return "\n\n".join(element.text for element in self.elements if element.text)
 
 
-def plain_pages(num_pages: int, seed: int) -> Iterator[Truth]:
-    """Lines on white, what the model that ships was trained on; page ``i`` depends on ``seed + i`` alone.
-
-    2 to 8 by 6 to 11 cells of 28 px, 116 characters a page on average.
-    """
-    kind = lines.CURRICULUM[-1]
-    for number in range(seed, seed + num_pages):
-        rng = random.Random(number)
-        page = lines.render_page(rng, kind, *lines.grid_of(rng, kind))
-        yield Truth(f"plain {number}", page.image, page.text, page.face or NO_TEXT)
-
-
 def generated_pages(
-    num_pages: int, seed: int, style: str, families: tuple[str, ...], noise: float | None = None
+    num_pages: int,
+    seed: int,
+    style: str,
+    families: tuple[str, ...],
+    noise: float | None = None,
+    type_px: int | None = None,
 ) -> Iterator[Truth]:
     """Whole pages; page ``i`` depends on ``seed + i`` and on the families alone.
 
@@ -84,16 +76,27 @@ def generated_pages(
         style: one of STYLES.
         families: of fonts, taken in turn.
         noise: strength of the scan; none: as the style says.
+        type_px: size of the body's type on all pages; none: as the style says.
 
     Raises:
         MissingError: a font is not installed.
     """
+    look = STYLES[style] if type_px is None else replace(STYLES[style], body_px=(type_px, type_px))
     for family in families:
         font(family, 16)
     for number in range(seed, seed + num_pages):
         family = families[number % len(families)]
-        page = generate_page(random.Random(number), STYLES[style], (family,), noise=noise)
+        page = generate_page(random.Random(number), look, (family,), noise=noise)
         yield Truth(f"{style} {number}", page.image, page.text, page.family or NO_TEXT, page.elements)
+
+
+def printed_pages(num_pages: int, seed: int) -> Iterator[Truth]:
+    """Pages that can be drawn on every machine, of up to 336x280 px: what tools measure a model on for want of others.
+
+    Raises:
+        MissingError: matplotlib, which has the fonts, is not installed.
+    """
+    return generated_pages(num_pages, seed, "medium", EVERYWHERE)
 
 
 def folder_pages(folder: Path) -> Iterator[Truth]:
