@@ -23,6 +23,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish() -> None:
+    """Exempt what collection imported (some 300,000 objects) from the collections that every test ends with."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def warm_sockets() -> None:
     """What pyzmq opens once in a process, with the first frame that it sends without a copy, and never closes."""
