@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from dotsctl.client.runtime import libproc, process_state
@@ -19,33 +20,39 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(process_state.sys, "platform", "darwin")
 
 
+@pytest.fixture
+def pid() -> Iterator[int]:
+    """A process that waits; killed at the end, as a stopped one would never end."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        yield child.pid
+        child.kill()
+
+
 @pytest.mark.usefixtures("system")
-def test_a_process_is_stopped_until_it_is_continued() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True) as child:
-        others = [os.getpid(), child.pid]
-        assert stopped_processes(others) == set()
-        os.kill(child.pid, signal.SIGSTOP)
-        os.waitpid(child.pid, os.WUNTRACED)
-        assert stopped_processes(others) == {child.pid}
-        os.kill(child.pid, signal.SIGCONT)
-        os.waitpid(child.pid, os.WCONTINUED)
-        assert stopped_processes(others) == set()
-        child.communicate("\n")
-    assert stopped_processes([child.pid]) == set(), "it is gone"
+def test_a_process_is_stopped_until_it_is_continued(pid: int) -> None:
+    both = [os.getpid(), pid]
+    assert stopped_processes(both) == set()
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+    assert stopped_processes(both) == {pid}
+    os.kill(pid, signal.SIGCONT)
+    os.waitpid(pid, os.WCONTINUED)
+    assert stopped_processes(both) == set()
+
+
+@pytest.mark.usefixtures("system")
+def test_a_process_that_is_gone_is_not_stopped(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert stopped_processes([pid]) == set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="traces a process with Linux's ptrace")
 @pytest.mark.usefixtures("system")
-def test_a_process_that_a_debugger_holds_is_left_to_it() -> None:
+def test_a_process_that_a_debugger_holds_is_left_to_it(pid: int) -> None:
     ptrace = ctypes.CDLL(None).ptrace
     ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-    attach, detach = 16, 17  # PTRACE_ATTACH and PTRACE_DETACH of sys/ptrace.h
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True) as child:
-        if ptrace(attach, child.pid, None, None):
-            child.communicate("\n")
-            pytest.skip("this machine allows no tracing")
-        os.waitpid(child.pid, 0)
-        held = stopped_processes([child.pid])
-        ptrace(detach, child.pid, None, None)
-        child.communicate("\n")
-    assert held == set()
+    if ptrace(16, pid, None, None):  # PTRACE_ATTACH of sys/ptrace.h
+        pytest.skip("this machine allows no tracing")
+    os.waitpid(pid, 0)
+    assert stopped_processes([pid]) == set()
