@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from dotsctl import __version__
 from dotsctl.encoder_worker.buckets import standard_buckets
@@ -15,6 +16,7 @@ from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, builds_director
 from dotsctl.encoder_worker.opening import read_limits
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.checkpoint import read_json
+from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.protocol.model_directory import fingerprint
 from dotsctl.tools.coreml.chunk_plan import PlannedChunk, plan_chunks
 from dotsctl.tools.coreml.options import ConversionOptions
@@ -23,6 +25,9 @@ from dotsctl.tools.derived import require_space, staged
 from dotsctl.tools.reference.golden import write_golden
 
 Report = Callable[[str], None]
+MAX_SHOWN = 5
+"""Findings that an error lists."""
+REMEDY = "Use --chunks with a larger number for too many operations or weights; else read with --encoder mlx"
 
 
 def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> Path:
@@ -71,6 +76,7 @@ def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> 
             golden=golden,
         )
         build.write(partial)
+        _check_values(partial, build, report)
     report(f"{folder}: {Build.read(folder).nbytes / 1e6:,.1f} MB in {len(parts)} packages")
     return folder
 
@@ -94,6 +100,7 @@ def _write_chunks(
     from dotsctl.tools.reference.tower_tensors import TowerTensors
 
     exponents = tensor_exponents(config, residual_exponent) if options.precision == "float16" else {}
+    subnormal = residual_exponent < stream_exponent(config)
     tensors, chunks = TowerTensors(model), []
     for number, part in enumerate(parts, 1):
         first, end, title = part.first_layer, part.end_layer, f"package {number} of {len(parts)}"
@@ -110,9 +117,38 @@ def _write_chunks(
         write_package(functions, path)
         files = file_digests(path)
         written = max((size for name, (size, _) in files.items() if name.endswith(".bin")), default=0)
+        _check_program(path, options.precision, subnormal, report)
         plans = write_plan_packages(path, buckets)
         chunks.append(Chunk(path.name, first, end, written, files, plans))
         report(f"{title}: {written / 1e6:,.1f} MB of weights written")
     if not all(chunk.plans for chunk in chunks):
         report("this disk has no hard links: where operations run will be known for one page size alone")
     return tuple(chunks)
+
+
+def _check_program(package: Path, precision: str, may_have_subnormal_epsilons: bool, report: Report) -> None:
+    """Refuse a package that breaks a rule, whatever it computes. Raises CommandFailedError."""
+    from dotsctl.tools.coreml.lint import RULES, lint_package, operation_counts
+
+    _refuse(package.name, lint_package(package, precision, may_have_subnormal_epsilons=may_have_subnormal_epsilons))
+    counts = ", ".join(f"{count} for {name}" for name, count in operation_counts(package).items())
+    report(f"{package.name}: {len(RULES)} rules kept; operations: {counts}")
+
+
+def _check_values(folder: Path, build: Build, report: Report) -> None:
+    """Refuse a build that computes the golden page wrong, or beyond the limits. Raises CommandFailedError."""
+    from dotsctl.tools.coreml.lint_values import check_golden_page
+
+    bucket = min(build.buckets)
+    report(f"executing the packages on the golden page of {bucket} patches")
+    cosine, findings = check_golden_page(folder, build)
+    _refuse(f"the build, on its golden page of {bucket} patches,", findings)
+    limits = "no value beyond its limit" if build.precision == "float16" else "limits of float16 were not checked"
+    report(f"golden page: smallest cosine {cosine:.6f}, {limits}; other page sizes were not executed")
+
+
+def _refuse(what: str, findings: Sequence[Any]) -> None:
+    if findings:
+        shown = "; ".join(map(str, findings[:MAX_SHOWN]))
+        more = f"; and {len(findings) - MAX_SHOWN} more" if len(findings) > MAX_SHOWN else ""
+        raise CommandFailedError(f"{what} breaks the rules of the Neural Engine: {shown}{more}. {REMEDY}")
