@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dotsctl.client.sizes import tree_bytes
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, find_build, function_name
 from dotsctl.encoder_worker.coreml.package import Package
@@ -323,8 +324,51 @@ def test_a_build_of_another_checkpoint_is_refused(copied: Path) -> None:
 def test_a_build_of_another_format_is_refused(copied: Path) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
     (copied / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(MissingError, match="format 99"):
+    with pytest.raises(MissingError, match=r"format 99, .* format 2\. .*: dotsctl convert MODEL --encoder coreml"):
         find()
+
+
+def test_a_compute_plan_of_each_page_size_has_a_package_that_shares_the_weights(convert: Convert) -> None:
+    folder = convert(demo_directory(), chunks=2)
+    build = Build.read(folder)
+    inputs, found = {}, {}
+    for bucket in BUCKETS:
+        plans = build.plan_packages(bucket)
+        assert len(plans) == 2
+        for chunk, plan in zip(build.chunks, plans, strict=True):
+            assert Package(folder / plan).function_names == [function_name(bucket)]
+            assert Package(folder / plan).model.description.defaultFunctionName == function_name(bucket)
+            weights = [next((folder / name).rglob("weight.bin")) for name in (chunk.file, plan)]
+            assert weights[0].samefile(weights[1])
+    for name in (build.chunks[0].file, build.plan_packages(96)[0]):
+        program = Interpreter(folder / name, function_name(96))
+        inputs = inputs or {key: np.ones(shape, np.float32) for key, (shape, _) in program.inputs.items()}
+        found[name] = program.run(inputs)["next_hidden"]
+    assert len(found) == 2 and np.array_equal(*found.values())
+
+
+def test_weights_that_packages_share_are_counted_once(convert: Convert) -> None:
+    folder = convert(demo_directory(), chunks=2)
+    build = Build.read(folder)
+    files = {path.stat().st_ino: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    apart = sum((folder / name).stat().st_size for name in ("manifest.json", "golden.npz"))
+    assert build.nbytes == sum(files.values()) - apart
+    assert tree_bytes(folder) == sum(files.values())
+
+
+def test_on_a_disk_without_hard_links_a_build_has_no_packages_for_plans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(45, "Operation not supported")
+
+    monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path))
+    monkeypatch.setattr("os.link", refuse)
+    lines: list[str] = []
+    folder = convert_encoder(demo_directory(), ConversionOptions(buckets=BUCKETS), lines.append)
+    assert Build.read(folder).plan_packages(96) == []
+    assert [path.name for path in folder.glob("*.mlpackage")] == ["tower-1.mlpackage"]
+    assert any("no hard links" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["Manifest.json", "model.mlmodel", "weight.bin"])
