@@ -4,7 +4,7 @@ import random
 from statistics import median
 
 import pytest
-from dotsctl.encoder_worker.buckets import (
+from dotsctl.protocol.buckets import (
     MAX_FUNCTIONS,
     MAX_STRETCH,
     PATCH_PX,

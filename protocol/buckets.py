@@ -8,12 +8,11 @@ fill its grid; boxes stay exact, because :class:`PageGeometry` has one scale for
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dotsctl.protocol.errors import UsageError
-from dotsctl.protocol.geometry import MAX_ASPECT, PageGeometry, PixelLimits, fit
+from dotsctl.protocol.geometry import MAX_ASPECT, PATCH_PX, PageGeometry, PixelLimits, Window, fit
 
-PATCH_PX = 14
 MAX_PATCHES = 11_000
 """Older Neural Engines take no axis longer than 16384, and the scores of a layer would pass 3 GB."""
 STANDARD = (336, 416, 440, 960, 2016, 4032, 5760)
@@ -36,8 +35,13 @@ class Placement:
     content: tuple[int, int]
     """Width and height in pixels to which the upright page is resized; it lies at the top left, white around it."""
     geometry: PageGeometry
-    loss: float
-    """Share of the resolution of the resize rule that is lost, in the axis that loses more; 0 to 1."""
+    window: Window | None = None
+    """The part of the upright page that is resized; none: all of it."""
+
+    @property
+    def loss(self) -> float:
+        """Share of the resolution of the resize rule that is lost, in the axis that loses more; 0 to 1."""
+        return self.geometry.resolution_loss
 
     @property
     def bucket(self) -> int:
@@ -77,7 +81,13 @@ def standard_buckets(limits: PixelLimits) -> tuple[int, ...]:
     return tuple(fitting[-MAX_FUNCTIONS:]) or (largest // 4 * 4,)
 
 
-def place(source: tuple[int, int], orientation: int, limits: PixelLimits, buckets: Sequence[int]) -> Placement:
+def place(
+    source: tuple[int, int],
+    orientation: int,
+    limits: PixelLimits,
+    buckets: Sequence[int],
+    window: Window | None = None,
+) -> Placement:
     """Choose bucket and grid of a page: the smallest bucket without a notable loss, else the one that loses least.
 
     Args:
@@ -85,21 +95,22 @@ def place(source: tuple[int, int], orientation: int, limits: PixelLimits, bucket
         orientation: EXIF orientation, 1 to 8.
         limits: pixel limits of the model, lowered by those of the user.
         buckets: numbers of patches that there are programs for.
+        window: the part of the upright page that is resized; none: all of it.
 
     Raises:
         PageError: the page cannot be resized (see :func:`dotsctl.protocol.geometry.smart_resize`).
     """
-    plain = fit(source, orientation, limits)
+    plain = fit(source, orientation, limits, window)
     best: Placement | None = None
     for bucket in sorted(buckets):
         found = min((_on_grid(plain, grid) for grid in grids(bucket)), key=_preference)
         if found.loss <= TOLERATED_LOSS:
-            return found
+            return replace(found, window=window)
         if best is None or found.loss < best.loss:
             best = found
     if best is None:
         raise ValueError("there are no buckets")
-    return best
+    return replace(best, window=window)
 
 
 def _preference(found: Placement) -> tuple[float, float]:
@@ -120,7 +131,13 @@ def _on_grid(plain: PageGeometry, grid: tuple[int, int]) -> Placement:
         )
     else:
         width, height = plain.resized
-    oriented = plain.oriented
-    scale = (width / oriented[0], height / oriented[1])
-    geometry = PageGeometry(plain.source, plain.orientation, canvas, scale)
-    return Placement(grid, (width, height), geometry, 1.0 - min(width / plain.resized[0], height / plain.resized[1]))
+    sides = [round(wanted / scale) for wanted, scale in zip(plain.resized, plain.scale, strict=True)]  # of the window
+    scale = (width / sides[0], height / sides[1])
+    geometry = replace(
+        plain,
+        resized=canvas,
+        scale=scale,
+        offset=(plain.offset[0] / plain.scale[0] * scale[0], plain.offset[1] / plain.scale[1] * scale[1]),
+        resolution_loss=1.0 - min(width / plain.resized[0], height / plain.resized[1]),
+    )
+    return Placement(grid, (width, height), geometry)
