@@ -36,6 +36,12 @@ class PixelLimits:
         if not CELL_PX**2 <= self.min_pixels <= self.max_pixels:
             raise ValueError(f"pixel limits must satisfy 784 <= min <= max, not {self.min_pixels}, {self.max_pixels}")
 
+    def lowered(self, max_pixels: int | None) -> "PixelLimits":
+        """The model's limits with that of a page, which can only lower the upper one; none: there is none."""
+        if max_pixels is None or max_pixels >= self.max_pixels:
+            return self
+        return PixelLimits(min(self.min_pixels, max_pixels), max_pixels)
+
 
 def smart_resize(height: int, width: int, limits: PixelLimits) -> tuple[int, int]:
     """Height and width in pixels, multiples of 28, that the encoder sees.
