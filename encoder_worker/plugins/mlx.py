@@ -22,6 +22,7 @@ from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.geometry import PixelLimits, fit
 from dotsctl.protocol.memory import encoder_need, require_memory
 from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.parts import Device
 
 
 class MLXEncoder:
@@ -62,7 +63,8 @@ class MLXEncoder:
         files = [str(file) for file in tensor_files(model, vision_weights.PREFIXES)]
         tower = vision_weights.load_tower(config, files, dtype, bool(chosen.compile))
         self._runner = tower_runner.TowerRunner(tower, config, dtype, chosen.query_chunk, chosen.pack_patches, on_gpu)
-        return EncoderSpec(digest, config.hidden_size, "bf16" if dtype == mx.bfloat16 else "<f4")
+        device = Device.GPU if on_gpu else Device.CPU
+        return EncoderSpec(digest, config.hidden_size, "bf16" if dtype == mx.bfloat16 else "<f4", device=device)
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
         """Encode the images of a request; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
