@@ -15,7 +15,7 @@ import sys
 import types
 from typing import Any
 
-LINUX_ONLY = {"pypdfium2", "pypdfium2_raw", "truststore"}
+LINUX_ONLY = {"pypdfium2", "pypdfium2_raw", "torch", "truststore"}
 """Packages that load Apple's libraries, or a library of their own with another name, where they see macOS."""
 FRAMEWORKS = "/System/Library/Frameworks/"
 pidfd_open = os.pidfd_open
