@@ -81,6 +81,7 @@ def test_a_killed_client_gives_its_credits_back_and_disturbs_nobody(
     finish(victim)
 
 
+@pytest.mark.macos
 def test_a_killed_runtime_takes_its_workers_along_and_the_next_one_starts_over_its_ruins(
     named: Callable[..., int], run_folder: Path, page: Path, gates: list[Gate]
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_second_signal_ends_everything_at_once(run_folder: Path, page: Path, g
     assert "the runtime was stopped by SIGTERM" in err
 
 
+@pytest.mark.macos
 def test_a_second_runtime_of_the_same_name_is_refused_and_the_first_one_serves_on(
     named: Callable[..., int], run_folder: Path, page: Path
 ) -> None:
@@ -161,6 +163,7 @@ def test_a_second_runtime_of_the_same_name_is_refused_and_the_first_one_serves_o
     assert (code, out.strip()) == (0, fake_text(page.read_bytes())), err
 
 
+@pytest.mark.macos
 def test_a_killed_ocr_command_takes_its_private_runtime_along(run_folder: Path, page: Path, gates: list[Gate]) -> None:
     victim = ocr_with_fakes(page, gate=gates[0])
     gates[0].wait_entered()
@@ -175,6 +178,7 @@ def test_a_killed_ocr_command_takes_its_private_runtime_along(run_folder: Path, 
     finish(victim)
 
 
+@pytest.mark.macos
 def test_down_says_stopped_only_when_nothing_is_left(named: Callable[..., int], run_folder: Path) -> None:
     pid = named()
     processes = processes_in(run_folder)

@@ -110,6 +110,7 @@ def test_what_is_not_ours_is_refused_and_left_as_it_is(folder: Path, tmp_path: P
     shutil.rmtree(folder)
 
 
+@pytest.mark.macos
 def test_a_folder_with_a_path_too_long_for_sockets_serves_all_the_same(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

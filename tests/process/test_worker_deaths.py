@@ -23,6 +23,7 @@ def text_of(answer: object) -> str:
     return answer.text
 
 
+@pytest.mark.macos
 def test_a_page_survives_the_death_of_the_encoder_that_works_on_it(start: Start, gates: list[Gate]) -> None:
     """Row 1."""
     instance = start(f"fake:gate={gates[0].path}", "fake")
@@ -65,6 +66,7 @@ def test_a_page_survives_when_its_bytes_die_with_the_encoder_after_it_said_encod
     assert instance.restarts(Role.DECODER) == 0
 
 
+@pytest.mark.macos
 def test_an_encoder_that_the_gpu_refuses_is_started_again_and_its_page_is_read(start: Start) -> None:
     """Only a new process may use the GPU again: here after every second page."""
     instance = start("fake:gpu_pages=2", "fake")

@@ -1,5 +1,7 @@
-"""A Mac stays awake while pages are read."""
+"""What only macOS does: folders of sockets, memory from libproc, and a machine that is kept awake."""
 
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,14 +11,38 @@ from dotsctl.client.runtime.power import is_on_mains_power
 
 from tests.conftest import Gate
 from tests.macos.caffeinate import Caffeinate
-from tests.process.conftest import Instance, submit
+from tests.process.conftest import Instance, dotsctl, submit
 
 pytestmark = [
     pytest.mark.process,
     pytest.mark.macos,
-    pytest.mark.skipif(sys.platform != "darwin", reason="other systems are not kept awake"),
+    pytest.mark.skipif(sys.platform != "darwin", reason="about macOS; python -m tests.macos pytest -m macos"),
 ]
 Start = Callable[..., Instance]
+MIB = 1 << 20
+
+
+def test_sockets_lie_in_application_support_and_down_leaves_none(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = run_folder.parent
+    monkeypatch.setenv("HOME", str(home))
+    for variable in [name for name in os.environ if name.startswith("XDG_") or name == "DOTSCTL_RUNTIME_DIR"]:
+        monkeypatch.delenv(variable)
+    folder = home / "Library" / "Application Support" / "dotsctl" / "run" / "test"
+    fakes = ["--model", "demo", "--encoder", "fake", "--decoder", "fake"]
+    with dotsctl("up", "-d", "--name", "test", *fakes) as up:
+        assert up.wait(40) == 0
+    assert stat.S_ISSOCK((folder / "c.sock").stat().st_mode)
+    with dotsctl("down", "--name", "test") as down:
+        assert down.wait(20) == 0
+    assert list(folder.iterdir()) == []
+    assert not (home / "Library" / "Caches" / "dotsctl" / "run").exists()
+
+
+def test_the_status_shows_the_memory_of_the_workers(start: Start) -> None:
+    for worker in start().status().workers:
+        assert 10 * MIB < worker.rss_bytes <= worker.peak_bytes < 4096 * MIB
 
 
 @pytest.fixture
