@@ -27,6 +27,7 @@ from dotsctl.protocol.fakes import (
     wait_at_gate,
 )
 from dotsctl.protocol.geometry import PATCH_PX, PageGeometry, PixelLimits, fit
+from dotsctl.protocol.gpu_faults import REFUSED_TEXTS
 
 PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid", "no-memory", "blank")
 
@@ -47,6 +48,8 @@ class FakeOptions:
     """What happens instead of loading."""
     hold_ms: float = 0.0
     """Milliseconds of each page in which the interpreter's lock is held, besides ``encode_ms``."""
+    gpu_pages: int = 0
+    """Pages after which the GPU refuses all further work of this process, as Metal does after faults; 0: never."""
     model: str = ""
     """Pretend to hold another model, of this name."""
     side_px: int = 0
@@ -69,7 +72,7 @@ class FakeEncoder:
                 threading.Event().wait()
             case "refuse":
                 raise MissingError("encoder fake was told to miss something: take load_fault away")
-        self._warm = False
+        self._warm, self._num_pages = False, 0
         return EncoderSpec(fake_fingerprint(model, self._options.model), WIDTH, "<f4")
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
@@ -84,8 +87,13 @@ class FakeEncoder:
             wait_at_gate(Path(self._options.gate))
         if self._warm and self._options.hold_ms:
             hold_lock(self._options.hold_ms / 1000)
+        self._num_pages += self._warm
         self._warm = True
         self._misbehave(fault)
+        if 0 < self._options.gpu_pages < self._num_pages:
+            raise RuntimeError(
+                f"[METAL] Command buffer execution failed: {REFUSED_TEXTS[1]} (00000004:{REFUSED_TEXTS[0]})"
+            )
         if fault == "blank" and page.check_blank:
             raise BlankPage(PageGeometry(source=(28, 28), orientation=1, resized=(28, 28), scale=(1.0, 1.0)))
         rows = max(1, round(self._options.embed_mib * 2**20 / (4 * WIDTH)))

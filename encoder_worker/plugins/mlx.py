@@ -62,9 +62,7 @@ class MLXEncoder:
         report("loading the vision tower")
         files = [str(file) for file in tensor_files(model, vision_weights.PREFIXES)]
         tower = vision_weights.load_tower(config, files, dtype, bool(chosen.compile))
-        self._runner = tower_runner.TowerRunner(
-            tower, config, dtype, chosen.query_chunk or 0, chosen.pack_patches, on_gpu
-        )
+        self._runner = tower_runner.TowerRunner(tower, config, dtype, chosen.query_chunk, chosen.pack_patches, on_gpu)
         device = Device.GPU if on_gpu else Device.CPU
         return EncoderSpec(digest, config.hidden_size, "bf16" if dtype == mx.bfloat16 else "<f4", device=device)
 
