@@ -39,7 +39,7 @@ class TowerRunner:
         self.query_chunk, self.pack_patches, self.on_gpu = query_chunk, pack_patches, on_gpu
 
     def encode(self, patches: Sequence[NDArray[np.float32]], grids: Sequence[Grid]) -> list[NDArray[Any]]:
-        """Embeddings (num_embeddings, hidden_size) of each image, float32, or bfloat16 held as uint16.
+        """Embeddings (num_embeddings, hidden_size) of each image, float32, float16, or bfloat16 held as uint16.
 
         Args:
             patches: (num_patches, 588) of each image.
