@@ -85,6 +85,7 @@ class Client:
         box: Box | None = None,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         hint: str = "",
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
@@ -102,6 +103,8 @@ class Client:
             box: the part of every page that is read, x0, y0, x1, y1 in pixels of the page as viewers show it.
             max_tokens: most tokens of an answer.
             max_pixels: resize pages to at most so many pixels; none: the model's own limit.
+            quality: the resolution, ``full`` (the model's limit), ``balanced`` (1.6 megapixels) or ``fast`` (1.0
+                megapixel), the last two after white margins are trimmed; none: ``full``.
             hint: text that the pages probably hold; speeds decoding up, never changes the result.
             pages: those of each PDF or TIFF that are read, as ``1-3,7,10-``; none: all.
             dpi: resolution at which pages of a PDF are rendered, 36 to 1200.
@@ -117,7 +120,7 @@ class Client:
             RuntimeLostError: the runtime went away.
         """
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         wanted = Wanted({**asked, **sizes}, pages, dpi, password)
         yield from iterate(self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event))
 
@@ -128,6 +131,7 @@ class Client:
         *,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
@@ -143,7 +147,7 @@ class Client:
             RuntimeLostError: the runtime went away.
         """
         asked = {"task": "ask", "prompt": question, "box": None, "hint": "", "check_blank": False}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         return completed(self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password)))
 
     def stream(
@@ -155,6 +159,7 @@ class Client:
         box: Box | None = None,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         hint: str = "",
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
@@ -170,7 +175,7 @@ class Client:
             PageError: a page cannot be read.
         """
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         yield from iterate(self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password)))
 
     def stream_cells(
@@ -181,6 +186,7 @@ class Client:
         prompt: str | None = None,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         hint: str = "",
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
@@ -194,7 +200,7 @@ class Client:
             PageError: a page cannot be read.
         """
         asked = {"task": task, "prompt": prompt, "box": None, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         yield from iterate(self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password)))
 
     def status(self) -> Status:

@@ -3,7 +3,14 @@
 from typing import Any
 
 import click
-from dotsctl.client.cli_options import VERBOSE, document_options, model_options, name_option, verbose_option
+from dotsctl.client.cli_options import (
+    VERBOSE,
+    document_options,
+    model_options,
+    name_option,
+    quality_option,
+    verbose_option,
+)
 
 
 @click.command(short_help="Read pages.")
@@ -40,6 +47,7 @@ from dotsctl.client.cli_options import VERBOSE, document_options, model_options,
     metavar="N",
     help="Shrink larger pages to N pixels: faster, less exact.",
 )
+@quality_option
 @document_options
 @model_options
 @click.option(
@@ -83,6 +91,7 @@ def ocr(ctx: click.Context, /, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The answer with model, tokens and timings.")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Cut the answer at N tokens.")
 @click.option("--max-pixels", type=click.IntRange(min=784), metavar="N", help="Shrink larger images to N pixels each.")
+@quality_option
 @document_options
 @model_options
 @name_option

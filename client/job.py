@@ -13,7 +13,7 @@ from dotsctl.client.session import Session
 from dotsctl.client.waiting import Waiting
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.messages import Busy, PageFailed, PageResult, PageTokens, Restarted, Submit
-from dotsctl.protocol.parts import MIN_PIXELS, FinishReason, PageOptions
+from dotsctl.protocol.parts import MIN_PIXELS, FinishReason, PageOptions, Quality
 
 Input = Any
 """A path, bytes of a picture file or a PDF, a PIL image, an array, or a :class:`PageInput`."""
@@ -34,6 +34,8 @@ class Answer:
     result: PageResult
     reread: str = ""
     """Why the page was read a second time, ``loop`` or ``length``; empty: it was not."""
+    quality: Quality = Quality.FULL
+    """Resolution of the reading that ``result`` comes from."""
 
 
 News = Event | Answer | Failure
@@ -178,10 +180,11 @@ class Job:
         request = self._in_flight[result.page_index]
         if request.first is not None:
             whole = result.finish_reason is FinishReason.STOP
-            return Answer(result if whole else request.first, str(request.first.finish_reason))
+            answer = result if whole else request.first
+            return Answer(answer, str(request.first.finish_reason), request.options.quality)
         cut = result.finish_reason is FinishReason.LENGTH and self._options.max_tokens is None
         if not self._reread or not (cut or result.finish_reason is FinishReason.LOOP):
-            return Answer(result)
+            return Answer(result, quality=request.options.quality)
         width, height = result.geometries[0].resized
         smaller = max(MIN_PIXELS, int(REREAD_SHARE * width * height))
         request.first, request.options = result, replace(request.options, max_pixels=smaller)
@@ -191,8 +194,10 @@ class Job:
 
     def _given_up(self, index: int, failure: Failure) -> News:
         """Why a page failed; where only its second reading did, the first one stands."""
-        first = self._in_flight[index].first
-        return Answer(first, str(first.finish_reason)) if first else failure
+        request = self._in_flight[index]
+        if request.first is None:
+            return failure
+        return Answer(request.first, str(request.first.finish_reason), request.options.quality)
 
     def close(self) -> None:
         """Cancel what is not answered."""

@@ -52,6 +52,11 @@ class PageDecoder:
         return self._model.width
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether the model is computed on a GPU."""
+        return self._model.on_gpu
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks that the model has a prompt for, the default one first."""
         return self._prompts.tasks

@@ -143,9 +143,9 @@ def page_images(request: Encode, buffers: list[memoryview]) -> list[PageImage]:
 
 def _page_image(header: ImageHeader, content: bytes, options: PageOptions) -> PageImage:
     if header.kind is ImageKind.FILE:
-        return PageImage(content, None, options.max_pixels, options.check_blank)
+        return PageImage(content, None, options.pixel_limit, options.check_blank, options.trims_margins)
     pixels = np.frombuffer(content, np.uint8).reshape(header.height, header.width, 3)
-    return PageImage(None, pixels, options.max_pixels, options.check_blank)
+    return PageImage(None, pixels, options.pixel_limit, options.check_blank, options.trims_margins)
 
 
 def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -174,7 +174,14 @@ def with_total(stages_ms: dict[str, float], total_ms: float) -> dict[str, float]
 
 def on_the_wire(geometry: PageGeometry) -> Geometry:
     """The geometry as it stands in messages."""
-    return Geometry(geometry.source, geometry.orientation, geometry.resized, geometry.scale, geometry.offset)
+    return Geometry(
+        geometry.source,
+        geometry.orientation,
+        geometry.resized,
+        geometry.scale,
+        geometry.offset,
+        geometry.resolution_loss,
+    )
 
 
 def _embeddings(

@@ -81,7 +81,9 @@ class PageGeometry:
     scale: tuple[float, float]
     """Resized pixels per oriented pixel, in x and in y."""
     offset: tuple[float, float] = (0.0, 0.0)
-    """Where the oriented page's origin lies in the resized image; not zero for letterboxed pages."""
+    """Where the oriented page's origin lies in the resized image; negative where a margin was trimmed."""
+    resolution_loss: float = 0.0
+    """Share of the resolution of the resize rule that was lost, in the axis that loses more; 0 to 1."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.orientation <= 8:

@@ -30,7 +30,7 @@ TARGET = 4094.0
 """Largest magnitude that a plan leaves in a place that it can scale. An eighth of the limit, because pages of users may
 have larger magnitudes than the drawn pages that were measured; M1 to M3 also cut no larger values along the patches."""
 LEAST_COSINE = 0.9999
-"""Between embeddings in float16 and in float32, for each token; below it, a plan names the layer that loses most."""
+"""Cosine between a token in float16 and in float32; below it, a plan names the layer that loses most."""
 MAX_EXPONENT = 126
 """Powers of two beyond it are no float32 numbers."""
 FORMAT = 1
@@ -65,6 +65,8 @@ class HalfPlan:
     """Layers that float16 cannot compute whatever is scaled, each with its number and its magnitude."""
     worst_cosine: float | None = None
     """Smallest cosine of any token between a float16 computation with this plan and float32, on the measured pages."""
+    imprecise: str = ""
+    """The layer that loses most by rounding, where that cosine is below ``LEAST_COSINE``; scaling cannot change it."""
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -100,7 +102,7 @@ def solve(stream: Site, sites: Sequence[Site], tensors: Mapping[str, float]) -> 
 
     Args:
         stream: the residual stream.
-        sites: all other values, in the order of the computation.
+        sites: all other values. They are scaled in this order, each for the weights as those before have left them.
         tensors: largest magnitude of each tensor; writers and readers that are not among them are ignored.
     """
     exponents = dict.fromkeys(tensors, 0)

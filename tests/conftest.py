@@ -16,11 +16,19 @@ from pathlib import Path
 import pytest
 from dotsctl.protocol.link import Links
 
+from tests.macos import build_libsystem, compiler
+
 LEAVE_S = 5.0
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so, and every process that a test starts would ignore Ctrl-C too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what collection imported (some 300,000 objects) from the collections that every test ends with."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +38,14 @@ def warm_sockets() -> None:
         pull, push = (make(f"ipc://{folder}/warm.sock") for make in (links.pull, links.push))
         assert links.wait(20.0, writable=[push]) and push.send([bytes(1 << 20)])
         assert links.wait(20.0, [pull]) and pull.receive()
+
+
+@pytest.fixture(scope="session")
+def libsystem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shared library with the calls of Apple's libSystem that dotsctl makes."""
+    if sys.platform == "darwin" or compiler() is None:
+        pytest.skip("needs Linux and a C compiler")
+    return build_libsystem(tmp_path_factory.mktemp("libsystem"))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.half_precision import HalfPlan, read_plan
 from dotsctl.protocol.model_directory import fingerprint
-from dotsctl.protocol.parts import Role
+from dotsctl.protocol.parts import Device, Role
 
 if TYPE_CHECKING:
     from dotsctl.decoder_worker.page_decoder import PageDecoder
@@ -55,7 +55,8 @@ class MLXDecoder:
         self._loaded = PageDecoder(model, chosen, quantised, plan)
         report("decoding a warm-up page")
         self._loaded.warm_up()
-        return DecoderSpec(digest, self._loaded.width, chosen.batch, self._loaded.tasks)
+        device = Device.GPU if self._loaded.on_gpu else Device.CPU
+        return DecoderSpec(digest, self._loaded.width, chosen.batch, self._loaded.tasks, device)
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
         """Whether fewer than ``batch`` pages are here and the page fits into ``cache_mib`` beside them."""

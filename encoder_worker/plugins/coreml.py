@@ -22,6 +22,7 @@ from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, P
 from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.geometry import CELL_PX, PixelLimits
 from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.parts import Device
 from dotsctl.protocol.verdicts import NE_SHARE
 from PIL import Image
 
@@ -31,6 +32,14 @@ OPTIONS = {
     "buckets": "numbers of patches to load of those of the build, as in 960+2016; else all",
     "ne_share": f"share of the operations to be on the Neural Engine, 0 to 1, else {NE_SHARE}; a warning tells of less",
 }
+DEVICES = {
+    "cpu_and_ne": Device.NE,
+    "all": Device.NE,
+    "cpu_and_gpu": Device.GPU,
+    "cpu_only": Device.CPU,
+    REFERENCE: Device.CPU,
+}
+"""Where most of a page is computed with each choice of compute units."""
 REFERENCE_FLOPS = 1.7e10
 """A second, of the interpreter: 1.44e12 of a page of 560 patches at full size took 87 s on two busy cores."""
 LONG_S = 60.0
@@ -75,7 +84,7 @@ class CoreMLEncoder:
         self._tower = _load_tower(folder, build, units, self._buckets, report)
         admission.after_load(self._tower, self._buckets)
         self._dtype = np.dtype(build.precision)
-        return EncoderSpec(digest, build.width, self._dtype.str)
+        return EncoderSpec(digest, build.width, self._dtype.str, self._buckets, DEVICES[units])
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
         """Encode the images of a request; see :class:`dotsctl.encoder_worker.plugin.Encoder`.

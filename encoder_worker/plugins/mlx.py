@@ -20,10 +20,10 @@ from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.geometry import PixelLimits, fit
-from dotsctl.protocol.half_precision import HalfPlan, read_plan
+from dotsctl.protocol.half_precision import read_plan
 from dotsctl.protocol.memory import encoder_need, require_memory
 from dotsctl.protocol.model_directory import fingerprint
-from dotsctl.protocol.parts import Role
+from dotsctl.protocol.parts import Device, Role
 
 WIRE_DTYPES = {"float32": "<f4", "bfloat16": "bf16", "float16": "<f2"}
 """Type of the embeddings on the wire, by the option ``dtype``."""
@@ -64,14 +64,18 @@ class MLXEncoder:
         require_memory(encoder_need(facts, item_bytes=dtype.size))
         report("computing the model's fingerprint")
         digest = fingerprint(model)
-        plan = _float16_plan(model, digest) if dtype == mx.float16 else vision_weights.UNSCALED
+        plan = vision_weights.UNSCALED
+        if dtype == mx.float16:
+            plan = read_plan(digest, Role.ENCODER, model)
+            plan.require_possible("Use --encoder mlx:dtype=bfloat16")
         report("loading the vision tower")
         files = [str(file) for file in tensor_files(model, vision_weights.PREFIXES)]
         tower = vision_weights.load_tower(config, files, dtype, bool(chosen.compile), plan)
         self._runner = tower_runner.TowerRunner(
             tower, config, dtype, chosen.query_chunk or 0, chosen.pack_patches, on_gpu
         )
-        return EncoderSpec(digest, config.hidden_size, WIRE_DTYPES[str(chosen.dtype)])
+        device = Device.GPU if on_gpu else Device.CPU
+        return EncoderSpec(digest, config.hidden_size, WIRE_DTYPES[str(chosen.dtype)], device=device)
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
         """Encode the images of a request; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
@@ -110,10 +114,3 @@ class MLXEncoder:
         self._runner = None
         if self._mx is not None:
             self._mx.clear_cache()
-
-
-def _float16_plan(model: Path, digest: str) -> HalfPlan:
-    """The measured scaling of the tower. Raises MissingError or UsageError, see :meth:`MLXEncoder.load`."""
-    plan = read_plan(digest, Role.ENCODER, model)
-    plan.require_possible("Use --encoder mlx:dtype=bfloat16")
-    return plan

@@ -1,6 +1,7 @@
 """Saved Core ML packages, executed by the reference interpreter, against the tower in float64."""
 
 import json
+import re
 import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -201,6 +202,37 @@ def test_a_float16_program_has_documented_operations_alone_and_computes_nothing_
         assert not {"scaled_dot_product_attention", "cast"} & {op.type for op in found}
         types = {(op.type, output.type.tensorType.dataType) for op in found for output in op.outputs}
         assert not [kind for kind, dtype in types if dtype == float32]
+
+
+@pytest.mark.parametrize("options", [{}, {"weights": "int8"}, {"weights": "int4"}, {"weights": "palette6"}], ids=str)
+def test_every_name_of_a_function_is_a_valid_identifier_that_is_bound_once(
+    convert: Convert, options: dict[str, Any]
+) -> None:
+    package = Package(convert(demo_directory(), **options) / "tower-1.mlpackage")
+    for bucket in BUCKETS:
+        message, block = package.function(function_name(bucket))
+        values = [one.name for one in message.inputs] + [out.name for op in block.operations for out in op.outputs]
+        names = [package.value(op.attributes["name"]) for op in block.operations]
+        for bound in (values, names):
+            assert len(bound) == len(set(bound))
+            assert all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) for name in bound)
+            assert not {"tensor", "state", "fp16", "list", "string", "true"} & set(bound)
+
+
+def test_names_that_mil_does_not_take_are_changed_and_those_of_outputs_kept(tmp_path: Path) -> None:
+    from coremltools.converters.mil import Builder as mb
+    from coremltools.converters.mil.mil import Function, types
+    from dotsctl.tools.coreml.package import TARGET, write_package
+
+    with Function({"hidden": mb.placeholder((1, 4), dtype=types.fp16)}, opset_version=TARGET) as function:
+        x = function.inputs["hidden"]
+        for name in ("twice", "twice", "state", "0 bad.name", "sum"):
+            x = mb.add(x=x, y=np.float16(1), name=name)
+        function.set_outputs([x])
+    write_package({"patches_4": function}, tmp_path / "names.mlpackage")
+    found = operations(tmp_path / "names.mlpackage", "patches_4")
+    bound = [op.outputs[0].name for op in found if op.type == "add"]
+    assert bound == ["twice", "twice_1", "state_workaround", "var_0_bad_name", "sum"]
 
 
 def test_the_residual_stream_is_never_cut(convert: Convert) -> None:

@@ -56,10 +56,6 @@ class StoredWeights:
         key = name if third is None else f"{name}.{third}"
         return _constant(key, self._hold(key, load))
 
-    def constant(self, name: str, value: Any) -> Any:
-        """A number that is no tensor of the checkpoint."""
-        return mb.const(val=value, name=mb_name(name))
-
     def _hold(self, key: str, load: Callable[[], Any]) -> Any:
         if key not in self._held:
             self._held[key] = load()

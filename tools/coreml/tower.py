@@ -70,6 +70,7 @@ class TowerBuilder:
         self._config, self._weights, self._query_tile = config, weights, query_tile
         self._dtype = weights.dtype
         self._epsilon = self._dtype(config.rms_norm_eps)
+        self._numbers: dict[str, Var] = {}
 
     def function(self, part: Part, bucket: int, opset: Any) -> Function:
         """One function for pages of ``bucket`` patches.
@@ -84,6 +85,7 @@ class TowerBuilder:
         shapes = {part.input_name: (1, channels, 1, bucket), "cos": table, "sin": table}
         kind = types.fp16 if self._dtype is np.float16 else types.fp32
         inputs = {name: mb.placeholder(shape, dtype=kind) for name, shape in shapes.items()}
+        self._numbers = {}
         with Function(inputs, opset_version=opset) as function:
             x, cos, sin = (function.inputs[name] for name in shapes)
             x = self._patch_embedding(x) if part.has_patches else x
@@ -123,7 +125,7 @@ class TowerBuilder:
             )
             for third, letter in enumerate("qkv")
         )
-        scale = self._weights.constant("attention.scale", self._dtype(dim**-0.5))
+        scale = self._number("attention_scale", dim**-0.5)
         # Before the product with the keys, so that scores stay small.
         q = mb.mul(x=self._turn(q, cos, sin, _label(name, "q")), y=scale, name=_label(name, "q_scaled"))
         k = self._turn(k, cos, sin, _label(name, "k"))
@@ -161,7 +163,7 @@ class TowerBuilder:
         The mean of [x, -x] is exactly zero, so that its LayerNorm divides by the root of the mean square of x.
         """
         label, width = _label(name), self._config.embed_dim
-        minus_one = self._weights.constant("minus_one", self._dtype(-1))
+        minus_one = self._number("minus_one", -1)
         both = mb.concat(values=[x, mb.mul(x=x, y=minus_one, name=f"{label}_minus")], axis=1, name=f"{label}_both")
         gamma = self._weights.vector(f"{name}.weight", width, repeat=2)
         normed = mb.layer_norm(x=both, axes=[1], gamma=gamma, epsilon=self._epsilon, name=f"{label}_normed")
@@ -180,6 +182,12 @@ class TowerBuilder:
         x = self._conv(x, "merger.mlp.0", merged, merged, bias=True)
         x = mb.gelu(x=x, mode="EXACT", name="merger_gelu")
         return self._conv(x, "merger.mlp.2", self._config.hidden_size, merged, bias=True, output="embeddings")
+
+    def _number(self, name: str, value: float) -> Var:
+        """A constant that is no tensor of the checkpoint; one value for each function, as MIL names are unique."""
+        if name not in self._numbers:
+            self._numbers[name] = mb.const(val=self._dtype(value), name=name)
+        return self._numbers[name]
 
     def _conv(
         self, x: Var, name: str, rows: int, columns: int, bias: bool, *, third: int | None = None, output: str = ""

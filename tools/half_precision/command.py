@@ -44,6 +44,11 @@ def run(model: str, report: Report, *, force: bool, as_json: bool) -> None:
         print(json.dumps({half.value: asdict(plan) for half, plan in plans.items()}, indent=2))
     else:
         print("\n".join(_line(half, plan) for half, plan in plans.items()))
+    for half, plan in plans.items():
+        if plan.imprecise:
+            report(
+                f"WARNING: {half}: {plan.imprecise}. Compare its texts with those of bfloat16: dotsctl compare --help"
+            )
     problems = [f"{half}: {problem}" for half, plan in plans.items() for problem in plan.hopeless]
     if problems:
         raise CommandFailedError(f"float16 cannot compute this model. {'; '.join(problems)}. Use dtype=bfloat16")

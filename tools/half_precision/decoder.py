@@ -108,12 +108,12 @@ def measure(network: qwen2.Model, prompts: Sequence[SplicedPrompt], report: Repo
     """Compute a network in float32 and note the magnitudes; its layers are emptied on the way."""
     found, layers = Measured(), network.model.layers
     streams = _first_streams(network, prompts, 1.0)
-    found.tensors |= _tensor_peaks(network.model.embed_tokens, "model.embed_tokens")
+    found.tensors |= tensor_peaks(network.model.embed_tokens, "model.embed_tokens.")
     found.ends["stream"] = max(_float(stream) for stream in streams)
     if "lm_head" in network:
         network.model.embed_tokens.clear()
     for number, layer in enumerate(layers):
-        found.tensors |= _tensor_peaks(layer, f"model.layers.{number}")
+        found.tensors |= tensor_peaks(layer, f"model.layers.{number}.")
         computed = [_layer(layer, stream) for stream in streams]
         streams = [stream for stream, _ in computed]
         found.places.append({name: max(float(peaks[name].item()) for _, peaks in computed) for name in computed[0][1]})
@@ -122,11 +122,11 @@ def measure(network: qwen2.Model, prompts: Sequence[SplicedPrompt], report: Repo
         mx.clear_cache()
         if number % SHOWN_LAYERS == SHOWN_LAYERS - 1:
             report(f"layer {number + 1} of {len(layers)}")
-    found.tensors |= _tensor_peaks(network.model.norm, "model.norm")
+    found.tensors |= tensor_peaks(network.model.norm, "model.norm.")
     results = [network.model.norm(stream) for stream in streams]
     found.results = _joined(results)
     if "lm_head" in network:
-        found.tensors |= _tensor_peaks(network.lm_head, "lm_head")
+        found.tensors |= tensor_peaks(network.lm_head, "lm_head.")
     head = network.lm_head if "lm_head" in network else network.model.embed_tokens.as_linear
     found.ends["norm"] = max(_float(rows) for rows in results)
     found.ends["logits"] = max(_float(head(rows[:, -LOGIT_ROWS:])) for rows in results)
@@ -168,8 +168,9 @@ def _joined(streams: Sequence[mx.array]) -> Rows:
     return np.array(mx.concatenate([stream[0] for stream in streams]))
 
 
-def _tensor_peaks(module: Any, prefix: str) -> dict[str, float]:
-    return {f"{prefix}.{key}": _float(tensor) for key, tensor in tree_flatten(module.parameters())}
+def tensor_peaks(module: Any, prefix: str = "") -> dict[str, float]:
+    """Largest magnitude of each tensor of a module by its name in the network."""
+    return {prefix + key: _float(tensor) for key, tensor in tree_flatten(module.parameters())}
 
 
 def plan_of(measured: Measured, is_tied: bool) -> HalfPlan:
@@ -193,19 +194,20 @@ def plan_of(measured: Measured, is_tied: bool) -> HalfPlan:
 def _sites(number: int, layer: str, peaks: dict[str, float]) -> list[Site]:
     """The places of one layer; the numbers in names of tensors begin with 0, those for people with 1.
 
-    Scores of attention are no site: MLX computes them in float32.
+    Scores of attention are no site: MLX computes them in float32. Norms come last: what the other places do to a matrix
+    may be enough for it.
     """
     name = f"layer {number + 1}"
     q, k, v = (tuple(f"{layer}.self_attn.{part}_proj.{kind}" for kind in ("weight", "bias")) for part in "qkv")
     gate, up, down = (f"{layer}.mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
     first, second = f"{layer}.input_layernorm.weight", f"{layer}.post_attention_layernorm.weight"
     return [
-        Site(f"{name}: values of the first norm", peaks["norm1"], (first,), (q[0], k[0], v[0])),
         Site(f"{name}: queries and keys", peaks["queries"], q, k, partner_peak=peaks["keys"]),
         Site(f"{name}: values of attention", peaks["values"], v, (f"{layer}.self_attn.o_proj.weight",)),
-        Site(f"{name}: values of the second norm", peaks["norm2"], (second,), (gate, up)),
         Site(f"{name}: values of the gate", peaks["gate"]),
         Site(f"{name}: products with the gate", peaks["product"], (up,), (down,)),
+        Site(f"{name}: values of the first norm", peaks["norm1"], (first,), (q[0], k[0], v[0])),
+        Site(f"{name}: values of the second norm", peaks["norm2"], (second,), (gate, up)),
     ]
 
 

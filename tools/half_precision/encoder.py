@@ -73,12 +73,12 @@ def measure(tower: VisionTower, patches: mx.array, places: Places, report: Repor
     """Compute a tower in float32 and note the magnitudes; its blocks are emptied on the way."""
     found = Measured()
     patchifier = tower.patch_embed.patchifier
-    found.tensors |= _tensor_peaks(patchifier, "patch_embed.patchifier")
+    found.tensors |= tensor_peaks(patchifier, "patch_embed.patchifier.")
     embedded = patchifier.proj(patches)  # (num_patches, embed_dim)
     x = patchifier.norm(embedded)
     found.ends = _floats({"patch embedding": largest(embedded), "stream": largest(x)})
     for number, block in enumerate(tower.blocks):
-        found.tensors |= _tensor_peaks(block, f"blocks.{number}")
+        found.tensors |= tensor_peaks(block, f"blocks.{number}.")
         x, peaks = _block(block, x, places)
         found.places.append(_floats(peaks))
         found.streams.append(np.array(x))
@@ -87,9 +87,9 @@ def measure(tower: VisionTower, patches: mx.array, places: Places, report: Repor
         if number % SHOWN_LAYERS == SHOWN_LAYERS - 1:
             report(f"layer {number + 1} of {len(tower.blocks)}")
     if tower.post_norm:
-        found.tensors |= _tensor_peaks(tower.post_trunk_norm, "post_trunk_norm")
+        found.tensors |= tensor_peaks(tower.post_trunk_norm, "post_trunk_norm.")
         x = tower.post_trunk_norm(x)
-    found.tensors |= _tensor_peaks(tower.merger, "merger")
+    found.tensors |= tensor_peaks(tower.merger, "merger.")
     merged, peaks = _merger(tower.merger, x)
     found.ends |= _floats(peaks)
     found.embeddings = np.array(merged)
@@ -145,11 +145,11 @@ def _floats(peaks: Peaks) -> dict[str, float]:
     return {name: float(peak.item()) for name, peak in peaks.items()}
 
 
-def _tensor_peaks(module: Any, prefix: str) -> dict[str, float]:
+def tensor_peaks(module: Any, prefix: str = "") -> dict[str, float]:
     """Largest magnitude of each tensor of a module by its name in the tower; of ``qkv``, of each third."""
     peaks = {}
     for key, tensor in tree_flatten(module.parameters()):
-        name = f"{prefix}.{key}"
+        name = prefix + key
         if ".qkv." not in name:
             peaks[name] = float(largest(tensor).item())
             continue
@@ -178,23 +178,24 @@ def plan_of(measured: Measured, config: VisionConfig) -> HalfPlan:
 
 
 def _sites(layer: int, peaks: dict[str, float]) -> list[Site]:
-    """The places of one layer; the numbers in names of tensors begin with 0, those for people with 1."""
+    """The places of one layer; the numbers in names of tensors begin with 0, those for people with 1.
+
+    Norms come last: what the other places do to a matrix may be enough for it.
+    """
     name, block = f"layer {layer + 1}", f"blocks.{layer}"
     qkv, mlp = f"{block}.attn.qkv", f"{block}.mlp"
     q, k, v = ((f"{qkv}.weight.{third}", f"{qkv}.bias.{third}") for third in range(3))
+    norms = (f"{block}.norm1.weight",), (f"{block}.norm2.weight",)
     return [
-        Site(f"{name}: values of the first norm", peaks["norm1"], (f"{block}.norm1.weight",), (q[0], k[0], v[0])),
         Site(f"{name}: queries and keys", peaks["queries"], q, k, partner_peak=peaks["keys"]),
         Site(f"{name}: scores of attention", peaks["scores"]),
         Site(f"{name}: values of attention", peaks["values"], v, (f"{block}.attn.proj.weight",)),
-        Site(
-            f"{name}: values of the second norm",
-            peaks["norm2"],
-            (f"{block}.norm2.weight",),
-            (f"{mlp}.fc1.weight", f"{mlp}.fc3.weight"),
-        ),
         Site(f"{name}: values of the gate", peaks["gate"]),
         Site(f"{name}: products with the gate", peaks["product"], _both(f"{mlp}.fc3"), (f"{mlp}.fc2.weight",)),
+        Site(f"{name}: values of the first norm", peaks["norm1"], norms[0], (q[0], k[0], v[0])),
+        Site(
+            f"{name}: values of the second norm", peaks["norm2"], norms[1], (f"{mlp}.fc1.weight", f"{mlp}.fc3.weight")
+        ),
     ]
 
 

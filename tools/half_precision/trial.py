@@ -10,6 +10,8 @@ from dotsctl.protocol.half_precision import LEAST_COSINE, HalfPlan
 from numpy.typing import NDArray
 
 Rows = NDArray[np.float32]
+NOT_FINITE = -2.0
+"""In place of a cosine."""
 
 
 class WideLinear(nn.Linear):
@@ -39,10 +41,10 @@ def largest(values: mx.array) -> mx.array:
 
 
 def worst_cosine(found: mx.array, expected: Rows) -> float:
-    """Smallest cosine over the rows of two (rows, width); -1 where a number is not finite."""
+    """Smallest cosine over the rows of two (rows, width); ``NOT_FINITE`` where a number is not finite."""
     wide = np.array(found.astype(mx.float32)).astype(np.float64)
     if not np.isfinite(wide).all():
-        return -1.0
+        return NOT_FINITE
     exact = expected.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1) * np.linalg.norm(exact, axis=1)
     return float(((wide * exact).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)).min())
@@ -51,6 +53,9 @@ def worst_cosine(found: mx.array, expected: Rows) -> float:
 def judged(plan: HalfPlan, layers: Sequence[float], result: float) -> HalfPlan:
     """The plan with its trial; the layer that loses most is named where the result is not near enough.
 
+    A result that is not finite makes the plan impossible. One that is only less exact does not, since bfloat16, the
+    alternative, has eight times the rounding error.
+
     Args:
         plan: without a trial.
         layers: smallest cosine of the residual stream after each layer.
@@ -58,8 +63,14 @@ def judged(plan: HalfPlan, layers: Sequence[float], result: float) -> HalfPlan:
     """
     if result >= LEAST_COSINE:
         return replace(plan, worst_cosine=result)
+    if result == NOT_FINITE:
+        place = layers.index(NOT_FINITE) if NOT_FINITE in layers else len(layers)
+        return replace(plan, hopeless=(*plan.hopeless, f"{_place(place, layers)} gives infinite numbers"))
     losses = np.diff([1.0, *layers, result])
-    place = int(losses.argmin())
-    name = f"layer {place + 1}" if place < len(layers) else "the part behind the last layer"
-    problem = f"{name} loses most of what float16 loses (cosine {result:.5f}, at least {LEAST_COSINE:g} is needed)"
-    return replace(plan, worst_cosine=result, hopeless=(*plan.hopeless, problem))
+    loss = f"{_place(int(losses.argmin()), layers)} loses most (cosine {result:.5f}, below {LEAST_COSINE:g})"
+    return replace(plan, worst_cosine=result, imprecise=loss)
+
+
+def _place(place: int, layers: Sequence[float]) -> str:
+    """Name of a layer, for messages; behind the last one comes the end of the half."""
+    return f"layer {place + 1}" if place < len(layers) else "the part behind the last layer"
