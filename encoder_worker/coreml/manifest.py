@@ -131,7 +131,7 @@ class Build:
         Raises:
             MissingError: a file is absent, or was changed.
         """
-        packages = [part for chunk in self.chunks for part in (chunk, *chunk.plans)]
+        packages: list[Chunk | PlanPackage] = [part for chunk in self.chunks for part in (chunk, *chunk.plans)]
         expected = {folder / part.file / name: entry for part in packages for name, entry in part.files.items()}
         if self.golden is not None:
             expected[folder / GOLDEN] = self.golden
