@@ -26,7 +26,7 @@ from dotsctl.protocol.fakes import (
     read_options,
     wait_at_gate,
 )
-from dotsctl.protocol.geometry import PageGeometry
+from dotsctl.protocol.geometry import PATCH_PX, PageGeometry, PixelLimits, fit
 from dotsctl.protocol.gpu_faults import REFUSED_TEXTS
 
 PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid", "no-memory", "blank")
@@ -52,6 +52,9 @@ class FakeOptions:
     """Pages after which the GPU refuses all further work of this process, as Metal does after faults; 0: never."""
     model: str = ""
     """Pretend to hold another model, of this name."""
+    side_px: int = 0
+    """Side of the square that every page is taken for: its geometry follows the resize rule; 0: a page has the size of
+    its embeddings."""
     gate: str = ""
     """Path of a FIFO: a page is held while the FIFO exists and until a writer has opened and closed it."""
 
@@ -102,9 +105,13 @@ class FakeEncoder:
         remaining_s = self._options.encode_ms / 1000 - (time.monotonic() - started)
         if remaining_s > 0:
             threading.Event().wait(remaining_s)
-        size = (grid[1] * 14, grid[0] * 14)
-        geometry = PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0))
-        return EncodedPage(values, grid, geometry, {"encode": (time.monotonic() - started) * 1000})
+        return EncodedPage(values, grid, self._geometry(page, grid), {"encode": (time.monotonic() - started) * 1000})
+
+    def _geometry(self, page: PageImage, grid: tuple[int, int]) -> PageGeometry:
+        if side_px := self._options.side_px:
+            return fit((side_px, side_px), 1, PixelLimits().lowered(page.max_pixels))
+        size = (grid[1] * PATCH_PX, grid[0] * PATCH_PX)
+        return PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0))
 
     def close(self) -> None:
         """Nothing to free."""

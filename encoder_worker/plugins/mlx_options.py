@@ -27,8 +27,9 @@ WORDS = {
         "nothing and keeps a C++ compiler busy at the first page",
     ),
     "dtype": (
-        ("float32", "bfloat16"),
-        "float32 or bfloat16; by default bfloat16 on a GPU and float32 on a CPU, where bfloat16 is ten times slower",
+        ("float32", "bfloat16", "float16"),
+        "float32, bfloat16 or float16; by default bfloat16 on a GPU and float32 on a CPU, where the others are 40 "
+        "times slower. float16 is for M1 and M2, which emulate bfloat16; run 'dotsctl convert MODEL --float16' first",
     ),
 }
 

@@ -49,7 +49,7 @@ class TowerRunner:
         """What MLX raised when macOS last ended a call for the present image; empty: it did not."""
 
     def encode(self, patches: Sequence[NDArray[np.float32]], grids: Sequence[Grid]) -> list[NDArray[Any]]:
-        """Embeddings (num_embeddings, hidden_size) of each image, float32, or bfloat16 held as uint16.
+        """Embeddings (num_embeddings, hidden_size) of each image, float32, float16, or bfloat16 held as uint16.
 
         Args:
             patches: (num_patches, 588) of each image.
