@@ -110,7 +110,8 @@ class Client:
             dpi: resolution at which pages of a PDF are rendered, 36 to 1200.
             password: of protected PDFs; none: ``DOTSCTL_PASSWORD``.
             check_blank: answer pages without anything on them at once, with ``finish_reason`` ``blank``.
-            reread: read a page whose text repeats itself or is cut once more, a little smaller.
+            reread: read a page whose text repeats itself, is cut or damaged once more: at full quality where it was
+                read at less, else a little smaller.
             on_event: called with every group of tokens and every restart of a page.
 
         A page that cannot be read is a ``Page`` with ``error``; the others go on. Breaking off cancels the rest.

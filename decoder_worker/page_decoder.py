@@ -15,6 +15,7 @@ from dotsctl.decoder_worker.splice import check_length, splice
 from dotsctl.decoder_worker.stop import StopRule
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.decoder_worker.text import TextStream, decode
+from dotsctl.protocol.gpu_faults import is_interrupted
 from dotsctl.protocol.half_precision import HalfPlan
 from dotsctl.protocol.memory import is_exhaustion
 from dotsctl.protocol.parts import FinishReason
@@ -92,12 +93,13 @@ class PageDecoder:
         """One prefill chunk where a page waits for one, and one pass where pages run.
 
         Raises:
-            MemoryError: there is not enough memory for the pages; all of them are forgotten.
+            MemoryError: there is not enough memory for the pages, or macOS ended the pass on the GPU because it took
+                too long; all of them are forgotten.
         """
         try:
             gains = self.scheduler.step()
         except (MemoryError, RuntimeError) as error:
-            if not is_exhaustion(error):
+            if not (is_exhaustion(error) or is_interrupted(error)):
                 raise
             problem = str(error)
         else:

@@ -19,6 +19,8 @@ from dotsctl.protocol.link import Links
 from tests.macos import build_libsystem, compiler
 
 LEAVE_S = 5.0
+HAS_PROC = Path("/proc/self").exists()
+"""Whether processes can be examined: under Linux, also where it is taken for macOS."""
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so, and every process that a test starts would ignore Ctrl-C too.
@@ -75,7 +77,7 @@ def run_folder(monkeypatch: pytest.MonkeyPatch, warm_sockets: None) -> Iterator[
 
 def open_descriptors() -> dict[int, str]:
     """Pipes, sockets and files of this process, by number."""
-    if not sys.platform.startswith("linux"):
+    if not HAS_PROC:
         return {}  # macOS tells only the numbers, of which libraries keep some
     found = {}
     kept = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
@@ -89,7 +91,7 @@ def open_descriptors() -> dict[int, str]:
 
 def processes_in(folder: Path) -> list[int]:
     """Runtimes and workers whose working directory lies in ``folder``."""
-    if not sys.platform.startswith("linux"):
+    if not HAS_PROC:
         return []  # macOS shows no working directory of others without extra tools
     found = []
     for entry in Path("/proc").iterdir():

@@ -11,7 +11,7 @@ from typing import Any
 
 from dotsctl.encoder_worker.blank import is_blank
 from dotsctl.encoder_worker.image import Patches, patchify
-from dotsctl.encoder_worker.opening import lowered, open_page, read_limits
+from dotsctl.encoder_worker.opening import open_page, read_limits, window_of
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.encoder_worker.plugins.mlx_options import MLXOptions
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
@@ -71,9 +71,7 @@ class MLXEncoder:
         report("loading the vision tower")
         files = [str(file) for file in tensor_files(model, vision_weights.PREFIXES)]
         tower = vision_weights.load_tower(config, files, dtype, bool(chosen.compile), plan)
-        self._runner = tower_runner.TowerRunner(
-            tower, config, dtype, chosen.query_chunk or 0, chosen.pack_patches, on_gpu
-        )
+        self._runner = tower_runner.TowerRunner(tower, config, dtype, chosen.query_chunk, chosen.pack_patches, on_gpu)
         device = Device.GPU if on_gpu else Device.CPU
         return EncoderSpec(digest, config.hidden_size, WIRE_DTYPES[str(chosen.dtype)], device=device)
 
@@ -102,10 +100,10 @@ class MLXEncoder:
         start = time.perf_counter()
         image, source, orientation = open_page(page)
         decoded = time.perf_counter()
-        limits = lowered(self._limits, page.max_pixels)
+        limits = self._limits.lowered(page.max_pixels)
         if page.check_blank and is_blank(image):
             raise BlankPage(fit(source, orientation, limits), {"open": (decoded - start) * 1e3})
-        patches = patchify(image, source, orientation, limits)
+        patches = patchify(image, source, orientation, limits, window_of(page, image))
         resized = time.perf_counter()
         return patches, {"open": (decoded - start) * 1e3, "resize": (resized - decoded) * 1e3}
 

@@ -1,7 +1,9 @@
 """A stand-in for macOS under Linux: its system calls, and processes that take Linux for macOS."""
 
+import os
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("libsystem.c")
@@ -18,3 +20,17 @@ def build_libsystem(folder: Path) -> Path:
     command = [str(compiler()), "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-O1", "-o", library, SOURCE]
     subprocess.run(command, check=True, timeout=60)
     return library
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment variables with which a Python process under Linux believes that it runs on macOS.
+
+    Args:
+        folder: gets the shared library; it must stay as long as processes are started.
+    """
+    paths = [str(SOURCE.with_name("site")), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "LD_PRELOAD": str(build_libsystem(folder)),
+        "_PYTHON_SYSCONFIGDATA_NAME": sysconfig._get_sysconfigdata_name(),  # Python was built for Linux all the same
+    }

@@ -1,7 +1,7 @@
 /* A stand-in under Linux for the calls of Apple's libSystem that dotsctl makes through ctypes.
  *
  * The structures have the layouts of xnu's public headers, which the comments name. The kernel's values are fixed:
- * an M2 with macOS 26.1; two of them come from the environment, so that a test can choose them.
+ * an M2 with macOS 26.1 on mains power; some of them come from the environment, so that a test can choose them.
  */
 
 #include <ctype.h>
@@ -134,4 +134,11 @@ int proc_pid_rusage(int pid, int flavor, void *buffer)
     }
     memcpy(buffer, &found, sizeof found);
     return 0;
+}
+
+/* IOKit/ps/IOPowerSources.h: -2.0 on mains power, else seconds. */
+double IOPSGetTimeRemainingEstimate(void)
+{
+    const char *seconds = getenv("STAND_IN_BATTERY_S");
+    return seconds ? atof(seconds) : -2.0;
 }

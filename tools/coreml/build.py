@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dotsctl import __version__
-from dotsctl.encoder_worker.buckets import standard_buckets
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, builds_directory, function_name
 from dotsctl.encoder_worker.opening import read_limits
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
+from dotsctl.protocol.buckets import standard_buckets
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.protocol.model_directory import fingerprint

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dotsctl.encoder_worker.buckets import place
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, function_name
 from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, patches_input, quarter_order, rotary_inputs
@@ -17,6 +16,7 @@ from dotsctl.encoder_worker.image import Patches
 from dotsctl.encoder_worker.opening import open_page
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.coreml import prepare
+from dotsctl.protocol.buckets import place
 from dotsctl.protocol.geometry import PixelLimits
 from dotsctl.tools.reference.exact_tower import MERGER, PATCH_EMBEDDING, ExactTower, difference, layer_name
 from numpy.typing import NDArray
