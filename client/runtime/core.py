@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from dotsctl.client.runtime.admission import choose, outstanding_bytes
 from dotsctl.client.runtime.blame import SOLO_DEATHS, Blame
+from dotsctl.client.runtime.cost_log import CostLog
 from dotsctl.client.runtime.delivery import Command, Kill, Retire, ToClient, ToWorker, blank_result, result_of
 from dotsctl.client.runtime.ledger import Ledger, Request, State
 from dotsctl.client.runtime.patience import Patience
@@ -67,6 +68,8 @@ class Coordinator:
     """Encoders by epoch that were swapped and still have a page."""
     stopping: str = ""
     """Why no new page is taken; empty while pages are taken."""
+    costs: CostLog = field(default_factory=CostLog)
+    """What the pages cost that were read."""
     pages: Counter[Seat] = field(default_factory=Counter)
     """Pages that were read, by the workers that read them."""
     settled: int = 0
@@ -252,6 +255,7 @@ class Coordinator:
                     tokens = PageTokens(*request.address, message.text, message.num_tokens, message.geometry)
                     self._to_client(request.client, tokens)
             case Done():
+                self.costs.read(request, message)
                 self._finish(request, result_of(request, message, self.decoder_name, now), now)
             case Blank():
                 self._finish(request, blank_result(request, message, self.decoder_name, now), now)
@@ -327,6 +331,7 @@ class Coordinator:
         ready = {seat.place for seat in self.workers if seat != DECODER}
         while request := choose(self.ledger, self.limits, decoder.ready.width, ready):
             encoder = self.workers[request.seat]
+            request.is_beside_decoder = has_work(Role.DECODER, decoder.epoch, self.ledger)
             request.state, request.changed_at = State.ENCODING, now
             request.dispatched_at = request.dispatched_at or now
             request.encoder_epoch, request.encoder_name = encoder.epoch, encoder.name

@@ -53,6 +53,8 @@ class Request:
     """Of the encoder that this attempt was dispatched to."""
     encoder_name: str = ""
     """Plugin and options of that encoder."""
+    is_beside_decoder: bool = False
+    """Whether the decoder had work when this attempt was dispatched."""
 
     def is_with_encoder(self, epoch: int) -> bool:
         """Whether the encoder of this epoch answers for the request."""

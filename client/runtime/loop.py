@@ -24,6 +24,8 @@ from dotsctl.protocol import codec
 from dotsctl.protocol.endpoints import InstanceDirectory, RuntimeFacts
 from dotsctl.protocol.errors import ErrorCode, ExitCode, ProtocolError
 from dotsctl.protocol.link import Incoming, Links, PeerGoneError
+from dotsctl.protocol.machine import this_machine
+from dotsctl.protocol.measured_costs import remember
 from dotsctl.protocol.messages import (
     Bye,
     CancelJob,
@@ -49,6 +51,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 BACKLOG_TICK_S = 0.02
+KEEP_COSTS_S = 60.0
+"""Between two writings of what pages cost."""
 BAD_MESSAGES_LOGGED_EVERY_S = 10.0
 MAX_REASON_CHARACTERS = 16_000
 GOODBYE_S = 0.5
@@ -69,7 +73,7 @@ class RuntimeLoop:
         names = [str(choice) for choice in config.encoders]
         self._core = Coordinator(limits, names, str(config.decoder), Ledger(1 + secrets.randbits(48)))
         self._instance = secrets.token_hex(8)
-        self._started = self._ticked = time.monotonic()
+        self._started = self._ticked = self._costs_kept = time.monotonic()
         self._waiting: list[bytes] = []
         """Clients that said hello before the workers were ready."""
         self._peers = ClientPeers(self._clients, self._client_gone)
@@ -147,6 +151,9 @@ class RuntimeLoop:
             self._core.tick(now)
             self._peers.ping_all()
             self._supervisor.look_after(now)
+            if now - self._costs_kept >= KEEP_COSTS_S:
+                self._costs_kept = now
+                self._keep_costs()
             self._sleep_prevention.update(bool(self._core.ledger.requests), now)
 
     def _start_workers(self, now: float) -> None:
@@ -154,6 +161,12 @@ class RuntimeLoop:
             self._supervisor.start_due(now)
         except OSError as error:  # the disk is full, or somebody removed our folders
             self._finish(f"a worker cannot be started: {error}", ExitCode.COMMAND)
+
+    def _keep_costs(self) -> None:
+        """Remember what pages cost on this machine; fakes without a model are no measurement."""
+        decoder = self._core.workers.get(DECODER)
+        if decoder is not None and self._config.model and not self._core.costs.is_empty:
+            remember(decoder.ready.fingerprint, this_machine(), *self._core.costs.take(decoder))
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -340,6 +353,7 @@ class RuntimeLoop:
         self._carry_out()
         self._sleep_prevention.close()
         end = self._end or Bye("finished", ExitCode.OK)
+        self._keep_costs()
         for worker in self._supervisor.workers.values():
             self._send_worker(ToWorker(worker.role, worker.epoch, Stop()))
         self._directory.facts_path.unlink(missing_ok=True)
