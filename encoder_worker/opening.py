@@ -26,13 +26,6 @@ def window_of(page: PageImage, image: Image.Image) -> Window | None:
     return find_window(image) if page.trim_margins else None
 
 
-def lowered(limits: PixelLimits, max_pixels: int | None) -> PixelLimits:
-    """The model's limits with that of a page, which can only lower the upper one."""
-    if max_pixels is None or max_pixels >= limits.max_pixels:
-        return limits
-    return PixelLimits(min(limits.min_pixels, max_pixels), max_pixels)
-
-
 def read_limits(model: Path) -> PixelLimits:
     """Pixel limits from preprocessor_config.json.
 

@@ -36,6 +36,12 @@ class PixelLimits:
         if not CELL_PX**2 <= self.min_pixels <= self.max_pixels:
             raise ValueError(f"pixel limits must satisfy 784 <= min <= max, not {self.min_pixels}, {self.max_pixels}")
 
+    def lowered(self, max_pixels: int | None) -> "PixelLimits":
+        """Return the limits with the upper one at most at ``max_pixels``; none: as they are."""
+        if max_pixels is None or max_pixels >= self.max_pixels:
+            return self
+        return PixelLimits(min(self.min_pixels, max_pixels), max_pixels)
+
 
 def smart_resize(height: int, width: int, limits: PixelLimits) -> tuple[int, int]:
     """Height and width in pixels, multiples of 28, that the encoder sees.

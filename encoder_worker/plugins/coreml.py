@@ -16,7 +16,7 @@ from dotsctl.encoder_worker.blank import is_blank
 from dotsctl.encoder_worker.coreml.admission import Admission
 from dotsctl.encoder_worker.coreml.manifest import COMPUTE_UNITS, REFERENCE, Build, find_build
 from dotsctl.encoder_worker.image import Patches, patchify, resize_window
-from dotsctl.encoder_worker.opening import lowered, open_page, read_limits, window_of
+from dotsctl.encoder_worker.opening import open_page, read_limits, window_of
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.protocol.buckets import Placement, place
 from dotsctl.protocol.errors import UsageError
@@ -101,7 +101,7 @@ class CoreMLEncoder:
         start = time.perf_counter()
         image, source, orientation = open_page(page)
         opened = time.perf_counter()
-        limits = lowered(self._limits, page.max_pixels)
+        limits = self._limits.lowered(page.max_pixels)
         if page.check_blank and is_blank(image):
             raise BlankPage(fit(source, orientation, limits), {"open": (opened - start) * 1e3})
         placement = place(source, orientation, limits, self._buckets, window_of(page, image))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
-from dotsctl.protocol.errors import MissingError, PageError
+from dotsctl.protocol.errors import MissingError, PageError, UsageError
 from dotsctl.protocol.fakes import (
     FAULTS,
     LOAD_FAULTS,
@@ -27,6 +27,7 @@ from dotsctl.protocol.fakes import (
     wait_at_gate,
 )
 from dotsctl.protocol.geometry import PageGeometry
+from dotsctl.protocol.parts import Device
 
 PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid", "no-memory", "blank")
 
@@ -51,6 +52,14 @@ class FakeOptions:
     """Pretend to hold another model, of this name."""
     gate: str = ""
     """Path of a FIFO: a page is held while the FIFO exists and until a writer has opened and closed it."""
+    load_gate: str = ""
+    """The same for loading."""
+    buckets: str = ""
+    """Page sizes in patches that it claims to have, as ``336+960``; empty: pages of any size."""
+    device: str = field(default=Device.CPU, metadata={"one_of": tuple(Device)})
+    """Device that it claims to compute on."""
+    resolution_loss: float = 0.0
+    """Share of each page's resolution that it claims to have lost, 0 to 1."""
 
 
 class FakeEncoder:
@@ -66,8 +75,16 @@ class FakeEncoder:
                 threading.Event().wait()
             case "refuse":
                 raise MissingError("encoder fake was told to miss something: take load_fault away")
+        if self._options.load_gate:
+            wait_at_gate(Path(self._options.load_gate))
         self._warm = False
-        return EncoderSpec(fake_fingerprint(model, self._options.model), WIDTH, "<f4")
+        return EncoderSpec(
+            fake_fingerprint(model, self._options.model),
+            WIDTH,
+            "<f4",
+            buckets=_page_sizes(self._options.buckets),
+            device=Device(self._options.device),
+        )
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
         """Digest of each image's bytes, or the fault that was asked for; the warm-up page is never faulty."""
@@ -95,7 +112,8 @@ class FakeEncoder:
         if remaining_s > 0:
             threading.Event().wait(remaining_s)
         size = (grid[1] * 14, grid[0] * 14)
-        geometry = PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0))
+        loss = self._options.resolution_loss
+        geometry = PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0), resolution_loss=loss)
         return EncodedPage(values, grid, geometry, {"encode": (time.monotonic() - started) * 1000})
 
     def close(self) -> None:
@@ -110,6 +128,14 @@ class FakeEncoder:
                 raise MemoryError
             case _:
                 misbehave(fault, "encoder fake")
+
+
+def _page_sizes(text: str) -> tuple[int, ...]:
+    """Numbers of patches in ascending order. Raises UsageError."""
+    parts = text.split("+") if text else []
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"encoder fake: buckets={text!r} is no list of page sizes; write buckets=336+960")
+    return tuple(sorted(map(int, parts)))
 
 
 def digest_rows(digest: bytes, rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

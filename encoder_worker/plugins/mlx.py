@@ -11,7 +11,7 @@ from typing import Any
 
 from dotsctl.encoder_worker.blank import is_blank
 from dotsctl.encoder_worker.image import Patches, patchify
-from dotsctl.encoder_worker.opening import lowered, open_page, read_limits, window_of
+from dotsctl.encoder_worker.opening import open_page, read_limits, window_of
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.encoder_worker.plugins.mlx_options import MLXOptions
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
@@ -93,7 +93,7 @@ class MLXEncoder:
         start = time.perf_counter()
         image, source, orientation = open_page(page)
         decoded = time.perf_counter()
-        limits = lowered(self._limits, page.max_pixels)
+        limits = self._limits.lowered(page.max_pixels)
         if page.check_blank and is_blank(image):
             raise BlankPage(fit(source, orientation, limits), {"open": (decoded - start) * 1e3})
         patches = patchify(image, source, orientation, limits, window_of(page, image))

@@ -83,7 +83,7 @@ def _crowd(ledger: Ledger, ready: set[int]) -> Request | None:
     if len(ledger.outstanding()) >= 2:
         return None
     if suspect := ledger.next_suspect():
-        return ledger.take_suspect() if suspect.submit.encoder in ready else None
+        return ledger.take_suspect() if suspect.place in ready else None
     return ledger.take_next(ready)
 
 
