@@ -4,6 +4,7 @@ import threading
 import time
 
 from dotsctl.client import launch, settings
+from dotsctl.client.auto_encoder import AUTO
 from dotsctl.client.session import Session
 from dotsctl.protocol import endpoints
 from dotsctl.protocol.errors import RuntimeLostError, UsageError
@@ -106,7 +107,7 @@ class Connection:
 
         Returns the place of the encoder that the caller asked for; none: the runtime chooses.
         """
-        encoders = (*welcome.encoders, *([settings.AUTO] if welcome.auto else []))
+        encoders = (*welcome.encoders, *([AUTO] if welcome.auto else []))
         running = {"model": (welcome.model,), "encoder": encoders, "decoder": (welcome.decoder,)}
         expected = self._expected(welcome)
         for key, value in expected.items():
@@ -120,8 +121,8 @@ class Connection:
                 f"the model {welcome.model!r} of the runtime {self._choices.name!r} has changed since this client was "
                 f"made ({self.welcome.fingerprint[:12]}, now {welcome.fingerprint[:12]}): make a new client"
             )
-        asked = expected.get("encoder", settings.AUTO)
-        return None if asked == settings.AUTO else welcome.encoders.index(asked)
+        asked = expected.get("encoder", AUTO)
+        return None if asked == AUTO else welcome.encoders.index(asked)
 
     def _expected(self, welcome: Welcome) -> dict[str, str]:
         """What the runtime must hold: what it held before, or else what the user chose."""
@@ -165,5 +166,5 @@ class Connection:
 def _name(welcome: Welcome, place: int | None) -> str:
     """The encoder of pages that ask for the one in this place; none: for none."""
     if place is None and welcome.auto:
-        return settings.AUTO
+        return AUTO
     return welcome.encoders[place or 0]

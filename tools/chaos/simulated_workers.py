@@ -109,7 +109,10 @@ class Plan:
     def draw(cls, rng: random.Random) -> "Plan":
         """A plan of any kind, calm ones included."""
         alternative = rng.choice(list(Alternative)) if rng.random() < 0.2 else None
-        clients, pages = rng.randint(1, 3), rng.randint(1, 10 if alternative else 5)
+        clients, pages = (
+            rng.randint(1, 3),
+            rng.randint(1, 15 if alternative in (Alternative.SOUND, Alternative.SLOW) else 5),
+        )
         killers = {rng.randrange(clients * pages)} if rng.random() < 0.2 else set()
         return cls(
             clients=clients,
@@ -187,7 +190,7 @@ class SimulatedWorkers:
                 worker.is_ready = True
                 self._core.worker_ready(seat, worker.epoch, self._ready(worker), self._clock.now)
 
-        self._clock.at(self._rng.uniform(0.1, 20 if behaviour else 2), ready)
+        self._clock.at(self._rng.uniform(0.1, 6 if behaviour else 2), ready)
 
     def _behaviour(self, worker: SimulatedWorker) -> Alternative | None:
         return self._plan.alternative if worker.seat == ALTERNATIVE_SEAT else None

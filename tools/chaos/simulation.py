@@ -193,6 +193,8 @@ class Schedule:
             is_excused = not calm or hopeless or self.plan.killers
             if isinstance(answer, PageFailed) and not is_excused and answer.code != ErrorCode.CANCELLED:
                 raise BrokenPromise(f"page {page} failed without a reason: {answer.code} {answer.message}")
+            if isinstance(answer, PageFailed) and self._asks_for(page) is None and answer.code is ErrorCode.INTERNAL:
+                raise BrokenPromise(f"page {page} failed although the first encoder could read it: {answer.message}")
             poisoned = isinstance(answer, PageFailed) and answer.code in (ErrorCode.POISON, ErrorCode.CANCELLED)
             poisoned = poisoned or hopeless
             if page in self.plan.killers and answer is not None and not self.plan.loss and not poisoned:
