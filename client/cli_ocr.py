@@ -1,7 +1,7 @@
 """``dotsctl ocr``: what an earlier run has done is skipped, the rest goes through a runtime and to its output."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -210,7 +210,7 @@ def _read(
         unread = _unread(documents, output, _reading(order, client), report)
         try:
             with interruption.reading():
-                for page in _pages(order, client, interruption.until_asked(unread)):
+                for page in _pages(order, client, interruption.until_asked(unread), report.notice):
                     report.page(page)
                     output.add(page)
                 if interruption.is_asked:
@@ -239,7 +239,9 @@ def _explain_encoder(order: Order, report: Report) -> None:
         report.line(line)
 
 
-def _pages(order: Order, client: "Client", inputs: Iterator[PageInput]) -> Iterator[Page]:
+def _pages(
+    order: Order, client: "Client", inputs: Iterator[PageInput], notice: Callable[[str], None]
+) -> Iterator[Page]:
     return client.ocr(
         inputs,
         task=order.task,
@@ -250,6 +252,7 @@ def _pages(order: Order, client: "Client", inputs: Iterator[PageInput]) -> Itera
         quality=order.quality,
         check_blank=not order.no_blank_check,
         reread=not order.no_reread,
+        on_notice=notice,
     )
 
 

@@ -55,7 +55,9 @@ from dotsctl.client.cli_options import (
 )
 @name_option
 @click.option("--no-blank-check", is_flag=True, help="Ask the model about pages with nothing on them, too.")
-@click.option("--no-reread", is_flag=True, help="Do not try a page again whose text repeats itself or is cut.")
+@click.option(
+    "--no-reread", is_flag=True, help="Do not read a page again whose text repeats itself, is cut or damaged."
+)
 @click.option("--force", is_flag=True, help="Read again what an earlier run has finished.")
 @click.option(
     "--retry-failed", is_flag=True, help="Read only what failed in an earlier run; without it, that and all new inputs."

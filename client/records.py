@@ -95,7 +95,7 @@ class Page:
     repaired: tuple[str, ...] = ()
     """What was wrong with a layout answer, in words."""
     reread: str = ""
-    """Why it was read a second time at a smaller size, ``loop`` or ``length``; empty: it was read once."""
+    """Why it was read a second time, ``loop``, ``length`` or ``damaged``; empty: it was read once."""
     error: Failure | None = None
     index: int = 0
     """Place among all pages of the call, from 0, in the order of the inputs."""

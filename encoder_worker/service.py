@@ -14,6 +14,7 @@ from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, Encoder, Encod
 from dotsctl.protocol import codec, tensor
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.geometry import PageGeometry
+from dotsctl.protocol.gpu_faults import is_refused
 from dotsctl.protocol.link import Link, Links
 from dotsctl.protocol.messages import Blank, CancelRequest, Dropped, Embeddings, Encode, Encoded, RequestFailed, Stop
 from dotsctl.protocol.parts import Geometry, ImageHeader, ImageKind, PageOptions, TensorHeader
@@ -41,7 +42,11 @@ class EncoderService:
         self._stopped = False
 
     def run(self) -> None:
-        """Encode page after page; returns after ``Stop``."""
+        """Encode page after page; returns after ``Stop``.
+
+        Raises:
+            RuntimeError: the GPU takes no more work from this process.
+        """
         while not self._stopped:
             self._links.wait(0.0 if self._pending else IDLE_S, [self._control.link])
             self._read_control()
@@ -83,6 +88,8 @@ class EncoderService:
             text = "not enough memory to encode this page: lower --max-pixels"
             self._fail(request, ErrorCode.OOM, text)
         except Exception as error:  # a plugin's own fault: told to the user, kept in the log, survived
+            if is_refused(error):  # not survived: the runtime starts another process, which reads the page again
+                raise
             log.exception("request %d", request.request_id)
             self._fail(request, ErrorCode.INTERNAL, f"the encoder raised {type(error).__name__}: {error}")
         finally:

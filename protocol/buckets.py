@@ -7,17 +7,20 @@ its patches are then the very same. If not, it is resized once, to less. A shrun
 fill its grid; boxes stay exact, because :class:`PageGeometry` has one scale for each axis.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
 
 from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.geometry import MAX_ASPECT, PATCH_PX, PageGeometry, PixelLimits, Window, fit
 
 MAX_PATCHES = 11_000
 """Older Neural Engines take no axis longer than 16384, and the scores of a layer would pass 3 GB."""
-STANDARD = (336, 416, 440, 960, 2016, 4032, 5760)
-"""Numbers of patches with many even grids. The small ones are for models with little pages, such as the demo model;
-above 5760 attention costs more than all the rest, and a GPU does better."""
+STANDARD = (336, 416, 440, 960, 2016, 5040, 5760, 8640)
+"""Numbers of patches with many even grids, from ``dotsctl.tools.bucket_search``: 8640 takes nearly every page at 1.6
+megapixels, 5040 and 5760 at 1.0. The small ones are for small pictures and for models with small pages, such as the
+demo model. Above 9500 attention costs more than all the rest, and a GPU does better."""
 MAX_FUNCTIONS = 4
 """Each bucket is compiled and loaded by itself, which takes time and memory."""
 TOLERATED_LOSS = 0.03
@@ -49,12 +52,14 @@ class Placement:
         return self.grid[0] * self.grid[1]
 
 
-def grids(bucket: int) -> Iterator[tuple[int, int]]:
+@cache
+def grids(bucket: int) -> tuple[tuple[int, int], ...]:
     """All (rows, columns) with even sides whose product is ``bucket``, the flattest first."""
     blocks = bucket // 4
-    for rows in range(1, blocks + 1):
-        if blocks % rows == 0 and max(rows, blocks // rows) <= MAX_ASPECT * min(rows, blocks // rows):
-            yield 2 * rows, 2 * (blocks // rows)
+    sides = [(rows, blocks // rows) for rows in range(1, blocks + 1) if blocks % rows == 0]
+    return tuple(
+        (2 * rows, 2 * columns) for rows, columns in sides if max(rows, columns) <= MAX_ASPECT * min(rows, columns)
+    )
 
 
 def check_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
@@ -101,43 +106,61 @@ def place(
         PageError: the page cannot be resized (see :func:`dotsctl.protocol.geometry.smart_resize`).
     """
     plain = fit(source, orientation, limits, window)
-    best: Placement | None = None
+    best: _Fit | None = None
     for bucket in sorted(buckets):
-        found = min((_on_grid(plain, grid) for grid in grids(bucket)), key=_preference)
-        if found.loss <= TOLERATED_LOSS:
-            return replace(found, window=window)
+        found = _best_fit(plain.resized, bucket)
         if best is None or found.loss < best.loss:
             best = found
+        if found.loss <= TOLERATED_LOSS:
+            break
     if best is None:
         raise ValueError("there are no buckets")
-    return replace(best, window=window)
+    return _placed(plain, best, window)
 
 
-def _preference(found: Placement) -> tuple[float, float]:
-    """Least loss first, then the least elongated grid."""
-    rows, columns = found.grid
-    return found.loss, max(rows, columns) / min(rows, columns)
+class _Fit(NamedTuple):
+    """A page on the best grid of one bucket."""
+
+    loss: float
+    elongation: float
+    """Longest side of the grid over its shortest."""
+    grid: tuple[int, int]
+    content: tuple[int, int]
 
 
-def _on_grid(plain: PageGeometry, grid: tuple[int, int]) -> Placement:
-    """A page on one grid; ``plain`` is what the resize rule makes of it."""
+def _best_fit(wanted: tuple[int, int], bucket: int) -> _Fit:
+    """The grid on which a page loses least, the least elongated one among equals.
+
+    Args:
+        wanted: width and height in pixels, as the resize rule makes them.
+        bucket: a number of patches.
+    """
+    return min(_on_grid(wanted, grid) for grid in grids(bucket))
+
+
+def _on_grid(wanted: tuple[int, int], grid: tuple[int, int]) -> _Fit:
+    """A page on one grid; ``wanted`` is what the resize rule makes of it."""
     canvas = (grid[1] * PATCH_PX, grid[0] * PATCH_PX)
-    ratios = [side / wanted for side, wanted in zip(canvas, plain.resized, strict=True)]
-    shrink = min(1.0, *ratios)
+    ratios = (canvas[0] / wanted[0], canvas[1] / wanted[1])
+    shrink, content = min(1.0, *ratios), wanted
     if shrink < 1.0:
-        width, height = (
-            max(1, min(side, round(wanted * min(1.0, ratio, shrink * MAX_STRETCH))))
-            for side, wanted, ratio in zip(canvas, plain.resized, ratios, strict=True)
+        content = (
+            max(1, min(canvas[0], round(wanted[0] * min(1.0, ratios[0], shrink * MAX_STRETCH)))),
+            max(1, min(canvas[1], round(wanted[1] * min(1.0, ratios[1], shrink * MAX_STRETCH)))),
         )
-    else:
-        width, height = plain.resized
+    loss = 1.0 - min(content[0] / wanted[0], content[1] / wanted[1])
+    return _Fit(loss, max(grid) / min(grid), grid, content)
+
+
+def _placed(plain: PageGeometry, fitted: _Fit, window: Window | None) -> Placement:
+    """The placement of a page, of which ``plain`` is what the resize rule makes."""
     sides = [round(wanted / scale) for wanted, scale in zip(plain.resized, plain.scale, strict=True)]  # of the window
-    scale = (width / sides[0], height / sides[1])
+    scale = (fitted.content[0] / sides[0], fitted.content[1] / sides[1])
     geometry = replace(
         plain,
-        resized=canvas,
+        resized=(fitted.grid[1] * PATCH_PX, fitted.grid[0] * PATCH_PX),
         scale=scale,
         offset=(plain.offset[0] / plain.scale[0] * scale[0], plain.offset[1] / plain.scale[1] * scale[1]),
-        resolution_loss=1.0 - min(width / plain.resized[0], height / plain.resized[1]),
+        resolution_loss=fitted.loss,
     )
-    return Placement(grid, (width, height), geometry)
+    return Placement(fitted.grid, fitted.content, geometry, window)

@@ -37,7 +37,7 @@ class PixelLimits:
             raise ValueError(f"pixel limits must satisfy 784 <= min <= max, not {self.min_pixels}, {self.max_pixels}")
 
     def lowered(self, max_pixels: int | None) -> "PixelLimits":
-        """Return the limits with the upper one at most at ``max_pixels``; none: as they are."""
+        """The model's limits with that of a page, which can only lower the upper one; none: there is none."""
         if max_pixels is None or max_pixels >= self.max_pixels:
             return self
         return PixelLimits(min(self.min_pixels, max_pixels), max_pixels)

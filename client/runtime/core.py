@@ -12,6 +12,7 @@ from dataclasses import InitVar, dataclass, field
 
 from dotsctl.client.runtime.admission import choose, outstanding_bytes
 from dotsctl.client.runtime.blame import SOLO_DEATHS, Blame
+from dotsctl.client.runtime.cost_log import CostLog
 from dotsctl.client.runtime.delivery import Command, Kill, Retire, ToClient, ToWorker, blank_result, result_of
 from dotsctl.client.runtime.encoder_choice import EncoderChoice
 from dotsctl.client.runtime.ledger import Ledger, Request, State
@@ -71,6 +72,8 @@ class Coordinator:
     """Encoders by epoch that were swapped and still have a page."""
     stopping: str = ""
     """Why no new page is taken; empty while pages are taken."""
+    costs: CostLog = field(default_factory=CostLog)
+    """What the pages cost that were read."""
     pages: Counter[Seat] = field(default_factory=Counter)
     """Pages that were read, by the workers that read them."""
     settled: int = 0
@@ -292,6 +295,7 @@ class Coordinator:
                     self._to_client(request.client, tokens)
             case Done():
                 self.choice.read(request, message, now)
+                self.costs.read(request, message)
                 self._finish(request, result_of(request, message, self.decoder_name, now), now)
             case Blank():
                 self._finish(request, blank_result(request, message, self.decoder_name, now), now)

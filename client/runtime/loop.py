@@ -14,6 +14,7 @@ from dotsctl.client.runtime.delivery import Compared, GiveUp, Kill, Retire, ToCl
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.patience import LONGEST_TICK_S
 from dotsctl.client.runtime.peers import ClientPeers
+from dotsctl.client.runtime.power import SleepPrevention
 from dotsctl.client.runtime.reporting import status_of, welcome_of
 from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.supervisor import STOP_GRACE_S, STOP_NOW_GRACE_S, Supervisor
@@ -51,6 +52,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 BACKLOG_TICK_S = 0.02
+KEEP_COSTS_S = 60.0
+"""Between two writings of what pages cost."""
 BAD_MESSAGES_LOGGED_EVERY_S = 10.0
 MAX_REASON_CHARACTERS = 16_000
 GOODBYE_S = 0.5
@@ -72,11 +75,12 @@ class RuntimeLoop:
         ledger = Ledger(1 + secrets.randbits(48))
         self._core = Coordinator(limits, names, str(config.decoder), ledger, auto_choice(config))
         self._instance = secrets.token_hex(8)
-        self._started = self._ticked = time.monotonic()
+        self._started = self._ticked = self._costs_kept = time.monotonic()
         self._waiting: list[bytes] = []
         """Clients that said hello before the workers were ready."""
         self._peers = ClientPeers(self._clients, self._client_gone)
         self._swaps = EncoderSwaps(supervisor, self._core, self._peers.send)
+        self._sleep_prevention = SleepPrevention()
         self._bad_messages = 0
         self._bad_logged = -BAD_MESSAGES_LOGGED_EVERY_S
         self._settled = 0
@@ -152,6 +156,10 @@ class RuntimeLoop:
             self._core.tick(now)
             self._peers.ping_all()
             self._supervisor.look_after(now)
+            if now - self._costs_kept >= KEEP_COSTS_S:
+                self._costs_kept = now
+                self._keep_costs()
+            self._sleep_prevention.update(bool(self._core.ledger.requests), now)
 
     def _start_workers(self, now: float) -> None:
         try:
@@ -170,9 +178,15 @@ class RuntimeLoop:
     def _remember(self, preference: Preference) -> None:
         """Log a comparison of encoders and keep it for the next start on this machine."""
         log.info("encoder %s %s", preference.encoder, preference)
-        fingerprint = self._core.workers[DECODER].ready.fingerprint if DECODER in self._core.workers else ""
-        if fingerprint:
-            remember(fingerprint, this_machine(), preferences=[preference])
+        decoder = self._core.workers.get(DECODER)
+        if decoder is not None and self._config.model:
+            remember(decoder.ready.fingerprint, this_machine(), preferences=[preference])
+
+    def _keep_costs(self) -> None:
+        """Remember what pages cost on this machine; fakes without a model are no measurement."""
+        decoder = self._core.workers.get(DECODER)
+        if decoder is not None and self._config.model and not self._core.costs.is_empty:
+            remember(decoder.ready.fingerprint, this_machine(), *self._core.costs.take(decoder))
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -377,7 +391,9 @@ class RuntimeLoop:
     def _shut_down(self) -> Bye:
         """Say goodbye, end the workers, and return how it ended."""
         self._carry_out()
+        self._sleep_prevention.close()
         end = self._end or Bye("finished", ExitCode.OK)
+        self._keep_costs()
         for worker in self._supervisor.workers.values():
             self._send_worker(ToWorker(worker.role, worker.epoch, Stop()))
         self._directory.facts_path.unlink(missing_ok=True)

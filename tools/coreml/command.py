@@ -78,7 +78,7 @@ def existing_build(model: Path, options: ConversionOptions) -> Path | None:
         say(str(error))
         return None
     config = VisionConfig.from_json(read_json(model, "config.json")["vision_config"])
-    ends = [end for _, end, _ in plan_chunks(config, options)]
+    ends = [part.end_layer for part in plan_chunks(config, options)]
     same = [chunk.end_layer for chunk in build.chunks] == ends and all(
         getattr(build, field) == getattr(options, field)
         for field in ("precision", "weights", "buckets", "query_tile", "compute_units")

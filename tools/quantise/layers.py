@@ -22,7 +22,7 @@ from dotsctl.tools.reference.exact_tower import MERGER, PATCH_EMBEDDING, ExactTo
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-PATCH_EMBEDDING_VALUE = "patch_embed_patchifier_norm"
+PATCH_EMBEDDING_VALUE = "patch_embed_patchifier_norm_scaled"
 """Names of values in the programs of ``dotsctl.tools.coreml.tower``."""
 
 
@@ -102,7 +102,9 @@ def run_build(
         found = interpreter.run({name: value, "cos": cosines, "sin": sines}, wanted)
         for inner, stage in wanted.items():
             stream = found.pop(inner) if stage != MERGER else found[inner]
-            rows = embeddings_of(stream)  # (patches in quarter order, embed_dim), or (num_embeddings, width)
+            exponent = 0 if stage == MERGER else -build.residual_exponent
+            # (patches in quarter order, embed_dim), or (num_embeddings, width)
+            rows = np.ldexp(embeddings_of(stream), exponent)
             expected = np.load(exact[stage], mmap_mode="r")
             errors.add(stage, rows, expected if stage == MERGER else expected[order])
             value = stream
