@@ -147,7 +147,7 @@ def _expected_reading(order: Order) -> Reading | None:
     config = settings.runtime_config(choices, choices.name)
     if not config.model:
         return None
-    return order.reading(fingerprint(Path(config.model)), str(config.encoder), str(config.decoder))
+    return order.reading(fingerprint(Path(config.model)), config.encoder_name, str(config.decoder))
 
 
 def _has_work(documents: Sequence[Document], output: Output, reading: Reading | None) -> bool:
@@ -228,12 +228,15 @@ def _read(
 
 
 def _explain_encoder(order: Order, report: Report) -> None:
-    """Say which encoder ``auto`` stands for, where a runtime is started for this call."""
-    choices = settings.choose(model=order.model, encoder=order.encoder, name=order.name)
+    """Report what ``auto`` does, where a runtime is started for this call."""
+    choices = settings.choose(
+        model=order.model, encoder=order.encoder, decoder=order.decoder, name=order.name, memory=order.memory
+    )
     running = lock_holder(instance_directory(choices.name)) is not None
-    reason = None if order.quiet or running else settings.explain_encoder(choices.encoder, choices.model)
-    if reason:
-        report.line(reason)
+    if order.quiet or running or not settings.is_auto(choices.encoder):
+        return
+    if line := settings.runtime_config(choices, choices.name).auto_line:
+        report.line(line)
 
 
 def _pages(
