@@ -198,7 +198,7 @@ def operations(package: Path, function: str) -> list[Any]:
 def test_a_float16_program_has_documented_operations_alone_and_computes_nothing_in_float32(
     convert: Convert, options: dict[str, Any]
 ) -> None:
-    from dotsctl.tools.coreml.tower import OPERATIONS
+    from dotsctl.tools.coreml.lint import OPERATIONS
 
     package = convert(demo_directory(), **options) / "tower-1.mlpackage"
     float32 = 11

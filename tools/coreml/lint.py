@@ -15,8 +15,15 @@ from typing import Any
 import numpy as np
 from dotsctl.encoder_worker.coreml.package import Package
 from dotsctl.tools.coreml.chunk_plan import DENSE_LIMIT_BYTES
-from dotsctl.tools.coreml.tower import OPERATIONS
 
+OPERATIONS = {
+    "products": {"conv", "matmul"},
+    "elements": {"add", "mul", "silu", "gelu"},
+    "norms": {"layer_norm", "softmax"},
+    "layout": {"concat", "split", "slice_by_size", "reshape", "transpose"},
+    "constants": {"const", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense"},
+}
+"""Everything that a package may hold."""
 IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 RESERVED = frozenset(
     (
