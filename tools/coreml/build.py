@@ -28,7 +28,7 @@ from dotsctl.tools.reference.golden import write_golden
 Report = Callable[[str], None]
 MAX_SHOWN = 5
 """Findings that an error lists."""
-REMEDY = "Use --chunks with a larger number for too many operations or weights; else read with --encoder mlx"
+REMEDY = "Use more --chunks for operations and weights, other --weights for the golden page; else use --encoder mlx"
 
 
 def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> Path:
@@ -161,7 +161,7 @@ def _check_values(folder: Path, build: Build, report: Report) -> None:
     bucket = min(build.buckets)
     report(f"executing the packages on the golden page of {bucket} patches")
     cosine, findings = check_golden_page(folder, build)
-    _refuse(f"the build, on its golden page of {bucket} patches,", findings)
+    _refuse(f"the build, executed on its golden page of {bucket} patches,", findings)
     limits = "no value beyond its limit" if build.precision == "float16" else "limits of float16 were not checked"
     report(f"golden page: smallest cosine {cosine:.6f}, {limits}; other page sizes were not executed")
 
@@ -170,4 +170,4 @@ def _refuse(what: str, findings: Sequence[Any]) -> None:
     if findings:
         shown = "; ".join(map(str, findings[:MAX_SHOWN]))
         more = f"; and {len(findings) - MAX_SHOWN} more" if len(findings) > MAX_SHOWN else ""
-        raise CommandFailedError(f"{what} breaks the rules of the Neural Engine: {shown}{more}. {REMEDY}")
+        raise CommandFailedError(f"{what} cannot be used: {shown}{more}. {REMEDY}")

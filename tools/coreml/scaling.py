@@ -21,6 +21,8 @@ LAST_NORM = "post_trunk_norm"
 
 def normal_exponent(epsilon: float) -> int:
     """The least r >= 0 with which ``epsilon * 4**r`` is a normal float16: the input of its norm is scaled by 2**r."""
+    if epsilon <= 0:
+        return 0  # no scale helps
     return max(0, math.ceil(math.log(float(np.finfo(np.float16).smallest_normal) / epsilon, 4)))
 
 
