@@ -2,8 +2,8 @@
 
 import numpy as np
 from dotsctl.encoder_worker.coreml.golden_page import draw_page
-from dotsctl.encoder_worker.image import PATCH_PX, Patches, patchify
-from dotsctl.protocol.geometry import CELL_PX, PixelLimits
+from dotsctl.encoder_worker.image import Patches, patchify
+from dotsctl.protocol.geometry import CELL_PX, PATCH_PX, PixelLimits
 from PIL import Image, ImageDraw, ImageFont
 
 DASHES_PATCHES = 240
