@@ -39,7 +39,7 @@ class QualityChoice:
         if not self._is_open:
             from dotsctl.client.page_time import pipeline_of  # only now, to keep the import of the library fast
 
-            self._pipeline = pipeline_of(self._session.welcome, [self._session.encoder_place])
+            self._pipeline = pipeline_of(self._session.welcome, self._session.encoder_places)
             self._is_open = True
         if self._pipeline is None:
             return Quality.FULL

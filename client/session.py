@@ -3,6 +3,7 @@
 import os
 import time
 import weakref
+from collections.abc import Sequence
 from typing import TypeVar
 
 from dotsctl import __version__
@@ -65,6 +66,13 @@ class Session:
             name = self._wire.directory.name
             raise CommandFailedError(f"the runtime {name!r} was not ready within {timeout_s:.0f} s")
         self.welcome = welcome
+
+    @property
+    def encoder_places(self) -> Sequence[int]:
+        """Places in ``welcome.encoders`` of the encoders that may read pages of this session."""
+        if self.encoder_place is not None:
+            return (self.encoder_place,)
+        return range(len(self.welcome.encoders)) if self.welcome.auto else (0,)
 
     @property
     def window(self) -> Window:
