@@ -98,5 +98,9 @@ def draw_picture(bucket: int) -> Image.Image:
 
 def draw_page(bucket: int) -> Patches:
     """The picture as the tower takes it, without resizing."""
-    page = draw_picture(bucket)
+    return patches_of(draw_picture(bucket))
+
+
+def patches_of(page: Image.Image) -> Patches:
+    """A picture whose sides are whole cells as the tower takes it, without resizing."""
     return patchify(page, page.size, 1, PixelLimits(CELL_PX**2, max(CELL_PX**2, page.width * page.height)))
