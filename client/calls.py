@@ -124,7 +124,7 @@ def _record(session: Session, options: PageOptions, index: int, page: PageInput,
     welcome = session.welcome
     facts: dict[str, Any] = {"model": welcome.model, "fingerprint": welcome.fingerprint, "task": options.task}
     if isinstance(end, Answer):
-        record = Page.from_result(page, end.result, reread=end.reread, **facts)
+        record = Page.from_result(page, end.result, reread=end.reread, quality=end.quality, **facts)
     else:
         record = Page.from_failure(page, end.code, end.message, **facts)
     return replace(record, index=index)

@@ -45,6 +45,7 @@ class Order:
     box: str | None
     max_tokens: int | None
     max_pixels: int | None
+    quality: str | None
     pages: str | None
     dpi: int
     password: str | None = field(repr=False)
@@ -83,6 +84,7 @@ class Order:
             max_pixels=self.max_pixels,
             check_blank=not self.no_blank_check,
             reread=not self.no_reread,
+            quality=self.quality,
         )
 
 
@@ -242,6 +244,7 @@ def _pages(order: Order, client: "Client", inputs: Iterator[PageInput]) -> Itera
         box=parse_box(order.box),
         max_tokens=order.max_tokens,
         max_pixels=order.max_pixels,
+        quality=order.quality,
         check_blank=not order.no_blank_check,
         reread=not order.no_reread,
     )

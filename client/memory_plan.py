@@ -13,6 +13,8 @@ from dotsctl.protocol.memory_share import KEYS_BYTES, MIB, Fixed, share
 MLX = "mlx"
 COREML = "coreml"
 FLOAT32, FLOAT16 = 4, 2
+ITEM_BYTES = {"bfloat16": FLOAT16, "float16": FLOAT16, "float32": FLOAT32}
+"""Of a number, by the option ``dtype``."""
 GROUP_SIZE = 64
 
 
@@ -45,13 +47,14 @@ def with_memory(config: RuntimeConfig, limit_bytes: int) -> RuntimeConfig:
 def need_of(facts: CheckpointFacts | None, encoders: Sequence[PluginChoice], decoder: PluginChoice) -> Need:
     """What the workers take, as far as it is known before they run; ``facts`` are none without a model.
 
-    MLX computes in bfloat16 on a Mac and in float32 on Linux, unless the encoder is told otherwise.
+    MLX computes in bfloat16 on a Mac and in float32 on Linux, unless the option ``dtype`` says otherwise.
     """
     processes = Need(encoder_bytes=0, decoder_bytes=0, small_page_bytes=(len(encoders) + 1) * PROCESS_BYTES)
     if facts is None:
         return processes
     item_bytes = FLOAT16 if sys.platform == "darwin" else FLOAT32
     towers = [encoder_need(facts, bytes_) for each in encoders if (bytes_ := _tower_item_bytes(each, item_bytes))]
+    item_bytes = ITEM_BYTES.get(decoder.options.get("dtype", ""), item_bytes)
     keys_bytes = _chosen_bytes(decoder, "cache_mib") or KEYS_BYTES
     whole = pipeline_need(facts, item_bytes, keys_bytes, _quantised_bytes(facts, decoder, item_bytes))
     tower_bytes = sum(tower.small_tower_bytes for tower in towers)
@@ -69,7 +72,7 @@ def need_of(facts: CheckpointFacts | None, encoders: Sequence[PluginChoice], dec
 
 def _tower_item_bytes(encoder: PluginChoice, item_bytes: int) -> int:
     """Bytes of a number of the tower in an encoder; 0 for a plugin that is not known."""
-    chosen = {"bfloat16": FLOAT16, "float32": FLOAT32}.get(encoder.options.get("dtype", ""), item_bytes)
+    chosen = ITEM_BYTES.get(encoder.options.get("dtype", ""), item_bytes)
     return {MLX: chosen, COREML: FLOAT16}.get(encoder.name, 0)
 
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.parts import (
     MAX_IMAGES,
+    Capability,
+    Device,
     FinishReason,
     Geometry,
     ImageHeader,
@@ -30,6 +32,7 @@ from dotsctl.protocol.parts import (
     TensorHeader,
     WorkerReport,
     require,
+    require_buckets,
     require_images,
 )
 
@@ -117,6 +120,11 @@ class Welcome:
     """Plugin and options of each; pages go to the first unless they ask for another."""
     decoder: str
     tasks: tuple[str, ...]
+    model_path: str = ""
+    """Path of the model directory; empty when both plugins are ``fake``."""
+    capabilities: tuple[Capability, ...] = ()
+    """Device and page sizes of each of ``encoders``."""
+    decoder_device: Device = Device.CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +330,13 @@ class Ready:
     """Pages in work at once: 1 for an encoder, the batch for a decoder."""
     tasks: tuple[str, ...]
     load_s: float
+    buckets: tuple[int, ...] = ()
+    """Numbers of patches that a page can have for an encoder with fixed page sizes, ascending; empty: any number."""
+    device: Device = Device.CPU
+    """Where the worker computes."""
+
+    def __post_init__(self) -> None:
+        require_buckets(self.buckets)
 
 
 @dataclass(frozen=True, slots=True)

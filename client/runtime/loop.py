@@ -13,6 +13,7 @@ from dotsctl.client.runtime.delivery import Kill, Retire, ToClient, ToWorker
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.patience import LONGEST_TICK_S
 from dotsctl.client.runtime.peers import ClientPeers
+from dotsctl.client.runtime.power import SleepPrevention
 from dotsctl.client.runtime.reporting import status_of, welcome_of
 from dotsctl.client.runtime.seats import DECODER
 from dotsctl.client.runtime.supervisor import STOP_GRACE_S, STOP_NOW_GRACE_S, Supervisor
@@ -73,6 +74,7 @@ class RuntimeLoop:
         """Clients that said hello before the workers were ready."""
         self._peers = ClientPeers(self._clients, self._client_gone)
         self._swaps = EncoderSwaps(supervisor, self._core, self._peers.send)
+        self._sleep_prevention = SleepPrevention()
         self._bad_messages = 0
         self._bad_logged = -BAD_MESSAGES_LOGGED_EVERY_S
         self._settled = 0
@@ -145,6 +147,7 @@ class RuntimeLoop:
             self._core.tick(now)
             self._peers.ping_all()
             self._supervisor.look_after(now)
+            self._sleep_prevention.update(bool(self._core.ledger.requests), now)
 
     def _start_workers(self, now: float) -> None:
         try:
@@ -335,6 +338,7 @@ class RuntimeLoop:
     def _shut_down(self) -> Bye:
         """Say goodbye, end the workers, and return how it ended."""
         self._carry_out()
+        self._sleep_prevention.close()
         end = self._end or Bye("finished", ExitCode.OK)
         for worker in self._supervisor.workers.values():
             self._send_worker(ToWorker(worker.role, worker.epoch, Stop()))

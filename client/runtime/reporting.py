@@ -10,12 +10,13 @@ from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.supervisor import Supervisor
 from dotsctl.client.runtime.views import has_work
 from dotsctl.protocol.messages import Status, Welcome
-from dotsctl.protocol.parts import WorkerReport
+from dotsctl.protocol.parts import Capability, Role, WorkerReport
 
 
 def welcome_of(config: RuntimeConfig, core: Coordinator, instance: str) -> Welcome:
     """The answer to a client's hello; all workers are ready."""
     decoder = core.workers[DECODER].ready
+    encoders = [core.workers[Seat(Role.ENCODER, place)].ready for place in range(len(core.encoder_names))]
     return Welcome(
         instance=instance,
         pid=os.getpid(),
@@ -25,6 +26,9 @@ def welcome_of(config: RuntimeConfig, core: Coordinator, instance: str) -> Welco
         encoders=tuple(core.encoder_names),
         decoder=str(config.decoder),
         tasks=decoder.tasks,
+        model_path=config.model,
+        capabilities=tuple(Capability(encoder.device, encoder.buckets) for encoder in encoders),
+        decoder_device=decoder.device,
     )
 
 

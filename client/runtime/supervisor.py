@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dotsctl.client.log_files import remove_log
 from dotsctl.client.runtime.log_rotation import LogRotation
-from dotsctl.client.runtime.process_memory import MemoryWatch, Use
+from dotsctl.client.runtime.process_memory import Use, memory_of
 from dotsctl.client.runtime.process_state import stopped_processes
 from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.worker_process import Worker, WorkerState, describe_exit, worker_command
@@ -66,7 +66,6 @@ class Supervisor:
         self._folder, self._log_folder, self._endpoint = folder, log_folder, endpoint
         self._max_starts, self._backoff_s, self._command = max_starts, backoff_s, command
         self.logs = LogRotation(log_folder)
-        self.memory = MemoryWatch()
 
     def start(self, seat: Seat, now: float) -> None:
         """Start a process for the seat; it is heard of again over the control socket, or when it dies."""
@@ -267,15 +266,14 @@ class Supervisor:
         worker.process = worker.kill_at = worker.undead_at = worker.stopped_at = None
 
     def look_after(self, now: float) -> None:
-        """What is to be done about once a second: large logs are cut, memory is looked at."""
+        """Cut large logs; called about once a second."""
         self.logs.look(now)
-        self.memory.look([worker.process.pid for worker in self._all() if worker.process], now)
 
     def report(self, seat: Seat, plugin: str, pages: int, busy_share: float, busy_for_s: float = 0.0) -> WorkerReport:
         """The worker as a status answer shows it."""
         worker = self.workers[seat]
         pid = worker.process.pid if worker.process else 0
-        use = self.memory.use_of([pid]).get(pid, Use()) if pid else Use()
+        use = (memory_of(pid) if pid else None) or Use()
         return WorkerReport(
             role=seat.role,
             plugin=plugin,

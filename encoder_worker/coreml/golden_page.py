@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from dotsctl.encoder_worker.buckets import PATCH_PX, grids
 from dotsctl.encoder_worker.coreml.golden import GOLDEN_COSINE, WORST_COSINE, judge
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, REFERENCE, Build
 from dotsctl.encoder_worker.image import Patches, patchify
+from dotsctl.protocol.buckets import PATCH_PX, grids
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.geometry import CELL_PX, PixelLimits
 from numpy.typing import NDArray

@@ -50,10 +50,11 @@ def plan_packages(build: Build, bucket: int) -> list[tuple[int, str]]:
     """Return number, from 1, and file of the packages that stand for a page size in a plan.
 
     The first, a middle one and the last: the ones between differ in their weights alone, and a plan takes a compilation
-    of minutes for each.
+    of minutes for each. A build without packages for the plan, as on a disk without hard links, is asked as it is.
     """
-    numbers = sorted({1, (len(build.chunks) + 1) // 2, len(build.chunks)})
-    return [(number, build.chunks[number - 1].file) for number in numbers]
+    files = build.plan_packages(bucket) or [chunk.file for chunk in build.chunks]
+    numbers = sorted({1, (len(files) + 1) // 2, len(files)})
+    return [(number, files[number - 1]) for number in numbers]
 
 
 def planned_operations(

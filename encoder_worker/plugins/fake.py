@@ -26,7 +26,8 @@ from dotsctl.protocol.fakes import (
     read_options,
     wait_at_gate,
 )
-from dotsctl.protocol.geometry import PageGeometry
+from dotsctl.protocol.geometry import PATCH_PX, PageGeometry, PixelLimits, fit
+from dotsctl.protocol.gpu_faults import REFUSED_TEXTS
 
 PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid", "no-memory", "blank")
 
@@ -47,8 +48,13 @@ class FakeOptions:
     """What happens instead of loading."""
     hold_ms: float = 0.0
     """Milliseconds of each page in which the interpreter's lock is held, besides ``encode_ms``."""
+    gpu_pages: int = 0
+    """Pages after which the GPU refuses all further work of this process, as Metal does after faults; 0: never."""
     model: str = ""
     """Pretend to hold another model, of this name."""
+    side_px: int = 0
+    """Side of the square that every page is taken for: its geometry follows the resize rule; 0: a page has the size of
+    its embeddings."""
     gate: str = ""
     """Path of a FIFO: a page is held while the FIFO exists and until a writer has opened and closed it."""
 
@@ -66,7 +72,7 @@ class FakeEncoder:
                 threading.Event().wait()
             case "refuse":
                 raise MissingError("encoder fake was told to miss something: take load_fault away")
-        self._warm = False
+        self._warm, self._num_pages = False, 0
         return EncoderSpec(fake_fingerprint(model, self._options.model), WIDTH, "<f4")
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
@@ -81,8 +87,13 @@ class FakeEncoder:
             wait_at_gate(Path(self._options.gate))
         if self._warm and self._options.hold_ms:
             hold_lock(self._options.hold_ms / 1000)
+        self._num_pages += self._warm
         self._warm = True
         self._misbehave(fault)
+        if 0 < self._options.gpu_pages < self._num_pages:
+            raise RuntimeError(
+                f"[METAL] Command buffer execution failed: {REFUSED_TEXTS[1]} (00000004:{REFUSED_TEXTS[0]})"
+            )
         if fault == "blank" and page.check_blank:
             raise BlankPage(PageGeometry(source=(28, 28), orientation=1, resized=(28, 28), scale=(1.0, 1.0)))
         rows = max(1, round(self._options.embed_mib * 2**20 / (4 * WIDTH)))
@@ -94,9 +105,13 @@ class FakeEncoder:
         remaining_s = self._options.encode_ms / 1000 - (time.monotonic() - started)
         if remaining_s > 0:
             threading.Event().wait(remaining_s)
-        size = (grid[1] * 14, grid[0] * 14)
-        geometry = PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0))
-        return EncodedPage(values, grid, geometry, {"encode": (time.monotonic() - started) * 1000})
+        return EncodedPage(values, grid, self._geometry(page, grid), {"encode": (time.monotonic() - started) * 1000})
+
+    def _geometry(self, page: PageImage, grid: tuple[int, int]) -> PageGeometry:
+        if side_px := self._options.side_px:
+            return fit((side_px, side_px), 1, PixelLimits().lowered(page.max_pixels))
+        size = (grid[1] * PATCH_PX, grid[0] * PATCH_PX)
+        return PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0))
 
     def close(self) -> None:
         """Nothing to free."""
