@@ -335,6 +335,9 @@ def become_mac(words: str, set_attribute: Callable[..., None], *, ends_process: 
         is_text = options.get("text", False)
         return subprocess.CompletedProcess(command, 0, f"{known}\n" if is_text else f"{known}\n".encode(), "")
 
+    proxies = ModuleType("_scproxy")  # which urllib imports on a Mac
+    vars(proxies).update(_get_proxy_settings=dict, _get_proxies=dict)
+    sys.modules.setdefault("_scproxy", proxies)
     set_attribute(sys, "platform", "darwin")
     set_attribute(platform, "mac_ver", lambda *_: (MACOS, ("", "", ""), "arm64"))
     set_attribute(subprocess, "run", answer)

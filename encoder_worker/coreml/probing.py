@@ -156,7 +156,8 @@ class Probe:
         """The trial with the share of its operations that are planned on the Neural Engine."""
         if self.units not in NE_UNITS:
             return trial
-        findings = self._run("plan", self.units, trial.bucket, report)
+        with tempfile.TemporaryDirectory(prefix=".plan-", dir=self.folder) as compiled:  # on the disk of the build
+            findings = replace(self, compiled=Path(compiled))._run("plan", self.units, trial.bucket, report)
         if findings.reason:
             report(f"no plan for pages of {trial.bucket} patches: {findings.reason}")
             return trial
