@@ -141,8 +141,8 @@ def _report(model: str | None, build: str | None, only: tuple[str, ...], output:
 @click.option("--model", metavar="NAME|PATH", help="The model. [default: the only installed one]")
 @click.option("--build", metavar="NAME", help="The packages; converted if there are none. [default: as the encoder]")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=OUTPUT, show_default=True, metavar="FILE",
-    help="The report, written as JSON after each section."
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=OUTPUT, show_default=True,
+    metavar="FILE", help="The report, written as JSON after each section."
 )  # fmt: skip
 @click.option(
     "--only", type=click.Choice(KINDS), multiple=True, help="Run these sections; may be repeated. [default: all]"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from dotsctl.protocol.errors import OutputError, UsageError
-from dotsctl.protocol.typed_values import WrongValueError, from_plain, plain_json
 
 SCHEMA = "dotsctl-doctor-coreml/1"
 MAX_ATTEMPTS = 2
@@ -94,11 +93,13 @@ class Report:
             UsageError: there is none, or the file is no report of this version.
         """
         try:
-            content = plain_json(path.read_bytes())
+            content = json.loads(path.read_bytes())
             if not isinstance(content, dict) or content.get("schema") != SCHEMA:
                 raise UsageError(f"{path} is not a report of this version of dotsctl: start without --resume")
-            return from_plain(cls, content)
-        except (OSError, WrongValueError) as error:
+            listed = content.pop("sections")
+            sections = {name: Section(**{**each, "state": State(each["state"])}) for name, each in listed.items()}
+            return cls(**{**content, "only": tuple(content["only"]), "sections": sections})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{path} cannot be resumed ({error}): start without --resume") from None
 
 
