@@ -16,7 +16,7 @@ from dotsctl.protocol.checkpoint_validation import read_limits
 from dotsctl.protocol.machine import Machine, this_machine
 from dotsctl.protocol.model_directory import cached_fingerprint, derived_directory
 from dotsctl.protocol.parts import Device
-from dotsctl.protocol.verdicts import MANIFEST, NE_UNITS, Verdict, verdicts_of
+from dotsctl.protocol.verdicts import MANIFEST, NE_UNITS, Verdict, refusal, verdicts_of
 
 AUTO = "auto"
 SIZE_OPTION = "buckets"
@@ -98,7 +98,7 @@ def _builds(fingerprint: str, machine: Machine) -> Iterator[_Build]:
             bad = {trial.bucket for trial in verdict.trials if not trial.is_good}
             good = tuple(bucket for bucket in verdict.buckets if bucket not in bad)
             choice = PluginChoice("coreml", {"build": name, "compute_units": verdict.units})
-            yield _Build(choice, good, verdict, _refusal(verdict))
+            yield _Build(choice, good, verdict, refusal(verdict))
         buckets = _buckets(manifest)
         if not tried and buckets:
             yield _Build(PluginChoice("coreml", {"build": name}), buckets, None, made_at=manifest.stat().st_mtime)
@@ -110,15 +110,6 @@ def _buckets(manifest: Path) -> tuple[int, ...]:
         return tuple(map(int, json.loads(manifest.read_text(encoding="utf-8"))["buckets"]))
     except (OSError, ValueError, KeyError, TypeError):
         return ()
-
-
-def _refusal(verdict: Verdict) -> str:
-    """Return why a build cannot be used; empty: it can, as some page size works or was not tried.
-
-    How fast it is does not count here: the runtime measures that with the decoder running.
-    """
-    bad = [trial for trial in verdict.trials if not trial.is_good]
-    return f"pages of {bad[0].bucket} patches: {bad[0].reason}" if len(bad) == len(verdict.buckets) else ""
 
 
 def _rank(build: _Build) -> tuple[float, float]:

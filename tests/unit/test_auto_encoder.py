@@ -8,8 +8,9 @@ import pytest
 from dotsctl.client import auto_encoder, settings
 from dotsctl.client.auto_encoder import AutoPlan, choose_encoder
 from dotsctl.client.config import RuntimeConfig
+from dotsctl.protocol import machine as machines
 from dotsctl.protocol import measured_costs
-from dotsctl.protocol.machine import Machine
+from dotsctl.protocol.machine import Machine, framework_versions
 from dotsctl.protocol.measured_costs import Preference
 from dotsctl.protocol.model_directory import demo_directory, derived_directory, fingerprint
 from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, remember
@@ -38,7 +39,9 @@ def tried(name: str = "float16", units: str = "cpu_and_ne", **changes: object) -
     """A build with the verdict on it."""
     digest = build_digest(build(name))
     assert digest
-    verdict = Verdict(fingerprint(demo_directory()), name, digest, units, MAC, (96, 264), GOOD)
+    verdict = Verdict(
+        fingerprint(demo_directory()), name, digest, units, MAC, (96, 264), GOOD, versions=framework_versions()
+    )
     verdict = replace(verdict, **changes)  # type: ignore[arg-type]
     remember(verdict)
     return verdict
@@ -95,6 +98,14 @@ def test_after_an_update_and_on_another_mac_nothing_is_known(other: Machine) -> 
     plan = auto(other)
     assert plan.alternative is not None and plan.auto is not None
     assert not plan.auto.preferences and not plan.auto.refused
+
+
+def test_after_an_update_of_python_or_coremltools_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried()
+    compared(1.0)
+    monkeypatch.setattr(machines.platform, "python_version", lambda: "3.99.0")
+    plan = auto()
+    assert plan.auto is not None and not plan.auto.preferences and str(plan.alternative) == "coreml:build=float16"
 
 
 def test_a_comparison_without_a_verdict_that_holds_counts_no_more() -> None:
