@@ -360,5 +360,6 @@ def test_without_a_page_neither_the_last_encoder_nor_the_leading_one_is_unloaded
 def test_a_swap_forgets_what_was_measured(runtime: Callable[..., Runtime]) -> None:
     made = runtime(FASTER)
     ready = Ready("f", 8, "", 1, (), 0.0, (2016,))
-    made.core.encoder_swapped(Seat(Role.ENCODER, ALTERNATIVE), 99, ready, "new", 0.0)
+    made.core.encoder_swapped(Seat(Role.ENCODER, ALTERNATIVE), 99, replace(ready, buckets=(400,)), "new", 0.0)
     assert not made.choice.preferences and made.core.encoder_names == ["first", "new"]
+    assert (made.choice.buckets, made.choice.needed, made.choice.options(ALTERNATIVE)) == ((400,), set(), {})
