@@ -93,6 +93,7 @@ class Client:
         check_blank: bool = True,
         reread: bool = True,
         on_event: Callable[[Event], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> Iterator[Page]:
         """Read pages; yields them in the order in which they finish, ``Page.index`` counts them in input order.
 
@@ -104,7 +105,8 @@ class Client:
             max_tokens: most tokens of an answer.
             max_pixels: resize pages to at most so many pixels; none: the model's own limit.
             quality: the resolution, ``full`` (the model's limit), ``balanced`` (1.6 megapixels) or ``fast`` (1.0
-                megapixel), the last two after white margins are trimmed; none: ``full``.
+                megapixel), the last two after white margins are trimmed; none: ``full`` for pages that are predicted to
+                take at most 30 s on this machine, else ``balanced``.
             hint: text that the pages probably hold; speeds decoding up, never changes the result.
             pages: those of each PDF or TIFF that are read, as ``1-3,7,10-``; none: all.
             dpi: resolution at which pages of a PDF are rendered, 36 to 1200.
@@ -113,6 +115,7 @@ class Client:
             reread: read a page whose text repeats itself, is cut or damaged once more: at full quality where it was
                 read at less, else a little smaller.
             on_event: called with every group of tokens and every restart of a page.
+            on_notice: called with a line of text when ``balanced`` is first chosen for a page, with both times.
 
         A page that cannot be read is a ``Page`` with ``error``; the others go on. Breaking off cancels the rest.
 
@@ -123,7 +126,7 @@ class Client:
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         wanted = Wanted({**asked, **sizes}, pages, dpi, password)
-        yield from iterate(self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event))
+        yield from iterate(self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event, on_notice=on_notice))
 
     def ask(
         self,

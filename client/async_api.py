@@ -111,6 +111,7 @@ class AsyncClient:
         check_blank: bool = True,
         reread: bool = True,
         on_event: Callable[[Event], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> AsyncGenerator[Page, None]:
         """Read pages, as :meth:`dotsctl.client.api.Client.ocr`; for ``async for``.
 
@@ -120,7 +121,7 @@ class AsyncClient:
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         wanted = Wanted({**asked, **sizes}, pages, dpi, password)
-        return self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event)
+        return self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event, on_notice=on_notice)
 
     async def ask(
         self,

@@ -48,7 +48,7 @@ quality_option: Decorator = click.option(
     "--quality",
     type=click.Choice([str(quality) for quality in Quality]),
     help="Resolution: the model's limit, 1.6 or 1.0 megapixels; the last two after white margins are trimmed. "
-    "[default: full]",
+    "[default: full, or balanced where a page would take more than 30 s]",
 )
 
 

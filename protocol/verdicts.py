@@ -31,7 +31,6 @@ BROKEN = 30.0
 slower (Pummelchen/NVMAI issue 7)."""
 FIXED_S = 0.1
 """Seconds of a page that do not depend on its size, at most; they would make small pages look slow."""
-NOT_COMPARED = "its speed was not compared with MLX yet while the decoder runs"
 MANIFEST = "manifest.json"
 
 
@@ -175,28 +174,16 @@ def complaints(verdict: Verdict, mlx_s: Mapping[int, float], ne_share: float = N
     return found
 
 
-def refusal(verdict: Verdict, is_faster: bool | None, ne_share: float = NE_SHARE) -> str:
-    """Return why ``--encoder auto`` does not use a build; empty: it does.
+def refusal(verdict: Verdict) -> str:
+    """Return why ``--encoder auto`` cannot use a build; empty: a page size works, or was not tried.
 
-    The seconds of a page alone do not decide: what counts is the throughput with the decoder running, where a GPU that
-    encodes has less left for the decoder.
-
-    Args:
-        verdict: that of the build.
-        is_faster: whether pages were read faster with it than with MLX, measured with the decoder running; none: not
-            measured.
-        ne_share: share of the operations that is to be on the Neural Engine.
+    Its speed does not count here. Seconds of a page alone do not decide: a GPU that encodes has less left for the
+    decoder, so the runtime measures both encoders with the decoder running (``measured_costs.py``).
     """
-    if verdict.reason:
+    bad = [trial for trial in verdict.trials if not trial.is_good]
+    if verdict.reason or verdict.good_buckets or verdict.untried:
         return verdict.reason
-    bad = next((trial for trial in verdict.trials if not trial.is_good), None)
-    if not verdict.good_buckets:
-        return f"pages of {bad.bucket} patches: {bad.reason}" if bad else "no page size was tried"
-    if found := complaints(verdict, {}, ne_share):
-        return ", ".join(found)
-    if is_faster is None:
-        return NOT_COMPARED
-    return "" if is_faster else "pages are read faster with MLX"
+    return f"pages of {bad[0].bucket} patches: {bad[0].reason}"
 
 
 def verdicts_directory() -> Path:

@@ -6,11 +6,11 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from dotsctl.encoder_worker.image import PATCH_PX
 from dotsctl.encoder_worker.packing import pack
 from dotsctl.encoder_worker.plugins.exhaustion import free_bytes, gpu_chunk, needed_bytes, smaller_chunks
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.geometry import PATCH_PX
 from dotsctl.protocol.gpu_faults import is_interrupted
 from dotsctl.protocol.memory import is_exhaustion
 from numpy.typing import NDArray

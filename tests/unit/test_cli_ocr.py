@@ -84,6 +84,7 @@ def test_the_options_reach_the_client(client: type[FakeClient]) -> None:
         {"model": "m", "encoder": "e:k=v", "decoder": "d", "name": "n", "window": 3, "memory": "3G"}
     ]
     (asked,) = client.asked
+    assert callable(asked.pop("on_notice"))
     expected = {"task": "layout", "prompt": "P", "max_tokens": 5, "max_pixels": 1000, "check_blank": True}
     assert asked == {**expected, "box": None, "reread": True, "quality": "fast"}
     assert client.closed == 1

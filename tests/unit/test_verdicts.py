@@ -1,4 +1,4 @@
-"""Verdicts on Core ML builds, and what --encoder auto makes of them."""
+"""Verdicts on Core ML builds: how they are kept, and for which machine they hold."""
 
 import json
 import subprocess
@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dotsctl.client import auto_encoder, settings
-from dotsctl.client.auto_encoder import choose_encoder
 from dotsctl.protocol import machine as machines
 from dotsctl.protocol.machine import Machine, framework_versions, this_machine
 from dotsctl.protocol.model_directory import demo_directory, derived_directory, fingerprint
@@ -56,10 +54,6 @@ def judged(name: str = "float16", units: str = "cpu_and_ne", **changes: object) 
     verdict = replace(verdict, **changes)  # type: ignore[arg-type]
     remember(verdict)
     return verdict
-
-
-def auto(machine: Machine = MAC, **options: str) -> auto_encoder.AutoChoice:
-    return choose_encoder(demo_directory(), options, machine)
 
 
 def test_a_verdict_is_recalled_for_the_same_package_units_chip_and_system_alone() -> None:
@@ -132,7 +126,6 @@ def test_a_share_that_is_unknown_for_one_page_size_is_unknown_and_not_good() -> 
     assert unknown.ne_share is None
     (told,) = complaints(unknown, {})
     assert "does not report how many of its operations" in told
-    assert "does not report" in refusal(unknown, True)
 
 
 @given(
@@ -155,7 +148,6 @@ def test_a_page_size_that_left_the_neural_engine_is_slow() -> None:
     verdict = judged(trials=(GOOD[0], fell_back))
     assert slowness(verdict.trials) == {96: 1.0, 264: pytest.approx(39.9, abs=0.1)}
     assert complaints(verdict, {}) == ["pages of 264 patches take 40 times longer for their work than others"]
-    assert "40 times longer" in refusal(verdict, True)
     assert slowness([Trial(24, page_s=0.09, flops=1e6), Trial(4032, page_s=2.0, flops=1.4e13)])[24] == 1.0
 
 
@@ -164,16 +156,14 @@ def test_a_note_of_a_trial_is_a_complaint() -> None:
     assert complaints(verdict, {}) == ["pages of 264 patches: the first attempt failed: killed"]
 
 
-def test_auto_needs_a_measured_advantage_over_mlx() -> None:
+def test_a_build_is_refused_where_no_page_size_works_and_none_is_left_to_try() -> None:
     verdict = judged()
-    assert refusal(verdict, True) == ""
-    assert refusal(verdict, None) == "its speed was not compared with MLX yet while the decoder runs"
-    assert refusal(verdict, False) == "pages are read faster with MLX"
-    assert refusal(replace(verdict, reason="killed"), True) == "killed"
-    assert refusal(replace(verdict, trials=()), True) == "no page size was tried"
-    assert refusal(replace(verdict, trials=(Trial(96, "it hung"),)), True) == "pages of 96 patches: it hung"
-    assert refusal(verdict.with_trials([Trial(264, "it hung")]), True) == ""  # the others are worth using
-    assert refusal(with_share(verdict, 0.2), True).startswith("only 20%")
+    failed = (Trial(96, "it hung"), Trial(264, "it was killed"))
+    assert refusal(verdict) == refusal(replace(verdict, trials=())) == ""
+    assert refusal(replace(verdict, trials=failed[:1])) == ""  # the other one was not tried
+    assert refusal(replace(verdict, trials=(failed[0], GOOD[1]))) == ""
+    assert refusal(replace(verdict, trials=failed)) == "pages of 96 patches: it hung"
+    assert refusal(replace(verdict, trials=(), reason="killed")) == "killed"
 
 
 def test_a_verdict_of_another_python_or_coremltools_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,66 +177,6 @@ def test_a_build_that_cannot_be_used_has_no_good_page_sizes() -> None:
     verdict = judged(reason="it was killed")
     assert (verdict.good_buckets, verdict.is_good) == ((), False)
     assert verdicts_of(verdict.fingerprint, MAC) == [verdict]
-
-
-def test_auto_takes_packages_that_passed_and_says_so() -> None:
-    judged()
-    chosen = auto()
-    assert str(chosen.encoder) == "coreml:build=float16,compute_units=cpu_and_ne"
-    assert "passed their trial on this Mac, Apple M2" in str(chosen)
-
-
-def test_auto_takes_the_fastest_of_several_builds() -> None:
-    judged()
-    judged("float16-int8", trials=tuple(replace(trial, page_s=0.2 * trial.page_s) for trial in GOOD))
-    judged("float16-int4", units="cpu_only", trials=(Trial(96, page_s=0.01), Trial(264, page_s=0.01)))
-    assert auto().encoder.options["build"] == "float16-int8"
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"trials": (GOOD[0], Trial(264, "it hung"))}, "float16 on cpu_and_ne: pages of 264 patches: it hung"),
-        ({"trials": GOOD[:1]}, "pages of 264 patches were not tried"),
-        ({"trials": (replace(GOOD[0], ne_share=0.2), GOOD[1])}, "only 20% of its operations"),
-        ({"units": "reference"}, "were not yet tried on this Mac; 'dotsctl doctor --coreml' tries them"),
-    ],
-)
-def test_auto_takes_mlx_where_packages_did_not_pass_and_says_why(changes: dict[str, object], reason: str) -> None:
-    judged(**changes)  # type: ignore[arg-type]
-    chosen = auto()
-    assert str(chosen.encoder) == "mlx"
-    assert reason in str(chosen)
-
-
-def test_auto_takes_mlx_where_it_is_faster() -> None:
-    verdict = judged()
-    remember_mlx(verdict.fingerprint, MAC, {96: 0.1})
-    assert "slower than MLX" in auto().reason
-
-
-def test_auto_without_packages_names_the_command_that_makes_them() -> None:
-    assert "'dotsctl convert' makes them" in auto().reason
-
-
-def test_auto_is_mlx_without_a_word_on_linux_and_with_options() -> None:
-    judged()
-    linux = Machine("x86_64", "Linux 6", "1")
-    assert (str(auto(linux)), auto(linux).reason) == ("encoder mlx: ", "")
-    chosen = auto(dtype="float32")
-    assert (str(chosen.encoder), chosen.reason) == ("mlx:dtype=float32", "")
-
-
-def test_the_settings_resolve_auto_by_the_model_and_leave_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged()
-    monkeypatch.setattr(auto_encoder, "this_machine", lambda: MAC)
-    assert settings.resolve_encoder("auto", "demo") == "coreml:build=float16,compute_units=cpu_and_ne"
-    assert "passed their trial" in (settings.explain_encoder("auto", "demo") or "")
-    assert settings.resolve_encoder("auto", "nothing") == "mlx"
-    assert settings.resolve_encoder("mlx:dtype=float32", "demo") == "mlx:dtype=float32"
-    assert settings.explain_encoder("coreml", "demo") is None
-    config = settings.runtime_config(settings.choose(model="demo", environment={}, files=()), "x")
-    assert config.encoder.name == "coreml"
 
 
 def test_a_mac_is_known_by_its_chip_and_its_system_build(monkeypatch: pytest.MonkeyPatch) -> None:

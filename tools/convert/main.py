@@ -42,9 +42,9 @@ def run(
     model: str,
     encoder: str | None,
     decoder_bits: str | None,
-    float16: bool,
     force: bool,
     as_json: bool,
+    float16: bool = False,
     **options: Any,
 ) -> None:
     """Make the form that the options name.

@@ -22,7 +22,7 @@ from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.encoder_worker.image import Patches
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.half_precision import HalfPlan, Site, solve
-from dotsctl.tools.half_precision.trial import Rows, judged, largest, widen, worst_cosine
+from dotsctl.tools.half_precision.trial import Rows, judged, largest, value_of, widen, worst_cosine
 from mlx.utils import tree_flatten
 from mlx_lm.models import qwen2
 from mlx_lm.models.activations import swiglu
@@ -116,7 +116,7 @@ def measure(network: qwen2.Model, prompts: Sequence[SplicedPrompt], report: Repo
         found.tensors |= tensor_peaks(layer, f"model.layers.{number}.")
         computed = [_layer(layer, stream) for stream in streams]
         streams = [stream for stream, _ in computed]
-        found.places.append({name: max(float(peaks[name].item()) for _, peaks in computed) for name in computed[0][1]})
+        found.places.append({name: max(value_of(peaks[name]) for _, peaks in computed) for name in computed[0][1]})
         found.streams.append(_joined(streams))
         layer.clear()
         mx.clear_cache()
@@ -160,7 +160,7 @@ def _layer(layer: Any, x: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
 
 
 def _float(values: mx.array) -> float:
-    return float(largest(values).item())
+    return value_of(largest(values))
 
 
 def _joined(streams: Sequence[mx.array]) -> Rows:
