@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from dotsctl.encoder_worker.coreml.device_tower import DeviceTower
+from dotsctl.encoder_worker.coreml.devices import require_neural_engine
 from dotsctl.encoder_worker.coreml.golden_page import draw_page, draw_picture
 from dotsctl.encoder_worker.coreml.manifest import Build, function_name
 from dotsctl.encoder_worker.coreml.residency import PlannedOperation, plan_packages, planned_operations, residency
@@ -66,6 +67,7 @@ def encode(order: argparse.Namespace, build: Build, steps: Steps) -> None:
 
 
 def _packages(order: argparse.Namespace, build: Build, steps: Steps) -> Encode:
+    require_neural_engine(order.units)
     page, chunks = draw_page(order.bucket), len(build.chunks)
     tower = DeviceTower(order.folder, build, order.units, (order.bucket,), steps.begin, order.compiled)
 

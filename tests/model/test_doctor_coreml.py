@@ -13,7 +13,7 @@ from dotsctl.protocol.model_directory import demo_directory
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
 from dotsctl.tools.doctor_coreml.laboratory import build_packages, run_package
-from dotsctl.tools.doctor_coreml.section_process import Order, SectionFailedError
+from dotsctl.tools.doctor_coreml.order import Order, SectionFailedError
 from dotsctl.tools.doctor_coreml.sections import SECTIONS
 
 from tests import coreml_stand_in
@@ -83,6 +83,9 @@ def test_a_report_that_was_killed_is_finished_by_resume_and_names_a_process_that
         ("trial: cpu_only", "done", 1),
         ("trial: cpu_and_gpu", "done", 1),
     ]
+    killed = sections["trial: cpu_and_ne"]
+    assert killed["failure"].startswith("the process was ended by SIGKILL")
+    assert killed["result"]["verdict"]["trials"] == [] and "  does not work" in killed["text"][1]
     (trial,) = sections["trial: cpu_only"]["result"]["verdict"]["trials"]
     assert trial["mlx_cosine"] > 0.9999
 
