@@ -175,14 +175,15 @@ def complaints(verdict: Verdict, mlx_s: Mapping[int, float], ne_share: float = N
 
 
 def refusal(verdict: Verdict) -> str:
-    """Return why ``--encoder auto`` does not use a build at all; empty: some page size works, or was not tried.
+    """Return why ``--encoder auto`` cannot use a build; empty: a page size works, or was not tried.
 
-    Whether a build is worth using is not judged here: the runtime compares it with MLX while the decoder runs, and that
-    shows programs that left the Neural Engine too (``client/runtime/throughput.py``).
+    Its speed does not count here. Seconds of a page alone do not decide: a GPU that encodes has less left for the
+    decoder, so the runtime measures both encoders with the decoder running (``measured_costs.py``).
     """
+    bad = [trial for trial in verdict.trials if not trial.is_good]
     if verdict.reason or verdict.good_buckets or verdict.untried:
         return verdict.reason
-    return f"pages of {verdict.trials[0].bucket} patches: {verdict.trials[0].reason}"
+    return f"pages of {bad[0].bucket} patches: {bad[0].reason}"
 
 
 def verdicts_directory() -> Path:

@@ -7,36 +7,23 @@ page.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dotsctl.encoder_worker.coreml.devices import available_devices
+from dotsctl.encoder_worker.coreml.devices import require_neural_engine
 from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page, not_finite
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build
 from dotsctl.encoder_worker.coreml.probing import Probe
-from dotsctl.encoder_worker.coreml.residency import NEURAL_ENGINE
 from dotsctl.encoder_worker.plugin import Report
-from dotsctl.protocol.errors import CommandFailedError, MissingError
+from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.protocol.machine import Machine, framework_versions, this_machine
 from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, complaints, recall, recall_mlx, remember
 
 log = logging.getLogger(__name__)
 
 REMEDY = "Use --encoder mlx; 'dotsctl doctor --coreml' tries it again and writes a report"
-
-
-def require_neural_engine(units: str, devices: Callable[[], Sequence[str]] = available_devices) -> None:
-    """Raise MissingError at once where compute units need a Neural Engine that this machine does not have.
-
-    In a virtual machine a load for it never ends; with the compute units ``all`` Core ML uses what there is.
-    """
-    if units == "cpu_and_ne" and NEURAL_ENGINE not in (found := devices()):
-        raise MissingError(
-            f"compute_units={units}: this machine offers Core ML no Neural Engine (its devices: {', '.join(found)}). "
-            "Use --encoder mlx"
-        )
 
 
 @dataclass(frozen=True)

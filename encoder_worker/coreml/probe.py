@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 from dotsctl.encoder_worker.coreml.device_tower import DeviceTower
+from dotsctl.encoder_worker.coreml.devices import require_neural_engine
 from dotsctl.encoder_worker.coreml.golden_page import draw_page, draw_picture
 from dotsctl.encoder_worker.coreml.manifest import Build, function_name
-from dotsctl.encoder_worker.coreml.residency import plan_packages, planned_operations, residency
+from dotsctl.encoder_worker.coreml.residency import PlannedOperation, plan_packages, planned_operations, residency
 from dotsctl.protocol.errors import DotsctlError, ExitCode
 from numpy.typing import NDArray
 
@@ -66,6 +67,7 @@ def encode(order: argparse.Namespace, build: Build, steps: Steps) -> None:
 
 
 def _packages(order: argparse.Namespace, build: Build, steps: Steps) -> Encode:
+    require_neural_engine(order.units)
     page, chunks = draw_page(order.bucket), len(build.chunks)
     tower = DeviceTower(order.folder, build, order.units, (order.bucket,), steps.begin, order.compiled)
 
@@ -109,7 +111,7 @@ def as_float32(embeddings: NDArray[Any], dtype: str) -> NDArray[np.float32]:
 def plan(order: argparse.Namespace, build: Build, steps: Steps) -> None:
     """Report where the operations of a page size are planned to run."""
     tower = DeviceTower(order.folder, build, order.units, (), steps.begin, order.compiled)
-    found = []
+    found = list[PlannedOperation]()
     for number, file in plan_packages(build, order.bucket):
         steps.begin(f"asking for the plan of {file}")
         found += planned_operations(tower.compiled(file), number, tower.units, function_name(order.bucket))

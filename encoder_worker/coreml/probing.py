@@ -120,8 +120,8 @@ class Probe:
                 missing.append(f"{name}: {text}")
                 continue
             cosine, wrong = self._compare(ours, theirs, name)
-            changes = {f"{name.partition('_')[0]}_cosine": cosine, "reason": trial.reason or wrong}
-            trial = replace(trial, **changes)
+            trial = replace(trial, reason=trial.reason or wrong)
+            trial = replace(trial, cpu_cosine=cosine) if name == CPU_ONLY else replace(trial, mlx_cosine=cosine)
         if (trial.golden_cosine, trial.cpu_cosine, trial.mlx_cosine) == (None, None, None) and not trial.reason:
             trial = replace(trial, reason=f"its numbers could not be checked ({'; '.join(missing)})")
         return trial

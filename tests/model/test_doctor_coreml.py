@@ -13,7 +13,7 @@ from dotsctl.protocol.model_directory import demo_directory
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
 from dotsctl.tools.doctor_coreml.laboratory import build_packages, run_package
-from dotsctl.tools.doctor_coreml.section_process import Order, SectionFailedError
+from dotsctl.tools.doctor_coreml.order import Order, SectionFailedError
 from dotsctl.tools.doctor_coreml.sections import SECTIONS
 
 from tests import coreml_stand_in
@@ -58,21 +58,9 @@ def states(folder: Path) -> dict[str, str]:
     return {name: section["state"] for name, section in report(folder)["sections"].items()}
 
 
-def test_a_process_that_is_killed_at_its_first_prediction_is_a_line_of_the_report(start: Start, tmp_path: Path) -> None:
-    out, err = start("kill", "--model", "demo", "--only", "trial", "--only", "verification").communicate(timeout=200)
-    assert "1 sections failed: trial: cpu_and_ne" in out, (out, err)
-    assert "ended by SIGKILL while page of 24 patches through package 1 of 1 on cpu_and_ne" in out
-    assert report(tmp_path)["is_complete"]
-    assert states(tmp_path) == {
-        "system": "done", "conversion": "done", "trial: cpu_and_ne": "failed", "trial: cpu_only": "done",
-        "trial: cpu_and_gpu": "done", "verification: reference": "done", "verification: cpu_and_ne": "skipped",
-        "verification: cpu_only": "done", "verification: cpu_and_gpu": "done",
-    }  # fmt: skip
-    (trial,) = report(tmp_path)["sections"]["trial: cpu_only"]["result"]["verdict"]["trials"]
-    assert trial["mlx_cosine"] > 0.9999
-
-
-def test_a_report_whose_process_was_killed_is_finished_by_resume(start: Start, tmp_path: Path) -> None:
+def test_a_report_that_was_killed_is_finished_by_resume_and_names_a_process_that_dies(
+    start: Start, tmp_path: Path
+) -> None:
     first = start("load-hang", "--model", "demo", "--only", "trial")
     assert first.stderr is not None
     for line in first.stderr:
@@ -82,13 +70,24 @@ def test_a_report_whose_process_was_killed_is_finished_by_resume(start: Start, t
     first.communicate(timeout=20)
     assert states(tmp_path) == {"system": "done", "conversion": "done", "trial: cpu_and_ne": "running"}
     assert not report(tmp_path)["is_complete"]
-    second = start("", "--resume")
+    second = start("kill", "--resume")
     out, err = second.communicate(timeout=200)
-    assert second.returncode == 0, (out, err)
-    assert report(tmp_path)["is_complete"] and set(states(tmp_path).values()) == {"done"}
-    assert report(tmp_path)["sections"]["trial: cpu_and_ne"]["attempts"] == 2
-    assert report(tmp_path)["sections"]["system"]["attempts"] == 1
-    assert not list(tmp_path.glob("*.work"))
+    assert second.returncode == 1 and "1 sections failed: trial: cpu_and_ne" in out, (out, err)
+    assert "ended by SIGKILL while page of 24 patches through package 1 of 1 on cpu_and_ne" in out
+    assert report(tmp_path)["is_complete"] and not list(tmp_path.glob("*.work"))
+    sections = report(tmp_path)["sections"]
+    assert [(name, each["state"], each["attempts"]) for name, each in sections.items()] == [
+        ("system", "done", 1),
+        ("conversion", "done", 1),
+        ("trial: cpu_and_ne", "failed", 2),
+        ("trial: cpu_only", "done", 1),
+        ("trial: cpu_and_gpu", "done", 1),
+    ]
+    killed = sections["trial: cpu_and_ne"]
+    assert killed["failure"].startswith("the process was ended by SIGKILL")
+    assert killed["result"]["verdict"]["trials"] == [] and "  does not work" in killed["text"][1]
+    (trial,) = sections["trial: cpu_only"]["result"]["verdict"]["trials"]
+    assert trial["mlx_cosine"] > 0.9999
 
 
 @pytest.fixture

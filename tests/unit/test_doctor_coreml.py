@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from dotsctl.protocol.errors import MissingError, OutputError, UsageError
 from dotsctl.protocol.machine import Machine
 from dotsctl.tools.doctor_coreml import main as doctor
+from dotsctl.tools.doctor_coreml.order import Order
 from dotsctl.tools.doctor_coreml.report import Report, Section, State
-from dotsctl.tools.doctor_coreml.section_process import Order
 
 MAC = Machine("Apple M2", "macOS 26.1", "25B78")
 DEVICES = ["cpu", "gpu", "ne"]

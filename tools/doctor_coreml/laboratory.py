@@ -23,7 +23,7 @@ from dotsctl.encoder_worker.coreml.manifest import Build, function_name
 from dotsctl.encoder_worker.coreml.prediction import predict
 from dotsctl.encoder_worker.coreml.residency import planned_operations, residency
 from dotsctl.tools.coreml.lab import LabPackage, lab_packages
-from dotsctl.tools.doctor_coreml.section_process import Order, Say, SectionFailedError
+from dotsctl.tools.doctor_coreml.order import Order, Say, SectionFailedError
 from numpy.typing import NDArray
 
 LARGEST = 4032

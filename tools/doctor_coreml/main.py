@@ -23,8 +23,9 @@ from dotsctl.protocol.machine import Machine, this_machine
 from dotsctl.protocol.model_directory import find_model
 from dotsctl.tools.bench.energy import require_mac as require_apple_silicon
 from dotsctl.tools.doctor import child
+from dotsctl.tools.doctor_coreml.order import Order
 from dotsctl.tools.doctor_coreml.report import MAX_ATTEMPTS, Report, Section, State, lines, summary
-from dotsctl.tools.doctor_coreml.section_process import Order, run_section
+from dotsctl.tools.doctor_coreml.section_process import run_section
 
 OUTPUT = Path("dotsctl-coreml-report.json")
 SILENT_S = STEP_LIMIT_S + 120.0

@@ -6,38 +6,16 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from dotsctl.protocol.errors import DotsctlError
 from dotsctl.tools.doctor.child import answering_with_progress, ask
+from dotsctl.tools.doctor_coreml.order import Order, Say, SectionFailedError
 from dotsctl.tools.doctor_coreml.report import Section, State
 
 MODULE = "dotsctl.tools.doctor_coreml.section_process"
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a section is about."""
-
-    model: str
-    """Directory of the model."""
-    build: str | None
-    """Name of the build; none: as the encoder chooses."""
-    work: str
-    """Folder for files that sections leave to each other."""
-    subject: str = ""
-    """Compute units, encoder or laboratory package, by section."""
-
-
-class SectionFailedError(Exception):
-    """A section found that something does not work; it has a result nevertheless."""
-
-    def __init__(self, failure: str, result: dict[str, Any], text: list[str]) -> None:
-        super().__init__(failure)
-        self.result, self.text = result, text
 
 
 def run_section(kind: str, order: Order, limit_s: float, attempts: int, say: Say) -> Section:

@@ -20,7 +20,7 @@ from dotsctl.protocol.machine import this_machine
 from dotsctl.protocol.model_directory import fingerprint
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
-from dotsctl.tools.doctor_coreml.section_process import Order, Say, SectionFailedError
+from dotsctl.tools.doctor_coreml.order import Order, Say, SectionFailedError
 
 ENERGY_S = 20.0
 Found = tuple[dict[str, Any], list[str]]
