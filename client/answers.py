@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from dotsctl.client.cells import Cell, CellStream
+from dotsctl.client.cells import CUT, LOST, REPAIRED, Cell, CellStream
 from dotsctl.client.scene import SceneStream
 from dotsctl.protocol.geometry import PageGeometry
 
@@ -47,3 +47,12 @@ def read_answer(task: str, answer: str, geometry: PageGeometry) -> tuple[tuple[C
     cells = stream.push(answer)
     rest, repairs = stream.finish()
     return (*cells, *rest), repairs
+
+
+def is_damaged(task: str, answer: str, geometry: PageGeometry) -> bool:
+    """Whether cells of an answer are lost or cut, or their fields had to be picked out of broken JSON.
+
+    A list that is not closed, or a backslash too many, costs nothing and is no damage.
+    """
+    _, repairs = read_answer(task, answer, geometry)
+    return any(repair.endswith((CUT, LOST, REPAIRED)) for repair in repairs)

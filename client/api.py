@@ -85,6 +85,7 @@ class Client:
         box: Box | None = None,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         hint: str = "",
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
@@ -92,6 +93,7 @@ class Client:
         check_blank: bool = True,
         reread: bool = True,
         on_event: Callable[[Event], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> Iterator[Page]:
         """Read pages; yields them in the order in which they finish, ``Page.index`` counts them in input order.
 
@@ -102,13 +104,18 @@ class Client:
             box: the part of every page that is read, x0, y0, x1, y1 in pixels of the page as viewers show it.
             max_tokens: most tokens of an answer.
             max_pixels: resize pages to at most so many pixels; none: the model's own limit.
+            quality: the resolution, ``full`` (the model's limit), ``balanced`` (1.6 megapixels) or ``fast`` (1.0
+                megapixel), the last two after white margins are trimmed; none: ``full`` for pages that are predicted to
+                take at most 30 s on this machine, else ``balanced``.
             hint: text that the pages probably hold; speeds decoding up, never changes the result.
             pages: those of each PDF or TIFF that are read, as ``1-3,7,10-``; none: all.
             dpi: resolution at which pages of a PDF are rendered, 36 to 1200.
             password: of protected PDFs; none: ``DOTSCTL_PASSWORD``.
             check_blank: answer pages without anything on them at once, with ``finish_reason`` ``blank``.
-            reread: read a page whose text repeats itself or is cut once more, a little smaller.
+            reread: read a page whose text repeats itself, is cut or damaged once more: at full quality where it was
+                read at less, else a little smaller.
             on_event: called with every group of tokens and every restart of a page.
+            on_notice: called with a line of text when ``balanced`` is first chosen for a page, with both times.
 
         A page that cannot be read is a ``Page`` with ``error``; the others go on. Breaking off cancels the rest.
 
@@ -117,9 +124,9 @@ class Client:
             RuntimeLostError: the runtime went away.
         """
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         wanted = Wanted({**asked, **sizes}, pages, dpi, password)
-        yield from iterate(self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event))
+        yield from iterate(self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event, on_notice=on_notice))
 
     def ask(
         self,
@@ -128,6 +135,7 @@ class Client:
         *,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
@@ -143,7 +151,7 @@ class Client:
             RuntimeLostError: the runtime went away.
         """
         asked = {"task": "ask", "prompt": question, "box": None, "hint": "", "check_blank": False}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         return completed(self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password)))
 
     def stream(
@@ -155,6 +163,7 @@ class Client:
         box: Box | None = None,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         hint: str = "",
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
@@ -170,7 +179,7 @@ class Client:
             PageError: a page cannot be read.
         """
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         yield from iterate(self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password)))
 
     def stream_cells(
@@ -181,6 +190,7 @@ class Client:
         prompt: str | None = None,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         hint: str = "",
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
@@ -194,7 +204,7 @@ class Client:
             PageError: a page cannot be read.
         """
         asked = {"task": task, "prompt": prompt, "box": None, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         yield from iterate(self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password)))
 
     def status(self) -> Status:

@@ -103,6 +103,7 @@ class AsyncClient:
         box: Box | None = None,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         hint: str = "",
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
@@ -110,6 +111,7 @@ class AsyncClient:
         check_blank: bool = True,
         reread: bool = True,
         on_event: Callable[[Event], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> AsyncGenerator[Page, None]:
         """Read pages, as :meth:`dotsctl.client.api.Client.ocr`; for ``async for``.
 
@@ -117,9 +119,9 @@ class AsyncClient:
         loop.
         """
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         wanted = Wanted({**asked, **sizes}, pages, dpi, password)
-        return self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event)
+        return self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event, on_notice=on_notice)
 
     async def ask(
         self,
@@ -128,13 +130,14 @@ class AsyncClient:
         *,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
     ) -> Page:
         """Ask one question about all pages of all inputs together, as :meth:`dotsctl.client.api.Client.ask`."""
         asked = {"task": "ask", "prompt": question, "box": None, "hint": "", "check_blank": False}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         return await self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password))
 
     def stream(
@@ -146,6 +149,7 @@ class AsyncClient:
         box: Box | None = None,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         hint: str = "",
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
@@ -154,7 +158,7 @@ class AsyncClient:
     ) -> AsyncGenerator[str, None]:
         """Text of an input as it is decoded, as :meth:`dotsctl.client.api.Client.stream`; for ``async for``."""
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         return self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password))
 
     def stream_cells(
@@ -165,6 +169,7 @@ class AsyncClient:
         prompt: str | None = None,
         max_tokens: int | None = None,
         max_pixels: int | None = None,
+        quality: str | None = None,
         hint: str = "",
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
@@ -173,7 +178,7 @@ class AsyncClient:
     ) -> AsyncGenerator[Cell, None]:
         """Cells of an input, each as soon as it is whole, as :meth:`dotsctl.client.api.Client.stream_cells`."""
         asked = {"task": task, "prompt": prompt, "box": None, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels}
+        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
         return self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password))
 
     async def status(self) -> Status:

@@ -21,6 +21,7 @@ def run(
     as_json: bool,
     max_tokens: int | None,
     max_pixels: int | None,
+    quality: str | None,
     pages: str | None,
     dpi: int,
     password: str | None,
@@ -38,7 +39,7 @@ def run(
     documents = expand(inputs, sys.stdin.buffer, Selection.of(pages, dpi, password))
     images = list(_readable(documents))
     with Client(**connection) as client:
-        answer = client.ask(question, images, max_tokens=max_tokens, max_pixels=max_pixels)
+        answer = client.ask(question, images, max_tokens=max_tokens, max_pixels=max_pixels, quality=quality)
     if answer.error is not None:
         raise PageError(answer.error.message)
     print_text((json.dumps(answer.record(), ensure_ascii=False, indent=2) if as_json else answer.text) + "\n")

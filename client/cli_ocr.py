@@ -1,7 +1,7 @@
 """``dotsctl ocr``: what an earlier run has done is skipped, the rest goes through a runtime and to its output."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +45,7 @@ class Order:
     box: str | None
     max_tokens: int | None
     max_pixels: int | None
+    quality: str | None
     pages: str | None
     dpi: int
     password: str | None = field(repr=False)
@@ -83,6 +84,7 @@ class Order:
             max_pixels=self.max_pixels,
             check_blank=not self.no_blank_check,
             reread=not self.no_reread,
+            quality=self.quality,
         )
 
 
@@ -145,7 +147,7 @@ def _expected_reading(order: Order) -> Reading | None:
     config = settings.runtime_config(choices, choices.name)
     if not config.model:
         return None
-    return order.reading(fingerprint(Path(config.model)), str(config.encoder), str(config.decoder))
+    return order.reading(fingerprint(Path(config.model)), config.encoder_name, str(config.decoder))
 
 
 def _has_work(documents: Sequence[Document], output: Output, reading: Reading | None) -> bool:
@@ -208,7 +210,7 @@ def _read(
         unread = _unread(documents, output, _reading(order, client), report)
         try:
             with interruption.reading():
-                for page in _pages(order, client, interruption.until_asked(unread)):
+                for page in _pages(order, client, interruption.until_asked(unread), report.notice):
                     report.page(page)
                     output.add(page)
                 if interruption.is_asked:
@@ -226,15 +228,20 @@ def _read(
 
 
 def _explain_encoder(order: Order, report: Report) -> None:
-    """Say which encoder ``auto`` stands for, where a runtime is started for this call."""
-    choices = settings.choose(model=order.model, encoder=order.encoder, name=order.name)
+    """Report what ``auto`` does, where a runtime is started for this call."""
+    choices = settings.choose(
+        model=order.model, encoder=order.encoder, decoder=order.decoder, name=order.name, memory=order.memory
+    )
     running = lock_holder(instance_directory(choices.name)) is not None
-    reason = None if order.quiet or running else settings.explain_encoder(choices.encoder, choices.model)
-    if reason:
-        report.line(reason)
+    if order.quiet or running or not settings.is_auto(choices.encoder):
+        return
+    if line := settings.runtime_config(choices, choices.name).auto_line:
+        report.line(line)
 
 
-def _pages(order: Order, client: "Client", inputs: Iterator[PageInput]) -> Iterator[Page]:
+def _pages(
+    order: Order, client: "Client", inputs: Iterator[PageInput], notice: Callable[[str], None]
+) -> Iterator[Page]:
     return client.ocr(
         inputs,
         task=order.task,
@@ -242,8 +249,10 @@ def _pages(order: Order, client: "Client", inputs: Iterator[PageInput]) -> Itera
         box=parse_box(order.box),
         max_tokens=order.max_tokens,
         max_pixels=order.max_pixels,
+        quality=order.quality,
         check_blank=not order.no_blank_check,
         reread=not order.no_reread,
+        on_notice=notice,
     )
 
 

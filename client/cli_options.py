@@ -1,10 +1,11 @@
-"""Options that several commands share; click alone is imported."""
+"""Options that several commands share; nothing heavier than click is imported."""
 
 from collections.abc import Callable
 from typing import Any
 
 import click
 from dotsctl.client.selection import DEFAULT_DPI
+from dotsctl.protocol.parts import Quality
 
 VERBOSE = "dotsctl.verbose"
 MAX_ENCODERS = 4
@@ -41,6 +42,14 @@ def _encoder_option(*, several: bool) -> Decorator:
         )
         words += "for another."
     return click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", multiple=several, help=words)
+
+
+quality_option: Decorator = click.option(
+    "--quality",
+    type=click.Choice([str(quality) for quality in Quality]),
+    help="Resolution: the model's limit, 1.6 or 1.0 megapixels; the last two after white margins are trimmed. "
+    "[default: full, or balanced where a page would take more than 30 s]",
+)
 
 
 def model_options(command: Callable[..., Any], *, several_encoders: bool = False) -> Callable[..., Any]:

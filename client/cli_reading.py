@@ -3,7 +3,14 @@
 from typing import Any
 
 import click
-from dotsctl.client.cli_options import VERBOSE, document_options, model_options, name_option, verbose_option
+from dotsctl.client.cli_options import (
+    VERBOSE,
+    document_options,
+    model_options,
+    name_option,
+    quality_option,
+    verbose_option,
+)
 
 
 @click.command(short_help="Read pages.")
@@ -40,6 +47,7 @@ from dotsctl.client.cli_options import VERBOSE, document_options, model_options,
     metavar="N",
     help="Shrink larger pages to N pixels: faster, less exact.",
 )
+@quality_option
 @document_options
 @model_options
 @click.option(
@@ -47,7 +55,9 @@ from dotsctl.client.cli_options import VERBOSE, document_options, model_options,
 )
 @name_option
 @click.option("--no-blank-check", is_flag=True, help="Ask the model about pages with nothing on them, too.")
-@click.option("--no-reread", is_flag=True, help="Do not try a page again whose text repeats itself or is cut.")
+@click.option(
+    "--no-reread", is_flag=True, help="Do not read a page again whose text repeats itself, is cut or damaged."
+)
 @click.option("--force", is_flag=True, help="Read again what an earlier run has finished.")
 @click.option(
     "--retry-failed", is_flag=True, help="Read only what failed in an earlier run; without it, that and all new inputs."
@@ -83,6 +93,7 @@ def ocr(ctx: click.Context, /, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The answer with model, tokens and timings.")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Cut the answer at N tokens.")
 @click.option("--max-pixels", type=click.IntRange(min=784), metavar="N", help="Shrink larger images to N pixels each.")
+@quality_option
 @document_options
 @model_options
 @name_option

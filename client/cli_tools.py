@@ -111,17 +111,20 @@ def embed(**_: Any) -> None:
 @click.option(
     "--weights",
     type=click.Choice(["same", "int8", "int8-per-tensor", "int4", "palette6"]),
-    help="How the packages store them; 'same' is in the precision. [default: same]",
+    help="How weights are stored on the disk; others than 'same' are not faster. [default: same]",
 )
 @click.option("--buckets", metavar="N,N,...", help="Patches of the page shapes. [default: for the model's limit]")
 @click.option("--query-tile", type=click.IntRange(min=1), metavar="N", help="Queries at a time. [default: 512]")
-@click.option("--chunks", type=click.IntRange(min=1), metavar="N", help="Packages to make. [default: as few as can be]")
+@click.option(
+    "--chunks", type=click.IntRange(min=1), metavar="N", help="Number of packages. [default: the fewest below 0.5 GB]"
+)
 @click.option(
     "--compute-units",
     type=click.Choice(["cpu_and_ne", "cpu_and_gpu", "cpu_only", "all"]),
     help="What the encoder takes for these packages unless told otherwise. [default: cpu_and_ne]",
 )
 @click.option("--build", metavar="NAME", help="Name of the packages. [default: from the options]")
+@click.option("--float16", is_flag=True, help="Measure the model for dtype=float16 of encoder and decoder mlx.")
 @click.option("--decoder-bits", type=click.Choice(["8", "4"]), help="Quantise the decoder to so many bits a weight.")
 @click.option(
     "--group-size",
@@ -141,11 +144,23 @@ def convert(**_: Any) -> None:
     """Make another form of a half of a model and keep it beside the installed models; the model itself stays as it is.
 
     Core ML packages let the vision encoder run on the Neural Engine of a Mac. They are made on any Mac or x86-64 Linux.
-    A page is laid into the shape, of a number of patches, that loses least of it.
+    A page is placed in the bucket, a fixed number of patches, that loses least of it.
+
+    int8, int4 and palette6 save disk space and nothing else: the encoder is limited by computing, not by reading
+    weights, and M1 and M2 expand them when they compile. Each package is therefore planned by its expanded weights.
+
+    Every package is checked against the rules of the Neural Engine before it is kept. The packages are then executed
+    by an interpreter on a drawn page, whose embeddings and largest values must be right; other page sizes are not.
 
     A quantised decoder takes about half (8 bits) or a third (4 bits) of the memory. It is meant for GPUs, for MLX
     multiplies by quantised weights slowly on a CPU. What it costs in exactness is measured on pages, with both
     decoders, and kept in the manifest; a warning says when it is much.
+
+    float16 has the precision of 11 bits, bfloat16 of 8, but ends at 65,504. --float16 computes drawn pages once in
+    float32, finds what would be larger, and scales those weights by powers of two when dtype=float16 is used; the
+    result stays the same. A layer that cannot be scaled is named. M1 and M2 emulate bfloat16 and have float16 in
+    hardware; nothing about speed was measured on a Mac. 'dotsctl compare' shows both. Core ML packages in float16 are
+    scaled in the same way.
 
     \b
     Examples:
@@ -153,6 +168,8 @@ def convert(**_: Any) -> None:
       dotsctl convert demo --decoder-bits 8
       dotsctl convert ~/dots.ocr --decoder-bits 8 --pages scans/typical.png
       dotsctl ocr scans/ --decoder mlx:bits=8               read with it
+      dotsctl convert ~/dots.ocr --float16
+      dotsctl ocr scans/ --encoder mlx:dtype=float16 --decoder mlx:dtype=float16
     """
 
 

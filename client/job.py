@@ -7,13 +7,15 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dotsctl.client.default_quality import QualityChoice
 from dotsctl.client.inputs import LoadedPage, PageInput
 from dotsctl.client.records import Failure
+from dotsctl.client.reread import options_to_reread, reason_to_reread
 from dotsctl.client.session import Session
 from dotsctl.client.waiting import Waiting
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.messages import Busy, PageFailed, PageResult, PageTokens, Restarted, Submit
-from dotsctl.protocol.parts import MIN_PIXELS, FinishReason, PageOptions
+from dotsctl.protocol.parts import FinishReason, PageOptions, Quality
 
 Input = Any
 """A path, bytes of a picture file or a PDF, a PIL image, an array, or a :class:`PageInput`."""
@@ -23,9 +25,6 @@ RETRY_BUSY_S = 0.2
 SILENCE_S = 60.0
 """Between two looks; whether the runtime is silent altogether is the session's business."""
 
-REREAD_SHARE = 0.9
-"""Pixels of the second try: a model that loops on a page mostly does not at a slightly different size."""
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -33,7 +32,9 @@ class Answer:
 
     result: PageResult
     reread: str = ""
-    """Why the page was read a second time, ``loop`` or ``length``; empty: it was not."""
+    """Why the page was read a second time, ``loop``, ``length`` or ``damaged``; empty: it was not."""
+    quality: Quality = Quality.FULL
+    """Resolution of the reading that ``result`` comes from."""
 
 
 News = Event | Answer | Failure
@@ -49,8 +50,10 @@ class _InFlight:
     images: Sequence[PageInput]
     """Nearly always one page."""
     options: PageOptions
-    first: PageResult | None = None
-    """The answer that was cut or repeated itself, while the page is read once more."""
+    choice: QualityChoice | None = None
+    """Chooses the quality when the page is sent; none: it is chosen."""
+    first: Answer | None = None
+    """The answer that was cut, repeated itself or was damaged, while the page is read once more."""
 
 
 class Job:
@@ -66,6 +69,7 @@ class Job:
         window: int,
         stream: bool,
         reread: bool = False,
+        choice: QualityChoice | None = None,
     ) -> None:
         """Open a job.
 
@@ -76,11 +80,14 @@ class Job:
             requests: each is a page, or the images of one prompt; the next one is asked for when there is room.
             window: most pages in flight.
             stream: whether tokens are wanted as they are decoded.
-            reread: whether a page whose text repeats itself or is cut is read a second time, a little smaller.
+            reread: whether a page whose text repeats itself, is cut or damaged is read a second time; at full quality
+                where it was read at less, else a little smaller.
+            choice: chooses the quality of each page; none: that of ``options``.
         """
         self._session, self._waiting, self._options = session, waiting, options
         self._requests = enumerate(requests)
         self._window, self._stream, self._reread = window, stream, reread
+        self._choice = choice
         self._is_exhausted = False
         self._in_flight: dict[int, _InFlight] = {}
         self._busy: list[int] = []
@@ -125,7 +132,7 @@ class Job:
         if images is None:
             self._is_exhausted = True
             return None
-        self._in_flight[index] = _InFlight(images, self._options)
+        self._in_flight[index] = _InFlight(images, self._options, self._choice)
         return index
 
     async def _submit(self, index: int) -> Failure | None:
@@ -134,6 +141,9 @@ class Job:
         try:
             loaded = await self._waiting.call(lambda: [image.load() for image in request.images])
             headers = tuple(header for header, _, _ in loaded)
+            if request.choice is not None:
+                request.options = replace(request.options, quality=request.choice.choose(headers, request.options))
+                request.choice = None
             place = self._session.encoder_place
             submit = Submit(self._job_id, index, _digest(loaded), headers, request.options, self._stream, place)
         except PageError as error:
@@ -174,25 +184,26 @@ class Job:
         return index, request.images[0], news
 
     def _judge(self, result: PageResult) -> News:
-        """The page's answer; or, where the text repeated itself or is cut, the news that it is read once more."""
+        """The page's answer; or, where that is not whole, the news that the page is read once more."""
         request = self._in_flight[result.page_index]
         if request.first is not None:
-            whole = result.finish_reason is FinishReason.STOP
-            return Answer(result if whole else request.first, str(request.first.finish_reason))
-        cut = result.finish_reason is FinishReason.LENGTH and self._options.max_tokens is None
-        if not self._reread or not (cut or result.finish_reason is FinishReason.LOOP):
-            return Answer(result)
-        width, height = result.geometries[0].resized
-        smaller = max(MIN_PIXELS, int(REREAD_SHARE * width * height))
-        request.first, request.options = result, replace(request.options, max_pixels=smaller)
+            if result.finish_reason is not FinishReason.STOP:
+                return request.first
+            return Answer(result, request.first.reread, request.options.quality)
+        reason = reason_to_reread(request.options, result) if self._reread else ""
+        if not reason:
+            return Answer(result, quality=request.options.quality)
+        request.first = Answer(result, reason, request.options.quality)
+        request.options = options_to_reread(request.options, result)
         self._again.append(result.page_index)
-        reason = f"the answer ended by {result.finish_reason}: the page is read again at most {smaller} pixels large"
-        return Restarted(self._job_id, result.page_index, result.request_id, result.attempt, reason)
+        limit = request.options.max_pixels
+        size = f"at {request.options.quality} quality" + (f", at most {limit} pixels" if limit else "")
+        text = f"the answer is not complete ({reason}): the page is read again {size}"
+        return Restarted(self._job_id, result.page_index, result.request_id, result.attempt, text)
 
     def _given_up(self, index: int, failure: Failure) -> News:
         """Why a page failed; where only its second reading did, the first one stands."""
-        first = self._in_flight[index].first
-        return Answer(first, str(first.finish_reason)) if first else failure
+        return self._in_flight[index].first or failure
 
     def close(self) -> None:
         """Cancel what is not answered."""

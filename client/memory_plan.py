@@ -7,13 +7,59 @@ from pathlib import Path
 
 from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.protocol.checkpoint_validation import CheckpointFacts, validate_checkpoint
-from dotsctl.protocol.memory import PROCESS_BYTES, Need, encoder_need, pipeline_need
+from dotsctl.protocol.errors import DotsctlError, UsageError
+from dotsctl.protocol.memory import PROCESS_BYTES, Machine, Need, encoder_need, pipeline_need, this_machine
 from dotsctl.protocol.memory_share import KEYS_BYTES, MIB, Fixed, share
 
 MLX = "mlx"
 COREML = "coreml"
 FLOAT32, FLOAT16 = 4, 2
+ITEM_BYTES = {"bfloat16": FLOAT16, "float16": FLOAT16, "float32": FLOAT32}
+"""Of a number, by the option ``dtype``."""
 GROUP_SIZE = 64
+
+
+def fitted(config: RuntimeConfig, limit_bytes: int | None, machine: Machine | None = None) -> RuntimeConfig:
+    """Return the configuration with the memory limit shared out, and without a second encoder that does not fit.
+
+    Args:
+        config: of the runtime.
+        limit_bytes: for all workers together; none: what the machine has.
+        machine: another one than this, for tests.
+
+    Raises:
+        UsageError: with so little nothing can be read.
+        MissingError: the model is broken.
+    """
+    if config.auto and config.further_encoders and (problem := _shortage(config, limit_bytes, machine)):
+        auto = replace(config.auto, refused=f"{config.further_encoders[0]} is not used: {problem}")
+        config = replace(config, further_encoders=(), auto=auto)
+    return config if limit_bytes is None else with_memory(config, limit_bytes)
+
+
+def _shortage(config: RuntimeConfig, limit_bytes: int | None, machine: Machine | None) -> str:
+    """Return why both encoders do not fit into memory together; empty: they do."""
+    if limit_bytes is None:
+        try:
+            facts = validate_checkpoint(Path(config.model)) if config.model else None
+        except DotsctlError:
+            return ""  # the workers report what is wrong with the model
+        least_bytes = need_of(facts, config.encoders, config.decoder).least_bytes
+        usable_bytes = (machine or this_machine()).usable_bytes
+        if least_bytes <= usable_bytes:
+            return ""
+        return (
+            f"both encoders and the decoder take {_gb(least_bytes)}, and this machine has {_gb(usable_bytes)} for them"
+        )
+    try:
+        with_memory(config, limit_bytes)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _gb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.2f} GB"
 
 
 def with_memory(config: RuntimeConfig, limit_bytes: int) -> RuntimeConfig:
@@ -45,13 +91,14 @@ def with_memory(config: RuntimeConfig, limit_bytes: int) -> RuntimeConfig:
 def need_of(facts: CheckpointFacts | None, encoders: Sequence[PluginChoice], decoder: PluginChoice) -> Need:
     """What the workers take, as far as it is known before they run; ``facts`` are none without a model.
 
-    MLX computes in bfloat16 on a Mac and in float32 on Linux, unless the encoder is told otherwise.
+    MLX computes in bfloat16 on a Mac and in float32 on Linux, unless the option ``dtype`` says otherwise.
     """
     processes = Need(encoder_bytes=0, decoder_bytes=0, small_page_bytes=(len(encoders) + 1) * PROCESS_BYTES)
     if facts is None:
         return processes
     item_bytes = FLOAT16 if sys.platform == "darwin" else FLOAT32
     towers = [encoder_need(facts, bytes_) for each in encoders if (bytes_ := _tower_item_bytes(each, item_bytes))]
+    item_bytes = ITEM_BYTES.get(decoder.options.get("dtype", ""), item_bytes)
     keys_bytes = _chosen_bytes(decoder, "cache_mib") or KEYS_BYTES
     whole = pipeline_need(facts, item_bytes, keys_bytes, _quantised_bytes(facts, decoder, item_bytes))
     tower_bytes = sum(tower.small_tower_bytes for tower in towers)
@@ -69,7 +116,7 @@ def need_of(facts: CheckpointFacts | None, encoders: Sequence[PluginChoice], dec
 
 def _tower_item_bytes(encoder: PluginChoice, item_bytes: int) -> int:
     """Bytes of a number of the tower in an encoder; 0 for a plugin that is not known."""
-    chosen = {"bfloat16": FLOAT16, "float32": FLOAT32}.get(encoder.options.get("dtype", ""), item_bytes)
+    chosen = ITEM_BYTES.get(encoder.options.get("dtype", ""), item_bytes)
     return {MLX: chosen, COREML: FLOAT16}.get(encoder.name, 0)
 
 

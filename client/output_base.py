@@ -26,6 +26,8 @@ class Reading:
     max_pixels: int | None = None
     check_blank: bool = True
     reread: bool = True
+    quality: str | None = None
+    """The quality that the user asked for; none: the one that was chosen for each page."""
 
     def page_key(self, digest: str, document: Document) -> str:
         """One word for what the pages of an input depend on, whichever of them are read and however written."""

@@ -32,6 +32,8 @@ class StoredPage:
     height: int | None
     input_width: int | None
     input_height: int | None
+    quality: str | None
+    resolution_loss: float | None
     finish_reason: str | None
     tokens: dict[str, int]
     timings_ms: dict[str, float]

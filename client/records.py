@@ -33,7 +33,7 @@ from dotsctl.client.inputs import PageInput
 from dotsctl.client.markdown import to_markdown, to_plain, unfenced, without_marks
 from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import PageResult
-from dotsctl.protocol.parts import FinishReason, Geometry
+from dotsctl.protocol.parts import FinishReason, Geometry, Quality
 
 SCHEMA = "dotsctl/1"
 OK, PARTIAL, FAILED, BLANK = "ok", "partial", "failed", "blank"
@@ -69,11 +69,16 @@ class Page:
     cells: tuple[Cell, ...] = ()
     """Elements with boxes, in reading order; empty unless the task asks where things are."""
     width: int | None = None
-    """Pixels of the page as viewers show it, EXIF orientation applied; none for a failed page, as the next three."""
+    """Pixels of the page as viewers show it, EXIF orientation applied; none for a failed page, as the next five."""
     height: int | None = None
     input_width: int | None = None
     """Pixels that the encoder saw."""
     input_height: int | None = None
+    quality: str | None = None
+    """Resolution at which the page was read: ``full``, ``balanced`` or ``fast``."""
+    resolution_loss: float | None = None
+    """Share of the resolution of that quality that the encoder's page sizes cost, in the axis that lost more; 0 to 1.
+    The greatest one where a prompt has several images."""
     finish_reason: str | None = None
     """``stop``, ``length``, ``loop`` or ``blank``; none for a failed page."""
     tokens: dict[str, int] = field(default_factory=lambda: {"image": 0, "prompt": 0, "completion": 0})
@@ -90,7 +95,7 @@ class Page:
     repaired: tuple[str, ...] = ()
     """What was wrong with a layout answer, in words."""
     reread: str = ""
-    """Why it was read a second time at a smaller size, ``loop`` or ``length``; empty: it was read once."""
+    """Why it was read a second time, ``loop``, ``length`` or ``damaged``; empty: it was read once."""
     error: Failure | None = None
     index: int = 0
     """Place among all pages of the call, from 0, in the order of the inputs."""
@@ -142,7 +147,15 @@ class Page:
 
     @classmethod
     def from_result(
-        cls, page: PageInput, result: PageResult, *, model: str, fingerprint: str, task: str, reread: str = ""
+        cls,
+        page: PageInput,
+        result: PageResult,
+        *,
+        model: str,
+        fingerprint: str,
+        task: str,
+        reread: str = "",
+        quality: Quality = Quality.FULL,
     ) -> "Page":
         """The page that a runtime has read."""
         geometry = page_geometry(result.geometries[0])
@@ -160,6 +173,8 @@ class Page:
             height=geometry.oriented[1],
             input_width=geometry.resized[0],
             input_height=geometry.resized[1],
+            quality=str(quality),
+            resolution_loss=max(each.resolution_loss for each in result.geometries),
             finish_reason=str(result.finish_reason),
             tokens=_tokens(result),
             timings_ms=dict(result.timings_ms),
@@ -203,6 +218,8 @@ class Page:
             "height": self.height,
             "input_width": self.input_width,
             "input_height": self.input_height,
+            "quality": self.quality,
+            "resolution_loss": self.resolution_loss,
             "cells": [cell.record() for cell in self.cells],
             "md": self.to_markdown(header_footer=header_footer),
             "raw": self.text,

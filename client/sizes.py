@@ -31,10 +31,11 @@ def tree_bytes(path: Path, *, of_links: bool = False) -> int:
         return 0
     if not path.is_dir():
         return path.stat().st_size if path.is_file() else 0
-    total = 0
+    sizes = {}  # by device and inode, as packages share weights by hard links
     for folder, _, names in os.walk(path):
         for name in names:
             file = Path(folder, name)
             if file.is_file() and (of_links or not file.is_symlink()):
-                total += file.stat().st_size
-    return total
+                found = file.stat()
+                sizes[found.st_dev, found.st_ino] = found.st_size
+    return sum(sizes.values())

@@ -31,7 +31,7 @@ def main() -> None:
         control.load_failed(error)
         links.wait(5.0, [control.link])  # sockets drop unsent messages when they close
         sys.exit(ExitCode.COMMAND)
-    control.ready(Ready(spec.fingerprint, spec.width, endpoint, spec.capacity, spec.tasks, load_s))
+    control.ready(Ready(spec.fingerprint, spec.width, endpoint, spec.capacity, spec.tasks, load_s, device=spec.device))
     sockets = DecoderSockets(links, control, pull, spec.width)
     sockets.start()
     try:

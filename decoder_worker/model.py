@@ -1,10 +1,11 @@
 """Loads the text half of a dots.ocr snapshot into mlx-lm's Qwen2. Imported by the MLX plugin alone.
 
-Weights are float32 on a CPU, where bfloat16 products do not go through the BLAS and are ten times slower, and bfloat16
-on a GPU. Those of a quantised decoder stay quantised; its scales and offsets, and with them what passes through the
-layers, have these types.
+Weights are float32 on a CPU, where bfloat16 products do not go through the BLAS and are 40 times slower, and bfloat16
+on a GPU, if no other type is chosen. Those of a quantised decoder stay quantised; its scales and offsets, and with them
+what passes through the layers, have these types.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.checkpoint_layout import is_harmless
 from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.half_precision import HalfPlan
 from dotsctl.protocol.memory import pipeline_need, require_memory
 from mlx.utils import tree_flatten
 from mlx_lm.models import qwen2
@@ -35,6 +37,10 @@ FORWARDED = (
     "max_position_embeddings",
 )
 """Keys of config.json that mlx-lm needs."""
+DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
+UNSCALED = HalfPlan()
+QUANTISED_PART = re.compile(r"\.(scales|biases)$")
+"""Ends of the names of scales and offsets, which are multiplied as the weight that they belong to."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +61,25 @@ class TextModel:
     on_gpu: bool
     position_bytes: int
     """Of the keys and values of one position in all layers; 28,672 in dots.ocr with bfloat16."""
+    page_factor: float
+    """Power of two to multiply the embeddings of a page with."""
 
 
-def load_model(folder: Path, cache_bytes: int = 0, quantised: QuantisedDecoder | None = None) -> TextModel:
+def load_model(
+    folder: Path,
+    cache_bytes: int = 0,
+    quantised: QuantisedDecoder | None = None,
+    dtype_name: str | None = None,
+    plan: HalfPlan = UNSCALED,
+) -> TextModel:
     """Load and evaluate the text half.
 
     Args:
         folder: of the model.
         cache_bytes: what keys and values of all pages will take at most.
         quantised: weights to use in place of the model's own.
+        dtype_name: a key of ``DTYPES``; none: float32 on a CPU and bfloat16 on a GPU.
+        plan: powers of two to scale weights with; the logits stay the same.
 
     Raises:
         MissingError: the model is broken, of another kind, or with the encoder too large for this machine.
@@ -73,17 +89,20 @@ def load_model(folder: Path, cache_bytes: int = 0, quantised: QuantisedDecoder |
     generation = read_json(folder, "generation_config.json")
     arguments = _arguments(config)
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
-    dtype = mx.bfloat16 if on_gpu else mx.float32
+    dtype = DTYPES[dtype_name or ("bfloat16" if on_gpu else "float32")]
     decoder_bytes = None if quantised is None else quantised.size_bytes
     require_memory(pipeline_need(facts, dtype.size, cache_bytes, decoder_bytes))
-    network = read_network(folder, dtype) if quantised is None else _quantised_network(arguments, quantised, dtype)
+    if quantised is None:
+        network = read_network(folder, dtype, plan)
+    else:
+        network = _quantised_network(arguments, quantised, dtype, plan)
     for _, weight in tree_flatten(network.parameters()):
         mx.eval(weight)  # one by one: all at once, the stored tensors are in memory beside their float32 copies
     longest = generation.get("max_length")
     positions = arguments.max_position_embeddings
     return TextModel(
         network=network,
-        tokenizer=_read_tokenizer(folder),
+        tokenizer=read_tokenizer(folder),
         width=arguments.hidden_size,
         dtype=dtype,
         context=min(positions, longest) if isinstance(longest, int) else positions,
@@ -91,34 +110,55 @@ def load_model(folder: Path, cache_bytes: int = 0, quantised: QuantisedDecoder |
         image_token_id=config.get("image_token_id"),
         on_gpu=on_gpu,
         position_bytes=_position_bytes(arguments, dtype),
+        page_factor=2.0**plan.residual_exponent,
     )
 
 
-def read_network(folder: Path, dtype: mx.Dtype | None) -> qwen2.Model:
+def read_network(folder: Path, dtype: mx.Dtype | None, plan: HalfPlan = UNSCALED) -> qwen2.Model:
     """The text half with its own weights, not evaluated: MLX reads a tensor when something needs it.
 
     Args:
         folder: of the model, which was validated.
         dtype: of the weights; none: as they are stored.
+        plan: powers of two to scale weights with.
 
     Raises:
         MissingError: a file or a tensor is missing.
     """
     network = qwen2.Model(_arguments(read_json(folder, "config.json")))
-    _fill(network, _tensors(folder, dtype), "the weights do not fit config.json ({}): download the model again")
+    _fill(network, _tensors(folder, dtype, plan), "the weights do not fit config.json ({}): download the model again")
+    _scale_epsilons(network, plan.epsilon_factor)
     return network
 
 
-def _quantised_network(arguments: qwen2.ModelArgs, quantised: QuantisedDecoder, dtype: mx.Dtype) -> qwen2.Model:
+def _quantised_network(
+    arguments: qwen2.ModelArgs, quantised: QuantisedDecoder, dtype: mx.Dtype, plan: HalfPlan
+) -> qwen2.Model:
     """The text half with quantised weights, not evaluated."""
     network, chosen = qwen2.Model(arguments), quantised.quantisation
     nn.quantize(network, chosen.group_size, chosen.bits)
     tensors: dict[str, mx.array] = {}
     for file in quantised.files:
         for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
-            tensors[name] = tensor if tensor.dtype == mx.uint32 else tensor.astype(dtype)  # uint32 holds levels
+            is_levels = tensor.dtype == mx.uint32
+            tensors[name] = tensor if is_levels else _scaled(name, tensor, plan).astype(dtype)
     _fill(network, tensors, f"the quantised weights do not fit config.json ({{}}). Make them new: {quantised.remedy}")
+    _scale_epsilons(network, plan.epsilon_factor)
     return network
+
+
+def _scaled(name: str, tensor: mx.array, plan: HalfPlan) -> mx.array:
+    """A tensor multiplied with its power of two, in float32 where there is one."""
+    factor = plan.factor(QUANTISED_PART.sub(".weight", name))
+    return tensor if factor == 1 else tensor.astype(mx.float32) * factor
+
+
+def _scale_epsilons(network: qwen2.Model, factor: float) -> None:
+    """Multiply the epsilon of each norm, all of which take the residual stream."""
+    for layer in network.model.layers:
+        layer.input_layernorm.eps *= factor
+        layer.post_attention_layernorm.eps *= factor
+    network.model.norm.eps *= factor
 
 
 def _fill(network: qwen2.Model, tensors: dict[str, mx.array], problem: str) -> None:
@@ -144,13 +184,14 @@ def _position_bytes(arguments: qwen2.ModelArgs, dtype: mx.Dtype) -> int:
     return 2 * arguments.num_hidden_layers * arguments.num_key_value_heads * head_dim * dtype.size
 
 
-def _tensors(folder: Path, dtype: mx.Dtype | None) -> dict[str, mx.array]:
+def _tensors(folder: Path, dtype: mx.Dtype | None, plan: HalfPlan) -> dict[str, mx.array]:
     """The text half's tensors; MLX reads them when they are evaluated, so the tower's are never read."""
     tensors: dict[str, mx.array] = {}
     for file in tensor_files(folder, PREFIXES):
         for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
             if name.startswith(PREFIXES) and not name.startswith("model.vision_tower.") and not is_harmless(name):
-                tensors[name] = tensor if dtype is None else tensor.astype(dtype)
+                scaled = _scaled(name, tensor, plan)
+                tensors[name] = scaled if dtype is None else scaled.astype(dtype)
     return tensors
 
 
@@ -160,7 +201,8 @@ def _end_ids(generation: dict[str, Any]) -> frozenset[int]:
     return frozenset(found if isinstance(found, list) else [found])
 
 
-def _read_tokenizer(folder: Path) -> Tokenizer:
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a model. Raises MissingError."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise MissingError(f"{path} is missing: download the whole dots.ocr snapshot")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from dotsctl.decoder_worker.adapter import BatchAdapter, SplicedPage
 from dotsctl.decoder_worker.drafts import Drafter
-from dotsctl.decoder_worker.model import load_model
+from dotsctl.decoder_worker.model import UNSCALED, load_model
 from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish, Piece
 from dotsctl.decoder_worker.plugins.mlx_options import MLXOptions
 from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids
@@ -15,6 +15,8 @@ from dotsctl.decoder_worker.splice import check_length, splice
 from dotsctl.decoder_worker.stop import StopRule
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.decoder_worker.text import TextStream, decode
+from dotsctl.protocol.gpu_faults import is_interrupted
+from dotsctl.protocol.half_precision import HalfPlan
 from dotsctl.protocol.memory import is_exhaustion
 from dotsctl.protocol.parts import FinishReason
 
@@ -26,14 +28,16 @@ PROMPT_TOKENS = 256
 class PageDecoder:
     """Greedy decoding of several pages at once with one model. All calls in one thread."""
 
-    def __init__(self, folder: Path, options: MLXOptions, quantised: QuantisedDecoder | None = None) -> None:
-        """Load the model of ``folder``; with ``quantised`` its weights are those.
+    def __init__(
+        self, folder: Path, options: MLXOptions, quantised: QuantisedDecoder | None = None, plan: HalfPlan = UNSCALED
+    ) -> None:
+        """Load the model of ``folder``; with ``quantised`` its weights are those, with ``plan`` they are scaled.
 
         Raises:
             MissingError: the model is broken, of another kind, or too large for this machine.
             UsageError: its prompts are none.
         """
-        self._model = load_model(folder, options.cache_mib << 20, quantised)
+        self._model = load_model(folder, options.cache_mib << 20, quantised, options.dtype, plan)
         self._context = min(self._model.context, options.context or self._model.context)
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(folder), self._model.image_token_id)
         adapter = BatchAdapter(
@@ -47,6 +51,11 @@ class PageDecoder:
     def width(self) -> int:
         """Columns of the embeddings."""
         return self._model.width
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the model is computed on a GPU."""
+        return self._model.on_gpu
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -67,8 +76,9 @@ class PageDecoder:
         model = self._model
         asked = self._prompts.build(prompt.task, prompt.prompt, prompt.image_embeddings, prompt.geometry, prompt.box)
         room = check_length(asked, self._context)
+        table = model.network.model.embed_tokens
         try:
-            embeddings = splice(asked, prompt.embeddings, model.network.model.embed_tokens, model.dtype, model.width)
+            embeddings = splice(asked, prompt.embeddings, table, model.dtype, model.width, model.page_factor)
         except RuntimeError as error:
             if is_exhaustion(error):
                 raise MemoryError(str(error)) from None
@@ -83,12 +93,13 @@ class PageDecoder:
         """One prefill chunk where a page waits for one, and one pass where pages run.
 
         Raises:
-            MemoryError: there is not enough memory for the pages; all of them are forgotten.
+            MemoryError: there is not enough memory for the pages, or macOS ended the pass on the GPU because it took
+                too long; all of them are forgotten.
         """
         try:
             gains = self.scheduler.step()
         except (MemoryError, RuntimeError) as error:
-            if not is_exhaustion(error):
+            if not (is_exhaustion(error) or is_interrupted(error)):
                 raise
             problem = str(error)
         else:

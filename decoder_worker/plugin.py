@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dotsctl.protocol.geometry import Box, PageGeometry
-from dotsctl.protocol.parts import FinishReason
+from dotsctl.protocol.parts import Device, FinishReason
 from numpy.typing import NDArray
 
 Report = Callable[[str], None]
@@ -31,6 +31,8 @@ class DecoderSpec:
     """Most pages decoded at once."""
     tasks: tuple[str, ...]
     """Tasks that the model has a prompt for; the first one is the default."""
+    device: Device = Device.CPU
+    """Where the plugin computes."""
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ text half alone and a ``manifest.json``; everything else (configuration, tokeniz
 """
 
 import hashlib
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.protocol.model_directory import DEMO, demo_directory, derived_directory, models_directory
+from dotsctl.protocol.model_directory import command_name, derived_directory
 from dotsctl.protocol.typed_values import WrongValueError, brief, plain_json
 
 FORMAT = 1
@@ -45,7 +44,7 @@ class Quantisation:
     def command(self, model: Path) -> str:
         """The command line that makes it."""
         grouped = "" if self.group_size == DEFAULT_GROUP_SIZE else f" --group-size {self.group_size}"
-        return f"dotsctl convert {shlex.quote(_called(model))} --decoder-bits {self.bits}{grouped}"
+        return f"dotsctl convert {command_name(model)} --decoder-bits {self.bits}{grouped}"
 
 
 @dataclass(frozen=True)
@@ -131,13 +130,6 @@ def file_digest(file: Path) -> str:
     """sha256 of a file, hexadecimal; 1 to 2 s for the 1.9 GB of dots.ocr with 8 bits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _called(model: Path) -> str:
-    """What the user writes for a model."""
-    if model == demo_directory():
-        return DEMO
-    return model.name if model.parent == models_directory().resolve() else str(model)
 
 
 def _either(values: tuple[int, ...]) -> str:

@@ -60,7 +60,8 @@ class DecoderService:
         try:
             pieces = self._decoder.step()
         except MemoryError as error:
-            text = f"not enough memory to decode {len(self._running)} pages: {error or 'lower --max-pixels'}"
+            reason = error or "not enough memory"
+            text = f"the decoder could not continue with {len(self._running)} pages ({reason}): lower --max-pixels"
             for page_id, page in list(self._running.items()):
                 self._decoder.cancel(page_id)
                 del self._running[page_id]

@@ -34,7 +34,9 @@ def check_length(prompt: Prompt, context: int) -> int:
     )
 
 
-def splice(prompt: Prompt, page: NDArray[Any], embed: Embed, dtype: mx.Dtype, width: int) -> mx.array:
+def splice(
+    prompt: Prompt, page: NDArray[Any], embed: Embed, dtype: mx.Dtype, width: int, factor: float = 1.0
+) -> mx.array:
     """Embeddings of the whole prompt, (length, width): the page's where placeholders stand, else the table's.
 
     The result is evaluated, so that ``page`` may be freed.
@@ -45,6 +47,7 @@ def splice(prompt: Prompt, page: NDArray[Any], embed: Embed, dtype: mx.Dtype, wi
         embed: the model's embedding table.
         dtype: of the result.
         width: of the model.
+        factor: power of two to multiply the page with; the table of ``embed`` is multiplied already.
 
     Raises:
         PageError: E_BAD_EMBED, the page has another width or number of rows than the prompt.
@@ -60,6 +63,6 @@ def splice(prompt: Prompt, page: NDArray[Any], embed: Embed, dtype: mx.Dtype, wi
     if page.dtype == np.uint16:
         rows = rows.view(mx.bfloat16)
     spliced = embed(mx.array(prompt.ids)).astype(dtype)  # (length, width)
-    spliced[mx.array(places)] = rows.astype(dtype)
+    spliced[mx.array(places)] = (rows.astype(mx.float32) * factor).astype(dtype)
     mx.eval(spliced)
     return spliced

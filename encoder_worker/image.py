@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from dotsctl.protocol.errors import PageError
-from dotsctl.protocol.geometry import PageGeometry, PixelLimits, fit
+from dotsctl.protocol.geometry import PATCH_PX, PageGeometry, PixelLimits, Window, fit
 from dotsctl.protocol.pixels import DAMAGED, open_picture, picture_errors, to_rgb
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-PATCH_PX = 14
 MERGE = 2
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
@@ -80,11 +79,26 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-def patchify(image: Image.Image, source: tuple[int, int], orientation: int, limits: PixelLimits) -> Patches:
-    """Resize an oriented RGB image by the rule of dots.ocr and cut it into patches."""
-    geometry = fit(source, orientation, limits)
-    if image.size != geometry.resized:
-        image = image.resize(geometry.resized, Image.Resampling.BICUBIC)
+def resize_window(image: Image.Image, size: tuple[int, int], window: Window | None = None) -> Image.Image:
+    """Resize the window of an image, or all of it, to (width, height) by cubic interpolation."""
+    if window is None and image.size == size:
+        return image
+    return image.resize(size, Image.Resampling.BICUBIC, window)
+
+
+def patchify(
+    image: Image.Image,
+    source: tuple[int, int],
+    orientation: int,
+    limits: PixelLimits,
+    window: Window | None = None,
+) -> Patches:
+    """Resize an oriented RGB image by the rule of dots.ocr and cut it into patches.
+
+    With a ``window`` only that part of it is used; boxes still map to the page.
+    """
+    geometry = fit(source, orientation, limits, window)
+    image = resize_window(image, geometry.resized, window)
     pixels = np.asarray(image)  # (height, width, 3) uint8
     rows, columns = pixels.shape[0] // PATCH_PX, pixels.shape[1] // PATCH_PX
     blocks = pixels.reshape(rows // MERGE, MERGE, PATCH_PX, columns // MERGE, MERGE, PATCH_PX, 3)

@@ -30,7 +30,7 @@ def main() -> None:
             control.load_failed(error)
             sys.exit(_outlive_the_message(links, control))
         try:
-            control.ready(Ready(spec.fingerprint, spec.width, "", 1, (), load_s))
+            control.ready(Ready(spec.fingerprint, spec.width, "", 1, (), load_s, spec.buckets, spec.device))
             EncoderService(links, control, encoder, spec).run()
         finally:
             encoder.close()

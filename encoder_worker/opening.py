@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE, PATCH_PX, decode_image
+from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE, decode_image
+from dotsctl.encoder_worker.margins import find_window
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import PageError, UsageError
-from dotsctl.protocol.geometry import PixelLimits
+from dotsctl.protocol.geometry import PATCH_PX, PixelLimits, Window
 from PIL import Image
 
 
@@ -20,11 +21,9 @@ def open_page(page: PageImage) -> tuple[Image.Image, tuple[int, int], int]:
     return decode_image(page.content)
 
 
-def lowered(limits: PixelLimits, max_pixels: int | None) -> PixelLimits:
-    """The model's limits with the user's limit, which can only lower the upper one."""
-    if max_pixels is None or max_pixels >= limits.max_pixels:
-        return limits
-    return PixelLimits(min(limits.min_pixels, max_pixels), max_pixels)
+def window_of(page: PageImage, image: Image.Image) -> Window | None:
+    """The part of an upright page that is encoded: inside its white margins where they are to be trimmed; none: all."""
+    return find_window(image) if page.trim_margins else None
 
 
 def read_limits(model: Path) -> PixelLimits:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from dotsctl.protocol.geometry import PageGeometry
+from dotsctl.protocol.parts import Device
 from numpy.typing import NDArray
 
 Report = Callable[[str], None]
@@ -28,9 +29,11 @@ class PageImage:
     pixels: NDArray[np.uint8] | None
     """(height, width, 3) RGB."""
     max_pixels: int | None
-    """The user's limit of pixels after resizing; none: the model's own."""
+    """The limit of pixels after resizing that the quality and the user set; none: the model's own."""
     check_blank: bool = False
     """Whether to raise :class:`BlankPage` where nothing is on the page."""
+    trim_margins: bool = False
+    """Whether clearly white margins are to be trimmed before the page is resized."""
 
 
 class BlankPage(Exception):
@@ -53,6 +56,10 @@ class EncoderSpec:
     """Columns of the embeddings: the decoder's hidden size."""
     dtype: str
     """Of the embeddings: ``<f4``, ``<f2``, or ``bf16`` held as uint16."""
+    buckets: tuple[int, ...] = ()
+    """Numbers of patches that a page can have for a plugin with fixed page sizes, ascending; empty: any number."""
+    device: Device = Device.CPU
+    """Where the plugin computes."""
 
 
 @dataclass(frozen=True)

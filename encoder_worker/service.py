@@ -14,6 +14,7 @@ from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, Encoder, Encod
 from dotsctl.protocol import codec, tensor
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.geometry import PageGeometry
+from dotsctl.protocol.gpu_faults import is_refused
 from dotsctl.protocol.link import Link, Links
 from dotsctl.protocol.messages import Blank, CancelRequest, Dropped, Embeddings, Encode, Encoded, RequestFailed, Stop
 from dotsctl.protocol.parts import Geometry, ImageHeader, ImageKind, PageOptions, TensorHeader
@@ -41,7 +42,11 @@ class EncoderService:
         self._stopped = False
 
     def run(self) -> None:
-        """Encode page after page; returns after ``Stop``."""
+        """Encode page after page; returns after ``Stop``.
+
+        Raises:
+            RuntimeError: the GPU takes no more work from this process.
+        """
         while not self._stopped:
             self._links.wait(0.0 if self._pending else IDLE_S, [self._control.link])
             self._read_control()
@@ -83,6 +88,8 @@ class EncoderService:
             text = "not enough memory to encode this page: lower --max-pixels"
             self._fail(request, ErrorCode.OOM, text)
         except Exception as error:  # a plugin's own fault: told to the user, kept in the log, survived
+            if is_refused(error):  # not survived: the runtime starts another process, which reads the page again
+                raise
             log.exception("request %d", request.request_id)
             self._fail(request, ErrorCode.INTERNAL, f"the encoder raised {type(error).__name__}: {error}")
         finally:
@@ -143,9 +150,9 @@ def page_images(request: Encode, buffers: list[memoryview]) -> list[PageImage]:
 
 def _page_image(header: ImageHeader, content: bytes, options: PageOptions) -> PageImage:
     if header.kind is ImageKind.FILE:
-        return PageImage(content, None, options.max_pixels, options.check_blank)
+        return PageImage(content, None, options.pixel_limit, options.check_blank, options.trims_margins)
     pixels = np.frombuffer(content, np.uint8).reshape(header.height, header.width, 3)
-    return PageImage(None, pixels, options.max_pixels, options.check_blank)
+    return PageImage(None, pixels, options.pixel_limit, options.check_blank, options.trims_margins)
 
 
 def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -174,7 +181,14 @@ def with_total(stages_ms: dict[str, float], total_ms: float) -> dict[str, float]
 
 def on_the_wire(geometry: PageGeometry) -> Geometry:
     """The geometry as it stands in messages."""
-    return Geometry(geometry.source, geometry.orientation, geometry.resized, geometry.scale, geometry.offset)
+    return Geometry(
+        geometry.source,
+        geometry.orientation,
+        geometry.resized,
+        geometry.scale,
+        geometry.offset,
+        geometry.resolution_loss,
+    )
 
 
 def _embeddings(

@@ -1,6 +1,7 @@
 """The runtime directory: where sockets, lock and facts of one running instance lie, and who may use them.
 
-Sockets never lie in the system's temporary folder: macOS empties it while programs run. A held lock is the only proof
+Sockets lie neither in the system's temporary folder nor, on macOS, in a cache folder: both are emptied while programs
+run, and a second runtime could start beside the first. A held lock is the only proof
 that an instance is alive; process ids are for display.
 """
 
@@ -91,6 +92,8 @@ def run_directory(environment: Mapping[str, str] = os.environ) -> Path:
         return Path(chosen).absolute()  # the runtime and its workers have another working directory
     if sys.platform != "darwin" and (runtime := environment.get("XDG_RUNTIME_DIR")):
         return Path(runtime) / "dotsctl"
+    if sys.platform == "darwin":
+        return platformdirs.user_data_path("dotsctl") / "run"  # in ~/Library/Application Support
     return platformdirs.user_cache_path("dotsctl") / "run"
 
 

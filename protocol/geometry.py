@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from dotsctl.protocol.errors import PageError
 
+PATCH_PX = 14
+"""Pixels of one patch's side."""
 CELL_PX = 28
 """Pixels of one embedding's side: patch 14 times merge 2."""
 MAX_ASPECT = 200
@@ -19,6 +21,8 @@ MAX_ASPECT = 200
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 with the origin at the top left."""
+Window = tuple[int, int, int, int]
+"""The part of an oriented page that is kept when its margins are trimmed: x0, y0, x1, y1 in whole pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,12 @@ class PixelLimits:
     def __post_init__(self) -> None:
         if not CELL_PX**2 <= self.min_pixels <= self.max_pixels:
             raise ValueError(f"pixel limits must satisfy 784 <= min <= max, not {self.min_pixels}, {self.max_pixels}")
+
+    def lowered(self, max_pixels: int | None) -> "PixelLimits":
+        """The model's limits with that of a page, which can only lower the upper one; none: there is none."""
+        if max_pixels is None or max_pixels >= self.max_pixels:
+            return self
+        return PixelLimits(min(self.min_pixels, max_pixels), max_pixels)
 
 
 def smart_resize(height: int, width: int, limits: PixelLimits) -> tuple[int, int]:
@@ -81,7 +91,9 @@ class PageGeometry:
     scale: tuple[float, float]
     """Resized pixels per oriented pixel, in x and in y."""
     offset: tuple[float, float] = (0.0, 0.0)
-    """Where the oriented page's origin lies in the resized image; not zero for letterboxed pages."""
+    """Where the oriented page's origin lies in the resized image; negative where a margin was trimmed."""
+    resolution_loss: float = 0.0
+    """Share of the resolution of the resize rule that was lost, in the axis that loses more; 0 to 1."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.orientation <= 8:
@@ -149,22 +161,25 @@ def _clamp(value: float, limit: int) -> float:
     return min(max(value, 0.0), float(limit))
 
 
-def fit(source: tuple[int, int], orientation: int, limits: PixelLimits) -> PageGeometry:
+def fit(source: tuple[int, int], orientation: int, limits: PixelLimits, window: Window | None = None) -> PageGeometry:
     """Geometry of a page under the plain resize rule, without letterboxing.
 
     Args:
         source: width and height as stored, in pixels.
         orientation: EXIF orientation, 1 to 8.
         limits: pixel limits of the model or of the user.
+        window: the part of the oriented page that is resized; none: all of it.
 
     Raises:
         PageError: the page cannot be resized (see :func:`smart_resize`).
     """
-    width, height = (source[1], source[0]) if orientation >= 5 else source
-    new_height, new_width = smart_resize(height, width, limits)
+    x0, y0, x1, y1 = window or (0, 0, *((source[1], source[0]) if orientation >= 5 else source))
+    new_height, new_width = smart_resize(y1 - y0, x1 - x0, limits)
+    scale = (new_width / (x1 - x0), new_height / (y1 - y0))
     return PageGeometry(
         source=source,
         orientation=orientation,
         resized=(new_width, new_height),
-        scale=(new_width / width, new_height / height),
+        scale=scale,
+        offset=(-x0 * scale[0], -y0 * scale[1]) if window else (0.0, 0.0),
     )

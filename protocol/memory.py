@@ -9,6 +9,7 @@ the true width, float32 and attention in chunks of 256 queries, the tower took 6
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from dotsctl.protocol.checkpoint_layout import TextSizes, VisionSizes
 from dotsctl.protocol.checkpoint_validation import CheckpointFacts
 from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.sysctl import sysctl_number
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ SMALL_PAGE_POSITIONS = 2048
 PROCESS_BYTES = 200 << 20
 """A worker without a model: Python, MLX and a BLAS."""
 PATCH_AREA_PX = 14 * 14
+LARGE_MAC_BYTES = 36 << 30
+"""Memory of a Mac from which Metal's working set is three quarters of it, and no longer two thirds."""
 EXHAUSTION_TEXTS = (
     "[malloc",  # "[malloc] Unable to allocate N bytes.", and "[malloc_or_wait] ..." of older versions
     "[metal::malloc]",  # more than the largest buffer, or too many buffers
@@ -44,7 +48,7 @@ class Machine:
 
     physical_bytes: int
     limit_bytes: int | None = None
-    """Of the control group that this process is in, where there is one and it has a limit."""
+    """The limit of this process's control group under Linux, or Metal's working set on macOS; None without one."""
 
     @property
     def usable_bytes(self) -> int:
@@ -166,10 +170,27 @@ def is_exhaustion(error: BaseException) -> bool:
 
 
 def this_machine() -> Machine:
-    """Physical memory, and the limit of this process's control group under Linux."""
+    """Return the physical memory of this machine and how much of it a model may take."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "darwin":
+        return Machine(physical, metal_working_set_bytes(physical, sysctl_number("iogpu.wired_limit_mb")))
     limits = list(group_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")))
     return Machine(physical, min(limits, default=None))
+
+
+def metal_working_set_bytes(physical_bytes: int, wired_limit_mib: int | None = None) -> int:
+    """Return the memory that macOS lets a GPU hold at a time (Metal's recommendedMaxWorkingSetSize).
+
+    Apple does not document the default. ``llama.cpp``, which logs Metal's answer, shows two thirds up to 32 GiB
+    (5,461 of 8,192 MiB, 21,845 of 32,768 MiB) and at least three quarters from 36 GiB (27,648 of 36,864 MiB).
+
+    Args:
+        physical_bytes: memory of the machine.
+        wired_limit_mib: ``iogpu.wired_limit_mb`` of the kernel, which replaces the default unless it is 0 or None.
+    """
+    if wired_limit_mib:
+        return wired_limit_mib << 20
+    return physical_bytes * 3 // 4 if physical_bytes >= LARGE_MAC_BYTES else physical_bytes * 2 // 3
 
 
 def group_limits(membership: Path, root: Path) -> Iterator[int]:

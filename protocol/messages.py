@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.parts import (
     MAX_IMAGES,
+    Capability,
+    Device,
     FinishReason,
     Geometry,
     ImageHeader,
@@ -30,6 +32,7 @@ from dotsctl.protocol.parts import (
     TensorHeader,
     WorkerReport,
     require,
+    require_buckets,
     require_images,
 )
 
@@ -57,12 +60,12 @@ class Submit:
     options: PageOptions
     stream: bool
     """Whether the client wants the text while it is decoded."""
-    encoder: int = 0
-    """Place in ``Welcome.encoders`` of the one that is to encode it."""
+    encoder: int | None = None
+    """Place in ``Welcome.encoders`` of the one that is to encode it; none: the runtime chooses."""
 
     def __post_init__(self) -> None:
         require(1 <= len(self.job_id) <= 64, f"job_id of {len(self.job_id)} characters")
-        require(self.encoder >= 0, f"encoder {self.encoder} is negative")
+        require(self.encoder is None or self.encoder >= 0, f"encoder {self.encoder} is negative")
         require(self.page_index >= 0, f"page_index {self.page_index} is negative")
         require_images(self.images)
 
@@ -117,6 +120,13 @@ class Welcome:
     """Plugin and options of each; pages go to the first unless they ask for another."""
     decoder: str
     tasks: tuple[str, ...]
+    model_path: str = ""
+    """Path of the model directory; empty when both plugins are ``fake``."""
+    capabilities: tuple[Capability, ...] = ()
+    """Device and page sizes of each of ``encoders``."""
+    decoder_device: Device = Device.CPU
+    auto: bool = False
+    """Whether the runtime chooses between the encoders for pages that ask for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +332,13 @@ class Ready:
     """Pages in work at once: 1 for an encoder, the batch for a decoder."""
     tasks: tuple[str, ...]
     load_s: float
+    buckets: tuple[int, ...] = ()
+    """Numbers of patches that a page can have for an encoder with fixed page sizes, ascending; empty: any number."""
+    device: Device = Device.CPU
+    """Where the worker computes."""
+
+    def __post_init__(self) -> None:
+        require_buckets(self.buckets)
 
 
 @dataclass(frozen=True, slots=True)

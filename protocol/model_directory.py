@@ -7,6 +7,7 @@ the user's models folder, or ``demo`` for the small model that ships with dotsct
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,6 +39,13 @@ def derived_directory(digest: str) -> Path:
     It lies in the models folder under a hidden name, so that it is on the disk that the user chose for models.
     """
     return models_directory() / ".derived" / digest
+
+
+def command_name(model: Path) -> str:
+    """The name or path by which a command line names the model in a folder, quoted for a shell."""
+    if model == demo_directory():
+        return DEMO
+    return shlex.quote(model.name if model.parent == models_directory().resolve() else str(model))
 
 
 def installed_models() -> list[str]:

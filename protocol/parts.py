@@ -45,6 +45,34 @@ class ImageKind(StrEnum):
     """uint8 (height, width, 3), rows from top to bottom."""
 
 
+class Quality(StrEnum):
+    """Resolution at which a page is read."""
+
+    FULL = "full"
+    """The model's own limit of pixels."""
+    BALANCED = "balanced"
+    """1.6 megapixels, after white margins are trimmed."""
+    FAST = "fast"
+    """1.0 megapixel, after white margins are trimmed."""
+
+
+QUALITY_PIXELS: dict[Quality, int | None] = {
+    Quality.FULL: None,
+    Quality.BALANCED: 1_600_000,
+    Quality.FAST: 1_000_000,
+}
+"""Most pixels of a resized page at each quality; none: the model's own limit."""
+
+
+class Device(StrEnum):
+    """The part of a machine that a worker computes on."""
+
+    NE = "ne"
+    """The Neural Engine of a Mac."""
+    GPU = "gpu"
+    CPU = "cpu"
+
+
 def require(condition: bool, problem: str) -> None:
     """Refuse a value while a message is built; the codec turns the ValueError into a ProtocolError with the path."""
     if not condition:
@@ -104,6 +132,11 @@ class Geometry:
     resized: tuple[int, int]
     scale: tuple[float, float]
     offset: tuple[float, float]
+    resolution_loss: float = 0.0
+    """Share of the resolution of the resize rule that was lost, in the axis that loses more; 0 to 1."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.resolution_loss <= 1, f"resolution_loss {self.resolution_loss} is not between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +156,19 @@ class PageOptions:
     """x0, y0, x1, y1 in pixels of the page as viewers show it, for tasks that read a part of a page."""
     check_blank: bool = False
     """Whether a page with nothing on it may be answered without decoding."""
+    quality: Quality = Quality.FULL
+    """Resolution at which the page is read; ``max_pixels`` may lower it further."""
+
+    @property
+    def pixel_limit(self) -> int | None:
+        """The most pixels that ``quality`` and ``max_pixels`` allow a resized page; none: the model's own limit."""
+        limits = (self.max_pixels, QUALITY_PIXELS[self.quality])
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def trims_margins(self) -> bool:
+        """Whether white margins are trimmed before the page is resized; a box may lie in a margin, so not with one."""
+        return self.quality is not Quality.FULL and self.box is None
 
     def __post_init__(self) -> None:
         require(self.max_tokens is None or self.max_tokens >= 1, f"max_tokens {self.max_tokens} is below 1")
@@ -139,6 +185,24 @@ class PageOptions:
 def worker_name(role: Role, place: int) -> str:
     """``decoder``, ``encoder``, and ``encoder2`` and so on of encoders that stand beside it: in logs and for people."""
     return f"{role}{place + 1}" if place else str(role)
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """The device of an encoder and the page sizes that it takes."""
+
+    device: Device
+    buckets: tuple[int, ...] = ()
+    """Numbers of patches that a page can have, ascending; empty: any number."""
+
+    def __post_init__(self) -> None:
+        require_buckets(self.buckets)
+
+
+def require_buckets(buckets: tuple[int, ...]) -> None:
+    """Refuse page sizes that are not positive and ascending."""
+    ascending = all(smaller < larger for smaller, larger in zip((0, *buckets), buckets, strict=False))
+    require(ascending, f"buckets {buckets} are not positive and ascending")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +229,8 @@ class WorkerReport:
     """The most that it was since the process was started."""
     place: int = 0
     """Of an encoder among the encoders that stand side by side."""
+    note: str = ""
+    """The part that an encoder has where the runtime chooses between several; empty: nothing special."""
 
     @property
     def name(self) -> str:

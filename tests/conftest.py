@@ -16,11 +16,21 @@ from pathlib import Path
 import pytest
 from dotsctl.protocol.link import Links
 
+from tests.macos import build_libsystem, compiler
+
 LEAVE_S = 5.0
+HAS_PROC = Path("/proc/self").exists()
+"""Whether processes can be examined: under Linux, also where it is taken for macOS."""
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so, and every process that a test starts would ignore Ctrl-C too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what collection imported (some 300,000 objects) from the collections that every test ends with."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +40,14 @@ def warm_sockets() -> None:
         pull, push = (make(f"ipc://{folder}/warm.sock") for make in (links.pull, links.push))
         assert links.wait(20.0, writable=[push]) and push.send([bytes(1 << 20)])
         assert links.wait(20.0, [pull]) and pull.receive()
+
+
+@pytest.fixture(scope="session")
+def libsystem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shared library with the calls of Apple's libSystem that dotsctl makes."""
+    if sys.platform == "darwin" or compiler() is None:
+        pytest.skip("needs Linux and a C compiler")
+    return build_libsystem(tmp_path_factory.mktemp("libsystem"))
 
 
 @pytest.fixture
@@ -59,7 +77,7 @@ def run_folder(monkeypatch: pytest.MonkeyPatch, warm_sockets: None) -> Iterator[
 
 def open_descriptors() -> dict[int, str]:
     """Pipes, sockets and files of this process, by number."""
-    if not sys.platform.startswith("linux"):
+    if not HAS_PROC:
         return {}  # macOS tells only the numbers, of which libraries keep some
     found = {}
     kept = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
@@ -73,7 +91,7 @@ def open_descriptors() -> dict[int, str]:
 
 def processes_in(folder: Path) -> list[int]:
     """Runtimes and workers whose working directory lies in ``folder``."""
-    if not sys.platform.startswith("linux"):
+    if not HAS_PROC:
         return []  # macOS shows no working directory of others without extra tools
     found = []
     for entry in Path("/proc").iterdir():

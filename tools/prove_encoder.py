@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 import numpy as np
-from dotsctl.encoder_worker.coreml.interpreter import FLOAT16_LIMIT, NEURAL_ENGINE_LIMIT
 from dotsctl.encoder_worker.coreml.manifest import Build, find_build
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
 from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.protocol.model_directory import find_model, fingerprint
+from dotsctl.tools.coreml.lint_values import CUT_LIMIT, FLOAT16_LIMIT, PRODUCT_LIMIT, lint_values
 from dotsctl.tools.reference.exact_tower import difference
 from dotsctl.tools.verify.coreml.streams import borders, exact_streams, package_streams
 from numpy.typing import NDArray
@@ -46,7 +46,9 @@ class Proof:
     parts: tuple[Part, ...]
     """In order; the last one is the embeddings."""
     largest: dict[str, float]
-    """Largest magnitudes of products and norms, by name of the value."""
+    """Largest magnitudes of all values, by name."""
+    findings: tuple[str, ...]
+    """Values beyond a limit of float16; none for a float32 build."""
     interpreter_s: float
     exact_s: float
     peak_memory_gib: float
@@ -76,9 +78,11 @@ def prove(model: Path, folder: Path, build: Build, grid: tuple[int, int], seed: 
     found = package_streams(tower, build, (patches, grid))
     exact = exact_streams(model, borders(build), (patches, grid))
     parts = tuple(_part(name, found.values[name], exact.values[name]) for name in found.values)
-    largest = {name: peak for chunk in tower.chunks(count) for name, peak in chunk.magnitudes.items()}
+    programs = tower.chunks(count)
+    findings = tuple(map(str, lint_values(programs))) if build.precision == "float16" else ()
+    largest = {name: peak for chunk in programs for name, peak in chunk.magnitudes.items()}
     largest = dict(sorted(largest.items(), key=lambda item: -item[1])[:LARGEST_SHOWN])
-    return Proof(folder.name, grid, parts, largest, found.seconds, exact.seconds, _peak_memory_gib())
+    return Proof(folder.name, grid, parts, largest, findings, found.seconds, exact.seconds, _peak_memory_gib())
 
 
 def _part(name: str, found: NDArray[Any], exact: NDArray[Any]) -> Part:
@@ -98,10 +102,12 @@ def _text(proof: Proof) -> str:
         f"smallest cosine {part.min_cosine:.7f}"
         for part in proof.parts
     ]
-    lines += [
-        f"  largest values (limits {NEURAL_ENGINE_LIMIT:.0f} on the Neural Engine, {FLOAT16_LIMIT:.0f} in float16):"
-    ]
+    lines.append(
+        f"  largest values (limits in float16: products {PRODUCT_LIMIT:.0f}, pieces of the last axis {CUT_LIMIT:.0f}, "
+        f"others {FLOAT16_LIMIT:.0f}):"
+    )
     lines += [f"    {peak:12.2f}  {name}" for name, peak in proof.largest.items()]
+    lines += [f"  BEYOND A LIMIT: {finding}" for finding in proof.findings]
     times = f"interpreter {proof.interpreter_s:.1f} s, float64 tower {proof.exact_s:.1f} s"
     return "\n".join([*lines, f"  {times}, peak memory {proof.peak_memory_gib:.2f} GiB"])
 

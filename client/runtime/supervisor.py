@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dotsctl.client.log_files import remove_log
 from dotsctl.client.runtime.log_rotation import LogRotation
-from dotsctl.client.runtime.process_memory import MemoryWatch, Use
+from dotsctl.client.runtime.process_memory import Use, memory_of
 from dotsctl.client.runtime.process_state import stopped_processes
 from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.worker_process import Worker, WorkerState, describe_exit, worker_command
@@ -66,10 +66,13 @@ class Supervisor:
         self._folder, self._log_folder, self._endpoint = folder, log_folder, endpoint
         self._max_starts, self._backoff_s, self._command = max_starts, backoff_s, command
         self.logs = LogRotation(log_folder)
-        self.memory = MemoryWatch()
 
     def start(self, seat: Seat, now: float) -> None:
-        """Start a process for the seat; it is heard of again over the control socket, or when it dies."""
+        """Start a process for the seat; it is heard of again over the control socket, or when it dies.
+
+        A process that is still in the seat finishes its pages beside it.
+        """
+        self._vacate(seat)
         self._start(self.workers[seat], now)
 
     def start_beside(self, seat: Seat, now: float) -> Worker:
@@ -81,18 +84,31 @@ class Supervisor:
 
     def promote(self, worker: Worker) -> None:
         """Put an encoder from beside into its seat; the one that filled it stands beside from now on."""
-        old = self.workers[worker.seat]
+        self._vacate(worker.seat)
         self.besides = [other for other in self.besides if other is not worker]
         worker.is_beside = False
         self.workers[worker.seat] = worker
-        if old.process is not None:
-            old.is_beside = True
-            self.besides.append(old)
 
     def retire(self, worker: Worker, now: float) -> None:
-        """Give a worker that was told to stop the time to do so."""
+        """Give a worker that was told to stop the time to do so; its seat is free from now on."""
         worker.state, worker.kill_at = WorkerState.STOPPED, now + STOP_GRACE_S
         _close_lifeline(worker)
+        if self.workers[worker.seat] is worker:
+            self._vacate(worker.seat)
+
+    def _vacate(self, seat: Seat) -> None:
+        """Let the process of a seat, if there is one, stand beside it."""
+        worker = self.workers[seat]
+        if worker.process is not None:
+            self.workers[seat] = Worker(seat, log=worker.log)
+            worker.is_beside = True
+            self.besides.append(worker)
+
+    def give_up(self, seat: Seat, reason: str, now: float) -> None:
+        """End the worker of a seat and do not start it again."""
+        worker = self.workers[seat]
+        worker.state, worker.verdict = WorkerState.FATAL, reason
+        self.kill(worker, now, "it is given up")
 
     def _start(self, worker: Worker, now: float) -> None:
         role = worker.role
@@ -267,15 +283,14 @@ class Supervisor:
         worker.process = worker.kill_at = worker.undead_at = worker.stopped_at = None
 
     def look_after(self, now: float) -> None:
-        """What is to be done about once a second: large logs are cut, memory is looked at."""
+        """Cut large logs; called about once a second."""
         self.logs.look(now)
-        self.memory.look([worker.process.pid for worker in self._all() if worker.process], now)
 
     def report(self, seat: Seat, plugin: str, pages: int, busy_share: float, busy_for_s: float = 0.0) -> WorkerReport:
         """The worker as a status answer shows it."""
         worker = self.workers[seat]
         pid = worker.process.pid if worker.process else 0
-        use = self.memory.use_of([pid]).get(pid, Use()) if pid else Use()
+        use = (memory_of(pid) if pid else None) or Use()
         return WorkerReport(
             role=seat.role,
             plugin=plugin,

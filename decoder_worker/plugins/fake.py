@@ -28,7 +28,8 @@ from dotsctl.protocol.parts import FinishReason
 from numpy.typing import NDArray
 
 TASKS = ("text", "layout", "ground", "ask")
-PAGE_FAULTS = (*FAULTS, "no-memory", "loop", "loop-once")
+PAGE_FAULTS = (*FAULTS, "no-memory", "loop", "loop-once", "damage-once")
+DAMAGED_ANSWER = '[{"bbox": [1, 2, 3, 4], "category": "Text", "text": "cut he'
 
 
 @dataclass
@@ -44,7 +45,8 @@ class FakeOptions:
     fault: str = field(default="", metadata={"one_of": PAGE_FAULTS})
     """What happens, at half of a page, to the pages chosen by ``on``; ``no-memory`` whenever several pages run.
 
-    ``loop`` ends the answer at half as one that repeats itself, ``loop-once`` only at a page's first reading."""
+    ``loop`` ends the answer at half as one that repeats itself, ``loop-once`` only at a page's first reading.
+    ``damage-once`` ends the first reading of a page with an answer that is no whole list of cells."""
     on: str = ""
     """Only pages whose digest begins so (hexadecimal) are faulty; empty: all."""
     load_fault: str = field(default="", metadata={"one_of": LOAD_FAULTS})
@@ -97,8 +99,8 @@ class FakeDecoder:
             case "refuse":
                 raise UsageError("decoder fake was told to refuse loading: take load_fault away")
         self._running: dict[int, _Running] = {}
-        self._looped: set[str] = set()
-        """Digests of pages that were read before; kept for the fault ``loop-once`` alone."""
+        self._read: set[str] = set()
+        """Digests of pages that were read before; kept for the faults of a first reading alone."""
         return DecoderSpec(fake_fingerprint(model), WIDTH, self._options.batch, TASKS)
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
@@ -143,7 +145,7 @@ class FakeDecoder:
         page.steps += 1
         page_id = page.prompt.page_id
         limit = min(self._options.tokens, page.prompt.max_tokens or self._options.tokens)
-        loops = self._loops(page.digest)
+        loops, damages = self._fails(page.digest, "loop"), self._fails(page.digest, "damage")
         if loops:
             limit = max(1, self._options.tokens // 2)
         if page.steps < limit:
@@ -152,17 +154,18 @@ class FakeDecoder:
         if self._options.trace:
             with Path(self._options.trace).open("a") as trace:
                 trace.write(f"{page.digest}\n")
-        if self._options.fault == "loop-once":
-            self._looped.add(page.digest)
+        if self._options.fault.endswith("-once"):
+            self._read.add(page.digest)
         whole = limit == self._options.tokens
         reason = FinishReason.LOOP if loops else FinishReason.STOP if whole else FinishReason.LENGTH
         prompt_tokens = len(page.prompt.embeddings) + 4
-        return Piece(page_id, text, 1, Finish(reason, "".join(page.pieces[:limit]), prompt_tokens, limit))
+        answer = DAMAGED_ANSWER if damages else "".join(page.pieces[:limit])
+        return Piece(page_id, text, 1, Finish(reason, answer, prompt_tokens, limit))
 
-    def _loops(self, digest: str) -> bool:
-        chosen = digest.startswith(self._options.on)
-        again = digest in self._looped
-        return chosen and (self._options.fault == "loop" or (self._options.fault == "loop-once" and not again))
+    def _fails(self, digest: str, fault: str) -> bool:
+        """Whether a page ends with a fault, which may be one of its first reading alone."""
+        now = {fault} if digest in self._read else {fault, f"{fault}-once"}
+        return digest.startswith(self._options.on) and self._options.fault in now
 
     def _misbehave(self, digest: str) -> None:
         if self._options.gate:

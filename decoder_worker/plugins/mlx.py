@@ -12,7 +12,9 @@ from dotsctl.decoder_worker.plugins.mlx_options import MLXOptions
 from dotsctl.decoder_worker.quantised import open_quantised
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.half_precision import HalfPlan, read_plan
 from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.parts import Device, Role
 
 if TYPE_CHECKING:
     from dotsctl.decoder_worker.page_decoder import PageDecoder
@@ -28,8 +30,9 @@ class MLXDecoder:
         """Load the model and decode a page of one embedding.
 
         Raises:
-            UsageError: an unknown option, a value that is no positive number, or a model of another kind.
-            MissingError: MLX or a file of the model is missing, or the quantised decoder that ``bits`` asks for.
+            UsageError: an unknown option, a wrong value, a model of another kind, or one that float16 cannot compute.
+            MissingError: MLX or a file of the model is missing, the quantised decoder that ``bits`` asks for, or the
+                measured magnitudes that ``dtype=float16`` needs.
         """
         chosen = MLXOptions.read(options)
         quantisation = chosen.quantisation()
@@ -44,11 +47,16 @@ class MLXDecoder:
         if quantisation is not None:
             report("checking the quantised decoder")
             quantised = open_quantised(model, digest, quantisation)
+        plan = HalfPlan()
+        if chosen.dtype == "float16":
+            plan = read_plan(digest, Role.DECODER, model)
+            plan.require_possible("Use --decoder mlx:dtype=bfloat16")
         report("loading the text model")
-        self._loaded = PageDecoder(model, chosen, quantised)
+        self._loaded = PageDecoder(model, chosen, quantised, plan)
         report("decoding a warm-up page")
         self._loaded.warm_up()
-        return DecoderSpec(digest, self._loaded.width, chosen.batch, self._loaded.tasks)
+        device = Device.GPU if self._loaded.on_gpu else Device.CPU
+        return DecoderSpec(digest, self._loaded.width, chosen.batch, self._loaded.tasks, device)
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
         """Whether fewer than ``batch`` pages are here and the page fits into ``cache_mib`` beside them."""

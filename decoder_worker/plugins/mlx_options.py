@@ -5,6 +5,8 @@ from typing import NamedTuple
 from dotsctl.decoder_worker.quantised import DEFAULT_GROUP_SIZE, Quantisation
 from dotsctl.protocol.errors import UsageError
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 class MLXOptions(NamedTuple):
     """Options of the plugin, as in ``--decoder mlx:batch=4,rows=8``."""
@@ -25,6 +27,9 @@ class MLXOptions(NamedTuple):
     """4 or 8: use the decoder that ``dotsctl convert`` has quantised; none: the model's own weights."""
     group_size: int | None = None
     """Of the quantised decoder, where ``bits`` asks for it."""
+    dtype: str | None = None
+    """A value of ``DTYPES``; none: bfloat16 on a GPU, float32 on a CPU, where the others are 40 times slower. float16
+    needs ``dotsctl convert MODEL --float16`` once, and is meant for M1 and M2, which emulate bfloat16."""
 
     def quantisation(self) -> Quantisation | None:
         """The quantised decoder that is asked for. Raises UsageError."""
@@ -42,9 +47,14 @@ class MLXOptions(NamedTuple):
                 f"decoder mlx has no option {', '.join(unknown)}. It knows batch (pages at once), rows (rows of a pass "
                 "for drafts), prefill_chunk (positions between two passes), cache_mib (memory for keys and values), "
                 "mlx_cache_mib (freed buffers that are kept for reuse), context (positions of a page), bits (8 or 4: "
-                "the decoder that 'dotsctl convert' has quantised) and group_size (of its weights)"
+                "the decoder that 'dotsctl convert' has quantised), group_size (of its weights) and dtype "
+                f"({', '.join(DTYPES)})"
             )
-        for key, value in options.items():
+        dtype = options.get("dtype")
+        if dtype is not None and dtype not in DTYPES:
+            raise UsageError(f"decoder mlx: dtype={dtype!r} is unknown; use {', '.join(DTYPES)}")
+        numbers = {key: value for key, value in options.items() if key != "dtype"}
+        for key, value in numbers.items():
             if not value.isdecimal() or int(value) < 1:
                 raise UsageError(f"decoder mlx: {key}={value!r} is no number above 0; write {key}=8")
-        return cls(**{key: int(value) for key, value in options.items()})
+        return cls(**{key: int(value) for key, value in numbers.items()}, dtype=dtype)

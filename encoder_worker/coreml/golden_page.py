@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from dotsctl.encoder_worker.buckets import PATCH_PX, grids
 from dotsctl.encoder_worker.coreml.golden import GOLDEN_COSINE, WORST_COSINE, judge
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, REFERENCE, Build
 from dotsctl.encoder_worker.image import Patches, patchify
+from dotsctl.protocol.buckets import grids
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.geometry import CELL_PX, PixelLimits
+from dotsctl.protocol.geometry import CELL_PX, PATCH_PX, PixelLimits
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -98,5 +98,9 @@ def draw_picture(bucket: int) -> Image.Image:
 
 def draw_page(bucket: int) -> Patches:
     """The picture as the tower takes it, without resizing."""
-    page = draw_picture(bucket)
+    return patches_of(draw_picture(bucket))
+
+
+def patches_of(page: Image.Image) -> Patches:
+    """A picture whose sides are whole cells as the tower takes it, without resizing."""
     return patchify(page, page.size, 1, PixelLimits(CELL_PX**2, max(CELL_PX**2, page.width * page.height)))

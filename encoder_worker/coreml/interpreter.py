@@ -5,6 +5,7 @@ once; not what a Neural Engine makes of it, which may round and add up otherwise
 in float32, whatever their type, because numpy multiplies float16 matrices slowly; each is freed at its last use.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,8 @@ from dotsctl.encoder_worker.coreml.package import DTYPES, Package
 from dotsctl.protocol.errors import CommandFailedError
 from numpy.typing import NDArray
 
-FLOAT16_LIMIT = 65504.0
-NEURAL_ENGINE_LIMIT = 32752.0
-"""Products beyond it were seen to become infinite on M1 to M5 (ANEForge issue 115)."""
-MEASURED = ("conv", "matmul", "layer_norm")
+COPIES = ("concat", "reshape", "transpose")
+"""Operations whose results hold the values of their operands, and are not measured."""
 EARLY = ("const", "constexpr_")
 """Operations that depend on no input; they are computed when they are needed, not kept."""
 
@@ -40,14 +39,16 @@ class Interpreter:
         self.inputs = {one.name: _shape_and_type(one.type) for one in message.inputs}
         """Shape and type of each input."""
         self._constants = {op.outputs[0].name: op for op in self._block.operations if op.type.startswith(EARLY)}
-        self._steps = [op for op in self._block.operations if not op.type.startswith(EARLY)]
+        self.steps = [op for op in self._block.operations if not op.type.startswith(EARLY)]
+        """The operations that run with each page, as messages of MIL.proto, in order."""
         unknown = {op.type for op in self._block.operations if op.type != "const"} - OPERATIONS.keys()
         if unknown:
             names = ", ".join(sorted(unknown))
             raise CommandFailedError(f"{package} has operations that dotsctl never writes: {names}")
-        self._last_use = {name: index for index, op in enumerate(self._steps) for name in _operands(op)}
+        self._last_use = {name: index for index, op in enumerate(self.steps) for name in _operands(op)}
         self.magnitudes: dict[str, float] = {}
-        """Largest magnitude of each product and norm over all runs, before rounding, by name of the value."""
+        """Largest magnitude of each computed value over all runs, before rounding, by name; infinite for a value that
+        holds something that is not a number."""
 
     def run(self, inputs: Mapping[str, Array], wanted: Iterable[str] = ()) -> dict[str, Array]:
         """The function's outputs by name, and the values of other names that are ``wanted``, all float32.
@@ -59,12 +60,11 @@ class Interpreter:
         values = self._take(inputs)
         found: dict[str, Array] = {}
         with np.errstate(over="ignore", invalid="ignore"):  # float16 overflows become infinite, as on the device
-            for index, op in enumerate(self._steps):
+            for index, op in enumerate(self.steps):
                 results = self._compute(op, values)
-                if op.type in MEASURED:
-                    peak = float(np.abs(results[0]).max())
-                    self.magnitudes[op.outputs[0].name] = max(peak, self.magnitudes.get(op.outputs[0].name, 0.0))
                 for output, result in zip(op.outputs, results, strict=True):
+                    if op.type not in COPIES:
+                        self._measure(output.name, result)
                     values[output.name] = _rounded(result, _shape_and_type(output.type))
                     if output.name in kept:
                         found[output.name] = values[output.name]
@@ -75,9 +75,9 @@ class Interpreter:
             raise CommandFailedError(f"{self._package.path} computes no value {', '.join(sorted(missing))}")
         return found
 
-    def beyond(self, limit: float) -> dict[str, float]:
-        """Products and norms that were larger than ``limit``; not a number counts as larger."""
-        return {name: peak for name, peak in self.magnitudes.items() if not peak <= limit}
+    def _measure(self, name: str, values: Array) -> None:
+        peak = max(float(values.max()), -float(values.min()))
+        self.magnitudes[name] = max(math.inf if math.isnan(peak) else peak, self.magnitudes.get(name, 0.0))
 
     def _take(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs rounded to their declared types."""

@@ -16,8 +16,8 @@ from dotsctl.protocol.typed_values import WrongValueError, brief, from_plain, pl
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 """The golden page, see ``golden_page.py``."""
-FORMAT = 1
-"""Raised when functions take or give something else."""
+FORMAT = 2
+"""Raised when functions take or give something else, or when older packages must not be used."""
 STANDARD_BUILD = "float16"
 REFERENCE = "reference"
 """The interpreter, in place of a compute unit of the Core ML framework."""
@@ -27,6 +27,21 @@ COMPUTE_UNITS = ("cpu_and_ne", "cpu_and_gpu", "cpu_only", "all", REFERENCE)
 def function_name(bucket: int) -> str:
     """Name of the function for pages of ``bucket`` patches."""
     return f"patches_{bucket}"
+
+
+@dataclass(frozen=True)
+class PlanPackage:
+    """A package with one function of a chunk alone, because a compute plan has no choice of function.
+
+    Its weight file is a hard link to that of the chunk and takes no space.
+    """
+
+    file: str
+    """Its name in the build's folder."""
+    bucket: int
+    """Patches of the page that its function is for."""
+    files: dict[str, tuple[int, str]]
+    """Size in bytes and sha256 of its own files, without the weights, by their path inside of the package."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,8 @@ class Chunk:
     """Size of its weight file."""
     files: dict[str, tuple[int, str]]
     """Size in bytes and sha256 of every file, by its path inside of the package."""
+    plans: tuple[PlanPackage, ...] = ()
+    """One for each bucket; none where the disk has no hard links."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +82,24 @@ class Build:
     chunks: tuple[Chunk, ...]
     versions: dict[str, str]
     """Of the libraries that wrote it."""
+    residual_exponent: int = 0
+    """The residual stream between packages is ``2**residual_exponent`` times that of the model."""
     golden: tuple[int, str] | None = None
     """Size in bytes and sha256 of the file of the golden page; none: the build has none."""
     format: int = FORMAT
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all packages."""
-        return sum(size for chunk in self.chunks for size, _ in chunk.files.values())
+        """Bytes of all packages; shared weights count once."""
+        listed = [files for chunk in self.chunks for files in (chunk.files, *(plan.files for plan in chunk.plans))]
+        return sum(size for files in listed for size, _ in files.values())
+
+    def plan_packages(self, bucket: int) -> list[str]:
+        """Names of the packages, one for each chunk, whose compute plans are those of a bucket; none: there are none.
+
+        Each holds one function, ``function_name(bucket)``.
+        """
+        return [plan.file for chunk in self.chunks for plan in chunk.plans if plan.bucket == bucket]
 
     def write(self, folder: Path) -> None:
         """Write the manifest; the last file of a build."""
@@ -87,7 +114,8 @@ class Build:
             if isinstance(content, dict) and content.get("format") != FORMAT:
                 found = brief(content.get("format"))
                 raise MissingError(
-                    f"{folder} is of format {found}, this dotsctl reads {FORMAT}: convert the model again"
+                    f"{folder} has packages of format {found}, this version of dotsctl uses format {FORMAT}. "
+                    "Convert the model again: dotsctl convert MODEL --encoder coreml"
                 )
             return from_plain(cls, content)
         except (OSError, WrongValueError) as error:
@@ -103,7 +131,9 @@ class Build:
         Raises:
             MissingError: a file is absent, or was changed.
         """
-        expected = {folder / chunk.file / name: entry for chunk in self.chunks for name, entry in chunk.files.items()}
+        plans = [plan for chunk in self.chunks for plan in chunk.plans]
+        packages: list[Chunk | PlanPackage] = [*self.chunks, *plans]
+        expected = {folder / part.file / name: entry for part in packages for name, entry in part.files.items()}
         if self.golden is not None:
             expected[folder / GOLDEN] = self.golden
         for path, (size, digest) in expected.items():

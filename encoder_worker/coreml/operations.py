@@ -51,13 +51,13 @@ def softmax(a: Arguments) -> Array:
 
 
 def layer_norm(a: Arguments) -> Array:
-    """Over the channels of (1, channels, 1, patches)."""
+    """Over the channels of (1, channels, 1, patches), without scales and shifts."""
     x = a["x"]
+    require(not {"gamma", "beta"} & a.keys(), "layer_norm", "scales or shifts")
     require(list(a["axes"]) == [1] and x.ndim == 4, "layer_norm", f"axes {a['axes']}")
     centred = x - x.mean(axis=1, keepdims=True)
     y = centred / np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + np.float32(a["epsilon"]))
-    y *= a["gamma"][:, None, None]
-    return y + a["beta"][:, None, None] if "beta" in a else y
+    return y
 
 
 def split(a: Arguments) -> list[Array]:
@@ -116,5 +116,6 @@ OPERATIONS: dict[str, Callable[[Arguments], Array | list[Array]]] = {
     "slice_by_size": slice_by_size,
     "softmax": softmax,
     "split": split,
+    "transpose": lambda a: a["x"].transpose(a["perm"]),
 }
 """By the name that they have in a program; ``const`` is the interpreter's own."""

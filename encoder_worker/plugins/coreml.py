@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 from dotsctl.encoder_worker.blank import is_blank
-from dotsctl.encoder_worker.buckets import Placement, place
 from dotsctl.encoder_worker.coreml.admission import Admission
 from dotsctl.encoder_worker.coreml.manifest import COMPUTE_UNITS, REFERENCE, Build, find_build
-from dotsctl.encoder_worker.image import Patches, patchify
-from dotsctl.encoder_worker.opening import lowered, open_page, read_limits
+from dotsctl.encoder_worker.image import Patches, patchify, resize_window
+from dotsctl.encoder_worker.opening import open_page, read_limits, window_of
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
+from dotsctl.protocol.buckets import Placement, place
 from dotsctl.protocol.errors import UsageError
-from dotsctl.protocol.geometry import CELL_PX, PixelLimits
+from dotsctl.protocol.geometry import CELL_PX, PixelLimits, fit
 from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.parts import Device
 from dotsctl.protocol.verdicts import NE_SHARE
 from PIL import Image
 
@@ -31,6 +32,14 @@ OPTIONS = {
     "buckets": "numbers of patches to load of those of the build, as in 960+2016; else all",
     "ne_share": f"share of the operations to be on the Neural Engine, 0 to 1, else {NE_SHARE}; a warning tells of less",
 }
+DEVICES = {
+    "cpu_and_ne": Device.NE,
+    "all": Device.NE,
+    "cpu_and_gpu": Device.GPU,
+    "cpu_only": Device.CPU,
+    REFERENCE: Device.CPU,
+}
+"""Where most of a page is computed with each choice of compute units."""
 REFERENCE_FLOPS = 1.7e10
 """A second, of the interpreter: 1.44e12 of a page of 560 patches at full size took 87 s on two busy cores."""
 LONG_S = 60.0
@@ -75,7 +84,7 @@ class CoreMLEncoder:
         self._tower = _load_tower(folder, build, units, self._buckets, report)
         admission.after_load(self._tower, self._buckets)
         self._dtype = np.dtype(build.precision)
-        return EncoderSpec(digest, build.width, self._dtype.str)
+        return EncoderSpec(digest, build.width, self._dtype.str, self._buckets, DEVICES[units])
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
         """Encode the images of a request; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
@@ -92,9 +101,10 @@ class CoreMLEncoder:
         start = time.perf_counter()
         image, source, orientation = open_page(page)
         opened = time.perf_counter()
-        placement = place(source, orientation, lowered(self._limits, page.max_pixels), self._buckets)
+        limits = self._limits.lowered(page.max_pixels)
         if page.check_blank and is_blank(image):
-            raise BlankPage(placement.geometry, {"open": (opened - start) * 1e3})
+            raise BlankPage(fit(source, orientation, limits), {"open": (opened - start) * 1e3})
+        placement = place(source, orientation, limits, self._buckets, window_of(page, image))
         patches = prepare(image, placement)
         resized = time.perf_counter()
         embeddings = self._tower.encode(patches.values, patches.grid).astype(self._dtype)
@@ -114,10 +124,8 @@ class CoreMLEncoder:
 
 def prepare(image: Image.Image, placement: Placement) -> Patches:
     """Patches of an upright RGB image at the place that was chosen for it, white where it does not reach."""
-    if image.size != placement.content:
-        image = image.resize(placement.content, Image.Resampling.BICUBIC)
     canvas = Image.new("RGB", placement.geometry.resized, "white")
-    canvas.paste(image, (0, 0))
+    canvas.paste(resize_window(image, placement.content, placement.window), (0, 0))
     exactly = PixelLimits(CELL_PX**2, max(CELL_PX**2, canvas.width * canvas.height))
     patches = patchify(canvas, canvas.size, 1, exactly)
     return Patches(patches.values, placement.grid, placement.geometry)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
-from dotsctl.protocol.errors import MissingError, PageError
+from dotsctl.protocol.errors import MissingError, PageError, UsageError
 from dotsctl.protocol.fakes import (
     FAULTS,
     LOAD_FAULTS,
@@ -26,7 +26,9 @@ from dotsctl.protocol.fakes import (
     read_options,
     wait_at_gate,
 )
-from dotsctl.protocol.geometry import PageGeometry
+from dotsctl.protocol.geometry import PATCH_PX, PageGeometry, PixelLimits, fit
+from dotsctl.protocol.gpu_faults import REFUSED_TEXTS
+from dotsctl.protocol.parts import Device
 
 PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid", "no-memory", "blank")
 
@@ -47,10 +49,23 @@ class FakeOptions:
     """What happens instead of loading."""
     hold_ms: float = 0.0
     """Milliseconds of each page in which the interpreter's lock is held, besides ``encode_ms``."""
+    gpu_pages: int = 0
+    """Pages after which the GPU refuses all further work of this process, as Metal does after faults; 0: never."""
     model: str = ""
     """Pretend to hold another model, of this name."""
+    side_px: int = 0
+    """Side of the square that every page is taken for: its geometry follows the resize rule; 0: a page has the size of
+    its embeddings."""
     gate: str = ""
     """Path of a FIFO: a page is held while the FIFO exists and until a writer has opened and closed it."""
+    load_gate: str = ""
+    """The same for loading."""
+    buckets: str = ""
+    """Page sizes in patches that it claims to have, as ``336+960``; empty: pages of any size."""
+    device: str = field(default=Device.CPU, metadata={"one_of": tuple(Device)})
+    """Device that it claims to compute on."""
+    resolution_loss: float = 0.0
+    """Share of each page's resolution that it claims to have lost, 0 to 1."""
 
 
 class FakeEncoder:
@@ -66,8 +81,16 @@ class FakeEncoder:
                 threading.Event().wait()
             case "refuse":
                 raise MissingError("encoder fake was told to miss something: take load_fault away")
-        self._warm = False
-        return EncoderSpec(fake_fingerprint(model, self._options.model), WIDTH, "<f4")
+        if self._options.load_gate:
+            wait_at_gate(Path(self._options.load_gate))
+        self._warm, self._num_pages = False, 0
+        return EncoderSpec(
+            fake_fingerprint(model, self._options.model),
+            WIDTH,
+            "<f4",
+            buckets=_page_sizes(self._options.buckets),
+            device=Device(self._options.device),
+        )
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
         """Digest of each image's bytes, or the fault that was asked for; the warm-up page is never faulty."""
@@ -81,8 +104,13 @@ class FakeEncoder:
             wait_at_gate(Path(self._options.gate))
         if self._warm and self._options.hold_ms:
             hold_lock(self._options.hold_ms / 1000)
+        self._num_pages += self._warm
         self._warm = True
         self._misbehave(fault)
+        if 0 < self._options.gpu_pages < self._num_pages:
+            raise RuntimeError(
+                f"[METAL] Command buffer execution failed: {REFUSED_TEXTS[1]} (00000004:{REFUSED_TEXTS[0]})"
+            )
         if fault == "blank" and page.check_blank:
             raise BlankPage(PageGeometry(source=(28, 28), orientation=1, resized=(28, 28), scale=(1.0, 1.0)))
         rows = max(1, round(self._options.embed_mib * 2**20 / (4 * WIDTH)))
@@ -94,9 +122,14 @@ class FakeEncoder:
         remaining_s = self._options.encode_ms / 1000 - (time.monotonic() - started)
         if remaining_s > 0:
             threading.Event().wait(remaining_s)
-        size = (grid[1] * 14, grid[0] * 14)
-        geometry = PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0))
-        return EncodedPage(values, grid, geometry, {"encode": (time.monotonic() - started) * 1000})
+        return EncodedPage(values, grid, self._geometry(page, grid), {"encode": (time.monotonic() - started) * 1000})
+
+    def _geometry(self, page: PageImage, grid: tuple[int, int]) -> PageGeometry:
+        if side_px := self._options.side_px:
+            return fit((side_px, side_px), 1, PixelLimits().lowered(page.max_pixels))
+        size = (grid[1] * PATCH_PX, grid[0] * PATCH_PX)
+        loss = self._options.resolution_loss
+        return PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0), resolution_loss=loss)
 
     def close(self) -> None:
         """Nothing to free."""
@@ -110,6 +143,14 @@ class FakeEncoder:
                 raise MemoryError
             case _:
                 misbehave(fault, "encoder fake")
+
+
+def _page_sizes(text: str) -> tuple[int, ...]:
+    """Numbers of patches in ascending order. Raises UsageError."""
+    parts = text.split("+") if text else []
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"encoder fake: buckets={text!r} is no list of page sizes; write buckets=336+960")
+    return tuple(sorted(map(int, parts)))
 
 
 def digest_rows(digest: bytes, rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

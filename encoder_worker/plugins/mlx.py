@@ -11,7 +11,7 @@ from typing import Any
 
 from dotsctl.encoder_worker.blank import is_blank
 from dotsctl.encoder_worker.image import Patches, patchify
-from dotsctl.encoder_worker.opening import lowered, open_page, read_limits
+from dotsctl.encoder_worker.opening import open_page, read_limits, window_of
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.encoder_worker.plugins.mlx_options import MLXOptions
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
@@ -20,8 +20,13 @@ from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.geometry import PixelLimits, fit
+from dotsctl.protocol.half_precision import read_plan
 from dotsctl.protocol.memory import encoder_need, require_memory
 from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.parts import Device, Role
+
+WIRE_DTYPES = {"float32": "<f4", "bfloat16": "bf16", "float16": "<f2"}
+"""Type of the embeddings on the wire, by the option ``dtype``."""
 
 
 class MLXEncoder:
@@ -36,8 +41,9 @@ class MLXEncoder:
         """Load the tower; see :class:`dotsctl.encoder_worker.plugin.Encoder`, and ``mlx_options`` for the options.
 
         Raises:
-            UsageError: an unknown option, a wrong value, or a model of another kind.
-            MissingError: MLX is not installed, the model is broken, or too large for this machine.
+            UsageError: an unknown option, a wrong value, a model of another kind, or one that float16 cannot compute.
+            MissingError: MLX is not installed, the model is broken, or too large for this machine; or its magnitudes,
+                which ``dtype=float16`` needs, were not measured.
         """
         asked = MLXOptions.read(options)
         facts = validate_checkpoint(model)
@@ -54,17 +60,20 @@ class MLXEncoder:
         mx.set_cache_limit(asked.mlx_cache_mib << 20)
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
         chosen = asked.on(on_gpu, config.head_dim in vision_tower.FUSED_HEAD_DIMS)
-        dtype = {"float32": mx.float32, "bfloat16": mx.bfloat16}[str(chosen.dtype)]
+        dtype = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}[str(chosen.dtype)]
         require_memory(encoder_need(facts, item_bytes=dtype.size))
         report("computing the model's fingerprint")
         digest = fingerprint(model)
+        plan = vision_weights.UNSCALED
+        if dtype == mx.float16:
+            plan = read_plan(digest, Role.ENCODER, model)
+            plan.require_possible("Use --encoder mlx:dtype=bfloat16")
         report("loading the vision tower")
         files = [str(file) for file in tensor_files(model, vision_weights.PREFIXES)]
-        tower = vision_weights.load_tower(config, files, dtype, bool(chosen.compile))
-        self._runner = tower_runner.TowerRunner(
-            tower, config, dtype, chosen.query_chunk or 0, chosen.pack_patches, on_gpu
-        )
-        return EncoderSpec(digest, config.hidden_size, "bf16" if dtype == mx.bfloat16 else "<f4")
+        tower = vision_weights.load_tower(config, files, dtype, bool(chosen.compile), plan)
+        self._runner = tower_runner.TowerRunner(tower, config, dtype, chosen.query_chunk, chosen.pack_patches, on_gpu)
+        device = Device.GPU if on_gpu else Device.CPU
+        return EncoderSpec(digest, config.hidden_size, WIRE_DTYPES[str(chosen.dtype)], device=device)
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
         """Encode the images of a request; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
@@ -91,10 +100,10 @@ class MLXEncoder:
         start = time.perf_counter()
         image, source, orientation = open_page(page)
         decoded = time.perf_counter()
-        limits = lowered(self._limits, page.max_pixels)
+        limits = self._limits.lowered(page.max_pixels)
         if page.check_blank and is_blank(image):
             raise BlankPage(fit(source, orientation, limits), {"open": (decoded - start) * 1e3})
-        patches = patchify(image, source, orientation, limits)
+        patches = patchify(image, source, orientation, limits, window_of(page, image))
         resized = time.perf_counter()
         return patches, {"open": (decoded - start) * 1e3, "resize": (resized - decoded) * 1e3}
 

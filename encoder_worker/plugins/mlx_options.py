@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dotsctl.encoder_worker.plugins.exhaustion import CALL_FLOP
 from dotsctl.protocol.errors import UsageError
 
 CPU_QUERY_CHUNK = 256
@@ -14,7 +15,8 @@ MLX_CACHE_MIB = 1024
 """MLX's own limit on a Mac is nearly all of the memory."""
 NUMBERS = {
     "query_chunk": "patches that attend at a time, 0 for all at once: less memory against less speed; by default "
-    f"{CPU_QUERY_CHUNK} on a CPU, and on a GPU 0, or {GPU_QUERY_CHUNK} where heads of this width have no fused kernel",
+    f"{CPU_QUERY_CHUNK} on a CPU; on a GPU as many as keep a call below {CALL_FLOP / 1e12:g} TFLOP, as macOS ends long "
+    f"ones, or {GPU_QUERY_CHUNK} where heads of this width have no fused kernel",
     "mlx_cache_mib": f"MiB of freed buffers that MLX keeps for reuse (default {MLX_CACHE_MIB})",
     "pack_patches": f"most patches of several images that share a call (default {PACK_PATCHES})",
 }
@@ -25,8 +27,9 @@ WORDS = {
         "nothing and keeps a C++ compiler busy at the first page",
     ),
     "dtype": (
-        ("float32", "bfloat16"),
-        "float32 or bfloat16; by default bfloat16 on a GPU and float32 on a CPU, where bfloat16 is ten times slower",
+        ("float32", "bfloat16", "float16"),
+        "float32, bfloat16 or float16; by default bfloat16 on a GPU and float32 on a CPU, where the others are 40 "
+        "times slower. float16 is for M1 and M2, which emulate bfloat16; run 'dotsctl convert MODEL --float16' first",
     ),
 }
 
@@ -63,13 +66,13 @@ class MLXOptions:
         )
 
     def on(self, on_gpu: bool, fused_heads: bool) -> "MLXOptions":
-        """The same with everything chosen.
+        """The same with everything chosen, except a ``query_chunk`` that depends on the page (None).
 
         Args:
             on_gpu: whether MLX computes on a GPU.
             fused_heads: whether it has a fused attention kernel for heads of this width.
         """
-        chunk = CPU_QUERY_CHUNK if not on_gpu else 0 if fused_heads else GPU_QUERY_CHUNK
+        chunk = CPU_QUERY_CHUNK if not on_gpu else None if fused_heads else GPU_QUERY_CHUNK
         return MLXOptions(
             query_chunk=chunk if self.query_chunk is None else self.query_chunk,
             pack_patches=self.pack_patches,

@@ -7,9 +7,12 @@ from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.encoder_worker.plugins.vision_tower import VisionTower
 from dotsctl.protocol.checkpoint_layout import is_harmless
 from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.half_precision import HalfPlan
+from mlx.utils import tree_flatten
 
 PREFIXES = ("vision_tower.", "model.vision_tower.")
 """In front of the tower's tensor names; the second one is what newer conversions write."""
+UNSCALED = HalfPlan()
 
 
 def sanitize(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
@@ -32,7 +35,11 @@ def sanitize(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
 
 
 def load_tower(
-    config: VisionConfig, files: list[str], dtype: mx.Dtype, compile_elementwise: bool = False
+    config: VisionConfig,
+    files: list[str],
+    dtype: mx.Dtype,
+    compile_elementwise: bool = False,
+    plan: HalfPlan = UNSCALED,
 ) -> VisionTower:
     """Tower with the weights of a checkpoint, evaluated.
 
@@ -41,27 +48,57 @@ def load_tower(
         files: the .safetensors files that hold the tower; nothing else in them is read.
         dtype: what to compute in.
         compile_elementwise: see :class:`VisionTower`.
+        plan: powers of two to scale weights with; the embeddings stay the same.
 
     Raises:
         MissingError: a tensor is absent or has another shape than the configuration says.
     """
-    tower = VisionTower(config, compile_elementwise)
-    weights = _read(files, dtype)
-    try:
-        tower.load_weights(weights)
-    except ValueError as error:
-        raise MissingError(f"the weights do not fit vision_config ({error}): download the model again") from None
-    for _, weight in weights:
+    tower = read_tower(config, files, dtype, compile_elementwise, plan)
+    for _, weight in tree_flatten(tower.parameters()):
         mx.eval(weight)  # one by one: all at once, the stored tensors are in memory beside their float32 copies
     return tower
 
 
-def _read(files: list[str], dtype: mx.Dtype) -> list[tuple[str, mx.array]]:
-    """Tensors in another type, not evaluated.
+def read_tower(
+    config: VisionConfig,
+    files: list[str],
+    dtype: mx.Dtype,
+    compile_elementwise: bool = False,
+    plan: HalfPlan = UNSCALED,
+) -> VisionTower:
+    """Tower as :func:`load_tower` gives it, not evaluated: MLX reads a tensor when something needs it."""
+    tower = VisionTower(config, compile_elementwise)
+    try:
+        tower.load_weights(_read(files, dtype, plan))
+    except ValueError as error:
+        raise MissingError(f"the weights do not fit vision_config ({error}): download the model again") from None
+    _scale_epsilons(tower, plan.epsilon_factor)
+    return tower
+
+
+def _scale_epsilons(tower: VisionTower, factor: float) -> None:
+    """Multiply the epsilon of each norm that takes the residual stream."""
+    norms = [norm for block in tower.blocks for norm in (block.norm1, block.norm2)]
+    norms.append(tower.post_trunk_norm if tower.post_norm else tower.merger.ln_q)
+    for norm in norms:
+        norm.eps *= factor
+
+
+def _read(files: list[str], dtype: mx.Dtype, plan: HalfPlan) -> list[tuple[str, mx.array]]:
+    """Tensors scaled and in another type, not evaluated.
 
     Nothing else holds those of the files, so that each is freed as soon as it is converted.
     """
     tensors: dict[str, mx.array] = {}
     for file in files:
         tensors |= sanitize(cast(dict[str, mx.array], mx.load(file)))
-    return [(name, tensor.astype(dtype)) for name, tensor in tensors.items()]
+    return [(name, _scaled(tensor, name, plan).astype(dtype)) for name, tensor in tensors.items()]
+
+
+def _scaled(tensor: mx.array, name: str, plan: HalfPlan) -> mx.array:
+    """A tensor multiplied with its powers of two, in float32 where there are some."""
+    factors = plan.thirds(name) if ".qkv." in name else (plan.factor(name),)
+    if all(factor == 1 for factor in factors):
+        return tensor
+    parts = tensor.astype(mx.float32).reshape(len(factors), -1)  # a row for each factor
+    return (parts * mx.array(factors)[:, None]).reshape(tensor.shape)

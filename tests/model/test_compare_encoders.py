@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.encoder_worker.buckets import place
 from dotsctl.encoder_worker.opening import open_page, read_limits
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.coreml import prepare
+from dotsctl.protocol.buckets import place
 from dotsctl.protocol.errors import ExitCode
 from dotsctl.protocol.model_directory import demo_directory
 from dotsctl.tools.compare import main as compare

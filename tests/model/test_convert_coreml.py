@@ -23,7 +23,7 @@ def test_a_build_is_told_of_and_made_again_only_when_something_differs(
     def made(options: ConversionOptions, *, force: bool = False) -> bool:
         run("demo", options, force=force, as_json=False)
         told = capsys.readouterr()
-        assert re.search(r"2\.6\d? MB for pages of 96 patches", told.out)
+        assert re.search(r"2\.7\d? MB for pages of 96 patches", told.out)
         assert "--encoder coreml:build=float16" in told.out
         return "is there already; --force makes it again" not in told.err
 

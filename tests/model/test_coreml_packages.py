@@ -1,6 +1,7 @@
 """Saved Core ML packages, executed by the reference interpreter, against the tower in float64."""
 
 import json
+import re
 import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.encoder_worker.coreml.interpreter import FLOAT16_LIMIT, NEURAL_ENGINE_LIMIT, Interpreter
+from dotsctl.client.sizes import tree_bytes
+from dotsctl.encoder_worker.coreml.interpreter import Interpreter
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, find_build, function_name
 from dotsctl.encoder_worker.coreml.package import Package
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
@@ -132,19 +134,24 @@ def test_a_residual_stream_whose_squares_overflow_float16_is_normed_well(
     assert difference(reference(folder), exact(model, GRID))[0] < 3e-3
 
 
-def test_values_beyond_float16_are_reported_by_name(
+def test_a_conversion_that_computes_values_beyond_float16_is_refused_by_their_names(
     convert: Convert, write_model: Callable[..., Path], tensors: dict[str, np.ndarray]
 ) -> None:
     name = "vision_tower.blocks.1.mlp.fc2.weight"
-    model = write_model(tensors=tensors | {name: tensors[name] * np.float32(100_000)})
-    folder = convert(model)
-    chunk = Interpreter(folder / "tower-1.mlpackage", function_name(96))
-    inputs = {key: np.ones(shape, np.float32) for key, (shape, _) in chunk.inputs.items()}
-    chunk.run(inputs)
-    assert chunk.magnitudes["blocks_1_mlp_fc2"] > FLOAT16_LIMIT
-    assert "blocks_1_mlp_fc2" in chunk.beyond(NEURAL_ENGINE_LIMIT)
-    assert "blocks_0_mlp_fc2" not in chunk.beyond(NEURAL_ENGINE_LIMIT)
-    assert chunk.magnitudes.keys() >= {"blocks_0_attn_tile0_scores", "blocks_0_norm1_normed", "merger_normed"}
+    model = write_model(tensors=tensors | {name: tensors[name] * np.float32(30_000)})
+    with pytest.raises(CommandFailedError, match=r"magnitudes: blocks_1_mlp_fc2 reaches [\d,]+, the limit of conv is"):
+        convert(model)
+    assert Build.read(convert(model, precision="float32")).residual_exponent == 0
+
+
+def test_a_build_that_computes_its_golden_page_wrong_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path))
+    monkeypatch.setattr("dotsctl.tools.coreml.tower.MERGER_EPSILON", 3.0)
+    with pytest.raises(CommandFailedError, match=r"page of 96 patches, cannot be used: golden page: embeddings differ"):
+        convert_encoder(demo_directory(), ConversionOptions(buckets=BUCKETS), lambda line: None)
+    assert folders(tmp_path) == []
 
 
 def test_any_value_of_a_program_can_be_looked_at(convert: Convert) -> None:
@@ -153,8 +160,8 @@ def test_any_value_of_a_program_can_be_looked_at(convert: Convert) -> None:
     inputs = {key: np.ones(shape, np.float32) for key, (shape, _) in chunk.inputs.items()}
     found = chunk.run(inputs, ["blocks_0_attn_tile0_shares"])
     assert found.keys() == {"embeddings", "blocks_0_attn_tile0_shares"}
-    assert found["blocks_0_attn_tile0_shares"].shape == (1, 4, 32, 96)
-    assert found["blocks_0_attn_tile0_shares"].sum(axis=3) == pytest.approx(1, abs=1e-5)
+    assert found["blocks_0_attn_tile0_shares"].shape == (1, 4, 96, 32)
+    assert found["blocks_0_attn_tile0_shares"].sum(axis=2) == pytest.approx(1, abs=1e-5)
     with pytest.raises(CommandFailedError, match="no value blocks_9"):
         chunk.run(inputs, ["blocks_9"])
 
@@ -203,6 +210,37 @@ def test_a_float16_program_has_documented_operations_alone_and_computes_nothing_
         assert not [kind for kind, dtype in types if dtype == float32]
 
 
+@pytest.mark.parametrize("options", [{}, {"weights": "int8"}, {"weights": "int4"}, {"weights": "palette6"}], ids=str)
+def test_every_name_of_a_function_is_a_valid_identifier_that_is_bound_once(
+    convert: Convert, options: dict[str, Any]
+) -> None:
+    package = Package(convert(demo_directory(), **options) / "tower-1.mlpackage")
+    for bucket in BUCKETS:
+        message, block = package.function(function_name(bucket))
+        values = [one.name for one in message.inputs] + [out.name for op in block.operations for out in op.outputs]
+        names = [package.value(op.attributes["name"]) for op in block.operations]
+        for bound in (values, names):
+            assert len(bound) == len(set(bound))
+            assert all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) for name in bound)
+            assert not {"tensor", "state", "fp16", "list", "string", "true"} & set(bound)
+
+
+def test_names_that_mil_does_not_take_are_changed_and_those_of_outputs_kept(tmp_path: Path) -> None:
+    from coremltools.converters.mil import Builder as mb
+    from coremltools.converters.mil.mil import Function, types
+    from dotsctl.tools.coreml.package import TARGET, write_package
+
+    with Function({"hidden": mb.placeholder((1, 4), dtype=types.fp16)}, opset_version=TARGET) as function:
+        x = function.inputs["hidden"]
+        for name in ("twice", "twice", "state", "0 bad.name", "sum"):
+            x = mb.add(x=x, y=np.float16(1), name=name)
+        function.set_outputs([x])
+    write_package({"patches_4": function}, tmp_path / "names.mlpackage")
+    found = operations(tmp_path / "names.mlpackage", "patches_4")
+    bound = [op.outputs[0].name for op in found if op.type == "add"]
+    assert bound == ["twice", "twice_1", "state_workaround", "var_0_bad_name", "sum"]
+
+
 def test_the_residual_stream_is_never_cut(convert: Convert) -> None:
     package = convert(demo_directory()) / "tower-1.mlpackage"
     found = operations(package, function_name(96))
@@ -218,12 +256,12 @@ def test_scores_of_no_more_queries_than_a_tile_exist_at_a_time(convert: Convert)
     package = convert(demo_directory()) / "tower-1.mlpackage"
     scores = [op for op in operations(package, function_name(160)) if op.type == "softmax"]
     shapes = [[d.constant.size for d in op.outputs[0].type.tensorType.dimensions] for op in scores]
-    assert shapes == [[1, 4, 40, 160]] * 16
+    assert shapes == [[1, 4, 160, 40]] * 16
 
 
 def test_weights_are_stored_once_for_all_buckets_and_chunks(convert: Convert) -> None:
     def weight_bytes(folder: Path) -> int:
-        return sum(path.stat().st_size for path in folder.rglob("weight.bin"))
+        return sum(path.stat().st_size for path in folder.glob("tower-*/**/weight.bin"))
 
     one = weight_bytes(convert(demo_directory(), buckets=(96,)))
     assert weight_bytes(convert(demo_directory(), buckets=(96, 160, 240, 352))) <= 1.001 * one
@@ -284,14 +322,57 @@ def test_a_build_of_another_checkpoint_is_refused(copied: Path) -> None:
 def test_a_build_of_another_format_is_refused(copied: Path) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
     (copied / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(MissingError, match="format 99"):
+    with pytest.raises(MissingError, match=r"format 99, .* format 2\. .*: dotsctl convert MODEL --encoder coreml"):
         find()
+
+
+def test_a_compute_plan_of_each_page_size_has_a_package_that_shares_the_weights(convert: Convert) -> None:
+    folder = convert(demo_directory(), chunks=2)
+    build = Build.read(folder)
+    inputs, found = {}, {}
+    for bucket in BUCKETS:
+        plans = build.plan_packages(bucket)
+        assert len(plans) == 2
+        for chunk, plan in zip(build.chunks, plans, strict=True):
+            assert Package(folder / plan).function_names == [function_name(bucket)]
+            assert Package(folder / plan).model.description.defaultFunctionName == function_name(bucket)
+            weights = [next((folder / name).rglob("weight.bin")) for name in (chunk.file, plan)]
+            assert weights[0].samefile(weights[1])
+    for name in (build.chunks[0].file, build.plan_packages(96)[0]):
+        program = Interpreter(folder / name, function_name(96))
+        inputs = inputs or {key: np.ones(shape, np.float32) for key, (shape, _) in program.inputs.items()}
+        found[name] = program.run(inputs)["next_hidden"]
+    assert len(found) == 2 and np.array_equal(*found.values())
+
+
+def test_weights_that_packages_share_are_counted_once(convert: Convert) -> None:
+    folder = convert(demo_directory(), chunks=2)
+    build = Build.read(folder)
+    files = {path.stat().st_ino: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    apart = sum((folder / name).stat().st_size for name in ("manifest.json", "golden.npz"))
+    assert build.nbytes == sum(files.values()) - apart
+    assert tree_bytes(folder) == sum(files.values())
+
+
+def test_on_a_disk_without_hard_links_a_build_has_no_packages_for_plans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(45, "Operation not supported")
+
+    monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path))
+    monkeypatch.setattr("os.link", refuse)
+    lines: list[str] = []
+    folder = convert_encoder(demo_directory(), ConversionOptions(buckets=BUCKETS), lines.append)
+    assert Build.read(folder).plan_packages(96) == []
+    assert [path.name for path in folder.glob("*.mlpackage")] == ["tower-1.mlpackage"]
+    assert any("no hard links" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["Manifest.json", "model.mlmodel", "weight.bin"])
 @pytest.mark.parametrize("damage", ["cut", "removed"])
 def test_a_damaged_package_is_refused(copied: Path, name: str, damage: str) -> None:
-    (file,) = copied.rglob(name)
+    (file,) = (copied / "tower-1.mlpackage").rglob(name)
     content = file.read_bytes()
     file.unlink()
     if damage == "cut":
@@ -301,7 +382,7 @@ def test_a_damaged_package_is_refused(copied: Path, name: str, damage: str) -> N
 
 
 def test_changed_bytes_are_found_when_contents_are_compared(copied: Path) -> None:
-    (file,) = copied.rglob("weight.bin")
+    (file,) = (copied / "tower-1.mlpackage").rglob("weight.bin")
     content = bytearray(file.read_bytes())
     content[5000] ^= 1
     build = find()[1]

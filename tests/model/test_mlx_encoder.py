@@ -117,7 +117,7 @@ def test_a_wrong_option_is_refused_with_what_is_known(model: Path, option: dict[
     ("on_gpu", "fused", "expected"),
     [
         (False, True, MLXOptions(256, 4096, False, "float32")),
-        (True, True, MLXOptions(0, 4096, True, "bfloat16")),
+        (True, True, MLXOptions(None, 4096, True, "bfloat16")),
         (True, False, MLXOptions(1024, 4096, True, "bfloat16")),
     ],
 )

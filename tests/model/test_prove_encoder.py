@@ -36,8 +36,9 @@ def test_each_package_and_the_embeddings_are_compared() -> None:
         assert 1e-5 < part["relative_error"] < 2e-3
         assert 0.99999 < part["min_cosine"] < 1
     assert len(proof["largest"]) == 5 and max(proof["largest"].values()) < 32752
+    assert proof["findings"] == []
     text = prove("--grid", "8x12").stdout
-    assert "layer 3 " in text and "embeddings " in text and "32752 on the Neural Engine" in text
+    assert "layer 3 " in text and "embeddings " in text and "products 32752" in text
 
 
 def test_an_error_above_the_limit_ends_with_1_and_a_wrong_grid_with_2() -> None:

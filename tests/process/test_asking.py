@@ -86,7 +86,25 @@ def test_a_page_that_loops_is_read_again_a_little_smaller_and_told(run_folder: P
     assert [page.text for page in pages] == [fake_text(content) for content in contents]
     assert {(page.status, page.finish_reason, page.reread) for page in pages} == {("ok", "stop", "loop")}
     assert sorted(restart.page_index for restart in restarts) == [0, 1, 2, 3]
-    assert all("read again at most" in restart.reason for restart in restarts)
+    assert all("read again at full quality, at most" in restart.reason for restart in restarts)
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("loop-once", "loop"), ("damage-once", "damaged")])
+def test_a_page_that_fails_below_full_quality_is_read_again_at_full(fault: str, reason: str, run_folder: Path) -> None:
+    content = stored(picture(1))
+    with Client(encoder="fake:side_px=2000", decoder=f"fake:fault={fault}", private=True, timeout_s=START_S) as one:
+        (page,) = one.ocr([content], task="layout", quality="balanced")
+        (again,) = one.ocr([content], task="layout", quality="balanced")
+        assert one.status().counters["done"] == 3
+    assert (page.text, page.status, page.reread) == (fake_text(content), "ok", reason)
+    assert (page.quality, page.input_width) == ("full", 1988)
+    assert (again.quality, again.input_width, again.reread) == ("balanced", 1260, "")
+
+
+def test_a_damaged_page_is_kept_where_no_second_reading_is_wanted(run_folder: Path) -> None:
+    with Client(encoder="fake:side_px=2000", decoder="fake:fault=damage-once", private=True, timeout_s=START_S) as one:
+        (page,) = one.ocr([stored(picture(1))], task="layout", quality="fast", reread=False)
+    assert (page.status, page.quality, page.input_width, page.reread) == ("partial", "fast", 980, "")
 
 
 def test_a_page_that_always_loops_is_reported_as_partial_after_two_readings(run_folder: Path) -> None:

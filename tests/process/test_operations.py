@@ -85,6 +85,7 @@ def test_ctrl_c_ends_following_with_130(named: None, command: Callable[..., "sub
     assert (following.returncode, err) == (130, "")
 
 
+@pytest.mark.macos
 def test_a_watched_status_is_a_line_each_time_and_ends_with_the_runtime(
     named: None, command: Callable[..., "subprocess.Popen[str]"]
 ) -> None:

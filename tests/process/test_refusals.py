@@ -1,6 +1,5 @@
 """Faults 6, 27 and 29, and the end of a runtime: what is given up, with which words and which exit code."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from dotsctl.protocol.messages import PageFailed, PageResult, Shutdown
 from dotsctl.protocol.parts import Role
 from PIL import Image
 
-from tests.conftest import Gate, processes_in
+from tests.conftest import HAS_PROC, Gate, processes_in
 from tests.process.conftest import START_S, Instance, dotsctl, submit
 
 pytestmark = pytest.mark.process
@@ -58,7 +57,7 @@ def test_two_models_never_talk(nothing_left: None) -> None:
     assert "the encoder has" in err or "the decoder has" in err
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems keep no limit of a process's memory")
+@pytest.mark.skipif(not HAS_PROC, reason="other systems keep no limit of a process's memory")
 def test_a_page_that_takes_all_memory_is_tried_once_more_alone_and_then_fails(start: Start) -> None:
     """Row 27: the process really runs into its limit, and lives on."""
     instance = start("fake:fault=allocate,on=huge", "fake")

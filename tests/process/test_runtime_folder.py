@@ -17,7 +17,7 @@ from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol import endpoints
 from PIL import Image
 
-from tests.conftest import processes_in
+from tests.conftest import HAS_PROC, processes_in
 from tests.process.conftest import START_S, dotsctl
 
 pytestmark = pytest.mark.process
@@ -110,6 +110,7 @@ def test_what_is_not_ours_is_refused_and_left_as_it_is(folder: Path, tmp_path: P
     shutil.rmtree(folder)
 
 
+@pytest.mark.macos
 def test_a_folder_with_a_path_too_long_for_sockets_serves_all_the_same(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +141,7 @@ def test_a_runtime_that_can_write_nothing_says_where_and_why(folder: Path) -> No
 
 def in_small_filesystem(folder: Path, size: str, command: list[str]) -> "subprocess.CompletedProcess[str]":
     """Run a command with a tmpfs of this size at a folder, in a mount namespace of its own; skips where none may be."""
-    if not (sys.platform.startswith("linux") and shutil.which("unshare")):
+    if not (HAS_PROC and shutil.which("unshare")):
         pytest.skip("needs mount namespaces")
     folder.mkdir(parents=True, exist_ok=True)
     words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]

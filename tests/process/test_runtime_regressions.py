@@ -5,7 +5,6 @@ import os
 import select
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,7 +23,7 @@ from dotsctl.protocol.link import Links
 from dotsctl.protocol.messages import PageFailed, PageResult, Ping, Shutdown, Status, StatusRequest
 from dotsctl.protocol.parts import Role
 
-from tests.conftest import Gate, processes_in
+from tests.conftest import HAS_PROC, Gate, processes_in
 from tests.process.conftest import START_S, Instance, submit
 
 pytestmark = pytest.mark.process
@@ -75,7 +74,7 @@ def test_a_worker_that_dies_while_the_runtime_drains_is_started_again(
     assert instance.runtime.process.wait(20) == 0
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads CPU time from /proc")
+@pytest.mark.skipif(not HAS_PROC, reason="reads CPU time from /proc")
 def test_a_client_that_reads_nothing_does_not_make_the_runtime_spin(start: Start) -> None:
     instance = start()
     with Links() as links:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from dotsctl.protocol.errors import CommandFailedError, ErrorCode
 from dotsctl.protocol.messages import PageFailed, PageResult, Status
 from dotsctl.protocol.parts import Role, WorkerReport
 
-from tests.conftest import Gate, processes_in
+from tests.conftest import HAS_PROC, Gate, processes_in
 from tests.process.conftest import Instance
 
 pytestmark = pytest.mark.process
@@ -45,6 +44,7 @@ def test_a_load_that_hangs_is_ended_at_its_limit_with_a_traceback(start: Start, 
 
 
 @pytest.mark.parametrize("role", list(Role))
+@pytest.mark.macos
 def test_a_stopped_worker_is_suspected_soon_and_replaced_after_its_limit(
     start: Start, gates: list[Gate], role: Role
 ) -> None:
@@ -90,7 +90,8 @@ def test_a_worker_that_computes_for_ever_leaves_its_traceback_in_the_log(start: 
     assert instance.status().counters["restarts"] == 2
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the processes of a runtime in /proc")
+@pytest.mark.skipif(not HAS_PROC, reason="finds the processes of a runtime in /proc")
+@pytest.mark.macos
 def test_a_machine_that_slept_restarts_nothing(start: Start, gates: list[Gate], run_folder: Path) -> None:
     """Row 32: all processes stand still for longer than every patience; only the clock goes on."""
     instance = start("fake", f"fake:gate={gates[0].path}", stall_timeout_s=2.0, stopped_timeout_s=1.0)

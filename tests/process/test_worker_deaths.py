@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from dotsctl.decoder_worker.plugins.fake import fake_text
@@ -22,6 +23,7 @@ def text_of(answer: object) -> str:
     return answer.text
 
 
+@pytest.mark.macos
 def test_a_page_survives_the_death_of_the_encoder_that_works_on_it(start: Start, gates: list[Gate]) -> None:
     """Row 1."""
     instance = start(f"fake:gate={gates[0].path}", "fake")
@@ -62,6 +64,18 @@ def test_a_page_survives_when_its_bytes_die_with_the_encoder_after_it_said_encod
     assert text_of(answer) == fake_text(b"page")
     assert answer.attempt == 2  # type: ignore[attr-defined]
     assert instance.restarts(Role.DECODER) == 0
+
+
+@pytest.mark.macos
+def test_an_encoder_that_the_gpu_refuses_is_started_again_and_its_page_is_read(start: Start) -> None:
+    """Only a new process may use the GPU again: here after every second page."""
+    instance = start("fake:gpu_pages=2", "fake")
+    contents = [f"page {number}".encode() for number in range(5)]
+    answers = instance.read(contents)
+    assert [text_of(answers[n]) for n in range(5)] == [fake_text(content) for content in contents]
+    assert instance.restarts(Role.ENCODER) == 2
+    log = next(Path(worker.log) for worker in instance.status().workers if worker.role is Role.ENCODER)
+    assert "SubmissionsIgnored" in log.with_name("encoder.1.log").read_text()
 
 
 def test_tokens_of_a_dead_decoder_are_void_and_the_text_is_exact(start: Start, gates: list[Gate]) -> None:

@@ -1,8 +1,10 @@
 import json
+from math import prod
 from pathlib import Path
 
 import pytest
 from dotsctl.protocol.checkpoint import INDEX, read_json, tensor_files
+from dotsctl.protocol.checkpoint_layout import VisionSizes
 from dotsctl.protocol.errors import MissingError
 
 
@@ -58,3 +60,13 @@ def test_a_json_file_that_is_absent_or_broken_is_an_error_with_its_path(tmp_path
 def test_a_json_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"a": 1}')
     assert read_json(tmp_path, "config.json") == {"a": 1}
+
+
+@pytest.mark.parametrize(("patches", "expected"), [(960, 2.59e12), (5760, 22.7e12), (8640, 40.5e12), (19_824, 150e12)])
+def test_a_page_takes_as_many_operations_as_its_matrix_products(patches: int, expected: float) -> None:
+    tower = VisionSizes(1536, 1536, 4224, 42, 12)
+    weights = sum(prod(shape) for name, shape in tower.tensors().items() if name.endswith("weight") and len(shape) > 1)
+    merger = 4 * 1536 * (4 * 1536 + 1536)
+    by_weights = 2 * patches * (weights - merger + merger / 4) + 4 * patches**2 * 1536 * 42
+    assert tower.operations(patches) == pytest.approx(by_weights, rel=1e-9)
+    assert tower.operations(patches) == pytest.approx(expected, rel=0.005)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import UsageError
-from dotsctl.tools.coreml.chunk_plan import WEIGHT_LIMIT_BYTES, cut, plan_chunks
+from dotsctl.tools.coreml.chunk_plan import DENSE_LIMIT_BYTES, PlannedChunk, cut, plan_chunks
 from dotsctl.tools.coreml.options import ConversionOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,36 +15,41 @@ REAL = VisionConfig(1536, 1536, 4224, 42, 12, 1e-5, False, True)
 PARAMETERS = 1_262_091_264
 
 
-def plan(**options: Any) -> list[tuple[int, int, int]]:
+def plan(**options: Any) -> list[PlannedChunk]:
     return plan_chunks(REAL, ConversionOptions(**options))
 
 
 @pytest.mark.parametrize(
     ("options", "packages", "bytes_a_parameter"),
     [
-        ({}, 3, 2),
-        ({"precision": "float32"}, 6, 4),
-        ({"weights": "int8"}, 2, 1),
-        ({"weights": "int4"}, 1, 0.57),
-        ({"weights": "palette6"}, 1, 0.76),
+        ({}, 6, 2),
+        ({"precision": "float32"}, 11, 4),
+        ({"weights": "int8"}, 6, 1),
+        ({"weights": "int4"}, 6, 0.57),
+        ({"weights": "palette6"}, 6, 0.76),
         ({"chunks": 7}, 7, 2),
     ],
 )
-def test_the_real_tower_takes_few_packages_below_the_limit(
+def test_the_real_tower_takes_few_packages_below_the_limit_of_expanded_weights(
     options: dict[str, Any], packages: int, bytes_a_parameter: float
 ) -> None:
     found = plan(**options)
     assert len(found) == packages
-    assert [first for first, _, _ in found] == [0, *(end for _, end, _ in found[:-1])]
-    assert found[-1][1] == 42
-    assert all(first < end and size < WEIGHT_LIMIT_BYTES for first, end, size in found)
-    assert sum(size for _, _, size in found) == pytest.approx(PARAMETERS * bytes_a_parameter, rel=0.02)
+    assert [part.first_layer for part in found] == [0, *(part.end_layer for part in found[:-1])]
+    assert found[-1].end_layer == 42
+    assert all(part.first_layer < part.end_layer and part.dense_bytes < DENSE_LIMIT_BYTES for part in found)
+    if packages == 6:
+        assert sorted(part.end_layer - part.first_layer for part in found) == [6, 7, 7, 7, 7, 8]
+    assert sum(part.stored_bytes for part in found) == pytest.approx(PARAMETERS * bytes_a_parameter, rel=0.02)
+    dense = PARAMETERS * (4 if options.get("precision") == "float32" else 2)
+    assert sum(part.dense_bytes for part in found) == pytest.approx(dense, rel=0.02)
 
 
-@pytest.mark.parametrize("chunks", [1, 2])
-def test_too_few_packages_for_the_limit_are_refused_with_the_numbers(chunks: int) -> None:
-    with pytest.raises(UsageError, match=rf"with {chunks} chunks .* bytes of weights.*1,000,000,000"):
-        plan(chunks=chunks)
+@pytest.mark.parametrize("weights", ["same", "int4"])
+@pytest.mark.parametrize("chunks", [1, 5])
+def test_too_few_packages_for_the_limit_are_refused_with_the_numbers(chunks: int, weights: str) -> None:
+    with pytest.raises(UsageError, match=rf"with {chunks} chunks .* bytes of expanded weights.*500,000,000"):
+        plan(chunks=chunks, weights=weights)
 
 
 def test_more_packages_than_layers_are_refused() -> None:

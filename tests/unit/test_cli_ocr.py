@@ -79,13 +79,14 @@ def test_another_task_is_read_again(client: type[FakeClient]) -> None:
 def test_the_options_reach_the_client(client: type[FakeClient]) -> None:
     pictures("a.png")
     options = "--model m --encoder e:k=v --decoder d --name n -j 3 --memory 3G --task layout --prompt P --max-tokens 5"
-    assert call("ocr", "a.png", *options.split(), "--max-pixels", "1000").exit_code == 0
+    assert call("ocr", "a.png", *options.split(), "--max-pixels", "1000", "--quality", "fast").exit_code == 0
     assert client.created == [
         {"model": "m", "encoder": "e:k=v", "decoder": "d", "name": "n", "window": 3, "memory": "3G"}
     ]
     (asked,) = client.asked
+    assert callable(asked.pop("on_notice"))
     expected = {"task": "layout", "prompt": "P", "max_tokens": 5, "max_pixels": 1000, "check_blank": True}
-    assert asked == {**expected, "box": None, "reread": True}
+    assert asked == {**expected, "box": None, "reread": True, "quality": "fast"}
     assert client.closed == 1
 
 

@@ -34,7 +34,7 @@ pictures = st.builds(
 options = st.builds(
     parts.PageOptions, texts, st.none() | texts, st.none() | positive, st.none() | st.integers(784, 2**40), texts,
     st.none() | st.tuples(side, side, side, side).map(lambda s: (s[0], s[1], s[0] + 1 + s[2], s[1] + 1 + s[3])),
-    st.booleans(),
+    st.booleans(), st.sampled_from(parts.Quality),
 )  # fmt: skip
 
 
@@ -71,6 +71,10 @@ def instances(declared: Any) -> st.SearchStrategy[Any]:
         return st.one_of(*(st.none() if a is type(None) else instances(a) for a in arguments))
     hints = typing.get_type_hints(declared)
     fields = {field.name: instances(hints[field.name]) for field in dataclasses.fields(declared)}
+    if declared is parts.Geometry:
+        fields |= {"resolution_loss": st.floats(0, 1)}
+    if declared in (messages.Ready, parts.Capability):
+        fields |= {"buckets": st.sets(positive, max_size=4).map(lambda found: tuple(sorted(found)))}
     if declared is messages.Submit:
         fields |= {"job_id": texts.filter(bool), "page_index": st.integers(0, 2**63 - 1), "encoder": small}
     if declared is messages.SwapEncoder:

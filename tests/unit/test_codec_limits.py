@@ -223,7 +223,14 @@ def test_a_value_out_of_range_is_refused_with_its_number(part: str, fields: dict
 def test_embeddings_that_do_not_fit_their_header_are_refused(
     tensor: dict[str, Any], grid: tuple[int, int], text: str
 ) -> None:
-    geometry = {"source": [56, 28], "orientation": 1, "resized": [56, 28], "scale": [1.0, 1.0], "offset": [0.0, 0.0]}
+    geometry = {
+        "source": [56, 28],
+        "orientation": 1,
+        "resized": [56, 28],
+        "scale": [1.0, 1.0],
+        "offset": [0.0, 0.0],
+        "resolution_loss": 0.0,
+    }
     header = {
         "t": NUMBERS["Embeddings"], "request_id": 1, "attempt": 1, "grids": [[2, 4]], "geometries": [geometry],
         "tensor": {"dtype": "<f4", "shape": [2, 8], "nbytes": 64}, "options": header_of(SUBMIT)["options"],

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
 import pytest
 from dotsctl.protocol import endpoints
 from dotsctl.protocol.endpoints import (
@@ -160,6 +161,26 @@ def test_the_folder_of_all_instances_is_the_chosen_one_or_one_of_the_users(monke
     assert run_directory({}).parts[-2:] == ("dotsctl", "run")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert run_directory({"XDG_RUNTIME_DIR": "/b"}).parts[-2:] == ("dotsctl", "run")
+
+
+def test_on_macos_sockets_lie_in_application_support_where_cleaners_delete_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from platformdirs.macos import MacOS
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    for name in ("user_data_path", "user_cache_path"):
+        monkeypatch.setattr(platformdirs, name, lambda app, name=name: getattr(MacOS(app), name))
+    for variable in [name for name in os.environ if name.startswith("XDG_") or name == "DOTSCTL_RUNTIME_DIR"]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", "/Users/someone")
+    assert run_directory({}) == Path("/Users/someone/Library/Application Support/dotsctl/run")
+    assert instance_directory("default").path == run_directory({}) / "default"
+    monkeypatch.setattr(endpoints, "MAX_SOCKET_PATH_BYTES", 103)
+    monkeypatch.setenv("HOME", "/Users/" + "s" * 34)  # the longest socket path would have 104 bytes
+    path = instance_directory("default").path
+    assert path.parent == Path.home() / ".dotsctl-run"
+    assert len(f"{path}/{LONGEST_SOCKET_NAME}") <= 103
 
 
 def test_every_path_of_an_instance_lies_in_its_folder(directory: InstanceDirectory) -> None:

@@ -3,8 +3,9 @@
 import sys
 
 import pytest
-from dotsctl.encoder_worker.plugins.exhaustion import free_bytes, needed_bytes, smaller_chunks
+from dotsctl.encoder_worker.plugins.exhaustion import CALL_FLOP, free_bytes, gpu_chunk, needed_bytes, smaller_chunks
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
+from dotsctl.protocol.gpu_faults import is_interrupted, is_refused
 from dotsctl.protocol.memory import is_exhaustion
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +46,47 @@ def test_what_mlx_says_when_it_cannot_allocate_is_taken_for_that(error: Exceptio
 )
 def test_another_fault_is_not_taken_for_exhaustion(error: Exception) -> None:
     assert not is_exhaustion(error)
+
+
+METAL = "[METAL] Command buffer execution failed: "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)",
+        "Caused GPU Hang Error (00000003:kIOGPUCommandBufferCallbackErrorHang)",
+        "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)",
+        "Discarded (victim of GPU error/recovery) (00000005:kIOGPUCommandBufferCallbackErrorInnocentVictim)",
+        "Impacting Interactivity",
+    ],
+)
+def test_a_computation_that_macos_ended_is_neither_exhaustion_nor_the_end_of_the_process(text: str) -> None:
+    error = RuntimeError(METAL + text)
+    assert is_interrupted(error) and not is_refused(error) and not is_exhaustion(error)
+    assert not is_interrupted(ValueError(METAL + text))
+
+
+def test_a_gpu_that_ignores_this_process_is_told_from_one_that_ended_a_computation() -> None:
+    text = (
+        "Ignored (for causing prior/excessive GPU errors) (00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)"
+    )
+    error = RuntimeError(METAL + text)
+    assert is_refused(error) and not is_interrupted(error) and not is_exhaustion(error)
+
+
+@pytest.mark.parametrize(("patches", "chunk"), [(8_640, 0), (18_000, 0), (19_824, 16_384), (57_600, 5_632)])
+def test_a_page_on_a_gpu_gets_the_largest_chunk_that_macos_does_not_end(patches: int, chunk: int) -> None:
+    assert gpu_chunk(DOTS, patches) == chunk
+
+
+@given(st.integers(4, 1_000_000))
+def test_one_attention_call_on_a_gpu_is_short_for_pages_of_every_size(patches: int) -> None:
+    chunk = gpu_chunk(DOTS, patches)
+    queries = chunk or patches
+    flop = 4 * queries * patches * DOTS.embed_dim
+    assert flop <= CALL_FLOP or chunk == 64
+    assert not chunk or 4 * (chunk + 64) * patches * DOTS.embed_dim > CALL_FLOP, "it could be larger"
 
 
 @pytest.mark.parametrize(

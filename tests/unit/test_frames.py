@@ -25,9 +25,9 @@ STORED = sorted(path.relative_to(FRAMES).as_posix() for path in FRAMES.glob("v*/
 FIXED: dict[Any, Any] = {
     parts.ImageHeader: parts.ImageHeader(parts.ImageKind.RGB, 18, 3, 2),
     parts.TensorHeader: parts.TensorHeader("<f2", (4, 3), 24),
-    parts.Geometry: parts.Geometry((1170, 827), 6, (840, 1176), (840 / 827, 1176 / 1170), (0.0, 0.0)),
+    parts.Geometry: parts.Geometry((1170, 827), 6, (840, 1176), (840 / 827, 1176 / 1170), (-12.0, 0.0), 0.03125),
     parts.PageOptions: parts.PageOptions(
-        "layout", None, 500, 1_000_000, "Rechnung Nr. 7 für Zoë", (1.0, 2.5, 30.0, 40.0), True
+        "layout", None, 500, 1_000_000, "Rechnung Nr. 7 für Zoë", (1.0, 2.5, 30.0, 40.0), True, parts.Quality.BALANCED
     ),
 }
 """Parts whose fields depend on each other."""

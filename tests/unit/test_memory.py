@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dotsctl.protocol import memory, sysctl
 from dotsctl.protocol.checkpoint_layout import parameters
 from dotsctl.protocol.checkpoint_validation import CheckpointFacts, HalfFacts, PatchLayout
 from dotsctl.protocol.errors import ExitCode, MissingError
@@ -13,6 +14,7 @@ from dotsctl.protocol.memory import (
     Machine,
     encoder_need,
     group_limits,
+    metal_working_set_bytes,
     pipeline_need,
     position_bytes,
     require_memory,
@@ -117,6 +119,36 @@ def test_this_machine_has_memory() -> None:
     machine = this_machine()
     assert 256 << 20 < machine.physical_bytes < 1 << 50
     assert 0 < machine.usable_bytes <= machine.physical_bytes
+
+
+@pytest.mark.parametrize(
+    ("physical_gib", "working_set_mib"), [(8, 5461), (16, 10922), (32, 21845), (36, 27648), (64, 49152), (96, 73728)]
+)
+def test_the_default_working_set_of_metal_is_what_macs_of_that_size_log(
+    physical_gib: int, working_set_mib: int
+) -> None:
+    assert metal_working_set_bytes(physical_gib * GIB) >> 20 == working_set_mib
+    assert metal_working_set_bytes(physical_gib * GIB, 0) >> 20 == working_set_mib
+
+
+def test_a_wired_limit_that_the_user_has_set_replaces_the_default(
+    libsystem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory.sys, "platform", "darwin")
+    monkeypatch.setattr(sysctl, "LIBRARY", str(libsystem))
+    assert this_machine().limit_bytes == metal_working_set_bytes(this_machine().physical_bytes)
+    monkeypatch.setenv("STAND_IN_WIRED_LIMIT_MB", "1234")
+    assert this_machine().usable_bytes == 1234 << 20
+
+
+def test_a_mac_of_8_gb_is_refused_with_both_numbers_and_the_remedy(dots: CheckpointFacts) -> None:
+    """In bfloat16 the model and a small page take 6.8 GB: less than the machine has, more than the GPU may hold."""
+    mac = Machine(8 * GIB, metal_working_set_bytes(8 * GIB))
+    need = pipeline_need(dots, BFLOAT16, GIB)
+    assert mac.usable_bytes < need.least_bytes < mac.physical_bytes
+    with pytest.raises(MissingError, match=r"8\.59 GB, of which this process may use 5\.73 GB.*--decoder-bits 4"):
+        require_memory(need, mac)
+    require_memory(pipeline_need(dots, BFLOAT16, GIB, decoder_bytes=1_000_000_000), mac)
 
 
 def limits(folder: Path, lines: str, files: dict[str, str]) -> list[int]:

@@ -171,6 +171,7 @@ def test_an_input_that_was_moved_is_not_read_again(tmp_path: Path) -> None:
         Reading("f" * 64, "mlx", "mlx", "text", prompt="Read"),
         Reading("f" * 64, "mlx", "mlx", "text", max_tokens=7),
         Reading("f" * 64, "mlx", "mlx", "text", max_pixels=1000),
+        Reading("f" * 64, "mlx", "mlx", "text", quality="full"),
     ],
 )
 def test_whatever_changes_the_result_makes_it_undone(tmp_path: Path, other: Reading) -> None:

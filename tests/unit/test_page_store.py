@@ -35,6 +35,8 @@ pages = st.builds(
     text=texts,
     cells=st.lists(cells, max_size=3).map(tuple),
     width=st.none() | pixels,
+    quality=st.none() | st.sampled_from(["full", "balanced", "fast"]),
+    resolution_loss=st.none() | st.floats(0, 1),
     finish_reason=st.none() | texts,
     tokens=st.dictionaries(texts, pixels, max_size=3),
     timings_ms=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=3),

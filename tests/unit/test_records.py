@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from dotsctl.client.records import Page
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.geometry import PageGeometry, PixelLimits, fit
 from dotsctl.protocol.messages import PageResult
-from dotsctl.protocol.parts import FinishReason, Geometry
+from dotsctl.protocol.parts import FinishReason, Geometry, Quality
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,7 +104,8 @@ def test_sizes_are_those_that_viewers_show() -> None:
 
 def test_the_record_has_the_documented_keys_and_is_json() -> None:
     record = json.loads(json.dumps(page_of(result(json.dumps(CELLS)), "layout").record()))
-    keys = "schema path page num_pages status width height input_width input_height cells md raw repaired "
+    keys = "schema path page num_pages status width height input_width input_height quality "
+    keys += "resolution_loss cells md raw repaired "
     keys += "finish_reason tokens timing_ms model encoder decoder task attempt reread error"
     assert " ".join(record) == keys
     assert record["schema"] == "dotsctl/1"
@@ -111,7 +113,17 @@ def test_the_record_has_the_documented_keys_and_is_json() -> None:
     assert record["cells"][0] == {"bbox": [10, 20, 110, 40], "category": "Title", "text": "# A title"}
     assert record["tokens"] == {"image": 200, "prompt": 210, "completion": 7}
     assert record["model"] == {"name": "demo", "digest": "f" * 64}
+    assert (record["quality"], record["resolution_loss"]) == ("full", 0.0)
     assert (record["encoder"], record["decoder"], record["attempt"], record["error"]) == ("mlx", "fake", 2, None)
+
+
+def test_the_record_tells_the_quality_and_the_greatest_loss_of_all_images() -> None:
+    geometry = Geometry((560, 280), 1, (280, 140), (0.5, 0.5), (0.0, 0.0))
+    geometries = tuple(replace(geometry, resolution_loss=loss) for loss in (0.0, 0.25, 0.125))
+    read = replace(result("text"), geometries=geometries)
+    origin = PageInput("a.png", Path("a.png"))
+    page = Page.from_result(origin, read, model="demo", fingerprint="f", task="text", quality=Quality.FAST)
+    assert (page.record()["quality"], page.record()["resolution_loss"]) == ("fast", 0.25)
 
 
 def test_a_failed_page_says_why() -> None:
@@ -121,6 +133,7 @@ def test_a_failed_page_says_why() -> None:
     assert page.status == "failed"
     assert page.record()["error"] == {"code": "E_BAD_IMAGE", "message": "the file is empty"}
     assert (page.record()["width"], page.markdown) == (None, "")
+    assert (page.record()["quality"], page.record()["resolution_loss"]) == (None, None)
 
 
 def test_a_layout_answer_becomes_cells_and_markdown() -> None:

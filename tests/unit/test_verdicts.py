@@ -1,4 +1,4 @@
-"""Verdicts on Core ML builds, and what --encoder auto makes of them."""
+"""Verdicts on Core ML builds: how they are kept, and for which machine they hold."""
 
 import json
 import subprocess
@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dotsctl.client import auto_encoder, settings
-from dotsctl.client.auto_encoder import choose_encoder
 from dotsctl.protocol import machine as machines
 from dotsctl.protocol.machine import Machine, this_machine
 from dotsctl.protocol.model_directory import demo_directory, derived_directory, fingerprint
@@ -49,10 +47,6 @@ def judged(name: str = "float16", units: str = "cpu_and_ne", **changes: object) 
     verdict = replace(verdict, **changes)  # type: ignore[arg-type]
     remember(verdict)
     return verdict
-
-
-def auto(machine: Machine = MAC, **options: str) -> auto_encoder.AutoChoice:
-    return choose_encoder(demo_directory(), options, machine)
 
 
 def test_a_verdict_is_recalled_for_the_same_package_units_chip_and_system_alone() -> None:
@@ -112,66 +106,6 @@ def test_too_few_operations_on_the_neural_engine_and_pages_slower_than_mlx_are_c
     assert complaints(replace(verdict, ne_share=None), {96: 0.5, 264: 1.5}) == []
     told = complaints(replace(verdict, ne_share=0.9), {96: 0.4, 264: 0.5})[0]
     assert told == "it is slower than MLX: 1.50 s instead of 0.50 s for a page of 264 patches"
-
-
-def test_auto_takes_packages_that_passed_and_says_so() -> None:
-    judged()
-    chosen = auto()
-    assert str(chosen.encoder) == "coreml:build=float16,compute_units=cpu_and_ne"
-    assert "passed their trial on this Mac, Apple M2" in str(chosen)
-
-
-def test_auto_takes_the_fastest_of_several_builds() -> None:
-    judged()
-    judged("float16-int8", trials=(Trial(96, "", 1.0, 1.0, 0.2), Trial(264, "", 1.0, 1.0, 0.5)))
-    judged("float16-int4", units="cpu_only", trials=(Trial(96, page_s=0.01), Trial(264, page_s=0.01)))
-    assert auto().encoder.options["build"] == "float16-int8"
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"trials": (GOOD[0], Trial(264, "it hung"))}, "float16 on cpu_and_ne: pages of 264 patches: it hung"),
-        ({"trials": GOOD[:1]}, "pages of 264 patches were not tried"),
-        ({"ne_share": 0.2}, "only 20% of its operations"),
-        ({"units": "reference"}, "were not yet tried on this Mac; 'dotsctl doctor --coreml' tries them"),
-    ],
-)
-def test_auto_takes_mlx_where_packages_did_not_pass_and_says_why(changes: dict[str, object], reason: str) -> None:
-    judged(**changes)  # type: ignore[arg-type]
-    chosen = auto()
-    assert str(chosen.encoder) == "mlx"
-    assert reason in str(chosen)
-
-
-def test_auto_takes_mlx_where_it_is_faster() -> None:
-    verdict = judged()
-    remember_mlx(verdict.fingerprint, MAC, {96: 0.1})
-    assert "slower than MLX" in auto().reason
-
-
-def test_auto_without_packages_names_the_command_that_makes_them() -> None:
-    assert "'dotsctl convert' makes them" in auto().reason
-
-
-def test_auto_is_mlx_without_a_word_on_linux_and_with_options() -> None:
-    judged()
-    linux = Machine("x86_64", "Linux 6", "1")
-    assert (str(auto(linux)), auto(linux).reason) == ("encoder mlx: ", "")
-    chosen = auto(dtype="float32")
-    assert (str(chosen.encoder), chosen.reason) == ("mlx:dtype=float32", "")
-
-
-def test_the_settings_resolve_auto_by_the_model_and_leave_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged()
-    monkeypatch.setattr(auto_encoder, "this_machine", lambda: MAC)
-    assert settings.resolve_encoder("auto", "demo") == "coreml:build=float16,compute_units=cpu_and_ne"
-    assert "passed their trial" in (settings.explain_encoder("auto", "demo") or "")
-    assert settings.resolve_encoder("auto", "nothing") == "mlx"
-    assert settings.resolve_encoder("mlx:dtype=float32", "demo") == "mlx:dtype=float32"
-    assert settings.explain_encoder("coreml", "demo") is None
-    config = settings.runtime_config(settings.choose(model="demo", environment={}, files=()), "x")
-    assert config.encoder.name == "coreml"
 
 
 def test_a_mac_is_known_by_its_chip_and_its_system_build(monkeypatch: pytest.MonkeyPatch) -> None:

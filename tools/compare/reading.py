@@ -8,9 +8,9 @@ from dotsctl.client.inputs import PageInput
 from dotsctl.client.records import Failure, Page
 from dotsctl.decoder_worker.plugin import Finish
 from dotsctl.encoder_worker.plugin import EncodedPage
+from dotsctl.encoder_worker.service import on_the_wire
 from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError, UsageError
 from dotsctl.protocol.messages import PageResult
-from dotsctl.protocol.parts import Geometry
 from dotsctl.tools.compare.comparison import Version
 from dotsctl.tools.compare.encoding import Sight
 from dotsctl.tools.measuring.decoding import PageReader
@@ -69,7 +69,6 @@ class VersionReader:
 
     def _read(self, page: PageInput, sight: Sight, encoded: EncodedPage, finish: Finish) -> Page:
         """The record that a runtime would give."""
-        seen = encoded.geometry
         result = PageResult(
             job_id="",
             page_index=0,
@@ -77,7 +76,7 @@ class VersionReader:
             attempt=1,
             text=finish.text,
             finish_reason=finish.reason,
-            geometries=(Geometry(seen.source, seen.orientation, seen.resized, seen.scale, seen.offset),),
+            geometries=(on_the_wire(encoded.geometry),),
             image_tokens=len(encoded.embeddings),
             prompt_tokens=finish.prompt_tokens,
             completion_tokens=finish.completion_tokens,

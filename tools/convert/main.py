@@ -16,6 +16,7 @@ from dotsctl.decoder_worker.quantised import DEFAULT_GROUP_SIZE, Quantisation
 from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.model_directory import DEMO, find_model, fingerprint
+from dotsctl.tools.half_precision import command
 from dotsctl.tools.measuring.encoding import PageEncoder, kept
 from dotsctl.tools.pages.readable import readable_pages
 
@@ -37,7 +38,15 @@ ENCODER_OPTIONS = ("precision", "weights", "buckets", "query_tile", "chunks", "c
 DECODER_OPTIONS = ("group_size", "pages", "skip_report")
 
 
-def run(model: str, encoder: str | None, decoder_bits: str | None, force: bool, as_json: bool, **options: Any) -> None:
+def run(
+    model: str,
+    encoder: str | None,
+    decoder_bits: str | None,
+    force: bool,
+    as_json: bool,
+    float16: bool = False,
+    **options: Any,
+) -> None:
     """Make the form that the options name.
 
     Raises:
@@ -46,13 +55,19 @@ def run(model: str, encoder: str | None, decoder_bits: str | None, force: bool, 
         NoInputError: a page of ``--pages`` cannot be read.
         CommandFailedError: the disk does not take it.
     """
-    if (encoder is None) == (decoder_bits is None):
-        raise UsageError("say what to make of the model, one thing at a time: --encoder coreml or --decoder-bits 8")
+    if (encoder is not None) + (decoder_bits is not None) + float16 != 1:
+        raise UsageError(
+            "say what to make of the model, one thing at a time: --encoder coreml, --decoder-bits 8 or --float16"
+        )
     given = {key: value for key, value in options.items() if value}
-    known, half = (ENCODER_OPTIONS, "encoder") if encoder else (DECODER_OPTIONS, "decoder")
+    known, chosen = (ENCODER_OPTIONS, "encoder") if encoder else (DECODER_OPTIONS, "decoder")
+    if float16:
+        known, chosen = (), "measurement"
     if strange := sorted(given.keys() - set(known)):
-        raise UsageError(f"--{strange[0].replace('_', '-')} says nothing about the {half}: leave it out")
-    if encoder:
+        raise UsageError(f"--{strange[0].replace('_', '-')} says nothing about the {chosen}: leave it out")
+    if float16:
+        command.run(model, say, force=force, as_json=as_json)
+    elif encoder:
         convert_encoder(model, given, force=force, as_json=as_json)
     else:
         convert_decoder(model, str(decoder_bits), force=force, as_json=as_json, **{"pages": (), **given})
@@ -61,13 +76,13 @@ def run(model: str, encoder: str | None, decoder_bits: str | None, force: bool, 
 def convert_encoder(model: str, given: dict[str, Any], *, force: bool, as_json: bool) -> None:
     """Make Core ML packages; ``given`` are the options that were given. Raises as :func:`run` does."""
     try:
-        from dotsctl.tools.coreml import command
+        from dotsctl.tools.coreml import command as coreml
         from dotsctl.tools.coreml.options import ConversionOptions
     except ImportError as error:
         raise MissingError(f"coremltools cannot be imported ({error}): pip install 'dotsctl[all]'") from None
-    given["buckets"] = command.parse_buckets(given.get("buckets"))
+    given["buckets"] = coreml.parse_buckets(given.get("buckets"))
     given["name"] = given.pop("build", None)
-    command.run(model, ConversionOptions(**given), force=force, as_json=as_json)
+    coreml.run(model, ConversionOptions(**given), force=force, as_json=as_json)
 
 
 def convert_decoder(

@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from dotsctl.client.sizes import size_text
-from dotsctl.encoder_worker.buckets import standard_buckets
 from dotsctl.encoder_worker.coreml.manifest import MANIFEST, Build, builds_directory
 from dotsctl.encoder_worker.opening import read_limits
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
+from dotsctl.protocol.buckets import standard_buckets
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError, UsageError
@@ -78,7 +78,7 @@ def existing_build(model: Path, options: ConversionOptions) -> Path | None:
         say(str(error))
         return None
     config = VisionConfig.from_json(read_json(model, "config.json")["vision_config"])
-    ends = [end for _, end, _ in plan_chunks(config, options)]
+    ends = [part.end_layer for part in plan_chunks(config, options)]
     same = [chunk.end_layer for chunk in build.chunks] == ends and all(
         getattr(build, field) == getattr(options, field)
         for field in ("precision", "weights", "buckets", "query_tile", "compute_units")

@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from dotsctl.encoder_worker.buckets import MAX_PATCHES, check_buckets
 from dotsctl.encoder_worker.coreml.manifest import COMPUTE_UNITS
+from dotsctl.protocol.buckets import MAX_PATCHES, check_buckets
 from dotsctl.protocol.errors import UsageError
 
 BITS = {"same": 0, "int8": 8, "int8-per-tensor": 8, "int4": 4.5, "palette6": 6}

@@ -15,6 +15,8 @@ from dotsctl.encoder_worker.coreml.library import import_coremltools
 ct = import_coremltools()
 converter = import_coremltools("coremltools.converters.mil.converter")
 mil = import_coremltools("coremltools.converters.mil.mil")
+passes = import_coremltools("coremltools.converters.mil.mil.passes.pass_registry")
+preprocess = import_coremltools("coremltools.converters.mil.mil.passes.defs.preprocess")
 TARGET = ct.target.macOS15
 """The first one whose packages can hold several functions."""
 
@@ -31,6 +33,7 @@ def write_package(functions: Mapping[str, Any], path: Path) -> None:
         program.add_function(name, function)
     program.default_function_name = next(iter(functions))
     program.export_as_multifunction = True
+    _finish_names(program)
     # Precision and form of every operation are chosen by the builder; an optimiser would only change them.
     program.skip_all_passes = True
     with _staging(path.parent), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
@@ -48,6 +51,21 @@ def write_package(functions: Mapping[str, Any], path: Path) -> None:
         )
     for file in path.rglob("*"):
         file.chmod(0o644 if file.is_file() else 0o755)  # coremltools leaves some for the owner alone
+
+
+def _finish_names(program: Any) -> None:
+    """Make names valid and unique in each function, as the last passes of coremltools' own backend do.
+
+    MIL.proto requires it, and Core ML refuses a program that binds a name twice. The pass
+    ``mil_backend::sanitize_name_strings`` itself skips programs without a function ``main``, so its sanitizer is
+    called directly. Source: ``_BACKEND_MIL_PASSES`` in ``pass_pipeline.py`` of coremltools 9.0. Its other passes have
+    nothing to do here: the builder writes no constant expression, no cast, no unused value and no unused input, which
+    the tests hold, and stored weights are shared already.
+    """
+    sanitizer = preprocess.NameSanitizer
+    for function in program.functions.values():
+        sanitizer.sanitize_block(function, sanitizer(prefix="var_"), sanitizer(prefix="op_"))
+    passes.PASS_REGISTRY["common::dedup_op_and_var_names"].apply(program)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ A constant with the same ``weight_id`` in several functions is written once; cor
 while it saves functions that were built side by side.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,38 +28,102 @@ SCHEMES: dict[str, Callable[[NDArray[np.float32]], Scaled | Palette] | None] = {
 NUMPY_TYPES = {"float16": np.float16, "float32": np.float32}
 
 
+@dataclass(frozen=True)
+class Affine:
+    """Scales, and shifts if there are any, of a norm whose result goes into a matrix.
+
+    A matrix may take several results of the norm side by side, as the merger does: its columns repeat the scales.
+    """
+
+    name: str
+    """Of the norm's module: ``NAME.weight`` are the scales, ``NAME.bias`` the shifts."""
+    width: int
+    """Channels of the norm."""
+
+    def scales(self, tensors: TowerTensors, columns: int) -> NDArray[np.float32]:
+        """(columns,) of the matrix."""
+        return np.tile(tensors.get(f"{self.name}.weight", (self.width,)), columns // self.width)
+
+    def shifts(self, tensors: TowerTensors, columns: int) -> NDArray[np.float32]:
+        """(columns,) of the matrix."""
+        return np.tile(tensors.get(f"{self.name}.bias", (self.width,)), columns // self.width)
+
+
 class StoredWeights:
     """Constants of one package. Tensors are read when the first function needs them, and dropped once compressed."""
 
-    def __init__(self, tensors: TowerTensors, precision: str, scheme: str) -> None:
-        """Prepare; ``precision`` and ``scheme`` are keys of the tables above."""
+    def __init__(
+        self, tensors: TowerTensors, precision: str, scheme: str, exponents: Mapping[str, int] | None = None
+    ) -> None:
+        """Prepare.
+
+        Args:
+            tensors: of the checkpoint.
+            precision: a key of ``NUMPY_TYPES``.
+            scheme: a key of ``SCHEMES``.
+            exponents: a tensor is multiplied by ``2**exponent`` before it is stored. Names are those that
+                ``TowerTensors.get`` takes, as ``blocks.3.mlp.fc2.weight``; one third of the rows of a tensor has its
+                own entry, added to that of the tensor: ``blocks.3.attn.qkv.weight.2`` are the values' rows.
+        """
         self.dtype: Any = NUMPY_TYPES[precision]
         self._tensors, self._scheme = tensors, SCHEMES[scheme]
+        self._exponents = dict(exponents or {})
         self._held: dict[str, Any] = {}
 
-    def matrix(self, name: str, rows: int, columns: int, third: int | None = None) -> Any:
-        """Weight (rows, columns, 1, 1) of a convolution, or the first, second or last third of its rows."""
+    def exponent(self, name: str, third: int | None = None) -> int:
+        """The power of two that a tensor, or a third of it, is multiplied by."""
+        own = 0 if third is None else self._exponents.get(f"{name}.{third}", 0)
+        return self._exponents.get(name, 0) + own
+
+    def matrix(
+        self, name: str, rows: int, columns: int, *, third: int | None = None, norm: Affine | None = None
+    ) -> Any:
+        """Weight (rows, columns, 1, 1) of a convolution, or the first, second or last third of its rows.
+
+        Args:
+            name: of the tensor.
+            rows: of the tensor.
+            columns: of the tensor.
+            third: which third of the rows; none: all rows.
+            norm: the norm in front of the matrix, whose scales are folded into its columns.
+        """
 
         def load() -> Matrix:
-            values = _third(self._tensors.get(name, (rows, columns)), third)
+            values = self._scaled(name, (rows, columns), third)
+            if norm is not None:
+                values = values * norm.scales(self._tensors, columns)
             return self._narrow(values, name) if self._scheme is None else self._scheme(values)
 
         key = name if third is None else f"{name}.{third}"
         return self._dense(key, self._hold(key, load))
 
-    def vector(self, name: str, size: int, *, repeat: int = 1, third: int | None = None) -> Any:
-        """A norm's weight or a bias, (size,), or a third of it; repeated end to end if asked."""
+    def vector(self, name: str, size: int, *, third: int | None = None) -> Any:
+        """A bias, (size,), or a third of it."""
+        key = name if third is None else f"{name}.{third}"
+        return _constant(key, self._hold(key, lambda: self._narrow(self._scaled(name, (size,), third), name)))
+
+    def channel_scales(self, name: str, size: int) -> Any:
+        """A norm's weight, (1, size, 1, 1), as a factor of (1, size, 1, patches)."""
+        held = self._hold(name, lambda: self._narrow(self._scaled(name, (size,), None), name))
+        return _constant(name, held[None, :, None, None])
+
+    def folded_bias(self, name: str, columns: int, norm: Affine) -> Any:
+        """The bias (rows,) of a square matrix (rows, columns) behind a norm whose shifts are folded into it."""
 
         def load() -> NDArray[Any]:
-            values = np.tile(_third(self._tensors.get(name, (size,)), third), repeat)
-            return self._narrow(values, name)
+            matrix = self._scaled(f"{name}.weight", (columns, columns), None)
+            shifts = norm.shifts(self._tensors, columns).astype(np.float64)
+            bias = self._scaled(f"{name}.bias", (columns,), None)
+            return self._narrow((bias + matrix @ shifts).astype(np.float32), f"{name}.bias")
 
-        key = name if third is None else f"{name}.{third}"
-        return _constant(key, self._hold(key, load))
+        return _constant(f"{name}.bias", self._hold(f"{name}.bias", load))
 
-    def constant(self, name: str, value: Any) -> Any:
-        """A number that is no tensor of the checkpoint."""
-        return mb.const(val=value, name=mb_name(name))
+    def _scaled(self, name: str, shape: tuple[int, ...], third: int | None) -> NDArray[np.float32]:
+        """A tensor of the checkpoint, or a third of its rows, times its power of two."""
+        values = self._tensors.get(name, shape)
+        values = values if third is None else np.split(values, 3)[third]
+        exponent = self.exponent(name, third)
+        return np.ldexp(values, exponent) if exponent else values
 
     def _hold(self, key: str, load: Callable[[], Any]) -> Any:
         if key not in self._held:
@@ -96,7 +161,3 @@ def _constant(name: str, values: NDArray[Any]) -> Any:
     made = mb.const(val=values, name=mb_name(name))
     made.op.weight_id = name
     return made
-
-
-def _third(values: NDArray[np.float32], third: int | None) -> NDArray[np.float32]:
-    return values if third is None else np.split(values, 3)[third]

@@ -75,7 +75,7 @@ def check_memory(setup: Setup) -> Finding:
         share(setup.memory_bytes, need)  # its error is the finding
     found = (
         f"{setup.model_name} takes {memory_text(need.least_bytes)} at least, {memory_text(need.most_bytes)} at most; "
-        f"this machine has {memory_text(machine.usable_bytes)}"
+        f"this machine has {memory_text(machine.physical_bytes)}, a model may use {memory_text(machine.usable_bytes)}"
     )
     smaller = "dotsctl convert MODEL --decoder-bits 4, then --decoder mlx:bits=4"
     if need.least_bytes > machine.usable_bytes:

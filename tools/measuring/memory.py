@@ -1,15 +1,15 @@
-"""Resident memory of processes, without an extra dependency."""
+"""Memory of processes, without an extra dependency."""
 
-from dotsctl.client.runtime.process_memory import MemoryWatch
+from dotsctl.client.runtime.process_memory import memory_of
 
 
 def rss_bytes(pid: int) -> int:
-    """Resident memory of a process in bytes: from ``/proc`` on Linux, from ``ps`` elsewhere.
+    """Return the memory of a process in bytes: resident under Linux, the physical footprint on macOS.
 
     Raises:
         ProcessLookupError: there is no such process.
     """
-    use = MemoryWatch().use_of([pid]).get(pid)
+    use = memory_of(pid)
     if use is None:
         raise ProcessLookupError(f"no process {pid}")
     return use.rss_bytes

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dotsctl.encoder_worker.buckets import place
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, function_name
 from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, patches_input, quarter_order, rotary_inputs
@@ -17,12 +16,13 @@ from dotsctl.encoder_worker.image import Patches
 from dotsctl.encoder_worker.opening import open_page
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.coreml import prepare
+from dotsctl.protocol.buckets import place
 from dotsctl.protocol.geometry import PixelLimits
 from dotsctl.tools.reference.exact_tower import MERGER, PATCH_EMBEDDING, ExactTower, difference, layer_name
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-PATCH_EMBEDDING_VALUE = "patch_embed_patchifier_norm"
+PATCH_EMBEDDING_VALUE = "patch_embed_patchifier_norm_scaled"
 """Names of values in the programs of ``dotsctl.tools.coreml.tower``."""
 
 
@@ -102,7 +102,9 @@ def run_build(
         found = interpreter.run({name: value, "cos": cosines, "sin": sines}, wanted)
         for inner, stage in wanted.items():
             stream = found.pop(inner) if stage != MERGER else found[inner]
-            rows = embeddings_of(stream)  # (patches in quarter order, embed_dim), or (num_embeddings, width)
+            exponent = 0 if stage == MERGER else -build.residual_exponent
+            # (patches in quarter order, embed_dim), or (num_embeddings, width)
+            rows = np.ldexp(embeddings_of(stream), exponent)
             expected = np.load(exact[stage], mmap_mode="r")
             errors.add(stage, rows, expected if stage == MERGER else expected[order])
             value = stream

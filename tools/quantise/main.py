@@ -17,12 +17,12 @@ from typing import Any
 
 import click
 import numpy as np
-from dotsctl.encoder_worker.buckets import standard_buckets
 from dotsctl.encoder_worker.coreml.golden import judge
 from dotsctl.encoder_worker.coreml.manifest import Build, builds_directory
 from dotsctl.encoder_worker.opening import read_limits
 from dotsctl.encoder_worker.plugin import EncodedPage
 from dotsctl.protocol.blas import preload_blas
+from dotsctl.protocol.buckets import standard_buckets
 from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import DotsctlError, MissingError, UsageError
 from dotsctl.protocol.model_directory import find_model, fingerprint

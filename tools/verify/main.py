@@ -53,6 +53,12 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
 )
 @click.option("--build", metavar="NAME", help="With --encoder coreml: the build; else as the encoder chooses.")
 @click.option("--bucket", "buckets", type=int, multiple=True, help="With --encoder coreml: page sizes; else all.")
+@click.option(
+    "--units",
+    type=click.Choice(["cpu_and_ne", "cpu_and_gpu", "cpu_only"]),
+    multiple=True,
+    help="With --encoder coreml on a Mac: compute units; else all.",
+)
 @click.option("--store", type=click.Path(path_type=Path), help="Write mlx-vlm's results to this .npz file, and end.")
 def cli(
     model: Path | None,
@@ -63,6 +69,7 @@ def cli(
     encoder: str | None,
     build: str | None,
     buckets: tuple[int, ...],
+    units: tuple[str, ...],
     store: Path | None,
 ) -> None:
     """Compare our tower, first-step logits and answers with references on the same weights.
@@ -70,9 +77,9 @@ def cli(
     With --noise as the first word: measure how much noise on its embeddings a text bears; see --noise --help.
     """
     if encoder is not None:
-        sys.exit(_verify_packages(model, build, buckets, output))
-    if build or buckets:
-        raise UsageError("--build and --bucket are for --encoder coreml")
+        sys.exit(_verify_packages(model, build, buckets, units, output))
+    if build or buckets or units:
+        raise UsageError("--build, --bucket and --units are for --encoder coreml")
     blas = preload_blas()  # before anything imports mlx.core, so that all of MLX computes with the same one
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # mlx-vlm imports transformers; nothing here needs the network
     try:
@@ -94,13 +101,16 @@ def cli(
     sys.exit(ExitCode.OK if all(row.match for row in rows) else ExitCode.SOME_FAILED)
 
 
-def _verify_packages(model: Path | None, build: str | None, buckets: tuple[int, ...], output: Path | None) -> ExitCode:
+def _verify_packages(
+    model: Path | None, build: str | None, buckets: tuple[int, ...], units: tuple[str, ...], output: Path | None
+) -> ExitCode:
     """Compare the packages of a build; one of the model, or of the only installed one."""
     preload_blas()
     from dotsctl.encoder_worker.coreml.manifest import Build
     from dotsctl.tools.verify.coreml import comparison, report
 
-    order = comparison.Order(str(model) if model else None, build, buckets)
+    chosen = units or comparison.DEVICE_UNITS
+    order = comparison.Order(str(model) if model else None, build, buckets, chosen)
     folder, found = comparison.compare(order, lambda line: click.echo(line, err=True))
     click.echo(report.table(found))
     if output is not None:

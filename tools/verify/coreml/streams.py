@@ -56,7 +56,7 @@ def package_streams(tower: PackageTower, build: Build, page: Page) -> Streams:
     def watch(number: int, value: NDArray[np.float32]) -> None:
         if number <= len(ends):
             rows = np.empty((len(order), build.embed_dim), np.float32)
-            rows[order] = embeddings_of(value)  # (num_patches, embed_dim)
+            rows[order] = np.ldexp(embeddings_of(value), -build.residual_exponent)  # (num_patches, embed_dim)
             values[layer_name(ends[number - 1])] = rows
 
     started = time.monotonic()

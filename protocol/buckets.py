@@ -7,18 +7,20 @@ its patches are then the very same. If not, it is resized once, to less. A shrun
 fill its grid; boxes stay exact, because :class:`PageGeometry` has one scale for each axis.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
 
 from dotsctl.protocol.errors import UsageError
-from dotsctl.protocol.geometry import MAX_ASPECT, PageGeometry, PixelLimits, fit
+from dotsctl.protocol.geometry import MAX_ASPECT, PATCH_PX, PageGeometry, PixelLimits, Window, fit
 
-PATCH_PX = 14
 MAX_PATCHES = 11_000
 """Older Neural Engines take no axis longer than 16384, and the scores of a layer would pass 3 GB."""
-STANDARD = (336, 416, 440, 960, 2016, 4032, 5760)
-"""Numbers of patches with many even grids. The small ones are for models with little pages, such as the demo model;
-above 5760 attention costs more than all the rest, and a GPU does better."""
+STANDARD = (336, 416, 440, 960, 2016, 5040, 5760, 8640)
+"""Numbers of patches with many even grids, from ``dotsctl.tools.bucket_search``: 8640 takes nearly every page at 1.6
+megapixels, 5040 and 5760 at 1.0. The small ones are for small pictures and for models with small pages, such as the
+demo model. Above 9500 attention costs more than all the rest, and a GPU does better."""
 MAX_FUNCTIONS = 4
 """Each bucket is compiled and loaded by itself, which takes time and memory."""
 TOLERATED_LOSS = 0.03
@@ -36,8 +38,13 @@ class Placement:
     content: tuple[int, int]
     """Width and height in pixels to which the upright page is resized; it lies at the top left, white around it."""
     geometry: PageGeometry
-    loss: float
-    """Share of the resolution of the resize rule that is lost, in the axis that loses more; 0 to 1."""
+    window: Window | None = None
+    """The part of the upright page that is resized; none: all of it."""
+
+    @property
+    def loss(self) -> float:
+        """Share of the resolution of the resize rule that is lost, in the axis that loses more; 0 to 1."""
+        return self.geometry.resolution_loss
 
     @property
     def bucket(self) -> int:
@@ -45,12 +52,14 @@ class Placement:
         return self.grid[0] * self.grid[1]
 
 
-def grids(bucket: int) -> Iterator[tuple[int, int]]:
+@cache
+def grids(bucket: int) -> tuple[tuple[int, int], ...]:
     """All (rows, columns) with even sides whose product is ``bucket``, the flattest first."""
     blocks = bucket // 4
-    for rows in range(1, blocks + 1):
-        if blocks % rows == 0 and max(rows, blocks // rows) <= MAX_ASPECT * min(rows, blocks // rows):
-            yield 2 * rows, 2 * (blocks // rows)
+    sides = [(rows, blocks // rows) for rows in range(1, blocks + 1) if blocks % rows == 0]
+    return tuple(
+        (2 * rows, 2 * columns) for rows, columns in sides if max(rows, columns) <= MAX_ASPECT * min(rows, columns)
+    )
 
 
 def check_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
@@ -77,7 +86,13 @@ def standard_buckets(limits: PixelLimits) -> tuple[int, ...]:
     return tuple(fitting[-MAX_FUNCTIONS:]) or (largest // 4 * 4,)
 
 
-def place(source: tuple[int, int], orientation: int, limits: PixelLimits, buckets: Sequence[int]) -> Placement:
+def place(
+    source: tuple[int, int],
+    orientation: int,
+    limits: PixelLimits,
+    buckets: Sequence[int],
+    window: Window | None = None,
+) -> Placement:
     """Choose bucket and grid of a page: the smallest bucket without a notable loss, else the one that loses least.
 
     Args:
@@ -85,42 +100,67 @@ def place(source: tuple[int, int], orientation: int, limits: PixelLimits, bucket
         orientation: EXIF orientation, 1 to 8.
         limits: pixel limits of the model, lowered by those of the user.
         buckets: numbers of patches that there are programs for.
+        window: the part of the upright page that is resized; none: all of it.
 
     Raises:
         PageError: the page cannot be resized (see :func:`dotsctl.protocol.geometry.smart_resize`).
     """
-    plain = fit(source, orientation, limits)
-    best: Placement | None = None
+    plain = fit(source, orientation, limits, window)
+    best: _Fit | None = None
     for bucket in sorted(buckets):
-        found = min((_on_grid(plain, grid) for grid in grids(bucket)), key=_preference)
-        if found.loss <= TOLERATED_LOSS:
-            return found
+        found = _best_fit(plain.resized, bucket)
         if best is None or found.loss < best.loss:
             best = found
+        if found.loss <= TOLERATED_LOSS:
+            break
     if best is None:
         raise ValueError("there are no buckets")
-    return best
+    return _placed(plain, best, window)
 
 
-def _preference(found: Placement) -> tuple[float, float]:
-    """Least loss first, then the least elongated grid."""
-    rows, columns = found.grid
-    return found.loss, max(rows, columns) / min(rows, columns)
+class _Fit(NamedTuple):
+    """A page on the best grid of one bucket."""
+
+    loss: float
+    elongation: float
+    """Longest side of the grid over its shortest."""
+    grid: tuple[int, int]
+    content: tuple[int, int]
 
 
-def _on_grid(plain: PageGeometry, grid: tuple[int, int]) -> Placement:
-    """A page on one grid; ``plain`` is what the resize rule makes of it."""
+def _best_fit(wanted: tuple[int, int], bucket: int) -> _Fit:
+    """The grid on which a page loses least, the least elongated one among equals.
+
+    Args:
+        wanted: width and height in pixels, as the resize rule makes them.
+        bucket: a number of patches.
+    """
+    return min(_on_grid(wanted, grid) for grid in grids(bucket))
+
+
+def _on_grid(wanted: tuple[int, int], grid: tuple[int, int]) -> _Fit:
+    """A page on one grid; ``wanted`` is what the resize rule makes of it."""
     canvas = (grid[1] * PATCH_PX, grid[0] * PATCH_PX)
-    ratios = [side / wanted for side, wanted in zip(canvas, plain.resized, strict=True)]
-    shrink = min(1.0, *ratios)
+    ratios = (canvas[0] / wanted[0], canvas[1] / wanted[1])
+    shrink, content = min(1.0, *ratios), wanted
     if shrink < 1.0:
-        width, height = (
-            max(1, min(side, round(wanted * min(1.0, ratio, shrink * MAX_STRETCH))))
-            for side, wanted, ratio in zip(canvas, plain.resized, ratios, strict=True)
+        content = (
+            max(1, min(canvas[0], round(wanted[0] * min(1.0, ratios[0], shrink * MAX_STRETCH)))),
+            max(1, min(canvas[1], round(wanted[1] * min(1.0, ratios[1], shrink * MAX_STRETCH)))),
         )
-    else:
-        width, height = plain.resized
-    oriented = plain.oriented
-    scale = (width / oriented[0], height / oriented[1])
-    geometry = PageGeometry(plain.source, plain.orientation, canvas, scale)
-    return Placement(grid, (width, height), geometry, 1.0 - min(width / plain.resized[0], height / plain.resized[1]))
+    loss = 1.0 - min(content[0] / wanted[0], content[1] / wanted[1])
+    return _Fit(loss, max(grid) / min(grid), grid, content)
+
+
+def _placed(plain: PageGeometry, fitted: _Fit, window: Window | None) -> Placement:
+    """The placement of a page, of which ``plain`` is what the resize rule makes."""
+    sides = [round(wanted / scale) for wanted, scale in zip(plain.resized, plain.scale, strict=True)]  # of the window
+    scale = (fitted.content[0] / sides[0], fitted.content[1] / sides[1])
+    geometry = replace(
+        plain,
+        resized=(fitted.grid[1] * PATCH_PX, fitted.grid[0] * PATCH_PX),
+        scale=scale,
+        offset=(plain.offset[0] / plain.scale[0] * scale[0], plain.offset[1] / plain.scale[1] * scale[1]),
+        resolution_loss=fitted.loss,
+    )
+    return Placement(fitted.grid, fitted.content, geometry, window)

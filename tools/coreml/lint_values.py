@@ -1,0 +1,62 @@
+"""Magnitudes that a package may compute: float16 ends at 65,504, and some Neural Engines end earlier.
+
+The values come from the reference interpreter, which executes the saved packages on the golden page of their build. It
+shows one page of the smallest size; other pages may have larger values.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page
+from dotsctl.encoder_worker.coreml.interpreter import Interpreter
+from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build
+from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
+from dotsctl.tools.coreml.lint import Finding
+
+FLOAT16_LIMIT = 65_504.0
+PRODUCT_LIMIT = 32_752.0
+"""Products beyond it were seen to become infinite on M1 to M5 (ANEForge issue 115)."""
+CUT_LIMIT = 4_094.0
+"""Values beyond it become infinite on M1 to M3 where the last axis is cut (ANEForge, ROOFLINES.md)."""
+RULE = "magnitudes"
+
+
+def lint_values(programs: Sequence[Interpreter]) -> Iterator[Finding]:
+    """Broken limits of everything that float16 programs have computed so far."""
+    for program in programs:
+        ends = {name: shape[-1] for name, (shape, _) in program.inputs.items()}
+        for op in program.steps:
+            for output in op.outputs:
+                ends[output.name] = output.type.tensorType.dimensions[-1].constant.size
+                peak, limit = program.magnitudes.get(output.name, 0.0), _limit(op, ends)
+                if peak > limit:
+                    yield Finding(RULE, output.name, f"reaches {peak:,.0f}, the limit of {op.type} is {limit:,.0f}")
+
+
+def check_golden_page(folder: Path, build: Build) -> tuple[float, list[Finding]]:
+    """Execute the packages of a build on its golden page.
+
+    Args:
+        folder: of the build.
+        build: its manifest, which names a golden page.
+
+    Returns:
+        The smallest cosine of a token, and what is wrong; limits of float16 do not matter to float32 packages.
+    """
+    golden, tower = Golden.read(folder), ReferenceTower(folder, build)
+    page = draw_page(golden.bucket)
+    embeddings = tower.encode(page.values, page.grid)
+    findings = list(lint_values(tower.chunks(golden.bucket))) if build.precision == "float16" else []
+    cosine, wrong = golden.check(embeddings, build, REFERENCE)
+    return cosine, [*findings, *([Finding("golden page", "embeddings", f"differ: {wrong}")] if wrong else [])]
+
+
+def _limit(op: Any, ends: dict[str, int]) -> float:
+    """Limit of the results of an operation; ``ends`` are the lengths of the last axes of all values up to them."""
+    if op.type in ("conv", "matmul"):
+        return PRODUCT_LIMIT
+    if op.type in ("split", "slice_by_size"):
+        is_cut = ends[op.outputs[0].name] < ends[op.inputs["x"].arguments[0].name]
+        return CUT_LIMIT if is_cut else FLOAT16_LIMIT
+    return FLOAT16_LIMIT
