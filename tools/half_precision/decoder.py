@@ -1,8 +1,8 @@
 """Measures the decoder: the largest magnitude in each place of each layer, and the trial of the plan.
 
-What is measured is the prefill of the model's default task with the embeddings of drawn pages: the first positions and
-the marks around the image are where language models have their largest magnitudes (M. Sun and others, "Massive
-Activations in Large Language Models", 2024). Positions of an answer are not measured.
+The prefill of the model's default task is measured with the embeddings of two drawn pages, dashes and text. Language
+models have their largest magnitudes at the first positions and at marks such as those around the image (M. Sun and
+others, "Massive Activations in Large Language Models", 2024). Positions of an answer are not measured.
 
 Weights are read, used and dropped a layer at a time, so that memory holds one layer in float32, or the table of
 embeddings, besides the activations.
@@ -28,6 +28,8 @@ from mlx_lm.models import qwen2
 from mlx_lm.models.activations import swiglu
 
 Report = Callable[[str], None]
+MEASURED_PAGES = 2
+"""First pages that go through the decoder; the rest of its prompts, which is longer, would be the same again."""
 LOGIT_ROWS = 16
 """Last positions of a prompt whose logits are measured; those of all would take a GB."""
 SHOWN_LAYERS = 7
@@ -86,15 +88,16 @@ def plan_decoder(model: Path, pages: Sequence[Patches], embeddings: Rows, report
 
 
 def _prompts(model: Path, pages: Sequence[Patches], embeddings: Rows) -> list[SplicedPrompt]:
-    """The prompt of the default task for each page."""
+    """The prompt of the default task for each of the first pages."""
     config = read_json(model, "config.json")
     builder = PromptBuilder(read_tokenizer(model), read_prompts(model), config.get("image_token_id"))
     counts = [len(page.values) // 4 for page in pages]
     parts = np.split(embeddings, np.cumsum(counts)[:-1])
-    return [
+    prompts = [
         SplicedPrompt(builder.build(builder.tasks[0], None, [count], page.geometry), part)
         for count, page, part in zip(counts, pages, parts, strict=True)
     ]
+    return prompts[:MEASURED_PAGES]
 
 
 def _first_streams(network: qwen2.Model, prompts: Sequence[SplicedPrompt], factor: float) -> list[mx.array]:
