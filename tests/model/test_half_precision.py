@@ -69,12 +69,14 @@ def encode(model: Path, plan: HalfPlan, dtype: Any, page: Patches) -> np.ndarray
 
 
 def prefill(model: Path, plan: HalfPlan, dtype: Any, rows: np.ndarray) -> np.ndarray:
-    """Logits (length, vocabulary) behind embeddings (length, width), which are scaled as those of a page."""
+    """Logits (3 + length, vocabulary) behind three tokens and embeddings (length, width), scaled as those of a page."""
     from dotsctl.decoder_worker.model import read_network
 
     network = read_network(model, dtype, plan)
-    scaled = (mx.array(rows) * 2.0**plan.residual_exponent).astype(dtype)[None]  # (1, length, width)
-    return np.array(network(None, input_embeddings=scaled).astype(mx.float32))[0]
+    tokens = network.model.embed_tokens(mx.array([1, 2, 3]))  # (3, width)
+    page = (mx.array(rows) * 2.0**plan.residual_exponent).astype(dtype)  # (length, width)
+    logits = network(None, input_embeddings=mx.concatenate([tokens, page])[None])  # (1, 3 + length, vocabulary)
+    return np.array(logits.astype(mx.float32))[0]
 
 
 def variant_tensors(vision: VisionSizes, text: TextSizes) -> Tensors:
