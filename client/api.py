@@ -125,8 +125,8 @@ class Client:
         """
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        wanted = Wanted({**asked, **sizes}, pages, dpi, password)
-        yield from iterate(self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event, on_notice=on_notice))
+        wanted = Wanted({**asked, **sizes}, pages, dpi, password, on_notice)
+        yield from iterate(self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event))
 
     def ask(
         self,
@@ -139,6 +139,7 @@ class Client:
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> Page:
         """Ask one question about all pages of all inputs together, which stand in one prompt, in their order.
 
@@ -152,7 +153,7 @@ class Client:
         """
         asked = {"task": "ask", "prompt": question, "box": None, "hint": "", "check_blank": False}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        return completed(self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password)))
+        return completed(self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password, on_notice)))
 
     def stream(
         self,
@@ -169,6 +170,7 @@ class Client:
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
         check_blank: bool = True,
+        on_notice: Callable[[str], None] | None = None,
     ) -> Iterator[str]:
         """Text of an input as it is decoded; the arguments are those of :meth:`ocr`, several pages follow each other.
 
@@ -180,7 +182,7 @@ class Client:
         """
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        yield from iterate(self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password)))
+        yield from iterate(self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password, on_notice)))
 
     def stream_cells(
         self,
@@ -196,6 +198,7 @@ class Client:
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
         check_blank: bool = True,
+        on_notice: Callable[[str], None] | None = None,
     ) -> Iterator[Cell]:
         """Cells of an input, with boxes in pixels of the page, each as soon as it is whole; see :meth:`stream`.
 
@@ -205,7 +208,9 @@ class Client:
         """
         asked = {"task": task, "prompt": prompt, "box": None, "hint": hint, "check_blank": check_blank}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        yield from iterate(self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password)))
+        yield from iterate(
+            self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password, on_notice))
+        )
 
     def status(self) -> Status:
         """State of the runtime, its workers and its requests."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from dotsctl.client.config import AutoEncoders, PluginChoice
 from dotsctl.protocol import measured_costs
 from dotsctl.protocol.checkpoint_validation import read_limits
-from dotsctl.protocol.machine import Machine, this_machine
+from dotsctl.protocol.machine import Machine, framework_versions, this_machine
 from dotsctl.protocol.model_directory import cached_fingerprint, derived_directory
 from dotsctl.protocol.parts import Device
-from dotsctl.protocol.verdicts import MANIFEST, NE_UNITS, Verdict, verdicts_of
+from dotsctl.protocol.verdicts import MANIFEST, NE_UNITS, Verdict, build_digest, refusal, verdicts_of
 
 AUTO = "auto"
 SIZE_OPTION = "buckets"
@@ -46,7 +46,9 @@ class _Build:
     choice: PluginChoice
     buckets: tuple[int, ...]
     """Page sizes that are not known to fail, in patches."""
-    verdict: Verdict | None
+    basis: str
+    """Digest of the packages, and versions of what loads them."""
+    verdict: Verdict | None = None
     """The result of their trial with the present system and versions; none: not tried."""
     refused: str = ""
     made_at: float = 0.0
@@ -76,13 +78,14 @@ def choose_encoder(model: Path | None, options: dict[str, str], machine: Machine
         reasons = "; ".join(f"{build.choice.options['build']}: {build.refused}" for build in builds)
         return AutoPlan(mlx, auto=AutoEncoders(refused=f"the Core ML packages do not work here ({reasons})"))
     best = min(usable, key=_rank)
-    known = measured_costs.recall(fingerprint or "", machine).preferences if best.verdict else ()
-    names = (str(best.choice), str(mlx))
+    known = measured_costs.recall(fingerprint or "", machine).preferences
+    compared = (str(best.choice), str(mlx), best.basis)
     auto = AutoEncoders(
         limits=read_limits(model),
         buckets=best.buckets,
         devices=(Device.GPU, Device.NE),
-        preferences=tuple(each for each in known if (each.encoder, each.instead_of) == names),
+        preferences=tuple(each for each in known if (each.encoder, each.instead_of, each.basis) == compared),
+        basis=best.basis,
         size_option=SIZE_OPTION,
     )
     return AutoPlan(mlx, best.choice, auto)
@@ -93,32 +96,28 @@ def _builds(fingerprint: str, machine: Machine) -> Iterator[_Build]:
     verdicts = [verdict for verdict in verdicts_of(fingerprint, machine) if verdict.units in NE_UNITS]
     for manifest in sorted((derived_directory(fingerprint) / "coreml").glob(f"[!.]*/{MANIFEST}")):
         name = manifest.parent.name
+        basis = f"{build_digest(manifest.parent)}, {framework_versions()}"
         tried = [verdict for verdict in verdicts if verdict.build == name]
         for verdict in tried:
             bad = {trial.bucket for trial in verdict.trials if not trial.is_good}
             good = tuple(bucket for bucket in verdict.buckets if bucket not in bad)
-            choice = PluginChoice("coreml", {"build": name, "compute_units": verdict.units})
-            yield _Build(choice, good, verdict, _refusal(verdict))
-        buckets = _buckets(manifest)
-        if not tried and buckets:
-            yield _Build(PluginChoice("coreml", {"build": name}), buckets, None, made_at=manifest.stat().st_mtime)
+            yield _Build(_choice(name, verdict.units), good, basis, verdict, refusal(verdict))
+        units, buckets = _described(manifest)
+        if not tried and units in NE_UNITS:
+            yield _Build(_choice(name, units), buckets, basis, made_at=manifest.stat().st_mtime)
 
 
-def _buckets(manifest: Path) -> tuple[int, ...]:
-    """Page sizes of a build in patches; empty: the manifest is damaged, and the packages cannot be used."""
+def _choice(build: str, units: str) -> PluginChoice:
+    return PluginChoice("coreml", {"build": build, "compute_units": units})
+
+
+def _described(manifest: Path) -> tuple[str, tuple[int, ...]]:
+    """Compute units and page sizes of a build; empty: the manifest is damaged, and the packages cannot be used."""
     try:
-        return tuple(map(int, json.loads(manifest.read_text(encoding="utf-8"))["buckets"]))
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        return str(content["compute_units"]), tuple(map(int, content["buckets"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return ()
-
-
-def _refusal(verdict: Verdict) -> str:
-    """Return why a build cannot be used; empty: it can, as some page size works or was not tried.
-
-    How fast it is does not count here: the runtime measures that with the decoder running.
-    """
-    bad = [trial for trial in verdict.trials if not trial.is_good]
-    return f"pages of {bad[0].bucket} patches: {bad[0].reason}" if len(bad) == len(verdict.buckets) else ""
+        return "", ()
 
 
 def _rank(build: _Build) -> tuple[float, float]:

@@ -33,14 +33,16 @@ class Wanted(NamedTuple):
     pages: str | None
     dpi: int
     password: str | None
+    on_notice: Notice | None = None
+    """Takes a line when the quality is chosen for the caller and is below full."""
 
     def options(self, session: Session) -> PageOptions:
         """What is asked of every page. Raises UsageError."""
         return page_options(session.welcome.model, session.welcome.tasks, **self.asked)
 
-    def choice(self, session: Session, notice: Notice | None = None) -> QualityChoice | None:
+    def choice(self, session: Session) -> QualityChoice | None:
         """Chooses the quality of each page; none: the caller has chosen it."""
-        return QualityChoice(session, notice) if self.asked["quality"] is None else None
+        return QualityChoice(session, self.on_notice) if self.asked["quality"] is None else None
 
     def selection(self) -> Selection:
         """Which pages of documents are read. Raises UsageError."""
@@ -60,14 +62,14 @@ class Calls:
         return session if session is not None else await self._waiting.call(self._connection.session)
 
     async def ocr(
-        self, inputs: Iterable[Input], wanted: Wanted, *, reread: bool, on_event: OnEvent, on_notice: Notice | None
+        self, inputs: Iterable[Input], wanted: Wanted, *, reread: bool, on_event: OnEvent
     ) -> AsyncGenerator[Page, None]:
         """See :meth:`dotsctl.client.api.Client.ocr`."""
         session = await self.session()
         options, selection = wanted.options(session), wanted.selection()
         requests = ((page,) for one in inputs for page in pages_of(one, selection))
         window = min(self._window or session.welcome.window, session.welcome.window)
-        choice, stream = wanted.choice(session, on_notice), on_event is not None
+        choice, stream = wanted.choice(session), on_event is not None
         job = Job(session, self._waiting, options, requests, window=window, stream=stream, reread=reread, choice=choice)
         with closing(job):
             async for index, page, news in job:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dotsctl.client import settings
 from dotsctl.client.answers import has_cells
+from dotsctl.client.auto_encoder import AUTO
 from dotsctl.client.cli_arguments import parse_box, read_prompt
 from dotsctl.client.cli_print import print_text
 from dotsctl.client.cli_report import Report
@@ -27,6 +28,8 @@ from dotsctl.protocol.model_directory import fingerprint
 if TYPE_CHECKING:
     from dotsctl.client.api import Client
 
+GIVEN_UP = "fatal"
+"""State of a worker that the runtime does not start again."""
 DEFAULT_TASK = ""
 """Stands for the model's first task in a :class:`Reading`, as that is known only when a runtime answers."""
 
@@ -215,6 +218,7 @@ def _read(
                     output.add(page)
                 if interruption.is_asked:
                     raise KeyboardInterrupt
+            _warn_of_given_up(client, report)
         except OutputError:
             raise
         except KeyboardInterrupt:
@@ -237,6 +241,15 @@ def _explain_encoder(order: Order, report: Report) -> None:
         return
     if line := settings.runtime_config(choices, choices.name).auto_line:
         report.line(line)
+
+
+def _warn_of_given_up(client: "Client", report: Report) -> None:
+    """Report an encoder that ``auto`` does not use any more; no page has failed because of it."""
+    if client.encoder != AUTO:
+        return
+    for worker in client.status().workers:
+        if worker.state == GIVEN_UP and worker.note:
+            report.notice(f"warning: encoder {worker.plugin} is {worker.note}")
 
 
 def _pages(

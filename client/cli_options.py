@@ -33,8 +33,8 @@ name_option: Decorator = click.option(
 
 def _encoder_option(*, several: bool) -> Decorator:
     words = (
-        "Turns pages into embeddings: mlx, coreml, or an installed plugin. [default: auto, which is coreml on a Mac "
-        "where its packages passed their trial, else mlx]"
+        "Turns pages into embeddings: mlx, coreml, or an installed plugin. [default: auto, which is mlx, and "
+        "on a Mac also coreml for the pages that it reads sooner without a loss of resolution]"
     )
     if several:
         words += (

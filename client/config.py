@@ -56,6 +56,8 @@ class AutoEncoders:
     """The devices of both; what is reported of an encoder that is not loaded."""
     preferences: tuple[Preference, ...] = ()
     """Comparisons of the two on this machine, made earlier."""
+    basis: str = ""
+    """Files and versions of the second encoder, for which new comparisons will hold."""
     size_option: str = ""
     """Option of the second encoder for the page sizes to load, as ``960+2016``; empty: it loads all."""
     idle_s: float = 300.0

@@ -28,6 +28,8 @@ class QualityChoice:
         self._session, self._notice = session, notice
         self._pipeline: Pipeline | None = None
         self._is_open = False
+        self._reasons: dict[tuple[tuple[tuple[int, int], ...], int | None], str] = {}
+        """Of requests by their sizes and limit; most pages of a call are alike."""
 
     def choose(self, images: Sequence[ImageHeader], options: PageOptions) -> Quality:
         """The quality of a request.
@@ -39,15 +41,17 @@ class QualityChoice:
         if not self._is_open:
             from dotsctl.client.page_time import pipeline_of  # only now, to keep the import of the library fast
 
-            self._pipeline = pipeline_of(self._session.welcome, [self._session.encoder_place])
+            self._pipeline = pipeline_of(self._session.welcome, self._session.encoder_place)
             self._is_open = True
         if self._pipeline is None:
             return Quality.FULL
-        sizes = [(image.width, image.height) for image in images]
-        try:
-            reason = reason_for_balanced(self._pipeline, sizes, options.max_pixels)
-        except PageError:  # the encoder refuses this page and says why
-            return Quality.FULL
+        key = (tuple((image.width, image.height) for image in images), options.max_pixels)
+        if key not in self._reasons:
+            try:
+                self._reasons[key] = reason_for_balanced(self._pipeline, *key)
+            except PageError:  # the encoder refuses this page and says why
+                self._reasons[key] = ""
+        reason = self._reasons[key]
         if not reason:
             return Quality.FULL
         if self._notice is not None:

@@ -108,12 +108,12 @@ class Pipeline:
         return prefill_s + TOKENS_A_PAGE * self.text.product_weights * self.bits / 8 / self.speed.bytes_per_s
 
 
-def pipeline_of(welcome: Welcome, places: Sequence[int]) -> Pipeline | None:
+def pipeline_of(welcome: Welcome, place: int | None) -> Pipeline | None:
     """The pipeline of a runtime; none: it has no model that could be computed with.
 
     Args:
         welcome: of the runtime.
-        places: in ``welcome.encoders``, of those that may read the pages.
+        place: in ``welcome.encoders``, of the encoder that reads the pages; none: the runtime chooses one for each.
     """
     if not welcome.model_path or not welcome.capabilities:
         return None
@@ -124,6 +124,9 @@ def pipeline_of(welcome: Welcome, places: Sequence[int]) -> Pipeline | None:
         limits = read_limits(folder)
     except (DotsctlError, LookupError, TypeError, ValueError):  # the workers know more kinds of models than this
         return None
+    places: Sequence[int] = [place or 0]
+    if place is None and welcome.auto:
+        places = range(len(welcome.encoders))
     machine = this_machine()
     return Pipeline(
         vision=vision,

@@ -88,7 +88,7 @@ class EncoderService:
             text = "not enough memory to encode this page: lower --max-pixels"
             self._fail(request, ErrorCode.OOM, text)
         except Exception as error:  # a plugin's own fault: told to the user, kept in the log, survived
-            if is_refused(error):  # not survived: the runtime starts another process, which reads the page again
+            if is_refused(error):  # only a new process can use the GPU: the runtime starts one and retries the page
                 raise
             log.exception("request %d", request.request_id)
             self._fail(request, ErrorCode.INTERNAL, f"the encoder raised {type(error).__name__}: {error}")

@@ -69,6 +69,8 @@ class Preference:
     """Seconds between two finished pages of a full pipeline with ``encoder``."""
     instead_page_s: float
     """The same with ``instead_of``."""
+    basis: str = ""
+    """Files and versions that the comparison holds for; with others it says nothing."""
 
     @property
     def is_faster(self) -> bool:

@@ -204,7 +204,7 @@ def cli(output: Path, cpu_only: bool, skipped: tuple[str, ...], list_: bool) -> 
             report = examine(chosen, folder)
         finally:  # also what an interrupted run has found
             pack(folder, output, private_names())
-    click.echo(f"{output}: send this file back. It holds no paths and names of yours; look into it if you like")
+    click.echo(f"{output}: send this file back. It contains no paths or names of yours")
     sys.exit(ExitCode.OK if report.is_good else ExitCode.SOME_FAILED)
 
 

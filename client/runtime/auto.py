@@ -9,7 +9,7 @@ The alternative loads only the page sizes that pages needed, because each may ta
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from dotsctl.client.config import RuntimeConfig
@@ -68,6 +68,8 @@ class AutoChoice(EncoderChoice):
     """All page sizes that the alternative can load, in patches; empty: not known, or pages of any size."""
     preferences: dict[int, Preference] = field(default_factory=dict)
     """What measurements said, here or earlier on this machine, by page size in patches."""
+    basis: str = ""
+    """Files and versions that new comparisons hold for."""
     idle_s: float = 300.0
     """Seconds without a page after which the encoder that is needed less is unloaded."""
     size_option: str = ""
@@ -184,7 +186,9 @@ class AutoChoice(EncoderChoice):
         return request.submit.encoder is None and request.place == ALTERNATIVE
 
     def reason_to_fall_back(self, request: Request, role: Role, message: Message) -> str:
-        """See the base class: the alternative failed, or took more of the page's resolution than was foreseen."""
+        """See the base class: the alternative failed, which is counted, or took more of the page's resolution than was
+        foreseen.
+        """
         if not self.can_fall_back(request):
             return ""
         if isinstance(message, RequestFailed) and role is Role.ENCODER and message.code is not ErrorCode.BAD_IMAGE:
@@ -208,10 +212,13 @@ class AutoChoice(EncoderChoice):
             self.buckets = tuple(sorted({*self.buckets, *buckets} - failed))
             self.needed -= failed
 
-    def swapped(self) -> None:
-        """See the base class: nothing is known of the new encoder."""
+    def swapped(self, place: int) -> None:
+        """See the base class: nothing is known of the new encoder, neither its page sizes nor its options."""
         self.preferences.clear()
-        self.slots[ALTERNATIVE].failures = 0
+        self.slots[place].failures = 0
+        if place == ALTERNATIVE:
+            self.buckets, self.size_option, self.basis = (), "", ""
+            self.needed.clear()
 
     def dispatched(self, request: Request, now: float) -> None:
         """See the base class."""
@@ -242,8 +249,8 @@ class AutoChoice(EncoderChoice):
         paces = (self.meter.pace(names[FIRST], bucket), self.meter.pace(names[ALTERNATIVE], bucket))
         found = compare(names, paces, bucket, self.meter.tokens_a_page(bucket), self.meter.free_tokens_per_s)
         if found:
-            self.preferences[bucket] = found
-            self.commands.append(Compared(found))
+            self.preferences[bucket] = replace(found, basis=self.basis)
+            self.commands.append(Compared(self.preferences[bucket]))
 
     def died(self, place: int, reason: str) -> None:
         """See the base class: it is started again, or given up after too many failures."""
@@ -253,7 +260,8 @@ class AutoChoice(EncoderChoice):
 
     def _count_failure(self, place: int, reason: str) -> None:
         self.slots[place].failures += 1
-        if place == ALTERNATIVE and self.slots[place].failures >= MAX_FAILURES:
+        can_do_without = place == ALTERNATIVE and self.slots[FIRST].state is not SlotState.GIVEN_UP
+        if can_do_without and self.slots[place].failures >= MAX_FAILURES:
             self._give_up(place, f"it failed {MAX_FAILURES} times in a row, last: {reason}")
 
     def lost(self, place: int, reason: str) -> bool:
@@ -320,6 +328,7 @@ def auto_choice(config: RuntimeConfig) -> AutoChoice | None:
         limits=auto.limits,
         buckets=auto.buckets,
         preferences={preference.patches: preference for preference in auto.preferences},
+        basis=auto.basis,
         size_option=auto.size_option,
         idle_s=auto.idle_s,
     )

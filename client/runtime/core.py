@@ -182,7 +182,7 @@ class Coordinator:
         if (old := self.workers.pop(seat, None)) is not None:
             self.retiring[old.epoch] = old
         self.encoder_names[seat.place] = name
-        self.choice.swapped()
+        self.choice.swapped(seat.place)
         self.worker_ready(seat, epoch, ready, now)
 
     def worker_message(self, role: Role, epoch: int, message: Message, now: float) -> None:

@@ -54,7 +54,7 @@ class EncoderChoice:
     def ready(self, place: int, buckets: tuple[int, ...], now: float) -> None:
         """Take note of an encoder that is ready, and of its page sizes in patches."""
 
-    def swapped(self) -> None:
+    def swapped(self, place: int) -> None:
         """Take note that another encoder has taken a place."""
 
     def dispatched(self, request: Request, now: float) -> None:

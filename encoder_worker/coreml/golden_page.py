@@ -81,6 +81,12 @@ def golden_of(embeddings: NDArray[np.floating]) -> Golden:
     return Golden(4 * count, rows, embeddings[rows].astype(np.float32))
 
 
+def not_finite(embeddings: NDArray[np.floating]) -> str:
+    """Return how many embeddings (count, width) have values that are not finite, in words; empty: none."""
+    bad = int(np.count_nonzero(~np.isfinite(embeddings).all(axis=1)))
+    return f"{bad} of {len(embeddings)} embeddings have values that are no numbers" if bad else ""
+
+
 def draw_picture(bucket: int) -> Image.Image:
     """A page of ``bucket`` patches on its squarest grid: dark dashes in lines on light paper; everywhere the same.
 

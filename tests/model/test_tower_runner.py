@@ -106,7 +106,7 @@ def test_images_whose_common_computation_macos_ended_are_encoded_one_by_one() ->
     assert [count for count, _ in tower.calls] == [24, 16, 8]
 
 
-def test_a_page_that_macos_ends_every_time_fails_with_its_words_and_the_remedy() -> None:
+def test_a_page_that_macos_ends_every_time_fails_with_the_reason_and_the_remedy() -> None:
     tower = Narrow(room=0, error=WATCHDOG)
     made = runner(tower)
     with pytest.raises(PageError, match=r"1024 patches .* 64 queries .*GPU Timeout.* --max-pixels 100352") as caught:

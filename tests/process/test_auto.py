@@ -14,9 +14,12 @@ from dotsctl.client.memory_plan import fitted
 from dotsctl.client.session import Session
 from dotsctl.client.swap import swap_encoder
 from dotsctl.decoder_worker.plugins.fake import fake_text
+from dotsctl.protocol import measured_costs
 from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.machine import this_machine
 from dotsctl.protocol.measured_costs import Preference
 from dotsctl.protocol.messages import PageFailed, PageResult, Status
+from dotsctl.protocol.model_directory import demo_directory
 from dotsctl.protocol.parts import WorkerReport
 from PIL import Image
 
@@ -92,11 +95,14 @@ def test_the_first_encoder_reads_at_once_and_one_page_starts_nothing_else(auto: 
     assert (status.state, status.workers[0].state, alternative(status).state) == ("ready", "ready", "dormant")
 
 
-def test_an_encoder_that_reads_pages_sooner_takes_over_and_the_next_start_begins_with_it(auto: Start) -> None:
-    instance = auto(QUICK)
+def test_an_encoder_that_reads_pages_sooner_takes_over_and_that_is_remembered(auto: Start) -> None:
+    """Figures are kept by the model, so there has to be one."""
+    instance = auto(QUICK, limits={"model": str(demo_directory())})
     read_until_note(instance, "reads pages of 2016 patches")
     contents = pages(10, "after")
     assert encoders_of(instance.read(contents, job="after"), contents) == {QUICK}
+    (kept,) = measured_costs.recall(instance.session.welcome.fingerprint, this_machine()).preferences
+    assert kept.is_faster and (kept.encoder, kept.instead_of, kept.patches) == (QUICK, FIRST, 2016)
 
 
 def test_an_encoder_that_is_slower_gets_no_more_pages_and_is_unloaded(auto: Start) -> None:

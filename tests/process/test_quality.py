@@ -66,6 +66,8 @@ def test_a_slow_machine_reads_at_balanced_quality_and_says_so_once(model: Path) 
         pages = list(client.ocr(contents, on_notice=lines.append))
         (full,) = client.ocr(contents[:1], quality="full", on_notice=lines.append)
         (small,) = client.ocr([stored(picture(1, (900, 900)))], on_notice=lines.append)
+        asked: list[str] = []
+        assert client.ask("What is it?", contents[:1], on_notice=asked.append).quality == "balanced"
     assert {(page.quality, page.input_width) for page in pages} == {("balanced", 1260)}
     assert (full.quality, full.input_width) == ("full", 1988)
     assert small.quality == "full"
@@ -73,6 +75,7 @@ def test_a_slow_machine_reads_at_balanced_quality_and_says_so_once(model: Path) 
         "pages of 2000x2000 px: about 60 s at full size, 12 s at balanced: reading at balanced quality; "
         "--quality full changes that"
     ]
+    assert asked == lines
 
 
 def test_a_second_run_reads_nothing_again_because_the_machine_turned_out_slower(model: Path, tmp_path: Path) -> None:

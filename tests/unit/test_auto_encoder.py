@@ -8,8 +8,9 @@ import pytest
 from dotsctl.client import auto_encoder, settings
 from dotsctl.client.auto_encoder import AutoPlan, choose_encoder
 from dotsctl.client.config import RuntimeConfig
+from dotsctl.protocol import machine as machines
 from dotsctl.protocol import measured_costs
-from dotsctl.protocol.machine import Machine
+from dotsctl.protocol.machine import Machine, framework_versions
 from dotsctl.protocol.measured_costs import Preference
 from dotsctl.protocol.model_directory import demo_directory, derived_directory, fingerprint
 from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, remember
@@ -30,7 +31,9 @@ def build(name: str = "float16") -> Path:
     """A build of the demo model, as far as the plan looks at it."""
     folder = derived_directory(fingerprint(demo_directory())) / "coreml" / name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").write_text(json.dumps({"name": name, "buckets": [96, 264]}))
+    (folder / "manifest.json").write_text(
+        json.dumps({"name": name, "buckets": [96, 264], "compute_units": "cpu_and_ne"})
+    )
     return folder
 
 
@@ -38,15 +41,19 @@ def tried(name: str = "float16", units: str = "cpu_and_ne", **changes: object) -
     """A build with the verdict on it."""
     digest = build_digest(build(name))
     assert digest
-    verdict = Verdict(fingerprint(demo_directory()), name, digest, units, MAC, (96, 264), GOOD)
+    verdict = Verdict(
+        fingerprint(demo_directory()), name, digest, units, MAC, (96, 264), GOOD, versions=framework_versions()
+    )
     verdict = replace(verdict, **changes)  # type: ignore[arg-type]
     remember(verdict)
     return verdict
 
 
 def compared(page_s: float, encoder: str = TRIED, machine: Machine = MAC) -> None:
-    """A comparison with MLX, which takes 2 s a page."""
-    found = Preference(encoder=encoder, instead_of="mlx", patches=96, page_s=page_s, instead_page_s=2.0)
+    """A comparison with MLX, which takes 2 s a page, for the build that is there."""
+    folder = derived_directory(fingerprint(demo_directory())) / "coreml" / "float16"
+    basis = f"{build_digest(folder)}, {framework_versions()}"
+    found = Preference(encoder, instead_of="mlx", patches=96, page_s=page_s, instead_page_s=2.0, basis=basis)
     measured_costs.remember(fingerprint(demo_directory()), machine, preferences=[found])
 
 
@@ -57,11 +64,9 @@ def auto(machine: Machine = MAC, **options: str) -> AutoPlan:
 def test_packages_that_were_never_tried_are_loaded_in_the_background() -> None:
     build()
     plan = auto()
-    assert (str(plan.encoder), str(plan.alternative)) == ("mlx", "coreml:build=float16")
+    assert (str(plan.encoder), str(plan.alternative)) == ("mlx", TRIED)
     assert plan.auto is not None and plan.auto.buckets == (96, 264) and not plan.auto.is_proved
-    assert str(plan) == (
-        "mlx; coreml:build=float16 is loaded in the background and takes over the pages that it reads sooner"
-    )
+    assert str(plan) == (f"mlx; {TRIED} is loaded in the background and takes over the pages that it reads sooner")
 
 
 def test_packages_that_passed_their_trial_and_were_never_compared_prove_nothing_yet() -> None:
@@ -97,12 +102,33 @@ def test_after_an_update_and_on_another_mac_nothing_is_known(other: Machine) -> 
     assert not plan.auto.preferences and not plan.auto.refused
 
 
-def test_a_comparison_without_a_verdict_that_holds_counts_no_more() -> None:
-    """The verdict also names the versions of what loads the packages, and goes with them."""
-    build()
-    compared(1.0, "coreml:build=float16")
+def test_after_an_update_of_python_or_coremltools_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried()
+    compared(1.0)
+    monkeypatch.setattr(machines.platform, "python_version", lambda: "3.99.0")
     plan = auto()
-    assert plan.auto is not None and not plan.auto.preferences
+    assert plan.auto is not None and not plan.auto.preferences and str(plan.alternative) == TRIED
+
+
+def test_a_comparison_with_packages_that_were_made_anew_counts_no_more() -> None:
+    tried()
+    compared(1.0)
+    (build() / "manifest.json").write_text(json.dumps({"buckets": [96], "compute_units": "all"}))
+    plan = auto()
+    assert plan.auto is not None and plan.auto.buckets == (96,) and not plan.auto.preferences
+
+
+def test_a_comparison_of_the_run_that_also_tried_the_packages_counts_at_the_next_start() -> None:
+    build()
+    compared(1.0, str(auto().alternative))
+    tried()
+    plan = auto()
+    assert plan.auto is not None and plan.auto.is_proved
+
+
+def test_packages_for_other_units_than_the_neural_engine_are_left_to_those_who_ask_for_them() -> None:
+    (build() / "manifest.json").write_text(json.dumps({"buckets": [96], "compute_units": "cpu_and_gpu"}))
+    assert auto().alternative is None
 
 
 def test_a_comparison_of_other_encoders_does_not_count() -> None:

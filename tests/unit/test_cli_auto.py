@@ -1,12 +1,14 @@
 """What auto does is reported once, where a runtime is started, and only where there was a choice."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 from dotsctl.client import cli_ocr, launch, settings
 from dotsctl.client.auto_encoder import AutoPlan
 from dotsctl.client.config import AutoEncoders, PluginChoice
 from dotsctl.protocol.endpoints import RuntimeFacts
+from dotsctl.protocol.parts import Role, WorkerReport
 
 from tests.fake_client import FakeClient, call, pictures
 
@@ -51,3 +53,16 @@ def test_up_tells_it_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         LINE + "starting 'default': model small, encoder mlx and coreml:build=float16, decoder mlx"
     )
     assert len(started) == 1
+
+
+@pytest.mark.parametrize("state", ["fatal", "ready"])
+def test_ocr_warns_of_an_encoder_that_auto_gave_up(
+    client: type[FakeClient], monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    note = "not used: it failed 3 times in a row"
+    worker = WorkerReport(Role.ENCODER, "coreml", state, 1, 1, 0, "", 0, 0.0, "", place=1, note=note)
+    monkeypatch.setattr(client, "encoder", "auto")
+    monkeypatch.setattr(client, "status", lambda self: SimpleNamespace(workers=(worker,)), raising=False)
+    warning = f"warning: encoder coreml is {note}\n" if state == "fatal" else ""
+    assert call("ocr", "a.png").stderr == LINE + warning
+    assert call("ocr", "-q", "a.png").stderr == ""

@@ -173,9 +173,22 @@ def test_the_choice_is_made_once_a_call_and_said_once(tmp_path: Path, on_m2: Mac
     assert QualityChoice(session, lines.append).choose([header(A4)], OPTIONS) is Quality.FULL
 
 
+def test_all_encoders_count_where_the_runtime_chooses_between_them(tmp_path: Path, on_m2: Machine) -> None:
+    said = replace(welcome(dots_ocr(tmp_path)), encoders=("coreml", "mlx"), capabilities=(NE, GPU))
+
+    def encoders(place: int | None, *, auto: bool) -> list[str]:
+        found = pipeline_of(replace(said, auto=auto), place)
+        assert found is not None
+        return [name for name, _ in found.encoders]
+
+    assert encoders(None, auto=True) == ["coreml", "mlx"]
+    assert encoders(None, auto=False) == ["coreml"]
+    assert encoders(1, auto=True) == ["mlx"]
+
+
 def test_a_model_that_cannot_be_understood_is_read_at_full_quality(tmp_path: Path, on_m2: Machine) -> None:
     for model in (Path(), tmp_path / "missing", tmp_path):
-        assert pipeline_of(welcome(model), [0]) is None
+        assert pipeline_of(welcome(model), 0) is None
     (tmp_path / "config.json").write_text('{"vision_config": {}}')
     session: Any = SimpleNamespace(welcome=welcome(tmp_path), encoder_place=0)
     assert QualityChoice(session).choose([header(A4)], OPTIONS) is Quality.FULL
@@ -190,5 +203,5 @@ def test_a_page_that_cannot_be_resized_is_left_to_the_encoder(tmp_path: Path, on
 def test_the_bits_of_the_decoder_come_from_its_options(
     decoder: str, bits: float, tmp_path: Path, on_m2: Machine
 ) -> None:
-    found = pipeline_of(replace(welcome(dots_ocr(tmp_path)), decoder=decoder), [0])
+    found = pipeline_of(replace(welcome(dots_ocr(tmp_path)), decoder=decoder), 0)
     assert found is not None and found.bits == bits

@@ -34,8 +34,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-ENCODER_OPTIONS = ("precision", "weights", "buckets", "query_tile", "chunks", "compute_units", "build")
-DECODER_OPTIONS = ("group_size", "pages", "skip_report")
+ENCODER_OPTIONS: tuple[str, ...] = ("precision", "weights", "buckets", "query_tile", "chunks", "compute_units", "build")
+DECODER_OPTIONS: tuple[str, ...] = ("group_size", "pages", "skip_report")
 
 
 def run(

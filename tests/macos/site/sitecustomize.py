@@ -1,7 +1,7 @@
 """Makes a Python process under Linux believe that it runs on macOS; ``python -m tests.macos`` puts it into the path.
 
-The library that is preloaded beside it answers the calls of libSystem. What is imported first has chosen its
-implementation by what Linux has, and keeps it.
+The library that is preloaded answers the calls of libSystem. ``selectors`` is imported before the platform changes, so
+that it uses epoll.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import importlib.machinery
 import os
 import platform
 import select
-import selectors  # noqa: F401  (would take kqueue)
+import selectors  # noqa: F401
 import sys
 import types
 from typing import Any
@@ -55,7 +55,7 @@ class Library(ctypes.CDLL):
 
 
 class LinuxFinder(importlib.abc.MetaPathFinder):
-    """Imports the packages that cannot do without the truth with the truth."""
+    """Imports the packages of :data:`LINUX_ONLY` with the real names of the platform."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """Return a spec whose loader shows Linux while the module is executed; None for all other modules."""
