@@ -51,6 +51,7 @@ class MLXDecoder:
         if chosen.dtype == "float16":
             plan = read_plan(digest, Role.DECODER, model)
             plan.require_possible("Use --decoder mlx:dtype=bfloat16")
+            report(f"float16: {plan.imprecise or 'measured and exact enough'}")
         report("loading the text model")
         self._loaded = PageDecoder(model, chosen, quantised, plan)
         report("decoding a warm-up page")

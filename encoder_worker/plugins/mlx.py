@@ -68,6 +68,7 @@ class MLXEncoder:
         if dtype == mx.float16:
             plan = read_plan(digest, Role.ENCODER, model)
             plan.require_possible("Use --encoder mlx:dtype=bfloat16")
+            report(f"float16: {plan.imprecise or 'measured and exact enough'}")
         report("loading the vision tower")
         files = [str(file) for file in tensor_files(model, vision_weights.PREFIXES)]
         tower = vision_weights.load_tower(config, files, dtype, bool(chosen.compile), plan)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from dotsctl.decoder_worker.plugin import EncodedPrompt
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
+from dotsctl.decoder_worker.quantised import Quantisation
 from dotsctl.encoder_worker.image import Patches
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
@@ -19,6 +20,7 @@ from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.checkpoint_layout import TextSizes, VisionSizes
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 from dotsctl.protocol.half_precision import LEAST_COSINE, HalfPlan
+from dotsctl.protocol.model_directory import demo_directory, fingerprint
 from dotsctl.protocol.tensor import describe
 from dotsctl.tools.half_precision import command
 from dotsctl.tools.half_precision.pages import drawn_pages
@@ -69,12 +71,18 @@ def encode(model: Path, plan: HalfPlan, dtype: Any, page: Patches) -> np.ndarray
 
 
 def prefill(model: Path, plan: HalfPlan, dtype: Any, rows: np.ndarray) -> np.ndarray:
-    """Logits (length, vocabulary) behind embeddings (length, width), which are scaled as those of a page."""
+    """Logits (3 + length, vocabulary) behind three tokens and embeddings (length, width), scaled as those of a page."""
     from dotsctl.decoder_worker.model import read_network
 
-    network = read_network(model, dtype, plan)
-    scaled = (mx.array(rows) * 2.0**plan.residual_exponent).astype(dtype)[None]  # (1, length, width)
-    return np.array(network(None, input_embeddings=scaled).astype(mx.float32))[0]
+    return logits_of(read_network(model, dtype, plan), plan, dtype, rows)
+
+
+def logits_of(network: Any, plan: HalfPlan, dtype: Any, rows: np.ndarray) -> np.ndarray:
+    """The same of a network that was read with the plan."""
+    tokens = network.model.embed_tokens(mx.array([1, 2, 3]))  # (3, width)
+    page = (mx.array(rows) * 2.0**plan.residual_exponent).astype(dtype)  # (length, width)
+    logits = network(None, input_embeddings=mx.concatenate([tokens, page])[None])  # (1, 3 + length, vocabulary)
+    return np.array(logits.astype(mx.float32))[0]
 
 
 def variant_tensors(vision: VisionSizes, text: TextSizes) -> Tensors:
@@ -137,6 +145,28 @@ def test_any_scaling_of_the_decoder_leaves_its_logits_as_they_are(variant: Path,
     plan = plan_of(measured, is_tied="lm_head" not in network)
     rows = np.random.default_rng(5).normal(size=(7, 48)).astype(np.float32)
     plain, scaled = (prefill(variant, each, mx.float32, rows) for each in (HalfPlan(), plan))
+    assert np.abs(scaled - plain).max() <= 1e-6 * np.abs(plain).max()
+
+
+def test_scaling_leaves_the_logits_of_a_quantised_decoder_as_they_are() -> None:
+    from dotsctl.decoder_worker.model import load_model, read_network
+    from dotsctl.tools.convert.decoder import convert
+    from dotsctl.tools.half_precision.decoder import Measured, plan_of, tensor_peaks
+
+    demo = demo_directory()
+    quantised = convert("demo", demo, fingerprint(demo), Quantisation(8, 32), lambda line: None).decoder
+    network = read_network(demo, mx.float32)
+    measured = Measured(
+        tensors=tensor_peaks(network),
+        places=[dict.fromkeys(DECODER_PLACES, 2.0**16) for _ in network.model.layers],
+        ends=dict.fromkeys(("stream", "norm", "logits"), 2.0**18),
+    )
+    plan = plan_of(measured, is_tied="lm_head" not in network)
+    rows = np.random.default_rng(5).normal(size=(7, network.args.hidden_size)).astype(np.float32)
+    plain, scaled = (
+        logits_of(load_model(demo, 0, quantised, "float32", each).network, each, mx.float32, rows)
+        for each in (HalfPlan(), plan)
+    )
     assert np.abs(scaled - plain).max() <= 1e-6 * np.abs(plain).max()
 
 
