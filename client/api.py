@@ -93,6 +93,7 @@ class Client:
         check_blank: bool = True,
         reread: bool = True,
         on_event: Callable[[Event], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> Iterator[Page]:
         """Read pages; yields them in the order in which they finish, ``Page.index`` counts them in input order.
 
@@ -104,7 +105,8 @@ class Client:
             max_tokens: most tokens of an answer.
             max_pixels: resize pages to at most so many pixels; none: the model's own limit.
             quality: the resolution, ``full`` (the model's limit), ``balanced`` (1.6 megapixels) or ``fast`` (1.0
-                megapixel), the last two after white margins are trimmed; none: ``full``.
+                megapixel), the last two after white margins are trimmed; none: ``full`` for pages that are predicted to
+                take at most 30 s on this machine, else ``balanced``.
             hint: text that the pages probably hold; speeds decoding up, never changes the result.
             pages: those of each PDF or TIFF that are read, as ``1-3,7,10-``; none: all.
             dpi: resolution at which pages of a PDF are rendered, 36 to 1200.
@@ -113,6 +115,7 @@ class Client:
             reread: read a page whose text repeats itself, is cut or damaged once more: at full quality where it was
                 read at less, else a little smaller.
             on_event: called with every group of tokens and every restart of a page.
+            on_notice: called with a line of text when ``balanced`` is first chosen for a page, with both times.
 
         A page that cannot be read is a ``Page`` with ``error``; the others go on. Breaking off cancels the rest.
 
@@ -122,7 +125,7 @@ class Client:
         """
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        wanted = Wanted({**asked, **sizes}, pages, dpi, password)
+        wanted = Wanted({**asked, **sizes}, pages, dpi, password, on_notice)
         yield from iterate(self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event))
 
     def ask(
@@ -136,6 +139,7 @@ class Client:
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> Page:
         """Ask one question about all pages of all inputs together, which stand in one prompt, in their order.
 
@@ -149,7 +153,7 @@ class Client:
         """
         asked = {"task": "ask", "prompt": question, "box": None, "hint": "", "check_blank": False}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        return completed(self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password)))
+        return completed(self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password, on_notice)))
 
     def stream(
         self,
@@ -166,6 +170,7 @@ class Client:
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
         check_blank: bool = True,
+        on_notice: Callable[[str], None] | None = None,
     ) -> Iterator[str]:
         """Text of an input as it is decoded; the arguments are those of :meth:`ocr`, several pages follow each other.
 
@@ -177,7 +182,7 @@ class Client:
         """
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        yield from iterate(self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password)))
+        yield from iterate(self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password, on_notice)))
 
     def stream_cells(
         self,
@@ -193,6 +198,7 @@ class Client:
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
         check_blank: bool = True,
+        on_notice: Callable[[str], None] | None = None,
     ) -> Iterator[Cell]:
         """Cells of an input, with boxes in pixels of the page, each as soon as it is whole; see :meth:`stream`.
 
@@ -202,7 +208,9 @@ class Client:
         """
         asked = {"task": task, "prompt": prompt, "box": None, "hint": hint, "check_blank": check_blank}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        yield from iterate(self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password)))
+        yield from iterate(
+            self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password, on_notice))
+        )
 
     def status(self) -> Status:
         """State of the runtime, its workers and its requests."""

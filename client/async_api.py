@@ -111,6 +111,7 @@ class AsyncClient:
         check_blank: bool = True,
         reread: bool = True,
         on_event: Callable[[Event], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> AsyncGenerator[Page, None]:
         """Read pages, as :meth:`dotsctl.client.api.Client.ocr`; for ``async for``.
 
@@ -119,7 +120,7 @@ class AsyncClient:
         """
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        wanted = Wanted({**asked, **sizes}, pages, dpi, password)
+        wanted = Wanted({**asked, **sizes}, pages, dpi, password, on_notice)
         return self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event)
 
     async def ask(
@@ -133,11 +134,12 @@ class AsyncClient:
         pages: str | None = None,
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> Page:
         """Ask one question about all pages of all inputs together, as :meth:`dotsctl.client.api.Client.ask`."""
         asked = {"task": "ask", "prompt": question, "box": None, "hint": "", "check_blank": False}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        return await self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password))
+        return await self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password, on_notice))
 
     def stream(
         self,
@@ -154,11 +156,12 @@ class AsyncClient:
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
         check_blank: bool = True,
+        on_notice: Callable[[str], None] | None = None,
     ) -> AsyncGenerator[str, None]:
         """Text of an input as it is decoded, as :meth:`dotsctl.client.api.Client.stream`; for ``async for``."""
         asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        return self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password))
+        return self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password, on_notice))
 
     def stream_cells(
         self,
@@ -174,11 +177,12 @@ class AsyncClient:
         dpi: int = DEFAULT_DPI,
         password: str | None = None,
         check_blank: bool = True,
+        on_notice: Callable[[str], None] | None = None,
     ) -> AsyncGenerator[Cell, None]:
         """Cells of an input, each as soon as it is whole, as :meth:`dotsctl.client.api.Client.stream_cells`."""
         asked = {"task": task, "prompt": prompt, "box": None, "hint": hint, "check_blank": check_blank}
         sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        return self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password))
+        return self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password, on_notice))
 
     async def status(self) -> Status:
         """State of the runtime, its workers and its requests."""

@@ -1,35 +1,61 @@
-"""What ``--encoder auto`` stands for: the Core ML packages that proved themselves on this Mac, else MLX.
+"""The plan behind ``--encoder auto``: MLX, and Core ML packages for the pages that these read sooner.
 
-Nothing is loaded or tried here. The encoder worker and ``dotsctl doctor --coreml`` try packages and write verdicts
-(``protocol/verdicts.py``); this module reads them.
+Nothing is loaded or tried here. The encoder worker tries packages and writes verdicts (``protocol/verdicts.py``), the
+runtime compares both encoders with the decoder running (``protocol/measured_costs.py``); this module reads what they
+wrote, so that the runtime begins with the encoder that proved itself. Without any figures it begins with MLX.
 """
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dotsctl.client.config import PluginChoice
-from dotsctl.protocol.machine import Machine, this_machine
+from dotsctl.client.config import AutoEncoders, PluginChoice
+from dotsctl.protocol import measured_costs
+from dotsctl.protocol.checkpoint_validation import read_limits
+from dotsctl.protocol.machine import Machine, framework_versions, this_machine
 from dotsctl.protocol.model_directory import cached_fingerprint, derived_directory
-from dotsctl.protocol.verdicts import MANIFEST, NE_UNITS, Verdict, complaints, recall_mlx, verdicts_of
+from dotsctl.protocol.parts import Device
+from dotsctl.protocol.verdicts import MANIFEST, NE_UNITS, Verdict, build_digest, refusal, verdicts_of
 
 AUTO = "auto"
-TRY = "'dotsctl doctor --coreml' tries them"
+SIZE_OPTION = "buckets"
+"""The option of the encoder ``coreml`` for the page sizes to load."""
 
 
 @dataclass(frozen=True)
-class AutoChoice:
-    """An encoder and why it was taken."""
+class AutoPlan:
+    """The encoders that ``--encoder auto`` stands for with a model on this machine."""
 
     encoder: PluginChoice
-    reason: str = ""
-    """In words; empty where there was nothing to choose from."""
+    """The one that takes pages of any size."""
+    alternative: PluginChoice | None = None
+    """The second encoder; none: there is only the first one."""
+    auto: AutoEncoders | None = None
+    """What the runtime knows before it compares them; none: this machine never has a choice."""
 
     def __str__(self) -> str:
-        return f"encoder {self.encoder}: {self.reason}"
+        others = [self.alternative] if self.alternative else []
+        return self.auto.line(self.encoder, *others) if self.auto else str(self.encoder)
 
 
-def choose_encoder(model: Path | None, options: dict[str, str], machine: Machine | None = None) -> AutoChoice:
-    """The encoder for a model on this machine.
+@dataclass(frozen=True)
+class _Build:
+    """Core ML packages that may be used."""
+
+    choice: PluginChoice
+    buckets: tuple[int, ...]
+    """Page sizes that are not known to fail, in patches."""
+    basis: str
+    """Digest of the packages, and versions of what loads them."""
+    verdict: Verdict | None = None
+    """The result of their trial with the present system and versions; none: not tried."""
+    refused: str = ""
+    made_at: float = 0.0
+
+
+def choose_encoder(model: Path | None, options: dict[str, str], machine: Machine | None = None) -> AutoPlan:
+    """Return the encoders for a model on this machine.
 
     Args:
         model: its directory; none: there is no model.
@@ -40,40 +66,61 @@ def choose_encoder(model: Path | None, options: dict[str, str], machine: Machine
     mlx = PluginChoice("mlx", options)
     machine = machine or this_machine()
     if model is None or options or not machine.is_apple_silicon:
-        return AutoChoice(mlx)
+        return AutoPlan(mlx)
     fingerprint = cached_fingerprint(model)
-    if fingerprint is None or not _has_builds(fingerprint):
-        return AutoChoice(mlx, f"there are no Core ML packages of {model.name} ('dotsctl convert' makes them)")
-    # Without the Neural Engine MLX does the same work at least as well.
+    builds = list(_builds(fingerprint, machine)) if fingerprint else []
+    if not builds:
+        return AutoPlan(
+            mlx, auto=AutoEncoders(refused=f"{model.name} has no Core ML packages: dotsctl convert {model}")
+        )
+    usable = [build for build in builds if not build.refused]
+    if not usable:
+        reasons = "; ".join(f"{build.choice.options['build']}: {build.refused}" for build in builds)
+        return AutoPlan(mlx, auto=AutoEncoders(refused=f"the Core ML packages do not work here ({reasons})"))
+    best = min(usable, key=_rank)
+    known = measured_costs.recall(fingerprint or "", machine).preferences
+    compared = (str(best.choice), str(mlx), best.basis)
+    auto = AutoEncoders(
+        limits=read_limits(model),
+        buckets=best.buckets,
+        devices=(Device.GPU, Device.NE),
+        preferences=tuple(each for each in known if (each.encoder, each.instead_of, each.basis) == compared),
+        basis=best.basis,
+        size_option=SIZE_OPTION,
+    )
+    return AutoPlan(mlx, best.choice, auto)
+
+
+def _builds(fingerprint: str, machine: Machine) -> Iterator[_Build]:
+    """All Core ML packages of a model. Without the Neural Engine MLX does the same work at least as well."""
     verdicts = [verdict for verdict in verdicts_of(fingerprint, machine) if verdict.units in NE_UNITS]
-    if not verdicts:
-        return AutoChoice(mlx, f"the Core ML packages of {model.name} were not yet tried on this Mac; {TRY}")
-    known_s = recall_mlx(fingerprint, machine)
-    refused = {verdict: _refusal(verdict, known_s) for verdict in verdicts}
-    good = [verdict for verdict, reason in refused.items() if not reason]
-    if good:
-        best = min(good, key=_seconds_per_patch)
-        chosen = PluginChoice("coreml", {"build": best.build, "compute_units": best.units})
-        return AutoChoice(chosen, f"its packages passed their trial on this Mac, {best.machine}")
-    told = "; ".join(f"{verdict.build} on {verdict.units}: {reason}" for verdict, reason in refused.items())
-    return AutoChoice(mlx, f"the Core ML packages did not pass their trial on this Mac ({told}); {TRY} again")
+    for manifest in sorted((derived_directory(fingerprint) / "coreml").glob(f"[!.]*/{MANIFEST}")):
+        name = manifest.parent.name
+        basis = f"{build_digest(manifest.parent)}, {framework_versions()}"
+        tried = [verdict for verdict in verdicts if verdict.build == name]
+        for verdict in tried:
+            bad = {trial.bucket for trial in verdict.trials if not trial.is_good}
+            good = tuple(bucket for bucket in verdict.buckets if bucket not in bad)
+            yield _Build(_choice(name, verdict.units), good, basis, verdict, refusal(verdict))
+        units, buckets = _described(manifest)
+        if not tried and units in NE_UNITS:
+            yield _Build(_choice(name, units), buckets, basis, made_at=manifest.stat().st_mtime)
 
 
-def _has_builds(fingerprint: str) -> bool:
-    return any((derived_directory(fingerprint) / "coreml").glob(f"[!.]*/{MANIFEST}"))
+def _choice(build: str, units: str) -> PluginChoice:
+    return PluginChoice("coreml", {"build": build, "compute_units": units})
 
 
-def _refusal(verdict: Verdict, mlx_s: dict[int, float]) -> str:
-    """Why a build is not taken; empty: it can be."""
-    bad = next((trial for trial in verdict.trials if not trial.is_good), None)
-    if bad is not None:
-        return f"pages of {bad.bucket} patches: {bad.reason}"
-    if verdict.untried:
-        return f"pages of {', '.join(map(str, verdict.untried))} patches were not tried"
-    return ", ".join(complaints(verdict, mlx_s))
+def _described(manifest: Path) -> tuple[str, tuple[int, ...]]:
+    """Compute units and page sizes of a build; empty: the manifest is damaged, and the packages cannot be used."""
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        return str(content["compute_units"]), tuple(map(int, content["buckets"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ()
 
 
-def _seconds_per_patch(verdict: Verdict) -> float:
-    """Of the smallest page, which every trial has."""
-    trial = verdict.trials[0]
-    return trial.page_s / trial.bucket
+def _rank(build: _Build) -> tuple[float, float]:
+    """Sort the build first that read its smallest page fastest; then those that were not tried, the newest first."""
+    good = [trial for trial in build.verdict.trials if trial.is_good] if build.verdict else []
+    return (good[0].page_s / good[0].bucket, 0.0) if good else (float("inf"), -build.made_at)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from dotsctl.client.answers import has_cells
 from dotsctl.client.cell import Cell
 from dotsctl.client.connection import Connection
+from dotsctl.client.default_quality import Notice, QualityChoice
 from dotsctl.client.inputs import PageInput, pages_of
 from dotsctl.client.job import Answer, Event, Input, Job, new_text
 from dotsctl.client.live_cells import new_cells
@@ -32,10 +33,16 @@ class Wanted(NamedTuple):
     pages: str | None
     dpi: int
     password: str | None
+    on_notice: Notice | None = None
+    """Takes a line when the quality is chosen for the caller and is below full."""
 
     def options(self, session: Session) -> PageOptions:
         """What is asked of every page. Raises UsageError."""
         return page_options(session.welcome.model, session.welcome.tasks, **self.asked)
+
+    def choice(self, session: Session) -> QualityChoice | None:
+        """Chooses the quality of each page; none: the caller has chosen it."""
+        return QualityChoice(session, self.on_notice) if self.asked["quality"] is None else None
 
     def selection(self) -> Selection:
         """Which pages of documents are read. Raises UsageError."""
@@ -62,10 +69,9 @@ class Calls:
         options, selection = wanted.options(session), wanted.selection()
         requests = ((page,) for one in inputs for page in pages_of(one, selection))
         window = min(self._window or session.welcome.window, session.welcome.window)
-        stream = on_event is not None
-        with closing(
-            Job(session, self._waiting, options, requests, window=window, stream=stream, reread=reread)
-        ) as job:
+        choice, stream = wanted.choice(session), on_event is not None
+        job = Job(session, self._waiting, options, requests, window=window, stream=stream, reread=reread, choice=choice)
+        with closing(job):
             async for index, page, news in job:
                 if isinstance(news, Answer | Failure):
                     yield _record(session, options, index, page, news)
@@ -83,7 +89,7 @@ class Calls:
         if not 1 <= len(images) <= MAX_IMAGES:
             count = f"more than {MAX_IMAGES}" if images else "no"
             raise PageError(f"a question about {count} images: ask about 1 to {MAX_IMAGES}, see --pages for documents")
-        with closing(self._job(session, options, images, stream=False)) as job:
+        with closing(self._job(session, options, images, wanted.choice(session), stream=False)) as job:
             ends = [(index, page, news) async for index, page, news in job if isinstance(news, Answer | Failure)]
         ((index, page, end),) = ends
         return _record(session, options, index, page, end)
@@ -92,8 +98,9 @@ class Calls:
         """See :meth:`dotsctl.client.api.Client.stream`."""
         session = await self.session()
         options, pages = wanted.options(session), pages_of(source, wanted.selection())
+        choice = wanted.choice(session)
         while (page := await self._waiting.call(lambda: next(pages, None))) is not None:
-            with closing(self._job(session, options, (page,), stream=True)) as job:
+            with closing(self._job(session, options, (page,), choice, stream=True)) as job:
                 async with aclosing(new_text(job)) as pieces:
                     async for piece in pieces:
                         yield piece
@@ -102,17 +109,26 @@ class Calls:
         """See :meth:`dotsctl.client.api.Client.stream_cells`."""
         session = await self.session()
         options, pages = wanted.options(session), pages_of(source, wanted.selection())
+        choice = wanted.choice(session)
         if not has_cells(options.task):
             raise UsageError(f"the task {options.task!r} gives text without boxes: choose another one, as 'layout'")
         while (page := await self._waiting.call(lambda: next(pages, None))) is not None:
-            with closing(self._job(session, options, (page,), stream=True)) as job:
+            with closing(self._job(session, options, (page,), choice, stream=True)) as job:
                 async with aclosing(new_cells(job, options.task)) as cells:
                     async for cell in cells:
                         yield cell
 
-    def _job(self, session: Session, options: PageOptions, images: Sequence[PageInput], *, stream: bool) -> Job:
+    def _job(
+        self,
+        session: Session,
+        options: PageOptions,
+        images: Sequence[PageInput],
+        choice: QualityChoice | None,
+        *,
+        stream: bool,
+    ) -> Job:
         """A job with one request."""
-        return Job(session, self._waiting, options, [images], window=1, stream=stream)
+        return Job(session, self._waiting, options, [images], window=1, stream=stream, choice=choice)
 
     async def status(self) -> Status:
         """See :meth:`dotsctl.client.api.Client.status`."""

@@ -39,13 +39,20 @@ def run(
     documents = expand(inputs, sys.stdin.buffer, Selection.of(pages, dpi, password))
     images = list(_readable(documents))
     with Client(**connection) as client:
-        answer = client.ask(question, images, max_tokens=max_tokens, max_pixels=max_pixels, quality=quality)
+        answer = client.ask(
+            question, images, max_tokens=max_tokens, max_pixels=max_pixels, quality=quality, on_notice=_notice
+        )
     if answer.error is not None:
         raise PageError(answer.error.message)
     print_text((json.dumps(answer.record(), ensure_ascii=False, indent=2) if as_json else answer.text) + "\n")
     if answer.finish_reason != "stop":
         click.echo(f"the answer is not whole, it ended by {answer.finish_reason}", err=True)
     return ExitCode.OK
+
+
+def _notice(text: str) -> None:
+    """Print a line about how the images are read."""
+    click.echo(text, err=True)
 
 
 def _readable(documents: Iterable[Document]) -> Iterator[PageInput]:

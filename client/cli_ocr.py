@@ -1,13 +1,14 @@
 """``dotsctl ocr``: what an earlier run has done is skipped, the rest goes through a runtime and to its output."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dotsctl.client import settings
 from dotsctl.client.answers import has_cells
+from dotsctl.client.auto_encoder import AUTO
 from dotsctl.client.cli_arguments import parse_box, read_prompt
 from dotsctl.client.cli_print import print_text
 from dotsctl.client.cli_report import Report
@@ -27,6 +28,8 @@ from dotsctl.protocol.model_directory import fingerprint
 if TYPE_CHECKING:
     from dotsctl.client.api import Client
 
+GIVEN_UP = "fatal"
+"""State of a worker that the runtime does not start again."""
 DEFAULT_TASK = ""
 """Stands for the model's first task in a :class:`Reading`, as that is known only when a runtime answers."""
 
@@ -147,7 +150,7 @@ def _expected_reading(order: Order) -> Reading | None:
     config = settings.runtime_config(choices, choices.name)
     if not config.model:
         return None
-    return order.reading(fingerprint(Path(config.model)), str(config.encoder), str(config.decoder))
+    return order.reading(fingerprint(Path(config.model)), config.encoder_name, str(config.decoder))
 
 
 def _has_work(documents: Sequence[Document], output: Output, reading: Reading | None) -> bool:
@@ -210,11 +213,12 @@ def _read(
         unread = _unread(documents, output, _reading(order, client), report)
         try:
             with interruption.reading():
-                for page in _pages(order, client, interruption.until_asked(unread)):
+                for page in _pages(order, client, interruption.until_asked(unread), report.notice):
                     report.page(page)
                     output.add(page)
                 if interruption.is_asked:
                     raise KeyboardInterrupt
+            _warn_of_given_up(client, report)
         except OutputError:
             raise
         except KeyboardInterrupt:
@@ -228,15 +232,29 @@ def _read(
 
 
 def _explain_encoder(order: Order, report: Report) -> None:
-    """Say which encoder ``auto`` stands for, where a runtime is started for this call."""
-    choices = settings.choose(model=order.model, encoder=order.encoder, name=order.name)
+    """Report what ``auto`` does, where a runtime is started for this call."""
+    choices = settings.choose(
+        model=order.model, encoder=order.encoder, decoder=order.decoder, name=order.name, memory=order.memory
+    )
     running = lock_holder(instance_directory(choices.name)) is not None
-    reason = None if order.quiet or running else settings.explain_encoder(choices.encoder, choices.model)
-    if reason:
-        report.line(reason)
+    if order.quiet or running or not settings.is_auto(choices.encoder):
+        return
+    if line := settings.runtime_config(choices, choices.name).auto_line:
+        report.line(line)
 
 
-def _pages(order: Order, client: "Client", inputs: Iterator[PageInput]) -> Iterator[Page]:
+def _warn_of_given_up(client: "Client", report: Report) -> None:
+    """Report an encoder that ``auto`` does not use any more; no page has failed because of it."""
+    if client.encoder != AUTO:
+        return
+    for worker in client.status().workers:
+        if worker.state == GIVEN_UP and worker.note:
+            report.notice(f"warning: encoder {worker.plugin} is {worker.note}")
+
+
+def _pages(
+    order: Order, client: "Client", inputs: Iterator[PageInput], notice: Callable[[str], None]
+) -> Iterator[Page]:
     return client.ocr(
         inputs,
         task=order.task,
@@ -247,6 +265,7 @@ def _pages(order: Order, client: "Client", inputs: Iterator[PageInput]) -> Itera
         quality=order.quality,
         check_blank=not order.no_blank_check,
         reread=not order.no_reread,
+        on_notice=notice,
     )
 
 

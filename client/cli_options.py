@@ -33,8 +33,8 @@ name_option: Decorator = click.option(
 
 def _encoder_option(*, several: bool) -> Decorator:
     words = (
-        "Turns pages into embeddings: mlx, coreml, or an installed plugin. [default: auto, which is coreml on a Mac "
-        "where its packages passed their trial, else mlx]"
+        "Turns pages into embeddings: mlx, coreml, or an installed plugin. [default: auto, which is mlx, and "
+        "on a Mac also coreml for the pages that it reads sooner without a loss of resolution]"
     )
     if several:
         words += (
@@ -48,7 +48,7 @@ quality_option: Decorator = click.option(
     "--quality",
     type=click.Choice([str(quality) for quality in Quality]),
     help="Resolution: the model's limit, 1.6 or 1.0 megapixels; the last two after white margins are trimmed. "
-    "[default: full]",
+    "[default: full, or balanced where a page would take more than 30 s]",
 )
 
 

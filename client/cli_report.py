@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 from dotsctl.client.records import PARTIAL, Page
+from dotsctl.protocol.buckets import TOLERATED_LOSS
 from dotsctl.protocol.errors import ErrorCode, ExitCode
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Report:
         self.num_skipped = 0
         self.num_taken_over = 0
         self._num_left = 0
+        self._is_loss_reported = False
         self._num_documents = num_documents
         self._is_quiet = quiet
         self._is_verbose = verbose and not quiet
@@ -62,6 +64,11 @@ class Report:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             click.echo(text, err=True)
+
+    def notice(self, text: str) -> None:
+        """A line about how pages are read, for those who want more than errors."""
+        if not self._is_quiet:
+            self.line(text)
 
     def detail(self, text: str) -> None:
         """A line for those who want to know more."""
@@ -112,8 +119,11 @@ class Report:
             self.line(f"{place}: {page.error.message}")
         else:
             self.num_read += 1
-            if page.status == PARTIAL and not self._is_quiet:
-                self.line(f"{place}: {_why_partial(page)}")
+            if page.status == PARTIAL:
+                self.notice(f"{place}: {_why_partial(page)}")
+            if (page.resolution_loss or 0.0) > TOLERATED_LOSS and not self._is_loss_reported:
+                self._is_loss_reported = True
+                self.notice(f"{place}: {_what_was_lost(page)}")
             timings = "".join(f", {stage} {value:.0f} ms" for stage, value in page.timings_ms.items())
             self.detail(f"{place}: {page.status}, {page.tokens['completion']} tokens{timings}")
         self._advance(1, more_pages)
@@ -145,6 +155,16 @@ class Report:
         if self._codes <= INPUT_ERRORS and not (self.num_read or self.num_skipped or self.num_taken_over):
             return ExitCode.NO_INPUT
         return ExitCode.SOME_FAILED
+
+
+def _what_was_lost(page: Page) -> str:
+    """How much smaller a page was read than its quality says, and the remedy."""
+    lower = {"full": "--quality balanced or ", "balanced": "--quality fast or "}.get(page.quality or "", "")
+    return (
+        f"encoder {page.encoder} has no page size for it: read with {page.resolution_loss:.0%} less resolution, at "
+        f"{page.input_width}x{page.input_height} px. Choose {lower}--encoder mlx. Further such pages are not reported; "
+        "resolution_loss in the JSON output has the loss of each"
+    )
 
 
 def _why_partial(page: Page) -> str:

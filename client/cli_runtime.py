@@ -47,7 +47,7 @@ def up(ctx: click.Context, /, encoder: tuple[str, ...], detach: bool, timeout_s:
                                        both encoders; 'dotsctl ocr --encoder mlx' uses the second
     """
     from dotsctl.client.launch import start_detached, start_foreground
-    from dotsctl.client.settings import choose, explain_encoder, runtime_config
+    from dotsctl.client.settings import choose, runtime_config
 
     if len(encoder) > MAX_ENCODERS:
         raise UsageError(f"{len(encoder)} encoders are too many for one runtime: give at most {MAX_ENCODERS}")
@@ -55,8 +55,8 @@ def up(ctx: click.Context, /, encoder: tuple[str, ...], detach: bool, timeout_s:
     config = runtime_config(choices, choices.name)
     encoders = " and ".join(map(str, config.encoders))
     plugins = f"model {config.model_name}, encoder {encoders}, decoder {config.decoder}"
-    if reason := explain_encoder(choices.encoder, choices.model):
-        click.echo(reason, err=True)
+    if config.auto_line:
+        click.echo(config.auto_line, err=True)
     click.echo(f"starting {config.instance!r}: {plugins}", err=True)
     if not detach:
         ctx.exit(start_foreground(config, timeout_s))

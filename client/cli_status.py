@@ -82,14 +82,16 @@ def _status_lines(instance: str, status: Status) -> Iterator[str]:
 
 
 def _worker(worker: WorkerReport) -> str:
-    text = f"{worker.plugin}: {worker.state}, pid {worker.pid}, {worker.pages} pages, busy {worker.busy_share:.0%}"
+    text = f"{worker.plugin}: {worker.state}"
+    if worker.pid:
+        text += f", pid {worker.pid}, {worker.pages} pages, busy {worker.busy_share:.0%}"
     if worker.busy_for_s >= 1:
         text += f", on this step for {_duration(worker.busy_for_s)}"
     if worker.rss_bytes:
         text += f", {memory_text(worker.rss_bytes)}, at most {memory_text(worker.peak_bytes)}"
     if worker.restarts:
         text += f", {worker.restarts} restarts" + (f", last: {worker.last_exit}" if worker.last_exit else "")
-    return text
+    return f"{text}; {worker.note}" if worker.note else text
 
 
 def _duration(seconds: float) -> str:

@@ -111,11 +111,13 @@ def embed(**_: Any) -> None:
 @click.option(
     "--weights",
     type=click.Choice(["same", "int8", "int8-per-tensor", "int4", "palette6"]),
-    help="How the packages store them; 'same' is in the precision. [default: same]",
+    help="How weights are stored on the disk; others than 'same' are not faster. [default: same]",
 )
 @click.option("--buckets", metavar="N,N,...", help="Patches of the page shapes. [default: for the model's limit]")
 @click.option("--query-tile", type=click.IntRange(min=1), metavar="N", help="Queries at a time. [default: 512]")
-@click.option("--chunks", type=click.IntRange(min=1), metavar="N", help="Packages to make. [default: as few as can be]")
+@click.option(
+    "--chunks", type=click.IntRange(min=1), metavar="N", help="Number of packages. [default: the fewest below 0.5 GB]"
+)
 @click.option(
     "--compute-units",
     type=click.Choice(["cpu_and_ne", "cpu_and_gpu", "cpu_only", "all"]),
@@ -142,7 +144,13 @@ def convert(**_: Any) -> None:
     """Make another form of a half of a model and keep it beside the installed models; the model itself stays as it is.
 
     Core ML packages let the vision encoder run on the Neural Engine of a Mac. They are made on any Mac or x86-64 Linux.
-    A page is laid into the shape, of a number of patches, that loses least of it.
+    A page is placed in the bucket, a fixed number of patches, that loses least of it.
+
+    int8, int4 and palette6 save disk space and nothing else: the encoder is limited by computing, not by reading
+    weights, and M1 and M2 expand them when they compile. Each package is therefore planned by its expanded weights.
+
+    Every package is checked against the rules of the Neural Engine before it is kept. The packages are then executed
+    by an interpreter on a drawn page, whose embeddings and largest values must be right; other page sizes are not.
 
     A quantised decoder takes about half (8 bits) or a third (4 bits) of the memory. It is meant for GPUs, for MLX
     multiplies by quantised weights slowly on a CPU. What it costs in exactness is measured on pages, with both

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.geometry import PixelLimits
+from dotsctl.protocol.measured_costs import Preference
+from dotsctl.protocol.parts import Device
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,44 @@ class PluginChoice:
 
 
 @dataclass(frozen=True)
+class AutoEncoders:
+    """Lets the runtime choose between ``encoder`` and the one in ``further_encoders`` for pages that ask for none.
+
+    The first takes pages of any size, the other one only those that fit its page sizes.
+    """
+
+    refused: str = ""
+    """The reason why there is no second encoder; empty: there is one."""
+    limits: PixelLimits = field(default_factory=PixelLimits)
+    """Fewest and most pixels of a page that the model takes."""
+    buckets: tuple[int, ...] = ()
+    """Page sizes of the second encoder, in patches; empty: not known before it is loaded, or any size."""
+    devices: tuple[Device, Device] = (Device.CPU, Device.CPU)
+    """The devices of both; what is reported of an encoder that is not loaded."""
+    preferences: tuple[Preference, ...] = ()
+    """Comparisons of the two on this machine, made earlier."""
+    basis: str = ""
+    """Files and versions of the second encoder, for which new comparisons will hold."""
+    size_option: str = ""
+    """Option of the second encoder for the page sizes to load, as ``960+2016``; empty: it loads all."""
+    idle_s: float = 300.0
+    """Seconds without a page after which the encoder that is needed less is unloaded."""
+
+    def line(self, first: PluginChoice, alternative: PluginChoice | None = None) -> str:
+        """One line for people on what ``auto`` does with these encoders."""
+        if alternative is None or self.refused:
+            return f"{first}; {self.refused}"
+        if taken := [str(each) for each in self.preferences if each.is_faster]:
+            return f"{alternative} {', '.join(taken)}; {first} reads all others"
+        return f"{first}; {alternative} is loaded in the background and takes over the pages that it reads sooner"
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether the second encoder reads pages of some size sooner; then it is loaded first."""
+        return any(preference.is_faster for preference in self.preferences)
+
+
+@dataclass(frozen=True)
 class RuntimeConfig:
     """What a runtime process is started with; travels to it as JSON on the command line."""
 
@@ -49,6 +90,8 @@ class RuntimeConfig:
     decoder: PluginChoice
     further_encoders: tuple[PluginChoice, ...] = ()
     """Those that stand beside the first one, for pages that ask for them."""
+    auto: AutoEncoders | None = None
+    """The choice between two encoders; none: pages that ask for none go to the first one."""
     credits: int = 2
     """Pages of each encoder between the dispatch to it and the decoder's ``Consumed``."""
     credit_bytes: int = 128 * 1024 * 1024
@@ -77,6 +120,16 @@ class RuntimeConfig:
         """All of them, by their places."""
         return (self.encoder, *self.further_encoders)
 
+    @property
+    def encoder_name(self) -> str:
+        """The encoder of pages that ask for none: ``auto`` where the runtime may choose, else the first one."""
+        return "auto" if self.auto else str(self.encoder)
+
+    @property
+    def auto_line(self) -> str:
+        """One line on what ``auto`` does here; empty where there is nothing to choose."""
+        return f"encoder auto: {self.auto.line(self.encoder, *self.further_encoders)}" if self.auto else ""
+
     def to_json(self) -> str:
         """The form in which it stands on the runtime's command line."""
         return json.dumps(asdict(self))
@@ -88,6 +141,11 @@ class RuntimeConfig:
         for role in ("encoder", "decoder"):
             content[role] = PluginChoice(**content[role])
         content["further_encoders"] = tuple(PluginChoice(**each) for each in content["further_encoders"])
+        if (auto := content["auto"]) is not None:
+            auto["limits"], auto["buckets"] = PixelLimits(**auto["limits"]), tuple(auto["buckets"])
+            auto["devices"] = tuple(map(Device, auto["devices"]))
+            auto["preferences"] = tuple(Preference(**each) for each in auto["preferences"])
+            content["auto"] = AutoEncoders(**auto)
         return cls(**content)
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 
 from dotsctl.client import launch, settings
+from dotsctl.client.auto_encoder import AUTO
 from dotsctl.client.session import Session
 from dotsctl.protocol import endpoints
 from dotsctl.protocol.errors import RuntimeLostError, UsageError
@@ -36,7 +37,7 @@ class Connection:
         self.welcome: Welcome | None = None
         """Of the first runtime; every later one must hold the same."""
         self.encoder = ""
-        """The one of the runtime's encoders that our pages go to; of the first runtime, as it was then."""
+        """The encoder of our pages, ``auto`` where the runtime chooses; of the first runtime, as it was then."""
 
     def live(self) -> Session | None:
         """The session, if its runtime still runs; never waits. Raises RuntimeLostError after :meth:`close`."""
@@ -67,7 +68,7 @@ class Connection:
                 self._drop()
                 raise
             if self.welcome is None:
-                self.welcome, self.encoder = session.welcome, session.welcome.encoders[session.encoder_place]
+                self.welcome, self.encoder = session.welcome, _name(session.welcome, session.encoder_place)
             with self._state:
                 self._session, self._coming = session, None
             return session
@@ -101,10 +102,14 @@ class Connection:
         session.greet(timeout_s)
         return session
 
-    def _check_same(self, welcome: Welcome) -> int:
-        """Refuse a runtime that is not what the caller asked for, or had before; answers the place of its encoder."""
-        running = {"model": (welcome.model,), "encoder": welcome.encoders, "decoder": (welcome.decoder,)}
-        expected = self._expected()
+    def _check_same(self, welcome: Welcome) -> int | None:
+        """Refuse a runtime that is not what the caller asked for, or had before.
+
+        Returns the place of the encoder that the caller asked for; none: the runtime chooses.
+        """
+        encoders = (*welcome.encoders, *([AUTO] if welcome.auto else []))
+        running = {"model": (welcome.model,), "encoder": encoders, "decoder": (welcome.decoder,)}
+        expected = self._expected(welcome)
         for key, value in expected.items():
             if value not in running[key]:
                 raise UsageError(
@@ -116,9 +121,10 @@ class Connection:
                 f"the model {welcome.model!r} of the runtime {self._choices.name!r} has changed since this client was "
                 f"made ({self.welcome.fingerprint[:12]}, now {welcome.fingerprint[:12]}): make a new client"
             )
-        return welcome.encoders.index(expected["encoder"]) if "encoder" in expected else 0
+        asked = expected.get("encoder", AUTO)
+        return None if asked == AUTO else welcome.encoders.index(asked)
 
-    def _expected(self) -> dict[str, str]:
+    def _expected(self, welcome: Welcome) -> dict[str, str]:
         """What the runtime must hold: what it held before, or else what the user chose."""
         if self.welcome is not None:
             return {"model": self.welcome.model, "encoder": self.encoder, "decoder": self.welcome.decoder}
@@ -127,9 +133,11 @@ class Connection:
         chosen = self._choices
         asked = {
             "model": chosen.model or "",
-            "encoder": settings.resolve_encoder(chosen.encoder, chosen.model),
+            "encoder": chosen.encoder,
             "decoder": chosen.decoder,
         }
+        if settings.is_auto(chosen.encoder) and not welcome.auto:
+            asked["encoder"] = settings.resolve_encoder(chosen.encoder, chosen.model)
         if chosen.is_chosen("model"):
             asked["model"] = find_model(chosen.model)[0]
         return {key: value for key, value in asked.items() if chosen.is_chosen(key)}
@@ -153,3 +161,10 @@ class Connection:
         with self._state:
             self._is_closed = True
         self._drop()
+
+
+def _name(welcome: Welcome, place: int | None) -> str:
+    """The encoder of pages that ask for the one in this place; none: for none."""
+    if place is None and welcome.auto:
+        return AUTO
+    return welcome.encoders[place or 0]

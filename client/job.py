@@ -4,9 +4,10 @@ import hashlib
 import uuid
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from dotsctl.client.default_quality import QualityChoice
 from dotsctl.client.inputs import LoadedPage, PageInput
 from dotsctl.client.records import Failure
 from dotsctl.client.reread import options_to_reread, reason_to_reread
@@ -49,6 +50,8 @@ class _InFlight:
     images: Sequence[PageInput]
     """Nearly always one page."""
     options: PageOptions
+    choice: QualityChoice | None = None
+    """Chooses the quality when the page is sent; none: it is chosen."""
     first: Answer | None = None
     """The answer that was cut, repeated itself or was damaged, while the page is read once more."""
 
@@ -66,6 +69,7 @@ class Job:
         window: int,
         stream: bool,
         reread: bool = False,
+        choice: QualityChoice | None = None,
     ) -> None:
         """Open a job.
 
@@ -78,10 +82,12 @@ class Job:
             stream: whether tokens are wanted as they are decoded.
             reread: whether a page whose text repeats itself, is cut or damaged is read a second time; at full quality
                 where it was read at less, else a little smaller.
+            choice: chooses the quality of each page; none: that of ``options``.
         """
         self._session, self._waiting, self._options = session, waiting, options
         self._requests = enumerate(requests)
         self._window, self._stream, self._reread = window, stream, reread
+        self._choice = choice
         self._is_exhausted = False
         self._in_flight: dict[int, _InFlight] = {}
         self._busy: list[int] = []
@@ -126,7 +132,7 @@ class Job:
         if images is None:
             self._is_exhausted = True
             return None
-        self._in_flight[index] = _InFlight(images, self._options)
+        self._in_flight[index] = _InFlight(images, self._options, self._choice)
         return index
 
     async def _submit(self, index: int) -> Failure | None:
@@ -135,6 +141,9 @@ class Job:
         try:
             loaded = await self._waiting.call(lambda: [image.load() for image in request.images])
             headers = tuple(header for header, _, _ in loaded)
+            if request.choice is not None:
+                request.options = replace(request.options, quality=request.choice.choose(headers, request.options))
+                request.choice = None
             place = self._session.encoder_place
             submit = Submit(self._job_id, index, _digest(loaded), headers, request.options, self._stream, place)
         except PageError as error:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dotsctl.client.config import PluginChoice, RuntimeConfig
 from dotsctl.protocol.checkpoint_validation import CheckpointFacts, validate_checkpoint
-from dotsctl.protocol.memory import PROCESS_BYTES, Need, encoder_need, pipeline_need
+from dotsctl.protocol.errors import DotsctlError, UsageError
+from dotsctl.protocol.memory import PROCESS_BYTES, Machine, Need, encoder_need, pipeline_need, this_machine
 from dotsctl.protocol.memory_share import KEYS_BYTES, MIB, Fixed, share
 
 MLX = "mlx"
@@ -16,6 +17,49 @@ FLOAT32, FLOAT16 = 4, 2
 ITEM_BYTES = {"bfloat16": FLOAT16, "float16": FLOAT16, "float32": FLOAT32}
 """Of a number, by the option ``dtype``."""
 GROUP_SIZE = 64
+
+
+def fitted(config: RuntimeConfig, limit_bytes: int | None, machine: Machine | None = None) -> RuntimeConfig:
+    """Return the configuration with the memory limit shared out, and without a second encoder that does not fit.
+
+    Args:
+        config: of the runtime.
+        limit_bytes: for all workers together; none: what the machine has.
+        machine: another one than this, for tests.
+
+    Raises:
+        UsageError: with so little nothing can be read.
+        MissingError: the model is broken.
+    """
+    if config.auto and config.further_encoders and (problem := _shortage(config, limit_bytes, machine)):
+        auto = replace(config.auto, refused=f"{config.further_encoders[0]} is not used: {problem}")
+        config = replace(config, further_encoders=(), auto=auto)
+    return config if limit_bytes is None else with_memory(config, limit_bytes)
+
+
+def _shortage(config: RuntimeConfig, limit_bytes: int | None, machine: Machine | None) -> str:
+    """Return why both encoders do not fit into memory together; empty: they do."""
+    if limit_bytes is None:
+        try:
+            facts = validate_checkpoint(Path(config.model)) if config.model else None
+        except DotsctlError:
+            return ""  # the workers report what is wrong with the model
+        least_bytes = need_of(facts, config.encoders, config.decoder).least_bytes
+        usable_bytes = (machine or this_machine()).usable_bytes
+        if least_bytes <= usable_bytes:
+            return ""
+        return (
+            f"both encoders and the decoder take {_gb(least_bytes)}, and this machine has {_gb(usable_bytes)} for them"
+        )
+    try:
+        with_memory(config, limit_bytes)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _gb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.2f} GB"
 
 
 def with_memory(config: RuntimeConfig, limit_bytes: int) -> RuntimeConfig:

@@ -31,7 +31,7 @@ def page_options(
         hint: text that the page probably holds.
         box: the part of the page that is read, x0, y0, x1, y1 in pixels of the page as viewers show it.
         check_blank: whether pages with nothing on them are told without asking the model.
-        quality: ``full``, ``balanced`` or ``fast``; none: ``full``.
+        quality: ``full``, ``balanced`` or ``fast``; none: ``full``, until it is chosen for each page.
     """
     task = task or ("ground" if box is not None and prompt is None else tasks[0])
     if task not in tasks:

@@ -33,8 +33,8 @@ class Session:
     """One connection. Any thread may use it, and any task; a job is used by one of them at a time."""
 
     welcome: Welcome
-    encoder_place = 0
-    """In ``welcome.encoders``: where pages of this session go."""
+    encoder_place: int | None = None
+    """Place in ``welcome.encoders`` of the encoder for pages of this session; none: the runtime chooses."""
 
     def __init__(self, directory: InstanceDirectory, timeout_s: float, *, hello: bool = True) -> None:
         """Connect and wait for the runtime's welcome, which comes when all workers are ready.

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
-from dotsctl.client.auto_encoder import AUTO, AutoChoice, choose_encoder
-from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.client.memory_plan import with_memory
+from dotsctl.client.auto_encoder import AUTO, AutoPlan, choose_encoder
+from dotsctl.client.config import AutoEncoders, PluginChoice, RuntimeConfig
+from dotsctl.client.memory_plan import fitted
 from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.protocol.memory_share import parse_size
 from dotsctl.protocol.model_directory import find_model
@@ -172,24 +172,30 @@ def _read(path: Path) -> dict[str, str]:
     return content
 
 
+def is_auto(encoder: str) -> bool:
+    """Whether an encoder's text leaves the choice to dotsctl."""
+    return PluginChoice.parse(encoder).name == AUTO
+
+
 def resolve_encoder(text: str, model: str | None = None) -> str:
-    """The encoder that ``auto`` stands for with this model (name or path; none: the only one), others as they are."""
-    return str(_resolved(text, model).encoder)
+    """Return the one encoder that ``auto`` stands for where there can be only one; other encoders as they are.
+
+    Args:
+        text: plugin with its options.
+        model: name or path; none: the only installed one.
+    """
+    plan = _plan(text, model)
+    is_proved = plan.alternative is not None and plan.auto is not None and plan.auto.is_proved
+    return str(plan.alternative if is_proved else plan.encoder)
 
 
-def explain_encoder(text: str, model: str | None = None) -> str | None:
-    """One line on what ``auto`` stands for and why; none: the user chose, or there was nothing to choose from."""
-    resolved = _resolved(text, model)
-    return str(resolved) if resolved.reason else None
-
-
-def _resolved(text: str, model: str | None) -> AutoChoice:
+def _plan(text: str, model: str | None) -> AutoPlan:
     choice = PluginChoice.parse(text)
     if choice.name != AUTO:
-        return AutoChoice(choice)
+        return AutoPlan(choice)
     try:
         folder = find_model(model)[1]
-    except DotsctlError:  # whoever needs the model tells that it is not there
+    except DotsctlError:  # whoever needs the model reports that it is not there
         folder = None
     return choose_encoder(folder, choice.options)
 
@@ -201,8 +207,7 @@ def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
         UsageError: wrong choices, as the same encoder twice, or a memory limit that is too small for the model.
         MissingError: there is no such model.
     """
-    names = (chosen.encoder, *chosen.further_encoders)
-    encoders = [PluginChoice.parse(resolve_encoder(name, chosen.model)) for name in names]
+    encoders, auto = _encoders(chosen)
     decoder = PluginChoice.parse(chosen.decoder)
     if twice := [str(each) for place, each in enumerate(encoders) if each in encoders[:place]]:
         raise UsageError(f"encoder {twice[0]} is given twice: encoders that stand side by side must differ")
@@ -218,8 +223,18 @@ def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
         encoder=encoders[0],
         decoder=decoder,
         further_encoders=tuple(encoders[1:]),
+        auto=auto,
         stall_timeout_s=chosen.stall_timeout_s,
         page_timeout_s=chosen.page_timeout_s,
         stopped_timeout_s=chosen.stopped_timeout_s,
     )
-    return config if chosen.memory_bytes is None else with_memory(config, chosen.memory_bytes)
+    return fitted(config, chosen.memory_bytes)
+
+
+def _encoders(chosen: Choices) -> tuple[list[PluginChoice], AutoEncoders | None]:
+    """The encoders of a runtime, and how it chooses between them; beside others ``auto`` stands for one of them."""
+    if chosen.further_encoders:
+        names = (chosen.encoder, *chosen.further_encoders)
+        return [PluginChoice.parse(resolve_encoder(name, chosen.model)) for name in names], None
+    plan = _plan(chosen.encoder, chosen.model)
+    return [plan.encoder, *filter(None, [plan.alternative])], plan.auto

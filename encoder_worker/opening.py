@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE, PATCH_PX, decode_image
+from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE, decode_image
 from dotsctl.encoder_worker.margins import find_window
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import PageError, UsageError
-from dotsctl.protocol.geometry import PixelLimits, Window
+from dotsctl.protocol.geometry import PATCH_PX, PixelLimits, Window
 from PIL import Image
 
 

@@ -34,6 +34,23 @@ class TextSizes:
         """Columns of keys and of values, all heads together; 256 in dots.ocr."""
         return self.num_key_value_heads * (self.hidden_size // self.num_attention_heads)
 
+    @property
+    def product_weights(self) -> int:
+        """Weights that every token is multiplied by: those of all layers and of the result; 1.54e9 in dots.ocr."""
+        width, inner = self.hidden_size, self.intermediate_size
+        layer = 2 * width**2 + 2 * width * self.key_width + 3 * width * inner
+        return self.num_hidden_layers * layer + width * self.vocab_size
+
+    def operations(self, positions: int) -> float:
+        """Floating-point operations of a prefill in matrix products; the result is computed for the last position.
+
+        Attention multiplies each position with those before it, for scores and for values. A multiplication and an
+        addition count as two operations.
+        """
+        width = self.hidden_size
+        layers = self.product_weights - width * self.vocab_size + self.num_hidden_layers * width * positions
+        return 2.0 * (positions * layers + width * self.vocab_size)
+
     def tensors(self) -> dict[str, Shape]:
         """Shape by name; queries, keys and values have biases, no other product has one."""
         width, inner = self.hidden_size, self.intermediate_size

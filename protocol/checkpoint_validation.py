@@ -94,7 +94,7 @@ def validate_checkpoint(folder: Path) -> CheckpointFacts:
     config = read_json(folder, CONFIG)
     _refuse(folder, config_problems(config))
     text, vision = sizes(config)
-    limits = _read_limits(folder)
+    limits = read_limits(folder)
     _refuse(folder, token_problems(folder, config))
     found, problems = _stored(folder)
     expected = vision.tensors() | text.tensors()
@@ -107,8 +107,12 @@ def validate_checkpoint(folder: Path) -> CheckpointFacts:
     return CheckpointFacts(text, vision, _half(encoder), _half(decoder), layout, limits, positions)
 
 
-def _read_limits(folder: Path) -> PixelLimits:
-    """The pixel limits; whether pages are prepared as the file says is the encoder's business."""
+def read_limits(folder: Path) -> PixelLimits:
+    """Return the pixel limits of a model; whether pages are prepared as the file says is the encoder's business.
+
+    Raises:
+        MissingError: the file is missing or has no whole numbers.
+    """
     content = read_json(folder, PREPROCESSOR)
     values = {key: content[key] for key in ("min_pixels", "max_pixels") if key in content}
     try:

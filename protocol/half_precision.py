@@ -58,6 +58,8 @@ class HalfPlan:
 
     residual_exponent: int = 0
     """The residual stream is multiplied by 2 to this power, so each epsilon on it by 4 to this power."""
+    residual_room: int = 0
+    """The largest power with which the stream and the weights that write it stay within their limits."""
     exponents: dict[str, int] = field(default_factory=dict)
     """Power of two that a tensor is multiplied with, by its name in the half; absent: 0. The parts of ``qkv`` have the
     name of the tensor and a number: ``blocks.0.attn.qkv.weight.2`` are the rows of the values."""
@@ -105,48 +107,50 @@ def solve(stream: Site, sites: Sequence[Site], tensors: Mapping[str, float]) -> 
         sites: all other values. They are scaled in this order, each for the weights as those before have left them.
         tensors: largest magnitude of each tensor; writers and readers that are not among them are ignored.
     """
-    exponents = dict.fromkeys(tensors, 0)
+    weights = _Weights(tensors)
+    residual_room = weights.bounds(stream)[1]
+    residual_exponent = weights.scale(stream)
     hopeless = []
-    residual_exponent = 0
     for site in (stream, *sites):
-        writers = [name for name in site.writers if name in tensors]
-        readers = [name for name in site.readers if name in tensors]
-        exponent = _exponent(
-            site, [_scaled(tensors, exponents, n) for n in writers], [_scaled(tensors, exponents, n) for n in readers]
-        )
-        for name in writers:
-            exponents[name] += exponent
-        for name in readers:
-            exponents[name] -= exponent
-        if site is stream:
-            residual_exponent = exponent
+        exponent = residual_exponent if site is stream else weights.scale(site)
         left = max(math.ldexp(site.peak, exponent), math.ldexp(site.partner_peak, -exponent))
         if not left <= LIMIT:  # not a number counts as larger
             hopeless.append(f"{site.name} reach {max(site.peak, site.partner_peak):,.0f}, more than {LIMIT:,.0f}")
-    for name in tensors:
-        if not _scaled(tensors, exponents, name) <= LIMIT:
-            hopeless.append(f"{name} has the value {tensors[name]:,.0f}, more than {LIMIT:,.0f}")
-    used = {name: exponent for name, exponent in exponents.items() if exponent}
-    return HalfPlan(residual_exponent, used, tuple(hopeless))
+    for name, peak in tensors.items():
+        if not weights.peak(name) <= LIMIT:
+            hopeless.append(f"{name} has the value {peak:,.0f}, more than {LIMIT:,.0f}")
+    used = {name: exponent for name, exponent in weights.exponents.items() if exponent}
+    return HalfPlan(residual_exponent, residual_room, used, tuple(hopeless))
 
 
-def _scaled(tensors: Mapping[str, float], exponents: Mapping[str, int], name: str) -> float:
-    return math.ldexp(tensors[name], exponents[name])
+class _Weights:
+    """Exponents of all tensors while they are chosen."""
 
+    def __init__(self, tensors: Mapping[str, float]) -> None:
+        self._tensors = tensors
+        self.exponents = dict.fromkeys(tensors, 0)
 
-def _exponent(site: Site, writers: Sequence[float], readers: Sequence[float]) -> int:
-    """The exponent nearest to 0 between what the value and its writers allow and what its readers need.
+    def peak(self, name: str) -> float:
+        """The largest magnitude of a tensor with its present exponent."""
+        return math.ldexp(self._tensors[name], self.exponents[name])
 
-    Args:
-        site: the value; without writers it stays as it is.
-        writers: magnitudes of the tensors that are multiplied.
-        readers: magnitudes of the tensors that are divided.
-    """
-    if not site.writers:
-        return 0
-    most = min(_room(site.peak, TARGET), *(_room(peak, LIMIT) for peak in writers), _room(0.0, LIMIT))
-    least = max(-_room(site.partner_peak, TARGET), *(-_room(peak, LIMIT) for peak in readers), -_room(0.0, LIMIT))
-    return min(most, max(least, 0))
+    def bounds(self, site: Site) -> tuple[int, int]:
+        """The least exponent that a value and its readers need, and the largest that it and its writers allow."""
+        most = [_room(self.peak(name), LIMIT) for name in site.writers if name in self._tensors]
+        least = [-_room(self.peak(name), LIMIT) for name in site.readers if name in self._tensors]
+        return max([-_room(site.partner_peak, TARGET), *least]), min([_room(site.peak, TARGET), *most])
+
+    def scale(self, site: Site) -> int:
+        """Scale a value by the exponent nearest to 0 within its bounds; without writers it stays as it is."""
+        if not site.writers:
+            return 0
+        least, most = self.bounds(site)
+        exponent = min(most, max(least, 0))
+        for names, sign in ((site.writers, 1), (site.readers, -1)):
+            for name in names:
+                if name in self._tensors:
+                    self.exponents[name] += sign * exponent
+        return exponent
 
 
 def _room(peak: float, limit: float) -> int:

@@ -1,5 +1,6 @@
-"""What machine this is, as far as a Core ML package may behave differently on another one."""
+"""The machine and the versions, as far as a Core ML package may behave differently on another one."""
 
+import importlib.metadata
 import platform
 import subprocess
 import sys
@@ -23,6 +24,13 @@ class Machine:
     """Of the system, as in ``24F74``."""
 
     @property
+    def macos_version(self) -> int:
+        """The major version of macOS; 0 elsewhere."""
+        name, _, version = self.system.partition(" ")
+        major = version.partition(".")[0]
+        return int(major) if name == "macOS" and major.isdecimal() else 0
+
+    @property
     def is_apple_silicon(self) -> bool:
         """Whether this is a Mac with a Neural Engine that Core ML can reach from here."""
         return self.system.startswith("macOS ") and self.chip.startswith(APPLE)
@@ -38,6 +46,15 @@ def this_machine() -> Machine:
     chip = _sysctl("machdep.cpu.brand_string") or platform.processor() or platform.machine()
     version = platform.mac_ver()[0]
     return Machine(chip, f"macOS {version}", _sysctl("kern.osversion") or version)
+
+
+def framework_versions() -> str:
+    """Return the versions of Python and coremltools that this process has, without an import of coremltools."""
+    try:
+        coremltools = importlib.metadata.version("coremltools")
+    except importlib.metadata.PackageNotFoundError:
+        coremltools = "none"
+    return f"Python {platform.python_version()}, coremltools {coremltools}"
 
 
 def _sysctl(name: str) -> str:

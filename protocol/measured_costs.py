@@ -19,6 +19,8 @@ import platformdirs
 from dotsctl.protocol.machine import Machine
 
 FORMAT = 1
+MARGIN = 0.97
+"""Share of the other encoder's time that a preferred one may take at most; less of a gain lies within the noise."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,42 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class Preference:
+    """A comparison of two encoders for pages of one size, both measured with the decoder running."""
+
+    encoder: str
+    """Plugin and options of the one that was judged."""
+    instead_of: str
+    """Plugin and options of the one that it was compared with."""
+    patches: int
+    """Page size of ``encoder``; 0: any."""
+    page_s: float
+    """Seconds between two finished pages of a full pipeline with ``encoder``."""
+    instead_page_s: float
+    """The same with ``instead_of``."""
+    basis: str = ""
+    """Files and versions that the comparison holds for; with others it says nothing."""
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether ``encoder`` reads these pages clearly sooner."""
+        return self.page_s < MARGIN * self.instead_page_s
+
+    def __str__(self) -> str:
+        size = f"pages of {self.patches} patches" if self.patches else "pages of any size"
+        return (
+            f"{'reads' if self.is_faster else 'does not get'} {size}: {self.page_s:.3g} s a page with the decoder "
+            f"running, {self.instead_of} {self.instead_page_s:.3g} s"
+        )
+
+
+@dataclass(frozen=True)
 class MeasuredCosts:
     """Everything that was measured with one model on one machine."""
 
     costs: tuple[Cost, ...] = ()
     decodings: tuple[Decoding, ...] = ()
+    preferences: tuple[Preference, ...] = ()
 
     def of_encoder(self, encoder: str, *, decoder_busy: bool) -> dict[int, float]:
         """Seconds of a page by its patches; empty: never measured."""
@@ -72,17 +105,26 @@ class MeasuredCosts:
         """The speed of a decoder; none: never measured."""
         return next((each for each in self.decodings if each.decoder == decoder), None)
 
-    def with_newer(self, costs: Iterable[Cost], decodings: Iterable[Decoding]) -> "MeasuredCosts":
+    def with_newer(
+        self, costs: Iterable[Cost], decodings: Iterable[Decoding], preferences: Iterable[Preference]
+    ) -> "MeasuredCosts":
         """A copy in which newer figures replace those of the same encoder, page size and load, or decoder."""
         merged = {(each.encoder, each.decoder_busy, each.patches): each for each in (*self.costs, *costs)}
         speeds = {each.decoder: each for each in (*self.decodings, *decodings)}
+        judged = {(each.encoder, each.instead_of, each.patches): each for each in (*self.preferences, *preferences)}
         return MeasuredCosts(
-            tuple(merged[key] for key in sorted(merged)), tuple(speeds[decoder] for decoder in sorted(speeds))
+            tuple(merged[key] for key in sorted(merged)),
+            tuple(speeds[decoder] for decoder in sorted(speeds)),
+            tuple(judged[key] for key in sorted(judged)),
         )
 
 
 def remember(
-    fingerprint: str, machine: Machine, costs: Iterable[Cost] = (), decodings: Iterable[Decoding] = ()
+    fingerprint: str,
+    machine: Machine,
+    costs: Iterable[Cost] = (),
+    decodings: Iterable[Decoding] = (),
+    preferences: Iterable[Preference] = (),
 ) -> None:
     """Add figures to those that are known; a cache that cannot be written costs nothing but the figures.
 
@@ -91,8 +133,9 @@ def remember(
         machine: where they were measured.
         costs: of encoders; each replaces an older one of the same encoder, page size and load.
         decodings: of decoders; each replaces an older one of the same decoder.
+        preferences: comparisons; each replaces an older one of the same encoders and page size.
     """
-    known = recall(fingerprint, machine).with_newer(costs, decodings)
+    known = recall(fingerprint, machine).with_newer(costs, decodings, preferences)
     path = _file(fingerprint, machine)
     partial = path.with_suffix(f".{os.getpid()}")
     try:
@@ -111,7 +154,8 @@ def recall(fingerprint: str, machine: Machine) -> MeasuredCosts:
         if content["format"] != FORMAT:
             return MeasuredCosts()
         costs = tuple(Cost(**each) for each in content["costs"])
-        return MeasuredCosts(costs, tuple(Decoding(**each) for each in content["decodings"]))
+        decodings = tuple(Decoding(**each) for each in content["decodings"])
+        return MeasuredCosts(costs, decodings, tuple(Preference(**each) for each in content["preferences"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return MeasuredCosts()
 

@@ -60,12 +60,12 @@ class Submit:
     options: PageOptions
     stream: bool
     """Whether the client wants the text while it is decoded."""
-    encoder: int = 0
-    """Place in ``Welcome.encoders`` of the one that is to encode it."""
+    encoder: int | None = None
+    """Place in ``Welcome.encoders`` of the one that is to encode it; none: the runtime chooses."""
 
     def __post_init__(self) -> None:
         require(1 <= len(self.job_id) <= 64, f"job_id of {len(self.job_id)} characters")
-        require(self.encoder >= 0, f"encoder {self.encoder} is negative")
+        require(self.encoder is None or self.encoder >= 0, f"encoder {self.encoder} is negative")
         require(self.page_index >= 0, f"page_index {self.page_index} is negative")
         require_images(self.images)
 
@@ -125,6 +125,8 @@ class Welcome:
     capabilities: tuple[Capability, ...] = ()
     """Device and page sizes of each of ``encoders``."""
     decoder_device: Device = Device.CPU
+    auto: bool = False
+    """Whether the runtime chooses between the encoders for pages that ask for none."""
 
 
 @dataclass(frozen=True, slots=True)

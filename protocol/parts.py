@@ -229,6 +229,8 @@ class WorkerReport:
     """The most that it was since the process was started."""
     place: int = 0
     """Of an encoder among the encoders that stand side by side."""
+    note: str = ""
+    """The part that an encoder has where the runtime chooses between several; empty: nothing special."""
 
     @property
     def name(self) -> str:

@@ -1,9 +1,9 @@
 """What was found out about a Core ML build on this machine, remembered as JSON in the user's cache folder.
 
-A build that loads may still hang, kill its process or run on the wrong unit, and only trying it shows which. The
-encoder worker tries it once, in a process of its own, and writes the verdict; the client reads it to know what
-``--encoder auto`` stands for. A verdict holds for one manifest, one choice of compute units, one chip and one build of
-the system: whatever else comes is tried anew.
+A build that loads may still hang, kill its process, compute wrong numbers or run on the wrong unit, and only a trial
+shows which. The encoder worker tries it once, in child processes, and writes the verdict; the client reads it to decide
+what ``--encoder auto`` uses. A verdict holds for one manifest, one choice of compute units, one chip, one build of the
+system, and one version of Python and coremltools: everything else is tried again.
 """
 
 import contextlib
@@ -16,37 +16,56 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from dotsctl.protocol.machine import Machine
+from dotsctl.protocol.machine import Machine, framework_versions
 from dotsctl.protocol.model_directory import derived_directory
 
-FORMAT = 1
+FORMAT = 2
 NE_SHARE = 0.9
 """Share of a program's operations that are to run on the Neural Engine, unless the user asks for another one."""
 NE_UNITS = ("cpu_and_ne", "all")
 """Compute units that include the Neural Engine."""
+SLOW = 3.0
+"""Times the seconds a floating-point operation of the fastest page size; more is worth a complaint."""
+BROKEN = 30.0
+"""Times the same: so much slower is a program that left the Neural Engine. One that fell back to the CPU was 38 times
+slower (Pummelchen/NVMAI issue 7)."""
+FIXED_S = 0.1
+"""Seconds of a page that do not depend on its size, at most; they would make small pages look slow."""
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How all packages of a build did for pages of one size."""
+    """The result of all packages of a build for pages of one size."""
 
     bucket: int
     """Patches of the page."""
     reason: str = ""
     """Why they cannot be used; empty when they can."""
     load_s: float = 0.0
-    """To load them, all together."""
+    """Time to load all of them."""
     first_s: float = 0.0
-    """Of the first page."""
+    """Time of the first page."""
     page_s: float = 0.0
-    """Of a later page."""
+    """Time of a later page."""
     golden_cosine: float | None = None
-    """Smallest cosine to the embeddings in the build, over tokens; none: they are for another page size."""
+    """Smallest cosine to the embeddings in the build, over tokens; none: those are of another page size."""
+    cpu_cosine: float | None = None
+    """Smallest cosine to the same packages on ``cpu_only``; none: not compared."""
+    mlx_cosine: float | None = None
+    """Smallest cosine to the MLX encoder; none: not compared."""
+    flops: float = 0.0
+    """Floating-point operations of a page."""
+    ne_share: float | None = None
+    """Share of the operations that Core ML plans for the Neural Engine; none: unknown."""
+    ne_cost_share: float | None = None
+    """The same, each operation counted with its estimated cost."""
+    note: str = ""
+    """What did not go as it should although the trial passed in the end."""
 
     @property
     def is_good(self) -> bool:
-        """Whether it loaded, computed finite numbers and the right ones."""
+        """Whether it loaded and computed the right numbers."""
         return not self.reason
 
 
@@ -55,22 +74,23 @@ class Verdict:
     """Everything that is known about one build on one choice of compute units of one machine."""
 
     fingerprint: str
-    """Of the model."""
+    """Fingerprint of the model."""
     build: str
     """Name of the build."""
     digest: str
-    """Of the build, see :func:`build_digest`."""
+    """Digest of the build, see :func:`build_digest`."""
     units: str
     machine: Machine
     buckets: tuple[int, ...]
     """All page sizes of the build."""
     trials: tuple[Trial, ...] = ()
     """One for each page size that was tried, in ascending order."""
-    ne_share: float | None = None
-    """Share of the operations that Core ML plans for the Neural Engine; none: it did not tell."""
-    ne_cost_share: float | None = None
-    """The same, each operation counted with its estimated cost."""
+    reason: str = ""
+    """Why the build cannot be used here at all: every page size that was tried failed. Empty: there is no such reason.
+    A failure is the fault of one page size only where another one works."""
     date: str = ""
+    versions: str = ""
+    """Those of Python and coremltools, see :func:`dotsctl.protocol.machine.framework_versions`."""
     format: int = FORMAT
 
     @property
@@ -79,16 +99,28 @@ class Verdict:
         return tuple(bucket for bucket in self.buckets if self.trial(bucket) is None)
 
     @property
+    def good_buckets(self) -> tuple[int, ...]:
+        """Page sizes that work."""
+        return () if self.reason else tuple(trial.bucket for trial in self.trials if trial.is_good)
+
+    @property
     def is_good(self) -> bool:
         """Whether all page sizes were tried and work."""
-        return not self.untried and all(trial.is_good for trial in self.trials)
+        return not self.reason and not self.untried and all(trial.is_good for trial in self.trials)
+
+    @property
+    def ne_share(self) -> float | None:
+        """Smallest share of the operations on the Neural Engine of all page sizes that work; none: unknown for one."""
+        shares = [trial.ne_share for trial in self.trials if trial.is_good]
+        known = [share for share in shares if share is not None]
+        return min(known) if known and len(known) == len(shares) else None
 
     def trial(self, bucket: int) -> Trial | None:
-        """Of one page size; none: not tried."""
+        """Return the trial of one page size; none: not tried."""
         return next((trial for trial in self.trials if trial.bucket == bucket), None)
 
     def with_trials(self, trials: Iterable[Trial]) -> "Verdict":
-        """With these in place of what was known of the same page sizes."""
+        """Return the verdict with these in place of what was known of the same page sizes."""
         merged = {trial.bucket: trial for trial in (*self.trials, *trials)}
         return replace(self, trials=tuple(merged[bucket] for bucket in sorted(merged)))
 
@@ -101,18 +133,36 @@ def build_digest(folder: Path) -> str | None:
         return None
 
 
+def slowness(trials: Iterable[Trial]) -> dict[int, float]:
+    """Return by page size how many times longer an operation takes than in the fastest page size, 1.0 at least.
+
+    A program that left the Neural Engine shows here without any other measurement: all page sizes do the same work.
+    """
+    timed = [trial for trial in trials if trial.is_good and trial.flops > 0 and trial.page_s > 0]
+    best = min((trial.page_s / trial.flops for trial in timed), default=0.0)
+    return {trial.bucket: max(1.0, (trial.page_s - FIXED_S) / trial.flops / best) for trial in timed}
+
+
 def complaints(verdict: Verdict, mlx_s: Mapping[int, float], ne_share: float = NE_SHARE) -> list[str]:
-    """Why a build that works is still not worth using, in words; empty: it is.
+    """Return why a build that works may not be worth using; empty: nothing is known against it.
 
     Args:
-        verdict: of a build that works.
-        mlx_s: seconds of a page by its patches with the MLX encoder on this machine, where that was measured.
+        verdict: that of a build that works.
+        mlx_s: seconds of a page by its patches with the MLX encoder on this machine, as far as measured.
         ne_share: share of the operations that is asked for.
     """
     found = []
-    share = verdict.ne_share
-    if verdict.units in NE_UNITS and share is not None and share < ne_share:
-        found.append(f"only {share:.0%} of its operations are on the Neural Engine, asked are {ne_share:.0%}")
+    if verdict.units in NE_UNITS:
+        if verdict.ne_share is None:
+            found.append("Core ML does not report how many of its operations are on the Neural Engine")
+        elif verdict.ne_share < ne_share:
+            found.append(f"only {verdict.ne_share:.0%} of its operations are on the Neural Engine, not {ne_share:.0%}")
+    found += [
+        f"pages of {bucket} patches take {ratio:.0f} times longer for their work than others"
+        for bucket, ratio in slowness(verdict.trials).items()
+        if ratio > SLOW
+    ]
+    found += [f"pages of {trial.bucket} patches: {trial.note}" for trial in verdict.trials if trial.note]
     measured = [trial for trial in verdict.trials if trial.is_good and trial.bucket in mlx_s]
     slower = [trial for trial in measured if trial.page_s > mlx_s[trial.bucket]]
     if slower:
@@ -122,6 +172,18 @@ def complaints(verdict: Verdict, mlx_s: Mapping[int, float], ne_share: float = N
             f"{worst.bucket} patches"
         )
     return found
+
+
+def refusal(verdict: Verdict) -> str:
+    """Return why ``--encoder auto`` cannot use a build; empty: a page size works, or was not tried.
+
+    Its speed does not count here. Seconds of a page alone do not decide: a GPU that encodes has less left for the
+    decoder, so the runtime measures both encoders with the decoder running (``measured_costs.py``).
+    """
+    bad = [trial for trial in verdict.trials if not trial.is_good]
+    if verdict.reason or verdict.good_buckets or verdict.untried:
+        return verdict.reason
+    return f"pages of {bad[0].bucket} patches: {bad[0].reason}"
 
 
 def verdicts_directory() -> Path:
@@ -135,10 +197,10 @@ def remember(verdict: Verdict) -> None:
 
 
 def recall(fingerprint: str, digest: str, units: str, machine: Machine) -> Verdict | None:
-    """What is known; none: nothing."""
+    """Return what is known; none: nothing that holds for this machine and these versions of Python and coremltools."""
     verdict = _read(_verdict_file(fingerprint, digest, units, machine))
     same = verdict and (verdict.digest, verdict.units, verdict.machine) == (digest, units, machine)
-    return verdict if same else None
+    return verdict if verdict and same and verdict.versions == framework_versions() else None
 
 
 def forget(verdict: Verdict) -> None:
@@ -147,13 +209,15 @@ def forget(verdict: Verdict) -> None:
 
 
 def verdicts_of(fingerprint: str, machine: Machine) -> list[Verdict]:
-    """All that hold for builds of this model as they are there now, on this machine."""
+    """Return all that hold for builds of this model as they are now, on this machine and with these versions."""
     found = [_read(path) for path in sorted((verdicts_directory() / fingerprint).glob("verdict-*.json"))]
-    builds = derived_directory(fingerprint) / "coreml"
+    builds, here = derived_directory(fingerprint) / "coreml", (machine, framework_versions())
     return [
         verdict
         for verdict in found
-        if verdict and verdict.machine == machine and build_digest(builds / verdict.build) == verdict.digest
+        if verdict
+        and (verdict.machine, verdict.versions) == here
+        and build_digest(builds / verdict.build) == verdict.digest
     ]
 
 

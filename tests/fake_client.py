@@ -24,6 +24,8 @@ class FakeClient:
     raise_after: ClassVar[int] = 0
     statuses: ClassVar[dict[str, str]] = {}
     cells: ClassVar[tuple[Cell, ...]] = ()
+    losses: ClassVar[dict[str, float]] = {}
+    notices: ClassVar[list[str]] = []
 
     model_name, fingerprint, encoder, decoder, tasks = "demo", "f" * 64, "mlx", "mlx", ("text", "layout")
 
@@ -32,6 +34,8 @@ class FakeClient:
 
     def ocr(self, inputs: Iterable[Any], **options: Any) -> Iterator[Page]:
         self.asked.append(options)
+        for notice in self.notices:
+            options["on_notice"](notice)
         task = "layout" if self.cells else "text"
         facts = {"model": self.model_name, "fingerprint": self.fingerprint, "task": task}
         for number, page in enumerate(page for source in inputs for page in pages_of(source)):
@@ -51,7 +55,9 @@ class FakeClient:
                 text = f"text of {name}"
                 place = (page.source, page.path, page.page, page.num_pages)
                 size = {"width": header.width, "height": header.height}
-                seen = {"cells": self.cells, "task": task, "finish_reason": reason}
+                seen = {"cells": self.cells, "task": task, "finish_reason": reason, "encoder": self.encoder}
+                seen |= {"quality": "full", "resolution_loss": self.losses.get(name, 0.0)}
+                seen |= {"input_width": 896, "input_height": 1260}
                 yield Page(*place, status, text, chosen=page.chosen, **size, **seen)
 
     def __enter__(self) -> "FakeClient":

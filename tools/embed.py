@@ -91,7 +91,6 @@ class Embedding:
         self._model = Path() if needs_no_model else find_model(choices.model)[1]
         self._digest = "" if needs_no_model else fingerprint(self._model)
         self._order = order
-        self._reason = settings.explain_encoder(choices.encoder, choices.model)
         self._encoder: PageEncoder | None = None
         self.counts = Counts()
 
@@ -150,7 +149,7 @@ class Embedding:
     def _loaded(self) -> PageEncoder:
         """The encoder, loaded when the first page needs it."""
         if self._encoder is None:
-            say(self._reason or f"loading encoder {self._choice}")
+            say(f"loading encoder {self._choice}")
             self._encoder = PageEncoder(self._choice, self._model, lambda _: None)
             self._digest = self._encoder.spec.fingerprint
         return self._encoder

@@ -1,12 +1,11 @@
 """Trains the demo model on generated pages: ``python -P -m dotsctl.tools.train --seconds 20000 FOLDER``.
 
-FOLDER gets ``state.pt`` (resumed from when it is there), ``tokenizer.json``, ``log.jsonl`` and, at every save, the
+FOLDER gets ``state/`` (resumed from when it is there), ``tokenizer.json``, ``log.jsonl`` and, at every save, the
 exported model in ``model/`` in the layout of a dots.ocr snapshot, float16. A GPU is used where there is one. Needs the
 extra ``[train]``.
 """
 
 import json
-import random
 import signal
 import time
 from dataclasses import asdict, dataclass, field
@@ -16,17 +15,18 @@ from typing import Any
 
 import click
 import torch
-from dotsctl.tools.demo.batches import CURRICULUM, Batches, Glances
+from dotsctl.tools.demo.batches import CURRICULUM, Batches, Glances, PageSource
 from dotsctl.tools.demo.checkpoint import export
 from dotsctl.tools.demo.loss import NearNumbers, loss_of
 from dotsctl.tools.demo.network import DemoNetwork
 from dotsctl.tools.demo.start import order_numbers, start_from
+from dotsctl.tools.demo.state import AUXILIARY, State, read_facts, saved_state
 from dotsctl.tools.demo.together import Together, run_together
-from dotsctl.tools.demo.tokenizer import number_ids, train_tokenizer
+from dotsctl.tools.demo.tokenizer import make_tokenizer, number_ids
 from dotsctl.tools.demo.tower import NetworkShape
 from dotsctl.tools.pages import fonts as page_fonts
 from dotsctl.tools.pages.generator import CELL_PX, STYLES
-from dotsctl.tools.pages.words import Prose
+from dotsctl.tools.pages.page_set import PageSet
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader
 
@@ -97,7 +97,7 @@ class Run:
     folder: Path
     seconds: float
     rate: float
-    families: tuple[str, ...]
+    source: PageSource
     last: int
     """Place of the last stage of the curriculum."""
     vision_width: int
@@ -111,6 +111,8 @@ class Run:
     glances: float
     """Share of the batches that teach the tower alone."""
     save_every: float
+    wall_seconds: float | None
+    """Time after which this call saves and ends; none: not before ``seconds`` are over."""
     seed: int
 
 
@@ -122,23 +124,24 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(run.seed)
         self.tokenizer = read_tokenizer(run.folder)
-        self.state_path = run.folder / "state.pt"
-        state = torch.load(self.state_path, map_location="cpu") if self.state_path.exists() else None
-        self.shape = NetworkShape(**state["shape"]) if state else self._new_shape()
+        saved = saved_state(run.folder / "state")
+        facts = read_facts(saved) if saved else None
+        self.shape = NetworkShape(**facts["shape"]) if facts else self._new_shape()
         self.network = DemoNetwork(self.shape)
         self.network.to(self.device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=run.rate, betas=(0.9, 0.98), weight_decay=0.02)
-        if state:
-            self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.progress = Progress(**state["progress"])
-            self.mean = {name: value.to(self.device) for name, value in state["mean"].items()}
-        else:
-            if run.start:
-                start_from(self.network, self.tokenizer, run.start)
-            else:
-                order_numbers(self.network, self.tokenizer)
-            self.mean = {name: value.clone() for name, value in self.network.state_dict().items()}
+        if saved is None and run.start:
+            start_from(self.network, self.tokenizer, run.start)
+        elif saved is None:
+            order_numbers(self.network, self.tokenizer)
+        weights = self.network.state_dict().items()
+        mean = {name: value.clone() for name, value in weights if not name.startswith(AUXILIARY)}
+        self.state = State(self.network, self.optimizer, mean)
+        if saved and facts:
+            self.progress = Progress(**facts["progress"])
+            lost = self.state.load(saved)
+            if lost and self.together.rank == 0:
+                click.echo(f"resumed without {', '.join(lost)}: their shape or meaning changed")
         self.numbers = NearNumbers(number_ids(self.tokenizer), self.shape.vocabulary, self.device)
         self.parameters = list(self.network.parameters())
         self.log, self.saved = Means(), time.monotonic()
@@ -170,13 +173,15 @@ class Trainer:
         seed = f"training {run.seed} {progress.step}"
         glances = Glances(run.glances, seed)  # the same in all processes
         seed = f"{seed} {self.together.rank}" if self.together.rank else seed
-        batches = Batches(stage, seed, self.tokenizer.to_str(), run.families, glances)
+        batches = Batches(stage, seed, self.tokenizer.to_str(), run.source, glances)
         prefetch = 4 if run.workers else None
-        start = time.process_time() - progress.seconds
+        start, began = time.process_time() - progress.seconds, time.monotonic()
         for batch in DataLoader(batches, batch_size=None, num_workers=run.workers, prefetch_factor=prefetch):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(progress.step, progress.seconds / run.seconds, run.rate)
             figures = self._step(batch.to(self.device))
+            if run.wall_seconds is not None and time.monotonic() - began > run.wall_seconds:
+                self._stop()
             present = figures.get("accuracy") if batch.stage == progress.stage else None
             shared = self.together.average(self.parameters, time.process_time() - start, present, is_stopped=self.told)
             progress.seconds, self.stopped = shared.seconds, shared.is_stopped
@@ -201,8 +206,9 @@ class Trainer:
         self.optimizer.step()
         keep = min(AVERAGED, (1 + self.progress.step) / (10 + self.progress.step))
         with torch.no_grad():
-            for name, value in self.network.state_dict().items():
-                self.mean[name].lerp_(value, 1 - keep)
+            weights = self.network.state_dict()
+            for name, value in self.state.mean.items():
+                value.lerp_(weights[name], 1 - keep)
 
     def _report(self, figures: dict[str, float]) -> None:
         """Log now and then, and save now and then and at the end."""
@@ -223,29 +229,20 @@ class Trainer:
             self.save()
 
     def save(self) -> None:
-        """Write the state and the exported model, each as a whole or not at all."""
+        """Write the state and the exported model, each completely or not at all."""
         self.saved = time.monotonic()
-        contents = {
-            "shape": asdict(self.shape),
-            "network": self.network.state_dict(),
-            "mean": self.mean,
-            "optimizer": self.optimizer.state_dict(),
-            "progress": vars(self.progress),
-        }
-        partial = self.state_path.with_suffix(".part")
-        torch.save(contents, partial)
-        partial.replace(self.state_path)
-        largest = STYLES[CURRICULUM[self.progress.stage].style]
+        facts = {"shape": asdict(self.shape), "progress": vars(self.progress)}
+        self.state.save(self.run.folder / "state", facts)
+        largest = STYLES[CURRICULUM[self.run.last].style]
         limit = largest.rows[1] * largest.columns[1] * CELL_PX**2
-        export(self.run.folder / "model", self.shape, self.tokenizer, self.mean, limit)
+        export(self.run.folder / "model", self.shape, self.tokenizer, self.state.mean, limit)
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The run's tokenizer; learnt when the run begins, since another Python's documentation has other words."""
+    """Return the run's tokenizer; made when the run begins."""
     path = folder / "tokenizer.json"
     if not path.exists():
-        prose = Prose(random.Random("tokenizer"))
-        train_tokenizer(prose.words(5, 20) for _ in range(20_000)).save(str(path.with_suffix(".part")))
+        make_tokenizer().save(str(path.with_suffix(".part")))
         path.with_suffix(".part").replace(path)
     return Tokenizer.from_file(str(path))
 
@@ -267,14 +264,20 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 @click.option("--processes", default=1, show_default=True, help="That train together; on a CPU one for each core.")
 @click.option("--glances", default=0.0, show_default=True, type=click.FloatRange(0, 1),
               help="Share of the batches that ask for no answer and teach the tower alone.")  # fmt: skip
+@click.option("--sets", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="File of pages made by dotsctl.tools.page_sets; may be repeated.")  # fmt: skip
+@click.option("--scale", default=1, show_default=True, type=click.IntRange(1),
+              help="Times that a step has more pages, for a GPU.")  # fmt: skip
+@click.option("--wall-seconds", type=click.FloatRange(1), help="Save and end this call after so much time.")
 @click.option("--save-every", default=300.0, show_default=True, help="Seconds between saves.")
 @click.option("--seed", default=0, show_default=True)
-def main(last: str, families: str, **options: Any) -> None:
-    """Train the demo model into FOLDER, going on where an earlier run stopped."""
+def main(last: str, families: str, sets: tuple[Path, ...], scale: int, **options: Any) -> None:
+    """Train the demo model into FOLDER; resume where an earlier call stopped."""
     place = [stage.style for stage in CURRICULUM].index(last)
-    run = Run(last=place, families=page_fonts.families(families), **options)
-    for family in run.families:
-        page_fonts.font(family, 16, bold=True)  # a missing font is told before an hour is spent
+    run = Run(last=place, source=PageSource(page_fonts.families(families), sets, scale=scale), **options)
+    for family in run.source.families:
+        page_fonts.font(family, 16, bold=True)  # a missing font is reported before an hour is spent
+    PageSet(sets)  # and so is a file that is no set
     run.folder.mkdir(parents=True, exist_ok=True)
     read_tokenizer(run.folder)
     run_together(partial(_train, run), run.processes, run.folder)

@@ -26,13 +26,13 @@ def choose(ledger: Ledger, limits: Limits, width: int, ready: Set[int]) -> Reque
         ready: places of the encoders that are ready.
     """
     if suspect := ledger.next_suspect():
-        return None if ledger.in_flight() or suspect.submit.encoder not in ready else ledger.take_suspect()
+        return None if ledger.in_flight() or suspect.place not in ready else ledger.take_suspect()
     if any(request.suspect for request in ledger.in_flight()):
         return None
     outstanding = ledger.outstanding()
     if outstanding and outstanding_bytes(ledger, width) >= limits.credit_bytes:
         return None
-    used = Counter(request.submit.encoder for request in outstanding)
+    used = Counter(request.place for request in outstanding)
     return ledger.take_next({place for place in ready if used[place] < limits.credits})
 
 

@@ -8,11 +8,13 @@ the rules; ``tests/unit/test_core_simulation.py`` runs it through thousands of d
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from dotsctl.client.runtime.admission import choose, outstanding_bytes
 from dotsctl.client.runtime.blame import SOLO_DEATHS, Blame
+from dotsctl.client.runtime.cost_log import CostLog
 from dotsctl.client.runtime.delivery import Command, Kill, Retire, ToClient, ToWorker, blank_result, result_of
+from dotsctl.client.runtime.encoder_choice import EncoderChoice
 from dotsctl.client.runtime.ledger import Ledger, Request, State
 from dotsctl.client.runtime.patience import Patience
 from dotsctl.client.runtime.seats import DECODER, Seat
@@ -60,6 +62,9 @@ class Coordinator:
     """Plugin and options of the encoders that stand side by side; pages go to the first unless they ask for another."""
     decoder_name: str
     ledger: Ledger = field(default_factory=Ledger)
+    auto: InitVar[EncoderChoice | None] = None
+    """Chooses between the encoders for pages that ask for none; none: these go to the first one."""
+    choice: EncoderChoice = field(init=False)
     counters: Counters = field(default_factory=Counters)
     workers: dict[Seat, WorkerView] = field(default_factory=dict)
     """The ready workers, which new pages go to."""
@@ -67,6 +72,8 @@ class Coordinator:
     """Encoders by epoch that were swapped and still have a page."""
     stopping: str = ""
     """Why no new page is taken; empty while pages are taken."""
+    costs: CostLog = field(default_factory=CostLog)
+    """What the pages cost that were read."""
     pages: Counter[Seat] = field(default_factory=Counter)
     """Pages that were read, by the workers that read them."""
     settled: int = 0
@@ -79,20 +86,23 @@ class Coordinator:
     _patience: Patience = field(init=False)
     _blame: Blame = field(default_factory=Blame)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, auto: EncoderChoice | None) -> None:
         self._patience = Patience(self.limits)
+        self.choice = auto or EncoderChoice()
+        self.choice.names = self.encoder_names
 
     # --- what the loop asks ------------------------------------------------------------------------------------------
 
     def take_commands(self) -> list[Command]:
         """Commands since the last call, in the order in which they are to be carried out."""
-        commands, self._commands = self._commands, []
+        commands, self._commands = [*self._commands, *self.choice.commands], []
+        self.choice.commands.clear()
         return commands
 
     @property
     def all_ready(self) -> bool:
-        """Whether every seat has a ready worker."""
-        return len(self.workers) == len(self.encoder_names) + 1
+        """Whether pages can be read: the decoder and the encoders that are needed for that are ready."""
+        return DECODER in self.workers and self.choice.is_complete(len(self.workers) - 1)
 
     @property
     def window(self) -> int:
@@ -115,7 +125,7 @@ class Coordinator:
         elif self.stopping:
             failure = PageFailed(message.job_id, message.page_index, 0, 0, ErrorCode.CANCELLED, self.stopping)
             self._to_client(client, failure)
-        elif message.encoder >= len(self.encoder_names):
+        elif (message.encoder or 0) >= len(self.encoder_names):
             text = f"page {message.page_index} is for encoder {message.encoder}; there are {len(self.encoder_names)}"
             self._to_client(client, Refused(ErrorCode.SCHEMA, text))
         elif len(mine) >= self.window or (mine and self._held_bytes() + nbytes > MAX_HELD_BYTES):
@@ -162,6 +172,8 @@ class Coordinator:
         self.workers[seat] = WorkerView(seat, epoch, ready, since=now, progress_at=now, name=name)
         if seat == DECODER:
             self._capacity = ready.capacity
+        else:
+            self.choice.ready(seat.place, ready.buckets, now)
         self._dispatch(now)
 
     def encoder_swapped(self, seat: Seat, epoch: int, ready: Ready, name: str, now: float) -> None:
@@ -170,6 +182,7 @@ class Coordinator:
         if (old := self.workers.pop(seat, None)) is not None:
             self.retiring[old.epoch] = old
         self.encoder_names[seat.place] = name
+        self.choice.swapped(seat.place)
         self.worker_ready(seat, epoch, ready, now)
 
     def worker_message(self, role: Role, epoch: int, message: Message, now: float) -> None:
@@ -190,7 +203,11 @@ class Coordinator:
                 self._to_worker(role, epoch, CancelRequest(message.request_id, message.attempt))
             return
         request.changed_at = now
-        self._advance(request, message, now)
+        if reason := self.choice.reason_to_fall_back(request, role, message):
+            request.needs_first = True
+            self._retry(request, reason, now)
+        else:
+            self._advance(request, message, now)
         self._dispatch(now)
 
     def worker_dead(self, role: Role, epoch: int, reason: str, now: float, *, by_page: bool = True) -> None:
@@ -206,10 +223,18 @@ class Coordinator:
         else:
             del self.workers[worker.seat]
             self.counters.restarts += 1
+            if role is Role.ENCODER:
+                self.choice.died(worker.seat.place, reason)
         in_flight = self.ledger.in_flight()
         lost = lost_with(role, epoch, in_flight)
+        for request in lost if role is Role.ENCODER else []:
+            request.needs_first = request.needs_first or self.choice.can_fall_back(request)
         if by_page:
-            self._blame.died(in_compute(role, epoch, in_flight), lost, alone=len(in_flight) == 1)
+            # A page that another encoder takes over proves nothing yet; that one may die of it too.
+            blamed = [r for r in lost if role is Role.DECODER or not self.choice.can_fall_back(r)]
+            ids = {request.request_id for request in blamed}
+            suspects = [r for r in in_compute(role, epoch, in_flight) if r.request_id in ids]
+            self._blame.died(suspects, blamed, alone=len(in_flight) == 1)
         for request in reversed(lost):  # each goes to the front of its queue, so the oldest must come last
             if self._blame.is_poison(request, now):
                 text = f"the {role} died {request.solo_deaths} times while it worked on this page alone; {reason}"
@@ -231,7 +256,23 @@ class Coordinator:
                 self._commands.append(Kill(role, worker.epoch, silence))
         for request in self.ledger.in_flight():
             self._check_page(request, now)
+        if (place := self.choice.idle(self.ledger, now)) is not None:
+            worker = self.workers.pop(Seat(Role.ENCODER, place))
+            self.retiring[worker.epoch] = worker
         self._dispatch(now)
+
+    def encoder_died_loading(self, seat: Seat, reason: str, now: float) -> None:
+        """An encoder's process has ended before it was ready."""
+        self._account(now)
+        self.choice.died(seat.place, reason)
+        self._dispatch(now)
+
+    def encoder_lost(self, seat: Seat, reason: str, now: float) -> bool:
+        """An encoder cannot be loaded, or died too often; whether the runtime can do without it."""
+        self._account(now)
+        is_dispensable = self.choice.lost(seat.place, reason)
+        self._dispatch(now)
+        return is_dispensable
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -248,10 +289,13 @@ class Coordinator:
                 request.state = State.DECODING
             case Decoded():
                 request.state = State.DECODING
+                self.choice.decoded(message.num_tokens)
                 if request.submit.stream and (message.text or message.geometry):
                     tokens = PageTokens(*request.address, message.text, message.num_tokens, message.geometry)
                     self._to_client(request.client, tokens)
             case Done():
+                self.choice.read(request, message, now)
+                self.costs.read(request, message)
                 self._finish(request, result_of(request, message, self.decoder_name, now), now)
             case Blank():
                 self._finish(request, blank_result(request, message, self.decoder_name, now), now)
@@ -311,6 +355,8 @@ class Coordinator:
     def _stalled(self, request: Request, reason: str, now: float) -> None:
         """Try a page again that got stuck through no fault of its own, but not for ever."""
         request.stalls += 1
+        is_with_encoder = request.state in (State.ENCODING, State.SENT)
+        request.needs_first = request.needs_first or (is_with_encoder and self.choice.can_fall_back(request))
         if request.stalls <= MAX_STALLS:
             self._retry(request, reason, now)
         else:
@@ -322,11 +368,13 @@ class Coordinator:
         for epoch in [e for e in self.retiring if not any(r.is_with_encoder(e) for r in self.ledger.in_flight())]:
             del self.retiring[epoch]
             self._commands.append(Retire(epoch))
+        self._route()
         if (decoder := self.workers.get(DECODER)) is None:
             return
         ready = {seat.place for seat in self.workers if seat != DECODER}
         while request := choose(self.ledger, self.limits, decoder.ready.width, ready):
             encoder = self.workers[request.seat]
+            request.is_beside_decoder = has_work(Role.DECODER, decoder.epoch, self.ledger)
             request.state, request.changed_at = State.ENCODING, now
             request.dispatched_at = request.dispatched_at or now
             request.encoder_epoch, request.encoder_name = encoder.epoch, encoder.name
@@ -334,6 +382,13 @@ class Coordinator:
             encode = Encode(request.request_id, request.attempt, submit.images, submit.options, endpoint)
             self._to_worker(Role.ENCODER, encoder.epoch, encode, request.buffers)
             self._count_outstanding()
+            self.choice.dispatched(request, now)
+            self._route()
+
+    def _route(self) -> None:
+        """Choose the encoder of each waiting page; one that no encoder can read fails."""
+        for request, reason in self.choice.route(self.ledger, is_ready=self.all_ready):
+            self._fail(request, ErrorCode.WORKER_FATAL, reason)
 
     def _count_outstanding(self) -> None:
         width = self.workers[DECODER].ready.width if DECODER in self.workers else 0
@@ -368,4 +423,5 @@ class Coordinator:
                 worker.busy_s += now - max(self._accounted_at, worker.since)
             else:  # silence counts from the moment there is something to say
                 worker.progress_at = now
+        self.choice.elapsed(self.ledger.in_flight(), now - self._accounted_at)
         self._accounted_at = now

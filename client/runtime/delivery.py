@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from dotsctl.client.runtime.ledger import Request
+from dotsctl.client.runtime.seats import Seat
 from dotsctl.protocol.codec import Buffer
+from dotsctl.protocol.measured_costs import Preference
 from dotsctl.protocol.messages import Blank, Done, Message, PageResult
 from dotsctl.protocol.parts import FinishReason, Role
 
@@ -37,12 +39,34 @@ class Kill:
 
 @dataclass(frozen=True)
 class Retire:
-    """Let an encoder go that was swapped for another one: its last page is done."""
+    """Let an encoder go that was swapped for another one, or is not needed: its last page is done."""
 
     epoch: int
 
 
-Command = ToClient | ToWorker | Kill | Retire
+@dataclass(frozen=True)
+class Wake:
+    """Start the process of an encoder that was not needed before."""
+
+    seat: Seat
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Do not start an encoder again, and end its process; the other encoder reads its pages."""
+
+    seat: Seat
+    reason: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two encoders were compared; to be logged and remembered."""
+
+    preference: Preference
+
+
+Command = ToClient | ToWorker | Kill | Retire | Wake | GiveUp | Compared
 
 
 def result_of(request: Request, done: Done, decoder: str, now: float) -> PageResult:

@@ -53,6 +53,12 @@ class Request:
     """Of the encoder that this attempt was dispatched to."""
     encoder_name: str = ""
     """Plugin and options of that encoder."""
+    place: int | None = 0
+    """Place of the encoder that it is to go to; none: it waits for the coordinator's choice."""
+    is_beside_decoder: bool = False
+    """Whether the decoder had work when this attempt was dispatched."""
+    needs_first: bool = False
+    """Whether another encoder than the first one failed with it, so that the first one is to read it."""
 
     def is_with_encoder(self, epoch: int) -> bool:
         """Whether the encoder of this epoch answers for the request."""
@@ -60,8 +66,8 @@ class Request:
 
     @property
     def seat(self) -> Seat:
-        """Of the encoder that the page asks for."""
-        return Seat(Role.ENCODER, self.submit.encoder)
+        """The seat of the encoder that it is to go to, or has gone to."""
+        return Seat(Role.ENCODER, self.place or 0)
 
     @property
     def cost(self) -> int:
@@ -117,6 +123,10 @@ class Ledger:
         """Dispatched and not finished, oldest first."""
         return [request for request in self.requests.values() if request.state is not State.QUEUED]
 
+    def queued(self) -> list[Request]:
+        """Not dispatched, oldest first."""
+        return [request for request in self.requests.values() if request.state is State.QUEUED]
+
     def outstanding(self) -> list[Request]:
         """Those that hold a credit: dispatched, and not yet in the decoder's batch."""
         return [r for r in self.requests.values() if State.QUEUED < r.state < State.DECODING]
@@ -124,6 +134,7 @@ class Ledger:
     def add(self, client: bytes, submit: Submit, buffers: list[Buffer], now: float) -> Request:
         """Accept a request at the end of its client's queue."""
         request = Request(next(self._ids), client, submit, buffers, accepted_at=now, changed_at=now)
+        request.place = submit.encoder or 0
         self.requests[request.request_id] = request
         self._by_key[request.key] = request
         self._queue_of(client).append(request)
@@ -154,8 +165,8 @@ class Ledger:
         """Take the next suspect out of its queue."""
         return self._suspects.popleft()
 
-    def take_next(self, places: Container[int]) -> Request | None:
-        """Take the request whose turn it is out of its queue; only such as ask for an encoder in one of the places."""
+    def take_next(self, places: Container[int | None]) -> Request | None:
+        """Take the request whose turn it is out of its queue; only such as go to an encoder in one of the places."""
         waiting = [client for client, queue in self._queues.items() if queue]
         if not waiting:  # nobody is ahead of anybody any more
             self._queues.clear()
@@ -173,8 +184,8 @@ class Ledger:
             del self._queues[idle], self._marks[idle]
         return request
 
-    def _first(self, client: bytes, places: Container[int]) -> Request | None:
-        return next((request for request in self._queues[client] if request.submit.encoder in places), None)
+    def _first(self, client: bytes, places: Container[int | None]) -> Request | None:
+        return next((request for request in self._queues[client] if request.place in places), None)
 
     def _queue_of(self, client: bytes) -> deque[Request]:
         queue = self._queues.setdefault(client, deque())

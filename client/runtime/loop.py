@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable
 
 from dotsctl.client.config import RuntimeConfig, decoder_options, encoder_options, with_encoder
+from dotsctl.client.runtime.auto import auto_choice
 from dotsctl.client.runtime.core import Coordinator
-from dotsctl.client.runtime.delivery import Kill, Retire, ToClient, ToWorker
+from dotsctl.client.runtime.delivery import Compared, GiveUp, Kill, Retire, ToClient, ToWorker, Wake
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.patience import LONGEST_TICK_S
 from dotsctl.client.runtime.peers import ClientPeers
 from dotsctl.client.runtime.power import SleepPrevention
 from dotsctl.client.runtime.reporting import status_of, welcome_of
-from dotsctl.client.runtime.seats import DECODER
+from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.supervisor import STOP_GRACE_S, STOP_NOW_GRACE_S, Supervisor
 from dotsctl.client.runtime.swap import EncoderSwaps
 from dotsctl.client.runtime.views import Limits
@@ -24,6 +25,8 @@ from dotsctl.protocol import codec
 from dotsctl.protocol.endpoints import InstanceDirectory, RuntimeFacts
 from dotsctl.protocol.errors import ErrorCode, ExitCode, ProtocolError
 from dotsctl.protocol.link import Incoming, Links, PeerGoneError
+from dotsctl.protocol.machine import this_machine
+from dotsctl.protocol.measured_costs import Preference, remember
 from dotsctl.protocol.messages import (
     Bye,
     CancelJob,
@@ -49,6 +52,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 BACKLOG_TICK_S = 0.02
+KEEP_COSTS_S = 60.0
+"""Between two writings of what pages cost."""
 BAD_MESSAGES_LOGGED_EVERY_S = 10.0
 MAX_REASON_CHARACTERS = 16_000
 GOODBYE_S = 0.5
@@ -67,9 +72,10 @@ class RuntimeLoop:
         self._workers = links.router(directory.worker_endpoint(os.getpid()))
         limits = Limits(config.credits, config.credit_bytes, config.stall_timeout_s, config.page_timeout_s)
         names = [str(choice) for choice in config.encoders]
-        self._core = Coordinator(limits, names, str(config.decoder), Ledger(1 + secrets.randbits(48)))
+        ledger = Ledger(1 + secrets.randbits(48))
+        self._core = Coordinator(limits, names, str(config.decoder), ledger, auto_choice(config))
         self._instance = secrets.token_hex(8)
-        self._started = self._ticked = time.monotonic()
+        self._started = self._ticked = self._costs_kept = time.monotonic()
         self._waiting: list[bytes] = []
         """Clients that said hello before the workers were ready."""
         self._peers = ClientPeers(self._clients, self._client_gone)
@@ -93,7 +99,8 @@ class RuntimeLoop:
             ready: called once, when all workers are ready for the first time.
         """
         for seat in self._supervisor.workers:
-            self._supervisor.start(seat, self._started)
+            if seat == DECODER or self._core.choice.is_started_first(seat.place):
+                self._supervisor.start(seat, self._started)
         announced = False
         fds = [wakeup] if lifeline is None else [wakeup, lifeline]
         while not self._finished():
@@ -128,9 +135,11 @@ class RuntimeLoop:
         for worker, epoch, reason in self._supervisor.reap(now):
             log.warning("%s (epoch %d) ended: %s", worker.seat, epoch, reason)
             self._core.worker_dead(worker.role, epoch, reason, now, by_page=not worker.was_stopped)
+            if worker.role is Role.ENCODER and not (worker.was_ready or worker.is_beside):
+                self._core.encoder_died_loading(worker.seat, reason, now)
             if self._swaps.choice_of(worker):
                 self._swaps.died(worker, reason, now)
-            elif worker.state is WorkerState.FATAL and not worker.is_beside:
+            elif worker.state is WorkerState.FATAL and not worker.is_beside and not self._is_dispensable(worker, now):
                 self._give_up(worker)
         if self._core.settled != self._settled:
             self._settled = self._core.settled
@@ -147,6 +156,9 @@ class RuntimeLoop:
             self._core.tick(now)
             self._peers.ping_all()
             self._supervisor.look_after(now)
+            if now - self._costs_kept >= KEEP_COSTS_S:
+                self._costs_kept = now
+                self._keep_costs()
             self._sleep_prevention.update(bool(self._core.ledger.requests), now)
 
     def _start_workers(self, now: float) -> None:
@@ -154,6 +166,27 @@ class RuntimeLoop:
             self._supervisor.start_due(now)
         except OSError as error:  # the disk is full, or somebody removed our folders
             self._finish(f"a worker cannot be started: {error}", ExitCode.COMMAND)
+
+    def _start_worker(self, seat: Seat) -> None:
+        """Start an encoder that pages need now."""
+        log.info("%s is started: %s", seat, self._core.encoder_names[seat.place])
+        try:
+            self._supervisor.start(seat, time.monotonic())
+        except OSError as error:
+            self._finish(f"a worker cannot be started: {error}", ExitCode.COMMAND)
+
+    def _remember(self, preference: Preference) -> None:
+        """Log a comparison of encoders and keep it for the next start on this machine."""
+        log.info("encoder %s %s", preference.encoder, preference)
+        decoder = self._core.workers.get(DECODER)
+        if decoder is not None and self._config.model:
+            remember(decoder.ready.fingerprint, this_machine(), preferences=[preference])
+
+    def _keep_costs(self) -> None:
+        """Remember what pages cost on this machine; fakes without a model are no measurement."""
+        decoder = self._core.workers.get(DECODER)
+        if decoder is not None and self._config.model and not self._core.costs.is_empty:
+            remember(decoder.ready.fingerprint, this_machine(), *self._core.costs.take(decoder))
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -220,12 +253,16 @@ class RuntimeLoop:
                 if swapped := self._swaps.ready(worker, message, now):
                     self._config = with_encoder(self._config, swapped, worker.seat.place)
                     self._announce()
-            case Ready():
+            case Ready() if not worker.is_beside:
                 self._ready(worker, message, now)
+            case Ready():
+                pass  # it is about to end
             case LoadFailed() if self._swaps.choice_of(worker):
                 self._swaps.failed(message.message, now)
             case LoadFailed():
-                worker.state = WorkerState.FATAL
+                worker.state, worker.verdict = WorkerState.FATAL, message.message
+                if self._is_dispensable(worker, now):
+                    return
                 self._finish(f"the {worker.seat} worker cannot load: {message.message}", message.exit_code)
             case _:
                 self._core.worker_message(worker.role, worker.epoch, message, now)
@@ -236,6 +273,8 @@ class RuntimeLoop:
         if on_trial := self._swaps.choice_of(worker):
             config = with_encoder(config, on_trial, place)
         choice, options = decoder_options(config) if worker.seat == DECODER else encoder_options(config, place)
+        if worker.role is Role.ENCODER:
+            options = {**options, **self._core.choice.options(place)}
         configure = Configure(choice.name, options, config.model, config.model_name)
         self._send_worker(ToWorker(worker.role, worker.epoch, configure))
 
@@ -243,17 +282,23 @@ class RuntimeLoop:
         """A worker is ready; workers with different models never talk."""
         for other in self._core.workers.values():
             if (other.ready.fingerprint, other.ready.width) != (message.fingerprint, message.width):
-                self._finish(
+                worker.verdict = (
                     f"{ErrorCode.MODEL_MISMATCH}: the {worker.seat} has model {message.fingerprint[:12]} of width "
                     f"{message.width}, the {other.seat} {other.ready.fingerprint[:12]} of width {other.ready.width}: "
-                    "stop the runtime and start all workers with one model",
-                    ExitCode.COMMAND,
+                    "stop the runtime and start all workers with one model"
                 )
+                if not self._is_dispensable(worker, now):
+                    self._finish(worker.verdict, ExitCode.COMMAND)
                 return
         worker.state, worker.was_ready = WorkerState.READY, True
         log.info("%s (epoch %d) ready after %.1f s", worker.seat, worker.epoch, message.load_s)
         self._core.worker_ready(worker.seat, worker.epoch, message, now)
         self._welcome()
+
+    def _is_dispensable(self, worker: Worker, now: float) -> bool:
+        """Whether the runtime can do without a worker that is not started again."""
+        reason = worker.verdict or f"it ended: {worker.last_exit}"
+        return worker.role is Role.ENCODER and self._core.encoder_lost(worker.seat, reason, now)
 
     def _welcome(self) -> None:
         if not self._core.all_ready:
@@ -282,6 +327,14 @@ class RuntimeLoop:
                         self._send_worker(ToWorker(Role.ENCODER, command.epoch, Stop()))
                         if worker := self._supervisor.find(Role.ENCODER, command.epoch):
                             self._supervisor.retire(worker, time.monotonic())
+                    case Wake():
+                        self._start_worker(command.seat)
+                    case GiveUp():
+                        name = self._core.encoder_names[command.seat.place]
+                        log.warning("encoder %s is not used any more: %s", name, command.reason)
+                        self._supervisor.give_up(command.seat, command.reason, time.monotonic())
+                    case Compared():
+                        self._remember(command.preference)
 
     def _client_gone(self, client: bytes) -> None:
         self._waiting = [waiting for waiting in self._waiting if waiting != client]
@@ -340,6 +393,7 @@ class RuntimeLoop:
         self._carry_out()
         self._sleep_prevention.close()
         end = self._end or Bye("finished", ExitCode.OK)
+        self._keep_costs()
         for worker in self._supervisor.workers.values():
             self._send_worker(ToWorker(worker.role, worker.epoch, Stop()))
         self._directory.facts_path.unlink(missing_ok=True)
@@ -355,7 +409,7 @@ class RuntimeLoop:
         config = self._config
         fingerprint = self._core.workers[DECODER].ready.fingerprint
         facts = RuntimeFacts(
-            self._instance, os.getpid(), config.model_name, fingerprint, str(config.encoder), str(config.decoder)
+            self._instance, os.getpid(), config.model_name, fingerprint, config.encoder_name, str(config.decoder)
         )
         self._directory.write_facts(facts)
 

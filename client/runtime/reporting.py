@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 
 from dotsctl import __version__
 from dotsctl.client.config import RuntimeConfig
@@ -10,13 +11,12 @@ from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.supervisor import Supervisor
 from dotsctl.client.runtime.views import has_work
 from dotsctl.protocol.messages import Status, Welcome
-from dotsctl.protocol.parts import Capability, Role, WorkerReport
+from dotsctl.protocol.parts import Capability, Device, Role, WorkerReport
 
 
 def welcome_of(config: RuntimeConfig, core: Coordinator, instance: str) -> Welcome:
     """The answer to a client's hello; all workers are ready."""
     decoder = core.workers[DECODER].ready
-    encoders = [core.workers[Seat(Role.ENCODER, place)].ready for place in range(len(core.encoder_names))]
     return Welcome(
         instance=instance,
         pid=os.getpid(),
@@ -27,9 +27,19 @@ def welcome_of(config: RuntimeConfig, core: Coordinator, instance: str) -> Welco
         decoder=str(config.decoder),
         tasks=decoder.tasks,
         model_path=config.model,
-        capabilities=tuple(Capability(encoder.device, encoder.buckets) for encoder in encoders),
+        capabilities=tuple(_capability(config, core, place) for place in range(len(core.encoder_names))),
         decoder_device=decoder.device,
+        auto=config.auto is not None,
     )
+
+
+def _capability(config: RuntimeConfig, core: Coordinator, place: int) -> Capability:
+    """The device and page sizes of an encoder; as they are expected to be where it is not loaded."""
+    if view := core.workers.get(Seat(Role.ENCODER, place)):
+        return Capability(view.ready.device, view.ready.buckets)
+    if config.auto is None:
+        return Capability(Device.CPU)
+    return Capability(config.auto.devices[place], config.auto.buckets if place else ())
 
 
 def status_of(
@@ -57,7 +67,7 @@ def status_of(
         fingerprint=decoder.ready.fingerprint if decoder else "",
         state="stopping" if core.stopping else "ready" if core.all_ready else "starting",
         uptime_s=now - started,
-        workers=tuple(_worker(seat, core, supervisor, now) for seat in supervisor.workers),
+        workers=tuple(_worker(config, seat, core, supervisor, now) for seat in supervisor.workers),
         clients=clients,
         requests=states,
         counters={**vars(core.counters), "bad_messages": bad_messages},
@@ -65,9 +75,11 @@ def status_of(
     )
 
 
-def _worker(seat: Seat, core: Coordinator, supervisor: Supervisor, now: float) -> WorkerReport:
+def _worker(config: RuntimeConfig, seat: Seat, core: Coordinator, supervisor: Supervisor, now: float) -> WorkerReport:
     view = core.workers.get(seat)
     busy_share = view.busy_s / max(1e-9, now - view.since) if view else 0.0
     plugin = core.decoder_name if seat == DECODER else core.encoder_names[seat.place]
     busy_for_s = now - view.progress_at if view and has_work(seat.role, view.epoch, core.ledger) else 0.0
-    return supervisor.report(seat, plugin, core.pages[seat], min(1.0, busy_share), busy_for_s)
+    report = supervisor.report(seat, plugin, core.pages[seat], min(1.0, busy_share), busy_for_s)
+    is_encoder, refused = seat != DECODER, config.auto.refused if config.auto else ""
+    return replace(report, note=(core.choice.note(seat.place) or refused) if is_encoder else "")

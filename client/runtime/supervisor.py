@@ -68,7 +68,11 @@ class Supervisor:
         self.logs = LogRotation(log_folder)
 
     def start(self, seat: Seat, now: float) -> None:
-        """Start a process for the seat; it is heard of again over the control socket, or when it dies."""
+        """Start a process for the seat; it is heard of again over the control socket, or when it dies.
+
+        A process that is still in the seat finishes its pages beside it.
+        """
+        self._vacate(seat)
         self._start(self.workers[seat], now)
 
     def start_beside(self, seat: Seat, now: float) -> Worker:
@@ -80,18 +84,31 @@ class Supervisor:
 
     def promote(self, worker: Worker) -> None:
         """Put an encoder from beside into its seat; the one that filled it stands beside from now on."""
-        old = self.workers[worker.seat]
+        self._vacate(worker.seat)
         self.besides = [other for other in self.besides if other is not worker]
         worker.is_beside = False
         self.workers[worker.seat] = worker
-        if old.process is not None:
-            old.is_beside = True
-            self.besides.append(old)
 
     def retire(self, worker: Worker, now: float) -> None:
-        """Give a worker that was told to stop the time to do so."""
+        """Give a worker that was told to stop the time to do so; its seat is free from now on."""
         worker.state, worker.kill_at = WorkerState.STOPPED, now + STOP_GRACE_S
         _close_lifeline(worker)
+        if self.workers[worker.seat] is worker:
+            self._vacate(worker.seat)
+
+    def _vacate(self, seat: Seat) -> None:
+        """Let the process of a seat, if there is one, stand beside it."""
+        worker = self.workers[seat]
+        if worker.process is not None:
+            self.workers[seat] = Worker(seat, log=worker.log)
+            worker.is_beside = True
+            self.besides.append(worker)
+
+    def give_up(self, seat: Seat, reason: str, now: float) -> None:
+        """End the worker of a seat and do not start it again."""
+        worker = self.workers[seat]
+        worker.state, worker.verdict = WorkerState.FATAL, reason
+        self.kill(worker, now, "it is given up")
 
     def _start(self, worker: Worker, now: float) -> None:
         role = worker.role

@@ -77,7 +77,10 @@ class EncoderSwaps:
             )
             return None
         worker.state = WorkerState.READY
+        old = self._supervisor.workers[worker.seat]
         self._supervisor.promote(worker)
+        if worker.seat not in self._core.workers and old.process is not None:
+            self._supervisor.retire(old, now)  # the coordinator lets only such encoders go that were ready
         self._core.encoder_swapped(worker.seat, worker.epoch, ready, str(swap.choice), now)
         log.info("swap: pages go to %s (epoch %d) from now on", swap.choice, worker.epoch)
         self._swap = None

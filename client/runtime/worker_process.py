@@ -17,6 +17,8 @@ TAIL_LINES = 20
 class WorkerState(StrEnum):
     """Life of a worker; READY comes back after every restart."""
 
+    DORMANT = "dormant"
+    """Not started, because nothing needs it."""
     STARTING = "starting"
     LOADING = "loading"
     READY = "ready"
@@ -32,7 +34,7 @@ class Worker:
     """One seat and the process that fills it at the moment."""
 
     seat: Seat
-    state: WorkerState = WorkerState.STOPPED
+    state: WorkerState = WorkerState.DORMANT
     epoch: int = 0
     starts: int = 0
     """Processes so far."""

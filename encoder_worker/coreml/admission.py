@@ -1,7 +1,8 @@
-"""Lets a build be used on a machine, or not: tried once, remembered, checked by its golden page, and judged.
+"""Decides whether a build may be used on a machine: tried once, remembered, and checked at each load.
 
-Compute units of the Core ML framework are tried in a child process before the first load (``probing.py``), because a
-load may hang and a prediction may kill. The interpreter can do neither, and is only checked by the golden page.
+Compute units of the Core ML framework are tried in child processes before the first load (``probing.py``), because a
+load may hang and a prediction may end its process. The interpreter can do neither, and is only checked by the golden
+page.
 """
 
 import logging
@@ -11,62 +12,65 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page
+from dotsctl.encoder_worker.coreml.devices import require_neural_engine
+from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page, not_finite
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build
-from dotsctl.encoder_worker.coreml.probe import not_finite
 from dotsctl.encoder_worker.coreml.probing import Probe
 from dotsctl.encoder_worker.plugin import Report
 from dotsctl.protocol.errors import CommandFailedError
-from dotsctl.protocol.machine import Machine, this_machine
+from dotsctl.protocol.machine import Machine, framework_versions, this_machine
 from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, complaints, recall, recall_mlx, remember
 
 log = logging.getLogger(__name__)
 
-REMEDY = (
-    "use --encoder coreml:compute_units=cpu_and_gpu or --encoder mlx; 'dotsctl doctor --coreml' tries it again, as "
-    "after an update of macOS"
-)
+REMEDY = "Use --encoder mlx; 'dotsctl doctor --coreml' tries it again and writes a report"
 
 
 @dataclass(frozen=True)
 class Admission:
     """What is to be admitted."""
 
+    model: Path
+    """Directory of the model."""
     folder: Path
-    """Of the build."""
+    """Folder of the build."""
     build: Build
     units: str
     ne_share: float
-    """Share of the operations that are to be on the Neural Engine."""
+    """Share of the operations that is to be on the Neural Engine."""
     report: Report
 
-    def before_load(self, buckets: Sequence[int], probe: Probe | None = None) -> None:
-        """Try the page sizes that were never tried on this machine, and judge all of them.
+    def before_load(self, buckets: Sequence[int], probe: Probe | None = None) -> tuple[int, ...]:
+        """Try the page sizes that were never tried on this machine, and return those that work, in ascending order.
 
         Args:
-            buckets: those that are to be loaded.
-            probe: how to try; none: as usual.
+            buckets: those that are to be loaded; tried in this order.
+            probe: the way to try; none: the usual one.
 
         Raises:
-            CommandFailedError: a page size does not work here; with the reason and what to do.
+            CommandFailedError: no page size works here; with the reason and the remedy.
+            MissingError: there is no Neural Engine, or a library is missing.
+            OutputError: there is no room for compiled packages.
         """
         if self.units == REFERENCE:
-            return
+            return tuple(sorted(buckets))
+        require_neural_engine(self.units)
         machine = this_machine()
         verdict = self._known(machine)
         untried = [bucket for bucket in buckets if verdict is None or verdict.trial(bucket) is None]
-        if verdict is None or untried:
+        if verdict is None or (untried and not verdict.reason):
             self.report(
-                f"trying build {self.folder.name} on {self.units}, once on this Mac; the first load for the Neural "
-                "Engine may take minutes for each package and page size"
+                f"trying build {self.folder.name} on {self.units}, once for this version of macOS; the first load for "
+                "the Neural Engine may take minutes for each package and page size"
             )
-            probe = probe or Probe(self.folder, self.build, self.units)
+            probe = probe or Probe(self.folder, self.build, self.units, self.model)
             verdict = probe.verdict(untried, machine, self.report, verdict)
             remember(verdict)
-        self._refuse_bad(verdict, buckets)
-        for complaint in complaints(verdict, recall_mlx(self.build.fingerprint, machine), self.ne_share):
-            log.warning("build %s on %s: %s", self.folder.name, self.units, complaint)
-            self.report(f"WARNING: build {self.folder.name} on {self.units}: {complaint}. --encoder mlx may do better")
+        good = tuple(bucket for bucket in sorted(buckets) if bucket in verdict.good_buckets)
+        self._warn(verdict, buckets, machine)
+        if not good:
+            self._refuse(verdict, buckets)
+        return good
 
     def after_load(self, tower: Any, buckets: Sequence[int]) -> None:
         """Encode the golden page and compare: on a device at every load, by the interpreter at the first one.
@@ -76,7 +80,7 @@ class Admission:
             buckets: those that it has loaded.
 
         Raises:
-            CommandFailedError: the embeddings are wrong.
+            CommandFailedError: the embeddings are wrong, or cannot be computed.
         """
         if self.build.golden is None:
             self.report(f"build {self.folder.name} has no golden page to check it by; convert the model again for one")
@@ -85,21 +89,25 @@ class Admission:
         if self.units == REFERENCE:
             self._check_reference(tower, golden)
         elif golden.bucket in buckets:
-            self._refuse_bad_trial(self._encode(tower, golden))
+            self._refuse_trial(self._encode(tower, golden))
 
     def _check_reference(self, tower: Any, golden: Golden) -> None:
         machine = this_machine()
         known = self._known(machine)
-        if known and known.trial(golden.bucket):
-            self._refuse_bad(known, (golden.bucket,))
-            return
-        self.report(f"checking build {self.folder.name} by its golden page of {golden.bucket} patches, once")
-        trial = self._encode(tower, golden)
-        digest = build_digest(self.folder)
-        if digest is not None:
-            build = self.build
-            remember(Verdict(build.fingerprint, self.folder.name, digest, self.units, machine, build.buckets, (trial,)))
-        self._refuse_bad_trial(trial)
+        trial = known.trial(golden.bucket) if known else None
+        if trial is None:
+            self.report(f"checking build {self.folder.name} by its golden page of {golden.bucket} patches, once")
+            trial = self._encode(tower, golden)
+            digest = build_digest(self.folder)
+            if digest is not None:
+                name, build = self.folder.name, self.build
+                remember(
+                    Verdict(
+                        build.fingerprint, name, digest, self.units, machine, build.buckets, (trial,),
+                        versions=framework_versions(),
+                    )
+                )  # fmt: skip
+        self._refuse_trial(trial)
 
     def _encode(self, tower: Any, golden: Golden) -> Trial:
         page, started = draw_page(golden.bucket), time.perf_counter()
@@ -116,14 +124,30 @@ class Admission:
         digest = build_digest(self.folder)
         return recall(self.build.fingerprint, digest, self.units, machine) if digest else None
 
-    def _refuse_bad(self, verdict: Verdict, buckets: Sequence[int]) -> None:
-        for bucket in buckets:
-            trial = verdict.trial(bucket)
-            if trial is not None and not trial.is_good:
-                good = "+".join(str(trial.bucket) for trial in verdict.trials if trial.is_good)
-                self._refuse_bad_trial(trial, f"coreml:buckets={good} leaves that size away; " if good else "")
+    def _warn(self, verdict: Verdict, buckets: Sequence[int], machine: Machine) -> None:
+        """Report page sizes that are left out, and why the others may not be worth using."""
+        warnings = complaints(verdict, recall_mlx(self.build.fingerprint, machine), self.ne_share)
+        bad = [trial for trial in verdict.trials if trial.bucket in buckets and not trial.is_good]
+        warnings += [f"pages of {trial.bucket} patches are not available: {trial.reason}" for trial in bad]
+        if verdict.good_buckets:
+            for warning in warnings:
+                log.warning("build %s on %s: %s", self.folder.name, self.units, warning)
+                self.report(f"WARNING: build {self.folder.name} on {self.units}: {warning}. Consider --encoder mlx")
 
-    def _refuse_bad_trial(self, trial: Trial, remedy: str = "") -> None:
+    def _refuse(self, verdict: Verdict, buckets: Sequence[int]) -> None:
+        """Raise CommandFailedError, as no page size works."""
+        if verdict.reason:
+            raise CommandFailedError(
+                f"Core ML build {self.folder.name} does not work on {self.units} here: {verdict.reason}. {REMEDY}"
+            )
+        others = "+".join(map(str, verdict.good_buckets))
+        self._refuse_trial(
+            next(trial for trial in verdict.trials if trial.bucket in buckets),
+            f"coreml:buckets={others} uses the page sizes that work. " if others else "",
+        )
+
+    def _refuse_trial(self, trial: Trial, remedy: str = "") -> None:
+        """Raise CommandFailedError for a trial that failed."""
         if trial.is_good:
             return
         name, bucket = self.folder.name, trial.bucket

@@ -12,9 +12,9 @@ import numpy as np
 from dotsctl.encoder_worker.coreml.golden import GOLDEN_COSINE, WORST_COSINE, judge
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, REFERENCE, Build
 from dotsctl.encoder_worker.image import Patches, patchify
-from dotsctl.protocol.buckets import PATCH_PX, grids
+from dotsctl.protocol.buckets import grids
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.geometry import CELL_PX, PixelLimits
+from dotsctl.protocol.geometry import CELL_PX, PATCH_PX, PixelLimits
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -81,6 +81,12 @@ def golden_of(embeddings: NDArray[np.floating]) -> Golden:
     return Golden(4 * count, rows, embeddings[rows].astype(np.float32))
 
 
+def not_finite(embeddings: NDArray[np.floating]) -> str:
+    """Return how many embeddings (count, width) have values that are not finite, in words; empty: none."""
+    bad = int(np.count_nonzero(~np.isfinite(embeddings).all(axis=1)))
+    return f"{bad} of {len(embeddings)} embeddings have values that are no numbers" if bad else ""
+
+
 def draw_picture(bucket: int) -> Image.Image:
     """A page of ``bucket`` patches on its squarest grid: dark dashes in lines on light paper; everywhere the same.
 
@@ -98,5 +104,9 @@ def draw_picture(bucket: int) -> Image.Image:
 
 def draw_page(bucket: int) -> Patches:
     """The picture as the tower takes it, without resizing."""
-    page = draw_picture(bucket)
+    return patches_of(draw_picture(bucket))
+
+
+def patches_of(page: Image.Image) -> Patches:
+    """A picture whose sides are whole cells as the tower takes it, without resizing."""
     return patchify(page, page.size, 1, PixelLimits(CELL_PX**2, max(CELL_PX**2, page.width * page.height)))

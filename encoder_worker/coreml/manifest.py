@@ -131,7 +131,8 @@ class Build:
         Raises:
             MissingError: a file is absent, or was changed.
         """
-        packages = [part for chunk in self.chunks for part in (chunk, *chunk.plans)]
+        plans = [plan for chunk in self.chunks for plan in chunk.plans]
+        packages: list[Chunk | PlanPackage] = [*self.chunks, *plans]
         expected = {folder / part.file / name: entry for part in packages for name, entry in part.files.items()}
         if self.golden is not None:
             expected[folder / GOLDEN] = self.golden

@@ -1,15 +1,18 @@
-"""Tries a build on one choice of compute units: ``python -P -m dotsctl.encoder_worker.coreml.probe``.
+"""Does one thing with a build that may hang or end its process: ``python -P -m dotsctl.encoder_worker.coreml.probe``.
 
-It is a process of its own because a load for the Neural Engine may never come back, and a prediction may be the end of
-its process. What is done next and what was found goes to standard output, a JSON object a line, so that whoever reads
-it (``probing.py``) knows how far it came. It ends by itself when a step takes too long, even where the framework holds
-the interpreter's lock, and when its standard input is closed.
+``encode`` loads all packages for one page size on some compute units, or the MLX encoder, encodes the drawn page of
+that size a few times and saves the embeddings. ``plan`` asks Core ML where the operations of a page size are to run.
+
+Steps and results go to standard output, a JSON object a line, so that ``probing.py`` knows how far the process came. It
+ends by itself when a step takes too long, even where the framework holds the interpreter's lock, and when its standard
+input is closed.
 """
 
 import argparse
 import faulthandler
 import json
 import os
+import statistics
 import sys
 import threading
 import time
@@ -20,107 +23,128 @@ from typing import Any
 
 import numpy as np
 from dotsctl.encoder_worker.coreml.device_tower import DeviceTower
-from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page
-from dotsctl.encoder_worker.coreml.manifest import Build
-from dotsctl.encoder_worker.coreml.residency import PlannedOperation, planned_operations, residency
+from dotsctl.encoder_worker.coreml.devices import require_neural_engine
+from dotsctl.encoder_worker.coreml.golden_page import draw_page, draw_picture
+from dotsctl.encoder_worker.coreml.manifest import Build, function_name
+from dotsctl.encoder_worker.coreml.residency import PlannedOperation, plan_packages, planned_operations, residency
 from dotsctl.protocol.errors import DotsctlError, ExitCode
-from dotsctl.protocol.verdicts import Trial
+from numpy.typing import NDArray
 
+MLX = "mlx"
+"""In place of compute units: the MLX encoder."""
 WARM_PAGES = 3
-"""Pages after the first one; the fastest counts, as others may use the machine meanwhile."""
-Say = Callable[..., None]
+"""Pages after the first one; their median counts, as others may use the machine meanwhile."""
+Encode = Callable[[], NDArray[np.float32]]
 
 
 class Steps:
-    """Tells what is done, and ends the process when a step takes longer than it may."""
+    """Reports steps, and ends the process when one takes longer than it may."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
 
     def say(self, event: str, **content: Any) -> None:
-        """One line; the time of the next step begins."""
+        """Write one line; the time of the next step begins."""
         faulthandler.dump_traceback_later(self._limit_s, exit=True)
         print(json.dumps({"event": event, **content}), flush=True)
 
     def begin(self, step: str) -> None:
-        """Tell what comes now, in words."""
+        """Report the step that begins now."""
         self.say("step", step=step)
 
 
-def try_bucket(folder: Path, build: Build, units: str, bucket: int, compiled: Path | None, steps: Steps) -> Trial:
-    """Load all packages for one page size and encode the golden page of that size a few times.
-
-    Args:
-        folder: of the build.
-        build: its manifest.
-        units: compute units.
-        bucket: patches of the page.
-        compiled: folder of the compiled packages, where it is not the usual one.
-        steps: told what goes on.
-    """
-    page, started = draw_page(bucket), time.perf_counter()
-    try:
-        tower = DeviceTower(folder, build, units, (bucket,), steps.begin, compiled)
-    except DotsctlError as error:
-        return Trial(bucket, str(error))
-    load_s = time.perf_counter() - started
-    times_s, chunks = [], len(build.chunks)
-
-    def watch(number: int, _: object) -> None:
-        if number < chunks:
-            steps.begin(f"page of {bucket} patches through package {number + 1} of {chunks}")
-
+def encode(order: argparse.Namespace, build: Build, steps: Steps) -> None:
+    """Load, encode the drawn page, save its embeddings (bucket / 4, width) and report the times."""
+    started = time.perf_counter()
+    loaded = _mlx(order, steps) if order.units == MLX else _packages(order, build, steps)
+    load_s, times_s = time.perf_counter() - started, list[float]()
     for _ in range(1 + WARM_PAGES):
-        steps.begin(f"page of {bucket} patches through package 1 of {chunks}")
         started = time.perf_counter()
-        embeddings = tower.encode(page.values, page.grid, watch)
+        embeddings = loaded()  # (bucket / 4, width)
         times_s.append(time.perf_counter() - started)
-    tower.close()
-    golden = Golden.read(folder) if build.golden else None
-    cosine, wrong = golden.check(embeddings, build, units) if golden and golden.bucket == bucket else (None, "")
-    return Trial(bucket, not_finite(embeddings) or wrong, load_s, times_s[0], min(times_s[1:]), cosine)
+    np.save(order.output, embeddings)
+    steps.say("encoded", load_s=load_s, first_s=times_s[0], page_s=statistics.median(times_s[1:]))
 
 
-def not_finite(embeddings: np.ndarray) -> str:
-    """How many embeddings (count, width) have values that are not finite, in words; empty: none."""
-    bad = int(np.count_nonzero(~np.isfinite(embeddings).all(axis=1)))
-    return f"{bad} of {len(embeddings)} embeddings have values that are no numbers" if bad else ""
+def _packages(order: argparse.Namespace, build: Build, steps: Steps) -> Encode:
+    require_neural_engine(order.units)
+    page, chunks = draw_page(order.bucket), len(build.chunks)
+    tower = DeviceTower(order.folder, build, order.units, (order.bucket,), steps.begin, order.compiled)
+
+    def begin(number: int) -> None:
+        steps.begin(f"page of {order.bucket} patches through package {number} of {chunks} on {order.units}")
+
+    def one_page() -> NDArray[np.float32]:
+        begin(1)
+        return tower.encode(page.values, page.grid, lambda number, _: begin(number + 1) if number < chunks else None)
+
+    return one_page
 
 
-def plan(folder: Path, build: Build, units: str, compiled: Path | None, steps: Steps) -> None:
-    """Tell where the operations are planned to run."""
-    tower = DeviceTower(folder, build, units, (), steps.begin, compiled)
-    operations: list[PlannedOperation] = []
-    for number, chunk in enumerate(build.chunks, 1):
-        steps.begin(f"asking for the plan of package {number} of {len(build.chunks)}")
-        operations += planned_operations(tower.compiled(chunk), number, tower.units)
-    steps.say("plan", operations=[asdict(operation) for operation in operations], **asdict(residency(operations)))
+def _mlx(order: argparse.Namespace, steps: Steps) -> Encode:
+    """The MLX encoder as it is used on this machine; it is imported for this alone."""
+    from dotsctl.encoder_worker.plugin import PageImage
+    from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
+    from dotsctl.protocol.blas import preload_blas
+
+    preload_blas()
+    encoder = MLXEncoder()
+    steps.begin("loading the MLX encoder")
+    spec = encoder.load(order.model, {}, steps.begin)
+    image = PageImage(None, np.asarray(draw_picture(order.bucket)), None)
+
+    def one_page() -> NDArray[np.float32]:
+        steps.begin(f"page of {order.bucket} patches through the MLX encoder")
+        (page,) = encoder.encode([image])
+        return as_float32(page.embeddings, spec.dtype)
+
+    return one_page
+
+
+def as_float32(embeddings: NDArray[Any], dtype: str) -> NDArray[np.float32]:
+    """Return embeddings of an encoder as float32; ``bf16`` is held as uint16, the upper half of a float32."""
+    if dtype == "bf16":
+        return (embeddings.astype(np.uint32) << 16).view(np.float32)
+    return embeddings.astype(np.float32)
+
+
+def plan(order: argparse.Namespace, build: Build, steps: Steps) -> None:
+    """Report where the operations of a page size are planned to run."""
+    tower = DeviceTower(order.folder, build, order.units, (), steps.begin, order.compiled)
+    found = list[PlannedOperation]()
+    for number, file in plan_packages(build, order.bucket):
+        steps.begin(f"asking for the plan of {file}")
+        found += planned_operations(tower.compiled(file), number, tower.units, function_name(order.bucket))
+    steps.say("plan", operations=[asdict(operation) for operation in found], **asdict(residency(found)))
 
 
 def main() -> None:
-    """Try what the command line names."""
+    """Do what the command line names, and end without the clean-up of libraries, which may crash after the work."""
     parser = argparse.ArgumentParser(description="Started by dotsctl, not by hand.")
+    parser.add_argument("task", choices=["encode", "plan"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("units")
-    parser.add_argument("buckets", type=int, nargs="+")
+    parser.add_argument("bucket", type=int)
     parser.add_argument("--step-limit", type=float, required=True, help="seconds")
     parser.add_argument("--compiled", type=Path)
-    asked = parser.parse_args()
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--output", type=Path)
+    order = parser.parse_args()
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    steps = Steps(asked.step_limit)
-    steps.begin("reading the build")
+    steps = Steps(order.step_limit)
+    code = ExitCode.OK
     try:
-        build = Build.read(asked.folder)
-        for bucket in asked.buckets:
-            trial = try_bucket(asked.folder, build, asked.units, bucket, asked.compiled, steps)
-            steps.say("trial", **asdict(trial))
-        plan(asked.folder, build, asked.units, asked.compiled, steps)
+        steps.begin("reading the build")
+        build = Build.read(order.folder)
+        (encode if order.task == "encode" else plan)(order, build, steps)
     except DotsctlError as error:
         steps.say("error", reason=str(error))
-        sys.exit(error.exit_code)
-    except Exception as error:  # of the framework's bindings, whatever they raise: it is the verdict
+        code = error.exit_code
+    except Exception as error:  # of the framework's bindings, whatever they raise: it is the result
         steps.say("error", reason=f"{type(error).__name__}: {error}")
-        sys.exit(ExitCode.COMMAND)
+        code = ExitCode.COMMAND
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _leave_with_parent() -> None:

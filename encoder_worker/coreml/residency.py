@@ -2,7 +2,7 @@
 
 Source of the calls: ``coremltools/models/compute_plan.py`` and ``compute_device.py``, version 9.0. The plan has no
 choice of a function, so it may say nothing about the functions that are not the default; such operations are counted
-as unknown, not as absent from the Neural Engine.
+as unknown, not as absent from the Neural Engine. That is why a build has packages with a single function for the plan.
 """
 
 from collections import Counter
@@ -12,10 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from dotsctl.encoder_worker.coreml.library import import_coremltools
+from dotsctl.encoder_worker.coreml.manifest import Build
 
 NEURAL_ENGINE, GPU, CPU, UNKNOWN = "ne", "gpu", "cpu", "unknown"
 CONSTANTS = ("const", "constexpr_")
 """Operations that are gone, or folded into others, before anything runs."""
+
+
+def device_names() -> dict[type, str]:
+    """Return the short name of each class of devices of coremltools."""
+    devices = import_coremltools("coremltools.models.compute_device")
+    return {
+        devices.MLNeuralEngineComputeDevice: NEURAL_ENGINE,
+        devices.MLGPUComputeDevice: GPU,
+        devices.MLCPUComputeDevice: CPU,
+    }
 
 
 @dataclass(frozen=True)
@@ -35,24 +46,36 @@ class PlannedOperation:
     """Its estimated share of the time of its function, 0 to 1; none: not told."""
 
 
-def planned_operations(compiled: Path, chunk: int, units: Any) -> Iterator[PlannedOperation]:
-    """The operations of all functions of a compiled package.
+def plan_packages(build: Build, bucket: int) -> list[tuple[int, str]]:
+    """Return number, from 1, and file of the packages that stand for a page size in a plan.
+
+    The first, a middle one and the last: the ones between differ in their weights alone, and a plan takes a compilation
+    of minutes for each. A build without packages for the plan, as on a disk without hard links, is asked as it is.
+    """
+    files = build.plan_packages(bucket) or [chunk.file for chunk in build.chunks]
+    numbers = sorted({1, (len(files) + 1) // 2, len(files)})
+    return [(number, files[number - 1]) for number in numbers]
+
+
+def planned_operations(
+    compiled: Path, chunk: int, units: Any, function: str | None = None
+) -> Iterator[PlannedOperation]:
+    """Yield the operations of a compiled package.
 
     Args:
         compiled: an ``.mlmodelc`` folder.
         chunk: number of the package.
         units: a member of ``coremltools.ComputeUnit``.
+        function: of which one where there are several; none: of all.
     """
     plans = import_coremltools("coremltools.models.compute_plan")
-    devices = import_coremltools("coremltools.models.compute_device")
-    names = {
-        devices.MLNeuralEngineComputeDevice: NEURAL_ENGINE,
-        devices.MLGPUComputeDevice: GPU,
-        devices.MLCPUComputeDevice: CPU,
-    }
+    names = device_names()
     plan = plans.MLComputePlan.load_from_path(str(compiled), units)
-    for name, function in plan.model_structure.program.functions.items():
-        for operation in function.block.operations:
+    functions = plan.model_structure.program.functions
+    for name, content in functions.items():
+        if function is not None and len(functions) > 1 and name != function:
+            continue
+        for operation in content.block.operations:
             kind = operation.operator_name.rpartition(".")[2]  # as in "ios18.conv"
             if kind.startswith(CONSTANTS):
                 continue

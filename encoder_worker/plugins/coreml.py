@@ -15,11 +15,12 @@ import numpy as np
 from dotsctl.encoder_worker.blank import is_blank
 from dotsctl.encoder_worker.coreml.admission import Admission
 from dotsctl.encoder_worker.coreml.manifest import COMPUTE_UNITS, REFERENCE, Build, find_build
+from dotsctl.encoder_worker.coreml.tower_work import page_flops
 from dotsctl.encoder_worker.image import Patches, patchify, resize_window
 from dotsctl.encoder_worker.opening import open_page, read_limits, window_of
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.protocol.buckets import Placement, place
-from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError, UsageError
 from dotsctl.protocol.geometry import CELL_PX, PixelLimits, fit
 from dotsctl.protocol.model_directory import fingerprint
 from dotsctl.protocol.parts import Device
@@ -62,8 +63,10 @@ class CoreMLEncoder:
 
         Raises:
             UsageError: an unknown option, or compute units that this machine does not have.
-            MissingError: there are no packages of this model, they are damaged, or coremltools is not installed.
-            CommandFailedError: Core ML refuses the packages, or they do not compute here what they should.
+            MissingError: there are no packages of this model, they are damaged, coremltools is not installed, or there
+                is no Neural Engine.
+            CommandFailedError: Core ML refuses the packages, or they compute wrong numbers here.
+            OutputError: there is no room to compile the packages.
         """
         if unknown := sorted(options.keys() - OPTIONS.keys()):
             known = "; ".join(f"{key}: {meaning}" for key, meaning in OPTIONS.items())
@@ -79,8 +82,8 @@ class CoreMLEncoder:
         _check_units(units)
         self._buckets = _chosen_buckets(options.get("buckets"), build)
         report(f"Core ML build {folder.name} on {units}, pages of {', '.join(map(str, self._buckets))} patches")
-        admission = Admission(folder, build, units, ne_share, report)
-        admission.before_load(self._buckets)
+        admission = Admission(model, folder, build, units, ne_share, report)
+        self._buckets = admission.before_load(self._buckets)
         self._tower = _load_tower(folder, build, units, self._buckets, report)
         admission.after_load(self._tower, self._buckets)
         self._dtype = np.dtype(build.precision)
@@ -92,10 +95,13 @@ class CoreMLEncoder:
         Timings are ``open`` (file to pixels), ``resize`` (to patches) and ``encode`` (the tower), in milliseconds.
 
         Raises:
-            PageError: an image is no readable picture, or cannot be resized.
+            PageError: an image is no readable picture, or cannot be resized or computed.
             BlankPage: nothing is on the page, and the client wanted to know.
         """
-        return [self._encode(image) for image in images]
+        try:
+            return [self._encode(image) for image in images]
+        except CommandFailedError as error:  # Core ML cannot compute this page; the next one may be fine
+            raise PageError(str(error), ErrorCode.INTERNAL) from error
 
     def _encode(self, page: PageImage) -> EncodedPage:
         start = time.perf_counter()
@@ -169,8 +175,8 @@ def _chosen_buckets(text: str | None, build: Build) -> tuple[int, ...]:
 
 def _warn_of_long_pages(build: Build, buckets: Sequence[int], report: Report) -> None:
     """Tell of pages that the interpreter needs so long for that the worker would be restarted."""
-    layers, patches = build.chunks[-1].end_layer, max(buckets)
-    flops = layers * patches * build.embed_dim * (24.5 * build.embed_dim + 4 * patches)
+    patches = max(buckets)
+    flops = page_flops(build, patches)
     if flops / REFERENCE_FLOPS > LONG_S:
         report(
             f"the reference interpreter may need {flops / REFERENCE_FLOPS:.0f} s for a page of {patches} patches: set "

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
-from dotsctl.protocol.errors import MissingError, PageError
+from dotsctl.protocol.errors import MissingError, PageError, UsageError
 from dotsctl.protocol.fakes import (
     FAULTS,
     LOAD_FAULTS,
@@ -28,6 +28,7 @@ from dotsctl.protocol.fakes import (
 )
 from dotsctl.protocol.geometry import PATCH_PX, PageGeometry, PixelLimits, fit
 from dotsctl.protocol.gpu_faults import REFUSED_TEXTS
+from dotsctl.protocol.parts import Device
 
 PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid", "no-memory", "blank")
 
@@ -57,6 +58,14 @@ class FakeOptions:
     its embeddings."""
     gate: str = ""
     """Path of a FIFO: a page is held while the FIFO exists and until a writer has opened and closed it."""
+    load_gate: str = ""
+    """The same for loading."""
+    buckets: str = ""
+    """Page sizes in patches that it claims to have, as ``336+960``; empty: pages of any size."""
+    device: str = field(default=Device.CPU, metadata={"one_of": tuple(Device)})
+    """Device that it claims to compute on."""
+    resolution_loss: float = 0.0
+    """Share of each page's resolution that it claims to have lost, 0 to 1."""
 
 
 class FakeEncoder:
@@ -72,8 +81,16 @@ class FakeEncoder:
                 threading.Event().wait()
             case "refuse":
                 raise MissingError("encoder fake was told to miss something: take load_fault away")
+        if self._options.load_gate:
+            wait_at_gate(Path(self._options.load_gate))
         self._warm, self._num_pages = False, 0
-        return EncoderSpec(fake_fingerprint(model, self._options.model), WIDTH, "<f4")
+        return EncoderSpec(
+            fake_fingerprint(model, self._options.model),
+            WIDTH,
+            "<f4",
+            buckets=_page_sizes(self._options.buckets),
+            device=Device(self._options.device),
+        )
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
         """Digest of each image's bytes, or the fault that was asked for; the warm-up page is never faulty."""
@@ -111,7 +128,8 @@ class FakeEncoder:
         if side_px := self._options.side_px:
             return fit((side_px, side_px), 1, PixelLimits().lowered(page.max_pixels))
         size = (grid[1] * PATCH_PX, grid[0] * PATCH_PX)
-        return PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0))
+        loss = self._options.resolution_loss
+        return PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0), resolution_loss=loss)
 
     def close(self) -> None:
         """Nothing to free."""
@@ -125,6 +143,14 @@ class FakeEncoder:
                 raise MemoryError
             case _:
                 misbehave(fault, "encoder fake")
+
+
+def _page_sizes(text: str) -> tuple[int, ...]:
+    """Numbers of patches in ascending order. Raises UsageError."""
+    parts = text.split("+") if text else []
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"encoder fake: buckets={text!r} is no list of page sizes; write buckets=336+960")
+    return tuple(sorted(map(int, parts)))
 
 
 def digest_rows(digest: bytes, rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dotsctl import Client
-from dotsctl.encoder_worker.coreml import admission, device_tower, probing
+from dotsctl.encoder_worker.coreml import probe_process
 from dotsctl.encoder_worker.coreml.library import import_coremltools
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, builds_directory
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, PageImage
@@ -19,14 +19,14 @@ from dotsctl.encoder_worker.plugins import coreml
 from dotsctl.encoder_worker.plugins.coreml import CoreMLEncoder
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 from dotsctl.protocol.errors import CommandFailedError, MissingError, PageError, UsageError
-from dotsctl.protocol.machine import Machine
+from dotsctl.protocol.machine import Machine, framework_versions
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
 from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, remember
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
 from PIL import Image, ImageDraw
 
-from tests.coreml_stand_in import StandIn
+from tests.coreml_stand_in import Framework, use
 
 pytest.importorskip("coremltools")
 pytestmark = pytest.mark.model
@@ -193,53 +193,47 @@ def test_without_coremltools_the_error_says_what_to_install(monkeypatch: pytest.
         import_coremltools()
 
 
-MACHINE = Machine("Apple M2", "macOS 26.1", "25B1")
+MACHINE = Machine("Apple M2", "macOS 26.1", "25B78")
 
 
 def remember_good_trials() -> None:
     digest = fingerprint(demo_directory())
     folder = builds_directory(digest) / "float32"
-    trials = tuple(Trial(bucket, "", 1.0, 1.0, 0.5, None) for bucket in BUCKETS)
-    manifest = build_digest(folder)
+    trials = tuple(Trial(bucket, "", 1.0, 1.0, 0.5, ne_share=1.0) for bucket in BUCKETS)
+    manifest, versions = build_digest(folder), framework_versions()
     assert manifest is not None
-    remember(Verdict(digest, "float32", manifest, "cpu_and_ne", MACHINE, BUCKETS, trials, 1.0, 1.0))
+    remember(Verdict(digest, "float32", manifest, "cpu_and_ne", MACHINE, BUCKETS, trials, versions=versions))
 
 
 @pytest.fixture
-def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> Callable[..., StandIn]:
-    def use(refuse: str = "", tried: bool = True) -> StandIn:
-        if tried:
-            remember_good_trials()
-        stand_in = StandIn(refuse)
-        monkeypatch.setattr(coreml.sys, "platform", "darwin")
-        monkeypatch.setattr(platform, "mac_ver", lambda: ("26.1", ("", "", ""), "arm64"))
-        monkeypatch.setattr(device_tower, "import_coremltools", stand_in.module)
-        monkeypatch.setattr(admission, "this_machine", lambda: MACHINE)
-        monkeypatch.setattr(probing, "COMMAND", (sys.executable, "-P", "-m", "tests.no_such_probe"))
-        return stand_in
+def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Framework]:
+    def use_faults(words: str = "") -> Framework:
+        remember_good_trials()
+        monkeypatch.setattr(probe_process, "COMMAND", (sys.executable, "-P", "-m", "tests.no_such_probe"))
+        return use(monkeypatch, words)
 
-    return use
+    return use_faults
 
 
 @pytest.fixture
 def build_folder() -> Iterator[Path]:
     folder = builds_directory(fingerprint(demo_directory())) / "float32"
     yield folder
-    shutil.rmtree(folder / "compiled-macos-26.1", ignore_errors=True)
+    shutil.rmtree(folder / "compiled-25B78", ignore_errors=True)
 
 
 def test_the_framework_gets_every_chunk_compiled_once_and_the_same_arrays_each_time(
-    on_a_mac: Callable[..., StandIn], build_folder: Path
+    on_a_mac: Callable[..., Framework], build_folder: Path
 ) -> None:
-    content, stand_in, notes = PAGES[0].read_bytes(), on_a_mac(), []
+    content, framework, notes = PAGES[0].read_bytes(), on_a_mac(), []
     encoder = CoreMLEncoder()
     encoder.load(demo_directory(), {"build": "float32", "buckets": "336+440"}, notes.append)
-    assert stand_in.compiled == ["tower-1.mlpackage", "tower-2.mlpackage"]
+    assert framework.compiled == ["tower-1.mlpackage", "tower-2.mlpackage"]
     assert sum("loading package" in note for note in notes) == 4
     pages = [encode(encoder, content) for _ in range(2)]
     assert np.array_equal(pages[0].embeddings, encode(loaded(build="float32"), content).embeddings)
     assert np.array_equal(pages[0].embeddings, pages[1].embeddings)
-    first, second = stand_in.inputs[2:4], stand_in.inputs[4:]  # the golden page came before
+    first, second = framework.inputs[2:4], framework.inputs[4:]  # the golden page came before
     for before, after in zip(first, second, strict=True):
         assert all(before[name] is after[name] for name in before)
     encoder.close()
@@ -248,14 +242,14 @@ def test_the_framework_gets_every_chunk_compiled_once_and_the_same_arrays_each_t
     assert again.compiled == []
 
 
-@pytest.mark.parametrize(("refuse", "remedy"), [("compile", "convert the model again"), ("load", "--encoder mlx")])
+@pytest.mark.parametrize(("fault", "remedy"), [("compile", "convert the model again"), ("load", "--encoder mlx")])
 def test_what_the_framework_refuses_is_told_with_a_remedy_and_leaves_nothing(
-    on_a_mac: Callable[..., StandIn], build_folder: Path, refuse: str, remedy: str
+    on_a_mac: Callable[..., Framework], build_folder: Path, fault: str, remedy: str
 ) -> None:
-    on_a_mac(refuse)
+    on_a_mac(fault)
     with pytest.raises(CommandFailedError, match=rf"{remedy}"):
         CoreMLEncoder().load(demo_directory(), {"build": "float32"}, lambda note: None)
-    assert refuse == "load" or not list((build_folder / "compiled-macos-26.1").iterdir())
+    assert fault == "load" or not list((build_folder / "compiled-25B78").iterdir())
     Build.read(build_folder).check_files(build_folder)
 
 

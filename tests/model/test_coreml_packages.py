@@ -19,6 +19,7 @@ from dotsctl.encoder_worker.coreml.package import Package
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
+from dotsctl.protocol.half_precision import HalfPlan
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
@@ -134,8 +135,14 @@ def test_a_residual_stream_whose_squares_overflow_float16_is_normed_well(
     assert difference(reference(folder), exact(model, GRID))[0] < 3e-3
 
 
+@pytest.fixture
+def unscaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversions leave magnitudes as they are."""
+    monkeypatch.setattr("dotsctl.tools.coreml.build.encoder_plan", lambda *_: HalfPlan())
+
+
 def test_a_conversion_that_computes_values_beyond_float16_is_refused_by_their_names(
-    convert: Convert, write_model: Callable[..., Path], tensors: dict[str, np.ndarray]
+    convert: Convert, write_model: Callable[..., Path], tensors: dict[str, np.ndarray], unscaled: None
 ) -> None:
     name = "vision_tower.blocks.1.mlp.fc2.weight"
     model = write_model(tensors=tensors | {name: tensors[name] * np.float32(30_000)})
@@ -149,9 +156,7 @@ def test_a_build_that_computes_its_golden_page_wrong_is_refused(
 ) -> None:
     monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path))
     monkeypatch.setattr("dotsctl.tools.coreml.tower.MERGER_EPSILON", 3.0)
-    with pytest.raises(
-        CommandFailedError, match=r"golden page of 96 patches, breaks .* golden page: embeddings differ"
-    ):
+    with pytest.raises(CommandFailedError, match=r"page of 96 patches, cannot be used: golden page: embeddings differ"):
         convert_encoder(demo_directory(), ConversionOptions(buckets=BUCKETS), lambda line: None)
     assert folders(tmp_path) == []
 
@@ -200,7 +205,7 @@ def operations(package: Path, function: str) -> list[Any]:
 def test_a_float16_program_has_documented_operations_alone_and_computes_nothing_in_float32(
     convert: Convert, options: dict[str, Any]
 ) -> None:
-    from dotsctl.tools.coreml.tower import OPERATIONS
+    from dotsctl.tools.coreml.lint import OPERATIONS
 
     package = convert(demo_directory(), **options) / "tower-1.mlpackage"
     float32 = 11
@@ -468,7 +473,7 @@ def test_a_full_disk_is_told_before_and_while_packages_are_written(
 
 
 def test_weights_that_float16_cannot_hold_are_refused_by_name(
-    convert: Convert, write_model: Callable[..., Path], tensors: dict[str, np.ndarray]
+    convert: Convert, write_model: Callable[..., Path], tensors: dict[str, np.ndarray], unscaled: None
 ) -> None:
     name = "vision_tower.merger.mlp.2.weight"
     model = write_model(tensors=tensors | {name: tensors[name] * np.float32(1e7)})

@@ -1,36 +1,36 @@
-"""Builds on a stand-in for Core ML: golden page, trial in a child process, and what the plugin makes of both."""
+"""Builds on a strict stand-in for Core ML: golden page, trial in child processes, and the plugin's use of both."""
 
 import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.encoder_worker.coreml import admission, device_tower, golden_page, probe, probing, residency
+from dotsctl.encoder_worker.coreml import compiled_packages, golden_page, probe_process
+from dotsctl.encoder_worker.coreml.admission import Admission
 from dotsctl.encoder_worker.coreml.golden_page import Golden, golden_of
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, Build
-from dotsctl.encoder_worker.coreml.probe import Steps
-from dotsctl.encoder_worker.plugins import coreml
+from dotsctl.encoder_worker.coreml.probing import Probe
+from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.coreml import CoreMLEncoder
-from dotsctl.protocol.errors import CommandFailedError, MissingError
-from dotsctl.protocol.machine import Machine
+from dotsctl.protocol.errors import CommandFailedError, MissingError, OutputError, PageError
+from dotsctl.protocol.machine import Machine, framework_versions, this_machine
 from dotsctl.protocol.model_directory import demo_directory, fingerprint
-from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, recall, remember, remember_mlx, verdicts_of
+from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, recall, recall_mlx, remember, verdicts_of
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
 
-from tests.coreml_stand_in import StandIn
+from tests.coreml_stand_in import Framework, use
 
 pytest.importorskip("coremltools")
-pytestmark = pytest.mark.model
-MAC = Machine("Apple M2", "macOS 26.1", "25B1")
+pytestmark = [pytest.mark.model, pytest.mark.timeout(180)]
+MAC = Machine("Apple M2", "macOS 26.1", "25B78")
 BUCKETS = (24, 48)
-STAND_IN = Path(__file__).parents[1] / "coreml_stand_in.py"
+UNITS = "cpu_and_ne"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,12 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOTSCTL_MODELS", str(tmp_path_factory.mktemp("models")))
         yield convert_encoder(demo_directory(), ConversionOptions(buckets=BUCKETS, chunks=2), lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Embeddings by cpu_only and MLX, computed once for all tests."""
+    return tmp_path_factory.mktemp("references")
 
 
 @pytest.fixture
@@ -51,43 +57,41 @@ def folder(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> Callable[..., StandIn]:
-    """``on_a_mac(here, in the child)``: what goes wrong in this process and in that of the trial."""
-
-    def use(mode: str = "", child: str = "", ne_share: float = 1.0) -> StandIn:
-        stand_in = StandIn(mode, ne_share)
-        monkeypatch.setattr(coreml.sys, "platform", "darwin")
-        monkeypatch.setattr(device_tower.platform, "mac_ver", lambda: ("26.1", ("", "", ""), "arm64"))
-        monkeypatch.setattr(device_tower, "import_coremltools", stand_in.module)
-        monkeypatch.setattr(residency, "import_coremltools", stand_in.module)
-        monkeypatch.setattr(admission, "this_machine", lambda: MAC)
-        monkeypatch.setattr(probing, "COMMAND", (sys.executable, "-P", str(STAND_IN), child))
-        return stand_in
-
-    return use
+def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Framework]:
+    """``on_a_mac(faults here, faults in child processes)``."""
+    return lambda words="", child=None: use(monkeypatch, words, child)
 
 
-class Quiet(Steps):
-    """Steps that are kept, in a process that is not to be ended."""
+@pytest.fixture
+def trial(folder: Path, references: Path, on_a_mac: Callable[..., Framework]) -> Callable[..., Verdict]:
+    """``trial(faults, ...)``: the verdict of a complete trial with these faults in its child processes."""
 
-    def __init__(self) -> None:
-        super().__init__(60.0)
-        self.events: list[dict[str, Any]] = []
+    def run(words: str = "", buckets: Sequence[int] = BUCKETS, units: str = UNITS, limit_s: float = 60.0) -> Verdict:
+        on_a_mac("", words)
+        probe = Probe(folder, Build.read(folder), units, demo_directory(), limit_s, references=references)
+        for name in buckets:
+            (references / f"{units}-{name}.npy").unlink(missing_ok=True)
+        return probe.verdict(buckets, MAC, lambda note: None, None)
 
-    def say(self, event: str, **content: Any) -> None:
-        self.events.append({"event": event, **content})
+    return run
 
 
-def remember_good(folder: Path) -> None:
-    """A trial of this build on this Mac, with three quarters of the operations on the Neural Engine."""
-    digest, trials = build_digest(folder) or "", tuple(Trial(bucket, "", 9.0, 0.9, 0.5) for bucket in BUCKETS)
-    remember(Verdict(fingerprint(demo_directory()), folder.name, digest, "cpu_and_ne", MAC, BUCKETS, trials, 0.75))
+def remember_good(folder: Path, ne_share: float = 0.75) -> None:
+    """A trial of this build on this Mac, with a share of the operations on the Neural Engine."""
+    digest = build_digest(folder) or ""
+    trials = tuple(Trial(bucket, "", 9.0, 0.9, 0.5, ne_share=ne_share) for bucket in BUCKETS)
+    name, versions = folder.name, framework_versions()
+    remember(Verdict(fingerprint(demo_directory()), name, digest, UNITS, MAC, BUCKETS, trials, versions=versions))
 
 
 def load(notes: list[str] | None = None, **options: str) -> CoreMLEncoder:
     encoder = CoreMLEncoder()
     encoder.load(demo_directory(), options, (notes if notes is not None else []).append)
     return encoder
+
+
+def known(folder: Path) -> Verdict | None:
+    return recall(fingerprint(demo_directory()), build_digest(folder) or "", UNITS, MAC)
 
 
 def test_a_build_carries_a_golden_page_that_is_small_checked_and_lent_to_the_next_build(
@@ -99,9 +103,9 @@ def test_a_build_carries_a_golden_page_that_is_small_checked_and_lent_to_the_nex
     assert np.abs(golden.embeddings).max() > 0.1
     told: list[str] = []
     convert_encoder(demo_directory(), ConversionOptions("float32", buckets=(24,)), told.append)
-    assert not any("golden page" in line for line in told)
+    assert not any("in float64" in line for line in told)
     convert_encoder(demo_directory(), ConversionOptions("float32", buckets=(48,)), told.append)
-    assert any("golden page of 48 patches" in line for line in told)
+    assert any("golden page of 48 patches, in float64" in line for line in told)
     (folder / GOLDEN).write_bytes(b"odd")
     with pytest.raises(MissingError, match=r"golden\.npz has 3 bytes instead of"):
         load(compute_units="reference", build=folder.name)
@@ -114,13 +118,13 @@ def test_of_many_embeddings_some_of_the_whole_page_are_stored(folder: Path) -> N
     embeddings = np.random.default_rng(0).normal(size=(1440, 8)).astype(np.float32)
     golden = golden_of(embeddings)
     assert (len(golden.rows), golden.rows[0], golden.rows[-1], golden.bucket) == (128, 0, 1439, 5760)
-    assert golden.check(embeddings, build, "cpu_and_ne") == (pytest.approx(1), "")
+    assert golden.check(embeddings, build, UNITS) == (pytest.approx(1), "")
     wrong = embeddings.copy()
     wrong[golden.rows[5]] *= -1
-    worst, reason = golden.check(wrong, build, "cpu_and_ne")
+    worst, reason = golden.check(wrong, build, UNITS)
     assert worst == pytest.approx(-1) and "0.9999 at the worst" not in reason and "is wrong" in reason
     wrong[golden.rows[5]] = np.nan
-    assert golden.check(wrong, build, "cpu_and_ne")[0] == 0
+    assert golden.check(wrong, build, UNITS)[0] == 0
 
 
 @pytest.mark.parametrize("weights", golden_page.QUANTISED_COSINES)
@@ -131,130 +135,207 @@ def test_weights_in_fewer_bits_have_limits_of_their_own(folder: Path, weights: s
     limit = golden_page.QUANTISED_COSINES[weights]
     for cosine, good in ((1 - (1 - limit) / 2, True), (1 - 2 * (1 - limit), False)):
         found = embeddings + noise * np.sqrt(1 / cosine**2 - 1)
-        assert (golden_of(embeddings).check(found, build, "cpu_and_ne")[1] == "") is good
+        assert (golden_of(embeddings).check(found, build, UNITS)[1] == "") is good
 
 
-def test_the_trial_in_a_child_tells_times_the_golden_page_and_the_share_of_the_neural_engine(
-    folder: Path, on_a_mac: Callable[..., StandIn]
+def test_the_trial_times_every_page_size_and_compares_its_numbers(
+    folder: Path, on_a_mac: Callable[..., Framework]
 ) -> None:
-    stand_in, notes = on_a_mac(), []
+    framework, notes = on_a_mac(), []
     load(notes)
-    digest = build_digest(folder)
-    assert digest is not None
-    verdict = recall(fingerprint(demo_directory()), digest, "cpu_and_ne", MAC)
-    assert verdict is not None and verdict.is_good
+    verdict = known(folder)
+    assert verdict is not None and verdict.is_good and verdict.good_buckets == BUCKETS
     small, large = verdict.trials
     assert small.golden_cosine is not None and 0.9999 < small.golden_cosine <= 1 and large.golden_cosine is None
-    assert all(0 < trial.page_s <= trial.first_s * 2 + 1 and trial.load_s > 0 for trial in verdict.trials)
-    assert (verdict.ne_share, verdict.ne_cost_share) == (1.0, pytest.approx(1.0))
-    assert any("trying build float16 on cpu_and_ne, once on this Mac" in note for note in notes)
-    assert "page of 48 patches through package 2 of 2" in notes
-    assert not any("WARNING" in note for note in notes)
-    assert stand_in.compiled == []  # the child has compiled, to the place that is kept
-    assert stand_in.predictions == 2  # the golden page
-    monday, tuesday = on_a_mac("", "die"), []
-    load(tuesday)
-    assert monday.predictions == 2 and not any("trying" in note for note in tuesday)
-
-
-def test_a_build_that_kills_its_process_is_refused_with_the_reason_and_the_remedy_and_is_not_tried_again(
-    folder: Path, on_a_mac: Callable[..., StandIn]
-) -> None:
-    stand_in = on_a_mac("", "die at patches_48")
-    for _ in range(2):
-        with pytest.raises(CommandFailedError) as told:
-            load()
-        assert "does not work on cpu_and_ne here, for pages of 48 patches" in str(told.value)
-        assert "ended by SIGKILL while page of 48 patches through package 1" in str(told.value)
-        for remedy in ("compute_units=cpu_and_gpu", "--encoder mlx", "dotsctl doctor --coreml", "buckets=24 leaves"):
-            assert remedy in str(told.value)
-        on_a_mac("", "no such mode, and no trial")
-    assert stand_in.predictions == 0
-    load(buckets="24")
+    for tried in verdict.trials:
+        assert tried.cpu_cosine is not None and 0.9999 < tried.cpu_cosine <= 1.000001
+        assert tried.mlx_cosine is not None and 0.9999 < tried.mlx_cosine <= 1.000001
+        assert tried.page_s > 0 and tried.first_s > 0 and tried.load_s > 0 and tried.flops > 1e7
+    assert large.flops > 2 * small.flops
+    assert recall_mlx(fingerprint(demo_directory()), MAC).keys() == set(BUCKETS)
+    assert any("trying build float16 on cpu_and_ne, once for this version of macOS" in note for note in notes)
+    assert "page of 48 patches through package 2 of 2 on cpu_and_ne" in notes
+    assert framework.compiled == []  # the child has compiled, to the place that is kept
+    assert [load[2] for load in framework.loaded] == ["patches_24"] * 2 + ["patches_48"] * 2
+    assert len(framework.inputs) == 2  # the golden page
+    on_a_mac("", "kill")
+    load(notes := [])
+    assert not any("trying" in note for note in notes)
 
 
 @pytest.mark.parametrize(
-    ("mode", "reason"),
+    ("fault", "reason"),
     [
-        ("load", r"Core ML cannot load .*\(no such function\)"),
-        ("compile", r"Core ML cannot compile .*\(ANECCompile failed\)"),
-        ("full", "cannot write .*No space left on device"),
-        ("wrong", r"golden page is wrong: cosines .* needed are 0\.99995 and 0\.999"),
+        ("raise", "E5RT: ANE inference operation failed"),
+        ("kill", "ended by SIGKILL while page of 24 patches through package 1 of 2 on cpu_and_ne"),
+        ("abort", "ended by SIGABRT while page of 24 patches"),
+        ("load", r"Core ML cannot load tower-1.*Error in declaring network"),
+        ("compiler", r"Core ML cannot compile tower-1.*ANECCompile\(\) FAILED"),
+        ("compile", r"Core ML cannot compile .*Encountered an error while compiling"),
+        ("wrong", "golden page is wrong: cosines"),
         ("infinite", "6 of 6 embeddings have values that are no numbers"),
     ],
 )
-def test_what_goes_wrong_in_a_trial_is_its_reason(
-    folder: Path, on_a_mac: Callable[..., StandIn], mode: str, reason: str
+def test_a_fault_of_all_page_sizes_is_named_and_blamed_on_none(
+    trial: Callable[..., Verdict], fault: str, reason: str
 ) -> None:
-    on_a_mac(mode)
-    trial = probe.try_bucket(folder, Build.read(folder), "cpu_and_ne", 24, None, Quiet())
-    assert not trial.is_good
-    assert re.search(reason, trial.reason)
+    verdict = trial(fault, BUCKETS if fault in ("kill", "wrong") else BUCKETS[:1])
+    assert re.search(reason, verdict.reason)
+    assert verdict.trials == () and verdict.good_buckets == () and not verdict.is_good
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("kill@patches_48", "ended by SIGKILL while page of 48 patches"),
+        ("compiler@patches_48", r"ANECCompile\(\) FAILED"),
+        ("wrong@patches_48", r"wrong numbers: cosines to cpu_only are"),
+        ("slow@patches_48", "times longer for its work than other page sizes"),
+    ],
+)
+def test_a_fault_of_one_page_size_is_its_own_once_another_one_works(
+    trial: Callable[..., Verdict], fault: str, reason: str
+) -> None:
+    verdict = trial(fault)
+    assert verdict.reason == "" and verdict.good_buckets == (24,) and not verdict.is_good
+    assert re.search(reason, verdict.trials[1].reason), verdict.trials[1]
+
+
+def test_a_prediction_that_hangs_ends_the_trial(trial: Callable[..., Verdict]) -> None:
+    verdict = trial("hang@patches_48", limit_s=8.0)
+    assert verdict.good_buckets == (24,)
+    assert verdict.trials[1].reason.startswith("no progress for 8 s while page of 48 patches through package 1")
+    assert trial("load-hang", limit_s=5.0).reason.startswith("no progress for 5 s while loading package 1 of 2")
+
+
+def test_a_process_that_is_killed_once_is_tried_again_and_its_end_is_kept(
+    trial: Callable[..., Verdict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    once = tmp_path / "once"
+    program = (
+        f"import os, pathlib, runpy, signal, sys; once = pathlib.Path({str(once)!r})\n"
+        "if sys.argv[1] == 'encode' and not once.exists(): once.touch(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "runpy.run_module('dotsctl.encoder_worker.coreml.probe', run_name='__main__')"
+    )
+    monkeypatch.setattr(probe_process, "COMMAND", (sys.executable, "-P", "-c", program))
+    monkeypatch.setattr("dotsctl.encoder_worker.coreml.probing.Probe._compared", lambda self, trial, *_: trial)
+    verdict = trial("", (24,), "cpu_only")
+    assert verdict.good_buckets == (24,)
+    assert "the first attempt failed: the process was ended by SIGKILL" in verdict.trials[0].note
+
+
+def test_a_build_that_kills_its_process_is_refused_with_a_remedy_and_not_tried_again(
+    folder: Path, on_a_mac: Callable[..., Framework]
+) -> None:
+    framework = on_a_mac("", "kill")
+    for _ in range(2):
+        with pytest.raises(CommandFailedError) as told:
+            load()
+        assert "does not work on cpu_and_ne here: the process was ended by SIGKILL" in str(told.value)
+        assert "--encoder mlx" in str(told.value) and "cpu_and_gpu" not in str(told.value)
+        on_a_mac("", "")
+    assert framework.inputs == []
+
+
+def test_page_sizes_that_fail_are_left_out_with_a_warning(folder: Path, on_a_mac: Callable[..., Framework]) -> None:
+    on_a_mac()
+    remember_good(folder)
+    verdict = known(folder)
+    assert verdict is not None
+    remember(verdict.with_trials([Trial(48, "it hung")]))
+    notes: list[str] = []
+    encoder = load(notes)
+    assert encoder._buckets == (24,)
+    assert any("WARNING" in note and "pages of 48 patches are not available: it hung" in note for note in notes)
+    with pytest.raises(CommandFailedError, match=r"for pages of 48 patches: it hung\. coreml:buckets=24 uses"):
+        load(buckets="48")
+
+
+def test_without_a_neural_engine_it_is_refused_at_once(folder: Path, on_a_mac: Callable[..., Framework]) -> None:
+    on_a_mac("no-ne")
+    notes: list[str] = []
+    with pytest.raises(MissingError, match=r"no Neural Engine \(its devices: cpu, gpu\)\. Use --encoder mlx"):
+        load(notes)
+    assert not any("trying" in note for note in notes) and known(folder) is None
+
+
+def test_too_little_room_to_compile_is_an_error_and_no_verdict(
+    folder: Path, on_a_mac: Callable[..., Framework], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_mac("", "full")
+    with pytest.raises(OutputError, match=r"cannot write .*No space left on device.*free some disk space"):
+        load()
+    assert known(folder) is None
+    remember_good(folder)
+    monkeypatch.setattr(compiled_packages.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    with pytest.raises(OutputError, match=r"compiling tower-1\.mlpackage takes about \d+ MB.*DOTSCTL_MODELS"):
+        load()
     assert not [path for path in folder.rglob("*.mlmodelc") if path.name.startswith(".")]
 
 
-def test_too_little_room_to_compile_is_told_before_anything_is_written(
-    folder: Path, on_a_mac: Callable[..., StandIn], monkeypatch: pytest.MonkeyPatch
+def test_an_error_of_a_prediction_is_one_of_the_load_or_of_the_page(
+    folder: Path, on_a_mac: Callable[..., Framework]
 ) -> None:
+    remember_good(folder)
+    on_a_mac("raise")
+    with pytest.raises(CommandFailedError, match=r"Core ML cannot compute a prediction \(.*E5RT.*use --encoder mlx"):
+        load()
     on_a_mac()
-    old = folder / "compiled-macos-15.4"
-    old.mkdir()
-    monkeypatch.setattr(device_tower.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    trial = probe.try_bucket(folder, Build.read(folder), "cpu_and_ne", 24, None, Quiet())
-    assert "compiling tower-1.mlpackage takes about 1 MB" in trial.reason and "DOTSCTL_MODELS" in trial.reason
-    assert not (folder / "compiled-macos-26.1").exists()
-    assert not old.exists()  # of a system that is gone
+    encoder = load()
+    on_a_mac("raise")
+    with pytest.raises(PageError, match="E5RT: ANE inference operation failed") as told:
+        encoder.encode([PageImage(None, np.asarray(golden_page.draw_picture(24)), None)])
+    assert told.value.code == "E_INTERNAL"
 
 
-def test_wrong_embeddings_at_the_load_itself_are_refused_too(folder: Path, on_a_mac: Callable[..., StandIn]) -> None:
+def test_a_compiler_that_fails_in_silence_at_a_later_load_is_noticed(
+    folder: Path, on_a_mac: Callable[..., Framework]
+) -> None:
+    remember_good(folder)
+    on_a_mac("compiler@patches_48")
+    with pytest.raises(CommandFailedError, match=r"cannot compile tower-1\.mlmodelc, patches_48, on CPU_AND_NE"):
+        load()
+
+
+def test_wrong_embeddings_at_the_load_itself_are_refused_too(folder: Path, on_a_mac: Callable[..., Framework]) -> None:
     remember_good(folder)
     on_a_mac("wrong")
     with pytest.raises(CommandFailedError, match="golden page is wrong"):
         load(buckets="24")
 
 
-def test_a_low_share_and_slow_pages_are_told_loudly_and_do_not_stop(
-    folder: Path, on_a_mac: Callable[..., StandIn], caplog: pytest.LogCaptureFixture
+def test_a_low_share_is_reported_and_does_not_stop(
+    folder: Path, on_a_mac: Callable[..., Framework], caplog: pytest.LogCaptureFixture
 ) -> None:
     on_a_mac()
     remember_good(folder)
-    remember_mlx(fingerprint(demo_directory()), MAC, {24: 1e-6})
     notes: list[str] = []
     load(notes, buckets="24")
-    warnings = [note for note in notes if "WARNING" in note]
-    assert len(warnings) == 2 and "only 75% of its operations" in warnings[0] and "slower than MLX" in warnings[1]
-    assert "only 75%" in caplog.text and "slower than MLX" in caplog.text
+    (warning,) = [note for note in notes if "WARNING" in note]
+    assert "only 75% of its operations are on the Neural Engine, not 90%" in warning and "only 75%" in caplog.text
     notes.clear()
     load(notes, buckets="24", ne_share="0.7")
-    assert len([note for note in notes if "WARNING" in note]) == 1
+    assert not [note for note in notes if "WARNING" in note]
 
 
-def test_the_plan_counts_operations_by_device_and_leaves_unknown_functions_out(
-    folder: Path, on_a_mac: Callable[..., StandIn]
-) -> None:
-    on_a_mac(ne_share=0.5)
-    steps = Quiet()
-    probe.plan(folder, Build.read(folder), "cpu_and_ne", None, steps)
-    told = steps.events[-1]
-    assert told["ne_share"] == pytest.approx(0.5, abs=0.02)
-    assert told["counts"]["unknown"] == told["counts"]["ne"] + told["counts"]["cpu"]
-    kinds = {operation["kind"] for operation in told["operations"]}
-    assert {"conv", "matmul", "softmax"} <= kinds and not any(kind.startswith("const") for kind in kinds)
-    assert {operation["function"] for operation in told["operations"]} == {"patches_24", "patches_48"}
-    assert {operation["chunk"] for operation in told["operations"]} == {1, 2}
+def test_the_plan_counts_the_operations_of_each_page_size(trial: Callable[..., Verdict]) -> None:
+    verdict = trial("half-on-cpu", (24,))
+    assert verdict.ne_share == pytest.approx(0.5, abs=0.02)
+    assert trial("plan", (24,)).trials[0].ne_share is None
+    assert trial("", (24,), "cpu_only").ne_share is None
 
 
-def test_the_interpreter_is_checked_by_the_golden_page_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_interpreter_is_checked_by_the_golden_page_once(folder: Path) -> None:
     notes: list[str] = []
     load(notes, compute_units="reference")
     assert any("checking build float16 by its golden page of 24 patches" in note for note in notes)
     notes.clear()
     load(notes, compute_units="reference")
     assert not any("golden" in note for note in notes)
-    (verdict,) = verdicts_of(fingerprint(demo_directory()), admission.this_machine())
-    (trial,) = verdict.trials
-    assert verdict.units == "reference" and isinstance(trial, Trial) and trial.golden_cosine is not None
-    assert 0.9999 < trial.golden_cosine < 1
+    (verdict,) = verdicts_of(fingerprint(demo_directory()), this_machine())
+    (tried,) = verdict.trials
+    assert verdict.units == "reference" and tried.golden_cosine is not None
+    assert 0.9999 < tried.golden_cosine < 1
 
 
 def test_the_interpreter_has_a_tight_limit_and_a_wrong_build_is_refused_each_time(
@@ -266,7 +347,7 @@ def test_the_interpreter_has_a_tight_limit_and_a_wrong_build_is_refused_each_tim
             load(compute_units="reference")
 
 
-def test_a_build_from_before_golden_pages_is_used_with_a_note(folder: Path) -> None:
+def test_a_build_without_a_golden_page_is_used_with_a_note(folder: Path) -> None:
     manifest = folder / "manifest.json"
     content = json.loads(manifest.read_text())
     del content["golden"]
@@ -277,9 +358,19 @@ def test_a_build_from_before_golden_pages_is_used_with_a_note(folder: Path) -> N
     assert any("has no golden page to check it by" in note for note in notes)
 
 
-def test_a_trial_can_compile_elsewhere(folder: Path, on_a_mac: Callable[..., StandIn], tmp_path: Path) -> None:
-    on_a_mac()
-    trial = probe.try_bucket(folder, Build.read(folder), "cpu_only", 24, tmp_path / "fresh", Quiet())
-    assert trial.is_good
-    assert (tmp_path / "fresh" / "tower-2.mlmodelc").is_dir()
-    assert not list(folder.glob("compiled-*"))
+def test_numbers_that_nothing_can_check_are_not_admitted(
+    trial: Callable[..., Verdict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Probe, "_reference", lambda self, name, *_: (None, "not installed"))
+    verdict = trial("", BUCKETS)
+    assert verdict.good_buckets == (24,)  # it has the golden page
+    text = "its numbers could not be checked (cpu_only: not installed; mlx: not installed)"
+    assert verdict.trials[1].reason == text
+
+
+def test_admission_without_packages_that_were_tried_names_what_is_missing(folder: Path) -> None:
+    shutil.rmtree(folder)
+    build = Build("f" * 64, "float16", "same", BUCKETS, 512, UNITS, 256, 32, 256, (), {})
+    with pytest.raises(MissingError, match="has no manifest"):
+        Probe(folder, build, UNITS, demo_directory()).verdict(BUCKETS, MAC, lambda note: None, None)
+    assert Admission(demo_directory(), folder, build, "reference", 0.9, print).before_load((48, 24)) == BUCKETS

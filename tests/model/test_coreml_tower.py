@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,20 +26,26 @@ pytestmark = pytest.mark.model
 GRID = (4, 6)
 
 
-def write_tower(
-    model: Path, path: Path, *, exponents: Mapping[str, int], residual_exponent: int = 0, precision: str = "float32"
-) -> Path:
-    """The complete tower of a small model as one package for pages of ``GRID``."""
+def tower_function(
+    model: Path, *, exponents: Mapping[str, int], residual_exponent: int = 0, precision: str = "float32"
+) -> Any:
+    """The complete tower of a small model as a function for pages of ``GRID``."""
     from dotsctl.tools.coreml.attention import AttentionOptions
-    from dotsctl.tools.coreml.package import TARGET, write_package
+    from dotsctl.tools.coreml.package import TARGET
     from dotsctl.tools.coreml.stored_weights import StoredWeights
     from dotsctl.tools.coreml.tower import Part, TowerBuilder
 
-    config, patches = config_of(model), GRID[0] * GRID[1]
+    config = config_of(model)
     weights = StoredWeights(TowerTensors(model), precision, "same", exponents)
-    builder = TowerBuilder(config, weights, AttentionOptions(), residual_exponent)
-    part = Part(0, config.num_hidden_layers, config.num_hidden_layers)
-    write_package({function_name(patches): builder.function(part, patches, TARGET)}, path)
+    builder = TowerBuilder(config, weights, AttentionOptions(query_tile=10), residual_exponent)
+    return builder.function(Part(0, config.num_hidden_layers, config.num_hidden_layers), GRID[0] * GRID[1], TARGET)
+
+
+def write_tower(model: Path, path: Path, **options: Any) -> Path:
+    """The same as a package."""
+    from dotsctl.tools.coreml.package import write_package
+
+    write_package({function_name(GRID[0] * GRID[1]): tower_function(model, **options)}, path)
     return path
 
 
@@ -122,6 +129,25 @@ def test_an_input_is_scaled_no_more_than_its_epsilon_needs(epsilon: float) -> No
     smallest, exponent = float(np.finfo(np.float16).smallest_normal), normal_exponent(epsilon)
     assert epsilon * 4.0**exponent >= smallest * (1 - 1e-12)
     assert exponent == 0 or epsilon * 4.0 ** (exponent - 1) < smallest
+
+
+def test_the_backend_passes_of_coremltools_that_are_left_out_would_change_no_operation() -> None:
+    from coremltools.converters.mil.mil import Program
+    from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipeline, PassPipelineManager
+
+    config = config_of(demo_directory())
+    exponent = stream_exponent(config)
+    exponents = tensor_exponents(config, exponent)
+    function = tower_function(demo_directory(), exponents=exponents, residual_exponent=exponent, precision="float16")
+
+    def computed() -> list[tuple[str, str]]:
+        return [(op.op_type, op.outputs[0].name) for op in function.operations if op.op_type != "const"]
+
+    program, before = Program(), computed()
+    program.add_function("main", function)
+    PassPipelineManager.apply_pipeline(program, PassPipeline.get_pipeline("backend_mlprogram"))
+    assert computed() == before
+    assert len(before) > 100
 
 
 def test_every_form_of_attention_of_the_laboratory_computes_the_same_layer(tmp_path: Path) -> None:

@@ -1,129 +1,147 @@
-"""The report on the Core ML encoder: all of it on a stand-in, what fails in between, and that it needs a Mac."""
+"""``doctor --coreml`` in real processes, on a strict stand-in for Core ML with its faults."""
 
 import json
+import os
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from dotsctl.encoder_worker.coreml import device_tower
-from dotsctl.encoder_worker.coreml.manifest import Build
-from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.machine import Machine
-from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, remember
-from dotsctl.tools import doctor_coreml
-from dotsctl.tools.bench import energy as bench_energy
-from dotsctl.tools.bench.energy import Energy
+from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
-from dotsctl.tools.verify.coreml import comparison as verify_coreml
-from dotsctl.tools.verify.coreml.device import DeviceMeasure, Say
+from dotsctl.tools.doctor_coreml.laboratory import build_packages, run_package
+from dotsctl.tools.doctor_coreml.order import Order, SectionFailedError
+from dotsctl.tools.doctor_coreml.sections import SECTIONS
 
-from tests.coreml_stand_in import StandIn
+from tests import coreml_stand_in
 
 pytest.importorskip("coremltools")
-pytestmark = pytest.mark.model
-MAC = Machine("Apple M2", "macOS 26.1", "25B1")
+pytestmark = [pytest.mark.model, pytest.mark.timeout(240)]
+REPORT = "dotsctl-coreml-report.json"
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def measured(
-    model: Path, folder: Path, build: Build, units: tuple[str, ...], machine: Machine, say: Say
-) -> tuple[list[DeviceMeasure], dict[int, float]]:
-    """What measuring gives; the measuring itself is tested with the verification."""
-    assert units == ("cpu_and_ne", "cpu_and_gpu", "cpu_only")
-    digest = build_digest(folder) or ""
-    trial = Trial(24, "", 60.0, 0.9, 0.5, 0.99)
-    verdict = Verdict(build.fingerprint, folder.name, digest, "cpu_and_ne", machine, build.buckets, (trial,), 1.0, 1.0)
-    remember(verdict)
-    operation = {"chunk": 1, "function": "patches_24", "name": "x", "kind": "conv", "device": "ne", "cost": 0.5}
-    return [DeviceMeasure(verdict, (), 60.0, 3.0, {24: 1.5}, {"ne": 1}, [operation])], {24: 0.75}
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOTSCTL_MODELS", str(folder))
+        convert_encoder(demo_directory(), ConversionOptions(buckets=(24,), chunks=1), lambda line: None)
+    return folder
 
 
-@pytest.fixture(autouse=True)
-def on_a_mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path / "models"))
+@pytest.fixture
+def start(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """``start(faults, options)``: the command in a process, in an empty folder."""
+    monkeypatch.setenv("DOTSCTL_MODELS", str(models))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(doctor_coreml, "this_machine", lambda: MAC)
-    monkeypatch.setattr(device_tower.platform, "mac_ver", lambda: ("26.1", ("", "", ""), "arm64"))
-    monkeypatch.setattr(device_tower, "import_coremltools", StandIn().module)
-    monkeypatch.setattr(verify_coreml, "measure", measured)
-    watts = {"cpu": 1.0, "gpu": 0.0, "ane": 2.0}
-    energy = Energy("coreml", 24, 9, 0.5, watts, watts, 0.4)
-    monkeypatch.setattr(bench_energy, "measure", lambda *_: [energy])
-    monkeypatch.setattr(
-        doctor_coreml, "ConversionOptions", lambda: ConversionOptions(buckets=(24,))
-    )  # the usual sizes of the demo model take the interpreter longer
+    monkeypatch.setenv("PYTHONPATH", str(coreml_stand_in.SITE))
+
+    def run(faults: str, *options: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "dotsctl.tools.doctor_coreml", *options],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            env={**os.environ, coreml_stand_in.VARIABLE: faults},
+        )  # fmt: skip
+
+    return run
 
 
-def run(*options: str) -> Result:
-    return CliRunner().invoke(doctor_coreml.cli, ["--model", "demo", *options])
+def report(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / REPORT).read_text())
 
 
-def test_one_command_converts_tries_verifies_and_writes_a_report(tmp_path: Path) -> None:
-    result = run("-o", str(tmp_path / "report.json"))
-    assert result.exit_code == 0, result.output
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["system"]["chip"] == "Apple M2" and report["system"]["build"] == "25B1"
-    assert "coremltools" in report["system"]["versions"]
-    assert report["conversion"]["made"] and report["conversion"]["build"] == "float16"
-    assert report["verification"]["match"]
-    (device,) = report["verification"]["devices"]
-    assert device["verdict"]["trials"][0]["bucket"] == 24 and device["verdict"]["ne_share"] == 1.0
-    assert (device["cold_load_s"], device["warm_load_s"], device["speed_up"]) == (60.0, 3.0, {"24": 1.5})
-    assert {row["executed"] for row in report["verification"]["rows"]} == {"reference", "cpu_and_ne"}
-    assert {operation["device"] for operation in report["verification"]["operations"]["cpu_and_ne"]} == {"ne"}
-    assert report["energy"][0]["wh_per_1000_pages"] == 0.4
-    assert report["failures"] == {}
-    for part in (
-        "chip         Apple M2",
-        "Wh/1,000 pages",
-        "cold load",
-        "--encoder auto: encoder",
-        "everything was done",
-    ):
-        assert part in result.stdout
-    assert report["auto"].startswith("encoder coreml:build=float16,compute_units=cpu_and_ne: its packages passed")
+def states(folder: Path) -> dict[str, str]:
+    return {name: section["state"] for name, section in report(folder)["sections"].items()}
 
 
-def test_what_fails_is_in_the_report_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(doctor_coreml, "convert_encoder", no_room)
-    result = run("-o", str(tmp_path / "report.json"))
-    assert result.exit_code == 1
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert "No space left" in report["failures"]["conversion"]
-    assert report["verification"] == {} and report["energy"]
-    assert "not everything could be done: conversion failed" in result.stdout
-
-
-def test_a_build_that_was_named_and_is_not_there_is_not_made() -> None:
-    result = run("--build", "mine")
-    assert result.exit_code == 1 and "no Core ML build 'mine'" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("machine", "problem"),
-    [
-        (Machine("x86_64", "Linux 6", "1"), "needs a Mac with Apple silicon, and this is Linux 6 on x86_64"),
-        (Machine("Intel Core i7", "macOS 15.1", "1"), "needs a Mac with Apple silicon"),
-        (Machine("Apple M1", "macOS 14.6", "1"), "needs macOS 15 or later, this is 14.6"),
-    ],
-)
-def test_elsewhere_one_line_says_what_it_needs_and_it_ends_with_3(
-    machine: Machine, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_report_that_was_killed_is_finished_by_resume_and_names_a_process_that_dies(
+    start: Start, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(doctor_coreml, "this_machine", lambda: machine)
-    monkeypatch.setattr(sys, "argv", ["doctor", "--model", "demo"])
-    with pytest.raises(SystemExit) as ended:
-        doctor_coreml.main()
-    assert ended.value.code == 3
-    (line,) = capsys.readouterr().err.splitlines()
-    assert problem in line
-    assert isinstance(CliRunner().invoke(doctor_coreml.cli, []).exception, MissingError)
+    first = start("load-hang", "--model", "demo", "--only", "trial")
+    assert first.stderr is not None
+    for line in first.stderr:
+        if "loading package 1 of 1" in line:
+            break
+    first.kill()
+    first.communicate(timeout=20)
+    assert states(tmp_path) == {"system": "done", "conversion": "done", "trial: cpu_and_ne": "running"}
+    assert not report(tmp_path)["is_complete"]
+    second = start("kill", "--resume")
+    out, err = second.communicate(timeout=200)
+    assert second.returncode == 1 and "1 sections failed: trial: cpu_and_ne" in out, (out, err)
+    assert "ended by SIGKILL while page of 24 patches through package 1 of 1 on cpu_and_ne" in out
+    assert report(tmp_path)["is_complete"] and not list(tmp_path.glob("*.work"))
+    sections = report(tmp_path)["sections"]
+    assert [(name, each["state"], each["attempts"]) for name, each in sections.items()] == [
+        ("system", "done", 1),
+        ("conversion", "done", 1),
+        ("trial: cpu_and_ne", "failed", 2),
+        ("trial: cpu_only", "done", 1),
+        ("trial: cpu_and_gpu", "done", 1),
+    ]
+    killed = sections["trial: cpu_and_ne"]
+    assert killed["failure"].startswith("the process was ended by SIGKILL")
+    assert killed["result"]["verdict"]["trials"] == [] and "  does not work" in killed["text"][1]
+    (trial,) = sections["trial: cpu_only"]["result"]["verdict"]["trials"]
+    assert trial["mlx_cosine"] > 0.9999
 
 
-def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_coreml, "examine", lambda *_: doctor_coreml.Report({}))
-    result = run("-o", str(tmp_path / "no" / "such" / "file"))
-    assert "choose another file with -o" in str(result.exception)
+@pytest.fixture
+def here(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Order]:
+    """``here(faults)``: sections in this process."""
+
+    def use(faults: str) -> Order:
+        coreml_stand_in.use(monkeypatch, faults)
+        monkeypatch.setenv("DOTSCTL_MODELS", str(models))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return Order(str(demo_directory()), None, str(tmp_path / "work"))
+
+    return use
+
+
+def build(order: Order) -> Any:
+    from dotsctl.encoder_worker.coreml.manifest import find_build
+    from dotsctl.protocol.model_directory import fingerprint
+
+    return find_build(Path(order.model), fingerprint(Path(order.model)), None)[1]
+
+
+def test_the_laboratory_times_plans_and_compares_each_package_and_deletes_it(here: Callable[[str], Order]) -> None:
+    order, steps = here(""), list[str]()
+    found, _ = build_packages(order, build(order), steps.append)
+    assert found["patches"] == 24 and len(found["packages"]) == 12
+    entry = found["packages"][0]
+    result, text = run_package(Order(order.model, None, order.work, entry["name"]), steps.append)
+    assert result["ne_share"] == 1.0 and result["cpu_cosine"] > 0.9999
+    assert result["prediction_s"] > 0 and result["tflops"] > 0 and result["attention"] == entry["attention"]
+    assert "Neural Engine: 100% of the operations" in text[0]
+    assert not Path(entry["path"]).exists()
+    here("wrong")
+    with pytest.raises(SectionFailedError, match="wrong numbers: smallest cosine to the CPU"):
+        run_package(Order(order.model, None, order.work, found["packages"][1]["name"]), steps.append)
+    assert len([path for path in Path(entry["path"]).parent.iterdir() if path.suffix == ".mlpackage"]) == 10
+
+
+def test_the_energy_of_core_ml_is_metered_with_the_framework(
+    here: Callable[[str], Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dotsctl.tools.bench import energy
+    from dotsctl.tools.doctor_coreml import sections
+
+    order = here("")
+    sample = (
+        "import plistlib, sys; sys.stdout.buffer.write(plistlib.dumps({'elapsed_ns': 10**9, 'processor': "
+        "{'cpu_energy': 1000, 'gpu_energy': 0, 'ane_energy': 2000}}))"
+    )
+    metering = energy.metering
+    monkeypatch.setattr(energy, "metering", lambda seconds: metering(seconds, [sys.executable, "-P", "-c", sample]))
+    monkeypatch.setattr(sections, "ENERGY_S", 1.0)
+    monkeypatch.setattr(energy, "_usual_patches", lambda model: 24)
+    result, text = SECTIONS["energy"](Order(order.model, None, order.work, "coreml:compute_units=cpu_only"), print)
+    (found,) = result["encoders"]
+    assert found["encoder"] == "coreml:compute_units=cpu_only" and found["pages"] >= 1 and found["page_s"] > 0
+    assert "Wh/1,000 pages" in text[0]

@@ -335,3 +335,47 @@ def read_page(model: Path, dtype: str) -> tuple[str, np.ndarray, str]:
         encoder.close()
         decoder.close()
     return header.dtype, page.embeddings, finished.text
+
+
+@pytest.fixture
+def outlier_model(write_model: Writer) -> Path:
+    """A model of four layers, three of which have activations near 10^6."""
+    sizes, tensors = four_layers()
+    return write_model(sizes, exchanged(tensors, 1e6, *ENCODER_PAIRS))
+
+
+def convert(model: Path, lines: list[str]) -> tuple[Path, Any]:
+    pytest.importorskip("coremltools")
+    from dotsctl.encoder_worker.coreml.manifest import Build
+    from dotsctl.tools.coreml.build import convert_encoder
+    from dotsctl.tools.coreml.options import ConversionOptions
+
+    folder = convert_encoder(model, ConversionOptions(buckets=(60,)), lines.append)
+    return folder, Build.read(folder)
+
+
+def test_packages_of_a_model_with_outliers_are_exact_by_the_interpreter(outlier_model: Path, page: Patches) -> None:
+    from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
+
+    lines: list[str] = []
+    folder, build = convert(outlier_model, lines)
+    assert "float16: 6 tensors scaled for their magnitudes, stream by 2^2" in lines
+    exact = ExactTower.of(outlier_model).embeddings(page.values, page.grid)
+    assert smallest_cosine(ReferenceTower(folder, build).encode(page.values, page.grid), exact) >= LEAST_COSINE
+
+
+def test_packages_of_a_model_with_outliers_are_refused_without_scaling(
+    outlier_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dotsctl.tools.coreml import build
+
+    monkeypatch.setattr(build, "encoder_plan", lambda *_: HalfPlan())
+    with pytest.raises((CommandFailedError, UsageError), match=r"too large for float16|reaches"):
+        convert(outlier_model, [])
+
+
+def test_a_conversion_names_the_layer_that_float16_cannot_compute(write_model: Writer) -> None:
+    sizes, tensors = four_layers()
+    model = write_model(sizes, planted(tensors, {f"{BLOCK.format(2)}.mlp.fc1.weight": 1e6}))
+    with pytest.raises(UsageError, match=r"layer 3: values of the gate reach [0-9,]+.*--precision float32"):
+        convert(model, [])

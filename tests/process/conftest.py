@@ -28,10 +28,10 @@ OPTIONS = PageOptions("text", None, None, None, "")
 
 
 def submit(
-    job: str, index: int, content: bytes, *, stream: bool = False, encoder: int = 0
+    job: str, index: int, content: bytes, *, stream: bool = False, encoder: int | None = None, size_px: int = 280
 ) -> tuple[Submit, tuple[bytes]]:
     """A page of any bytes; the fake encoder looks into no picture."""
-    header = ImageHeader(ImageKind.FILE, len(content), 280, 280)
+    header = ImageHeader(ImageKind.FILE, len(content), size_px, size_px)
     digest = hashlib.sha256(content).hexdigest()
     return Submit(job, index, digest, (header,), OPTIONS, stream, encoder), (content,)
 
@@ -43,7 +43,9 @@ class Instance:
     runtime: launch.RuntimeProcess
     session: Session
 
-    def read(self, contents: list[bytes], *, job: str = "job", timeout_s: float = 40.0) -> dict[int, object]:
+    def read(
+        self, contents: list[bytes], *, job: str = "job", timeout_s: float = 40.0, size_px: int = 280
+    ) -> dict[int, object]:
         """Submit pages within the window and collect ``PageResult`` or ``PageFailed`` by index."""
         self.session.open_job(job)
         waiting = list(enumerate(contents))
@@ -52,7 +54,7 @@ class Instance:
         while len(answers) < len(contents):
             while waiting and in_flight < self.session.welcome.window:
                 index, content = waiting.pop(0)
-                self.session.send(*submit(job, index, content))
+                self.session.send(*submit(job, index, content, size_px=size_px))
                 in_flight += 1
             message = self.session.next_of(job, timeout_s)
             assert message is not None, f"nothing came for {timeout_s} s; {self.status()}"

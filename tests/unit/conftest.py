@@ -16,6 +16,7 @@ from tests.fake_hub import FakeHub, serving, snapshot_files
 def client(monkeypatch: pytest.MonkeyPatch, run_folder: Path, tmp_path: Path) -> Iterator[type[FakeClient]]:
     """A class of its own for each test, so that nothing is carried over; the current folder is empty."""
     kept: dict[str, Any] = {"created": [], "asked": [], "closed": 0, "failing": {}, "raising": None, "statuses": {}}
+    kept |= {"losses": {}, "notices": []}
     fake = type("FakeClient", (FakeClient,), kept)
     monkeypatch.setattr("dotsctl.client.api.Client", fake)
     # On a Mac the encoder auto is a choice, and told of.

@@ -38,6 +38,8 @@ def test_the_real_tower_takes_few_packages_below_the_limit_of_expanded_weights(
     assert [part.first_layer for part in found] == [0, *(part.end_layer for part in found[:-1])]
     assert found[-1].end_layer == 42
     assert all(part.first_layer < part.end_layer and part.dense_bytes < DENSE_LIMIT_BYTES for part in found)
+    if packages == 6:
+        assert sorted(part.end_layer - part.first_layer for part in found) == [6, 7, 7, 7, 7, 8]
     assert sum(part.stored_bytes for part in found) == pytest.approx(PARAMETERS * bytes_a_parameter, rel=0.02)
     dense = PARAMETERS * (4 if options.get("precision") == "float32" else 2)
     assert sum(part.dense_bytes for part in found) == pytest.approx(dense, rel=0.02)

@@ -1,28 +1,33 @@
-"""Which encoder auto stands for is told once, where a runtime is started, and only where there was a choice."""
+"""What auto does is reported once, where a runtime is started, and only where there was a choice."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 from dotsctl.client import cli_ocr, launch, settings
-from dotsctl.client.auto_encoder import AutoChoice
-from dotsctl.client.config import PluginChoice
+from dotsctl.client.auto_encoder import AutoPlan
+from dotsctl.client.config import AutoEncoders, PluginChoice
 from dotsctl.protocol.endpoints import RuntimeFacts
+from dotsctl.protocol.parts import Role, WorkerReport
 
 from tests.fake_client import FakeClient, call, pictures
 
-TOLD = "encoder coreml:build=float16: its packages passed their trial\n"
+LINE = (
+    "encoder auto: mlx; coreml:build=float16 is loaded in the background and takes over the pages that it reads "
+    "sooner\n"
+)
 
 
 @pytest.fixture(autouse=True)
 def chosen(client: type[FakeClient], monkeypatch: pytest.MonkeyPatch) -> None:
-    choice = AutoChoice(PluginChoice("coreml", {"build": "float16"}), "its packages passed their trial")
-    monkeypatch.setattr(settings, "choose_encoder", lambda model, options: choice)
+    plan = AutoPlan(PluginChoice("mlx"), PluginChoice("coreml", {"build": "float16"}), AutoEncoders())
+    monkeypatch.setattr(settings, "choose_encoder", lambda model, options: plan)
     pictures("a.png")
 
 
 def test_ocr_tells_which_encoder_auto_took_and_why() -> None:
     result = call("ocr", "a.png")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "text of a.png\n", TOLD)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "text of a.png\n", LINE)
 
 
 @pytest.mark.parametrize("options", [("-q",), ("--encoder", "mlx")])
@@ -44,5 +49,20 @@ def test_up_tells_it_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(launch, "start_detached", start)
     result = call("up", "-d")
-    assert result.stderr.startswith(TOLD + "starting 'default': model small, encoder coreml:build=float16, decoder mlx")
+    assert result.stderr.startswith(
+        LINE + "starting 'default': model small, encoder mlx and coreml:build=float16, decoder mlx"
+    )
     assert len(started) == 1
+
+
+@pytest.mark.parametrize("state", ["fatal", "ready"])
+def test_ocr_warns_of_an_encoder_that_auto_gave_up(
+    client: type[FakeClient], monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    note = "not used: it failed 3 times in a row"
+    worker = WorkerReport(Role.ENCODER, "coreml", state, 1, 1, 0, "", 0, 0.0, "", place=1, note=note)
+    monkeypatch.setattr(client, "encoder", "auto")
+    monkeypatch.setattr(client, "status", lambda self: SimpleNamespace(workers=(worker,)), raising=False)
+    warning = f"warning: encoder coreml is {note}\n" if state == "fatal" else ""
+    assert call("ocr", "a.png").stderr == LINE + warning
+    assert call("ocr", "-q", "a.png").stderr == ""

@@ -84,6 +84,7 @@ def test_the_options_reach_the_client(client: type[FakeClient]) -> None:
         {"model": "m", "encoder": "e:k=v", "decoder": "d", "name": "n", "window": 3, "memory": "3G"}
     ]
     (asked,) = client.asked
+    assert callable(asked.pop("on_notice"))
     expected = {"task": "layout", "prompt": "P", "max_tokens": 5, "max_pixels": 1000, "check_blank": True}
     assert asked == {**expected, "box": None, "reread": True, "quality": "fast"}
     assert client.closed == 1
@@ -95,6 +96,25 @@ def test_a_cut_page_is_told_but_is_no_failure(client: type[FakeClient]) -> None:
     result = call("ocr", "a.png")
     assert (result.exit_code, result.stdout) == (0, "text of a.png\n")
     assert result.stderr == "a.png:1: the text is cut, the limit of tokens was reached\n"
+
+
+def test_lost_resolution_is_reported_once_a_run_with_the_figures_and_the_remedy(client: type[FakeClient]) -> None:
+    pictures("a.png", "b.png", "c.png")
+    client.losses |= {"a.png": 0.03, "b.png": 0.46, "c.png": 0.5}
+    result = call("ocr", "a.png", "b.png", "c.png", "-o", "out/")
+    (line,) = [line for line in result.stderr.splitlines() if "resolution" in line]
+    assert line.startswith(
+        "b.png:1: encoder mlx has no page size for it: read with 46% less resolution, at 896x1260 px. "
+        "Choose --quality balanced or --encoder mlx."
+    )
+    assert "resolution" not in call("ocr", "b.png", "-o", "out/", "--force", "-q").stderr
+
+
+def test_a_lower_quality_that_was_chosen_is_said_unless_the_call_is_quiet(client: type[FakeClient]) -> None:
+    pictures("a.png")
+    client.notices.append("pages of 2480x3508 px: reading at balanced quality")
+    assert "pages of 2480x3508 px: reading at balanced quality\n" in call("ocr", "a.png").stderr
+    assert call("ocr", "a.png", "-q").stderr == ""
 
 
 # --- ocr: exit codes -------------------------------------------------------------------------------------------------

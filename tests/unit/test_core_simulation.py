@@ -5,13 +5,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from dotsctl.client.runtime import admission, blame, core
+from dotsctl.client.runtime import admission, auto, blame, core, throughput
+from dotsctl.client.runtime.auto import AutoChoice
 from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.client.runtime.pace import Pace
 from dotsctl.client.runtime.seats import ENCODER
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol.measured_costs import Preference
 from dotsctl.protocol.messages import Blank, Message, RequestFailed
 from dotsctl.protocol.parts import Role
+from dotsctl.tools.chaos.simulated_workers import BUCKET
 from dotsctl.tools.chaos.simulation import BrokenPromise, run_schedule
 
 SCHEDULES = int(os.environ.get("DOTSCTL_TEST_SCHEDULES", "10000"))
@@ -83,7 +87,7 @@ def _crowd(ledger: Ledger, ready: set[int]) -> Request | None:
     if len(ledger.outstanding()) >= 2:
         return None
     if suspect := ledger.next_suspect():
-        return ledger.take_suspect() if suspect.submit.encoder in ready else None
+        return ledger.take_suspect() if suspect.place in ready else None
     return ledger.take_next(ready)
 
 
@@ -119,9 +123,40 @@ def _deaf_to_blank_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core.Coordinator, "worker_message", worker_message)
 
 
+def _blind_to_page_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every page goes to the encoder with fixed page sizes."""
+    monkeypatch.setattr(auto, "bucket_of", lambda request, limits, buckets: BUCKET)
+
+
+def _stubborn_with_a_failing_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that an encoder failed with goes to it again."""
+    monkeypatch.setattr(Request, "needs_first", property(lambda self: False, lambda self, value: None), raising=False)
+
+
+def _pages_blamed_for_the_alternative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the alternative fails with is the page's failure."""
+    monkeypatch.setattr(AutoChoice, "reason_to_fall_back", lambda self, request, role, message: "")
+
+
+def _taking_the_slower_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(names: tuple[str, str], paces: tuple[Pace, Pace], *facts: float) -> Preference | None:
+        return throughput.compare(names, (paces[1], paces[0]), *facts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(auto, "compare", compare)
+
+
+def _waiting_for_ever_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AutoChoice, "_turns", lambda self, in_flight: None)
+
+
 @pytest.mark.parametrize(
     "break_it",
     [
+        _blind_to_page_sizes,
+        _stubborn_with_a_failing_encoder,
+        _pages_blamed_for_the_alternative,
+        _taking_the_slower_one,
+        _waiting_for_ever_for_its_turn,
         _no_fence,
         _generous_credits,
         _miscounted_credits,

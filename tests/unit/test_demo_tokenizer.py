@@ -4,32 +4,31 @@ import random
 from functools import cache
 
 import pytest
+from dotsctl.tools.pages.characters import CHARACTERS
 from dotsctl.tools.pages.fonts import EVERYWHERE
 from dotsctl.tools.pages.generator import FULL, generate_page
-from dotsctl.tools.pages.words import Prose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+pytest.importorskip("english_words", reason="english-words is not installed")
 pytest.importorskip("tokenizers", reason="tokenizers is not installed")
 from dotsctl.tools.demo.tokenizer import (
     LARGEST_NUMBER,
     SPECIAL_TOKENS,
+    make_tokenizer,
     number_ids,
     text_ids,
-    train_tokenizer,
 )
 from tokenizers import Tokenizer
 
 
 @cache
 def tokenizer() -> Tokenizer:
-    prose = Prose(random.Random(1))
-    return train_tokenizer([prose.words(5, 20) for _ in range(2_000)])
+    return make_tokenizer()
 
 
-def test_it_has_the_announced_size_and_the_marks_of_dots_ocr() -> None:
-    assert tokenizer().get_vocab_size() == 1500
+def test_it_has_the_marks_of_dots_ocr_and_each_is_one_token() -> None:
     assert all(len(tokenizer().encode(token).ids) == 1 for token in SPECIAL_TOKENS)
 
 
@@ -42,6 +41,13 @@ def test_each_number_of_a_box_is_one_token() -> None:
 def test_digits_of_texts_stay_single() -> None:
     assert tokenizer().encode("392").tokens == ["3", "9", "2"]
     assert set(tokenizer().encode("In 1998, 1,204 of 392").ids) <= set(text_ids(tokenizer()))
+
+
+def test_each_printed_character_is_one_token_and_none_holds_two_letters() -> None:
+    assert all(len(tokenizer().encode(character).ids) == 1 for character in CHARACTERS)
+    text = "A word, „Straße“ und déjà vu 42"
+    assert len(tokenizer().encode(text).ids) == len(text)
+    assert tokenizer().encode(text).offsets == [(place, place + 1) for place in range(len(text))]
 
 
 def test_an_element_costs_ten_tokens_and_its_words() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dotsctl.decoder_worker.plugins.mlx_options import MLXOptions as DecoderOptions
+from dotsctl.encoder_worker.plugins.mlx_options import MLXOptions as EncoderOptions
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.half_precision import LIMIT, TARGET, HalfPlan, Site, plan_file, read_plan, solve
 from dotsctl.protocol.model_directory import demo_directory
@@ -116,3 +118,10 @@ def test_a_damaged_plan_is_refused_with_the_command_that_makes_it_again(stored: 
     stored.write_text(text)
     with pytest.raises(MissingError, match=f"{problem}.*dotsctl convert demo --float16 --force"):
         read_plan("f" * 64, Role.ENCODER, demo_directory())
+
+
+def test_a_type_that_the_plugins_do_not_have_is_refused_with_those_that_they_have() -> None:
+    for options in (EncoderOptions, DecoderOptions):
+        assert options.read({"dtype": "float16"}).dtype == "float16"
+        with pytest.raises(UsageError, match=r"dtype='float8' is unknown.*float32, bfloat16.*float16"):
+            options.read({"dtype": "float8"})

@@ -25,6 +25,7 @@ ONLY_IN = {
     "msgpack": ["protocol/codec.py"],
     "coremltools": [
         "encoder_worker/coreml/*.py",
+        "tools/coreml/attention.py",
         "tools/coreml/package.py",
         "tools/coreml/stored_weights.py",
         "tools/coreml/tower.py",

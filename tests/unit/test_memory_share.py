@@ -104,6 +104,14 @@ def test_a_mac_computes_in_half_the_bytes(dots: CheckpointFacts, monkeypatch: py
     assert (told.encoder_bytes, told.decoder_bytes) == (linux.encoder_bytes, mac.decoder_bytes)
 
 
+def test_float16_takes_half_the_bytes_on_any_machine(dots: CheckpointFacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_plan.sys, "platform", "linux")
+    half = PluginChoice("mlx", {"dtype": "float16"})
+    need = need_of(dots, [half], half)
+    assert (need.encoder_bytes, need.decoder_bytes) == (2 * dots.encoder.parameters, 2 * dots.decoder.parameters)
+    assert need_of(dots, [half], MLX).decoder_bytes == 4 * dots.decoder.parameters
+
+
 def test_a_quantised_decoder_and_core_ml_count_as_what_they_are(
     dots: CheckpointFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from dotsctl.tools.pages.elements import CATEGORIES, Element, GeneratedPage
 from dotsctl.tools.pages.fonts import EVERYWHERE, FAMILIES, HELD_OUT, TRAINED, Family, families
 from dotsctl.tools.pages.generator import CELL_PX, FULL, SMALL, WHOLE, dense_page, generate_page
 from dotsctl.tools.pages.noise import scanned
+from dotsctl.tools.pages.words import VOCABULARIES
 from PIL import Image
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -18,7 +19,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 def pages(number: int, seed: int = 0, noise: float | None = 0.0) -> list[GeneratedPage]:
     rng = random.Random(seed)
-    return [generate_page(rng, FULL, EVERYWHERE, noise=noise) for _ in range(number)]
+    return [generate_page(rng, FULL, EVERYWHERE, noise=noise, words=VOCABULARIES["foreign"]) for _ in range(number)]
 
 
 def test_a_page_is_a_function_of_its_seed() -> None:
@@ -46,7 +47,7 @@ def test_all_ink_lies_inside_the_boxes_and_every_box_holds_ink() -> None:
 
 
 def test_a_dense_page_is_full_of_whole_lines_of_several_sizes() -> None:
-    page = dense_page(random.Random(0), EVERYWHERE, (10, 12), noise_share=0.0)
+    page = dense_page(random.Random(0), EVERYWHERE, (10, 12), noise_share=0.0, words=VOCABULARIES["foreign"])
     ink = np.asarray(page.image.convert("L")) < 200
     for element in page.elements:
         x0, y0, x1, y1 = (round(side) for side in element.box)
@@ -124,9 +125,11 @@ def test_strength_zero_leaves_the_page_alone() -> None:
 
 def test_sizes_are_those_of_the_style() -> None:
     rng = random.Random(2)
-    small = [generate_page(rng, SMALL, EVERYWHERE).image.size for _ in range(10)]
+    small = [generate_page(rng, SMALL, EVERYWHERE, words=VOCABULARIES["foreign"]).image.size for _ in range(10)]
     assert all(5 * CELL_PX - 8 <= w <= 11 * CELL_PX + 8 and 3 * CELL_PX - 8 <= h <= 8 * CELL_PX + 8 for w, h in small)
-    largest = generate_page(rng, WHOLE, EVERYWHERE, (WHOLE.rows[1], WHOLE.columns[1])).image.size
+    largest = generate_page(
+        rng, WHOLE, EVERYWHERE, (WHOLE.rows[1], WHOLE.columns[1]), words=VOCABULARIES["foreign"]
+    ).image.size
     assert abs(largest[0] - 784) <= 8 and abs(largest[1] - 1120) <= 8
 
 

@@ -1,4 +1,4 @@
-"""Verdicts on Core ML builds, and what --encoder auto makes of them."""
+"""Verdicts on Core ML builds: how they are kept, and for which machine they hold."""
 
 import json
 import subprocess
@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dotsctl.client import auto_encoder, settings
-from dotsctl.client.auto_encoder import choose_encoder
 from dotsctl.protocol import machine as machines
-from dotsctl.protocol.machine import Machine, this_machine
+from dotsctl.protocol.machine import Machine, framework_versions, this_machine
 from dotsctl.protocol.model_directory import demo_directory, derived_directory, fingerprint
 from dotsctl.protocol.verdicts import (
     Trial,
@@ -20,14 +18,21 @@ from dotsctl.protocol.verdicts import (
     forget,
     recall,
     recall_mlx,
+    refusal,
     remember,
     remember_mlx,
+    slowness,
     verdicts_directory,
     verdicts_of,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 MAC = Machine("Apple M2", "macOS 26.1", "25B1")
-GOOD = (Trial(96, "", 60.0, 0.9, 0.5, 0.999), Trial(264, "", 60.0, 1.9, 1.5))
+GOOD = (
+    Trial(96, "", 60.0, 0.9, 0.5, 0.999, flops=1e12, ne_share=0.97),
+    Trial(264, "", 60.0, 1.9, 1.5, flops=3e12, ne_share=0.98),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +50,10 @@ def judged(name: str = "float16", units: str = "cpu_and_ne", **changes: object) 
     (folder / "manifest.json").write_text(json.dumps({"name": name}))
     manifest = build_digest(folder)
     assert manifest
-    verdict = Verdict(digest, name, manifest, units, MAC, (96, 264), GOOD, 0.97, 0.99)
+    verdict = Verdict(digest, name, manifest, units, MAC, (96, 264), GOOD, versions=framework_versions())
     verdict = replace(verdict, **changes)  # type: ignore[arg-type]
     remember(verdict)
     return verdict
-
-
-def auto(machine: Machine = MAC, **options: str) -> auto_encoder.AutoChoice:
-    return choose_encoder(demo_directory(), options, machine)
 
 
 def test_a_verdict_is_recalled_for_the_same_package_units_chip_and_system_alone() -> None:
@@ -103,75 +104,79 @@ def test_times_of_mlx_are_kept_by_page_size() -> None:
     assert recall_mlx("g", MAC) == {}
 
 
+def with_share(verdict: Verdict, share: float | None) -> Verdict:
+    return replace(verdict, trials=tuple(replace(trial, ne_share=share) for trial in verdict.trials))
+
+
 def test_too_few_operations_on_the_neural_engine_and_pages_slower_than_mlx_are_complained_of() -> None:
-    verdict = judged(ne_share=0.5)
-    (told,) = complaints(verdict, {})
-    assert told == "only 50% of its operations are on the Neural Engine, asked are 90%"
-    assert complaints(verdict, {}, 0.5) == []
-    assert complaints(replace(verdict, units="cpu_and_gpu"), {}) == []
-    assert complaints(replace(verdict, ne_share=None), {96: 0.5, 264: 1.5}) == []
-    told = complaints(replace(verdict, ne_share=0.9), {96: 0.4, 264: 0.5})[0]
-    assert told == "it is slower than MLX: 1.50 s instead of 0.50 s for a page of 264 patches"
-
-
-def test_auto_takes_packages_that_passed_and_says_so() -> None:
-    judged()
-    chosen = auto()
-    assert str(chosen.encoder) == "coreml:build=float16,compute_units=cpu_and_ne"
-    assert "passed their trial on this Mac, Apple M2" in str(chosen)
-
-
-def test_auto_takes_the_fastest_of_several_builds() -> None:
-    judged()
-    judged("float16-int8", trials=(Trial(96, "", 1.0, 1.0, 0.2), Trial(264, "", 1.0, 1.0, 0.5)))
-    judged("float16-int4", units="cpu_only", trials=(Trial(96, page_s=0.01), Trial(264, page_s=0.01)))
-    assert auto().encoder.options["build"] == "float16-int8"
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"trials": (GOOD[0], Trial(264, "it hung"))}, "float16 on cpu_and_ne: pages of 264 patches: it hung"),
-        ({"trials": GOOD[:1]}, "pages of 264 patches were not tried"),
-        ({"ne_share": 0.2}, "only 20% of its operations"),
-        ({"units": "reference"}, "were not yet tried on this Mac; 'dotsctl doctor --coreml' tries them"),
-    ],
-)
-def test_auto_takes_mlx_where_packages_did_not_pass_and_says_why(changes: dict[str, object], reason: str) -> None:
-    judged(**changes)  # type: ignore[arg-type]
-    chosen = auto()
-    assert str(chosen.encoder) == "mlx"
-    assert reason in str(chosen)
-
-
-def test_auto_takes_mlx_where_it_is_faster() -> None:
     verdict = judged()
-    remember_mlx(verdict.fingerprint, MAC, {96: 0.1})
-    assert "slower than MLX" in auto().reason
+    half = with_share(verdict, 0.5)
+    assert complaints(half, {}) == ["only 50% of its operations are on the Neural Engine, not 90%"]
+    assert complaints(half, {}, 0.5) == []
+    assert complaints(replace(half, units="cpu_and_gpu"), {}) == []
+    (told,) = complaints(verdict, {96: 0.4, 264: 0.5})
+    assert told == "it is slower than MLX: 1.50 s instead of 0.50 s for a page of 264 patches"
+    assert complaints(verdict, {96: 0.5, 264: 1.5}) == []
 
 
-def test_auto_without_packages_names_the_command_that_makes_them() -> None:
-    assert "'dotsctl convert' makes them" in auto().reason
+def test_a_share_that_is_unknown_for_one_page_size_is_unknown_and_not_good() -> None:
+    verdict = judged()
+    assert verdict.ne_share == 0.97
+    unknown = verdict.with_trials([replace(GOOD[1], ne_share=None)])
+    assert unknown.ne_share is None
+    (told,) = complaints(unknown, {})
+    assert "does not report how many of its operations" in told
 
 
-def test_auto_is_mlx_without_a_word_on_linux_and_with_options() -> None:
-    judged()
-    linux = Machine("x86_64", "Linux 6", "1")
-    assert (str(auto(linux)), auto(linux).reason) == ("encoder mlx: ", "")
-    chosen = auto(dtype="float32")
-    assert (str(chosen.encoder), chosen.reason) == ("mlx:dtype=float32", "")
+@given(
+    st.lists(st.tuples(st.floats(1e11, 1e15), st.floats(0.2, 2.0)), min_size=2, max_size=4),
+    st.floats(1e-13, 1e-11),
+)
+def test_page_sizes_whose_work_takes_about_the_same_time_are_never_slow(
+    sizes: list[tuple[float, float]], second_per_operation: float
+) -> None:
+    trials = [
+        Trial(4 * number, page_s=flops * second_per_operation * noise + 0.05, flops=flops)
+        for number, (flops, noise) in enumerate(sizes, 1)
+    ]
+    assert all(ratio <= 10.0 + 1e-6 for ratio in slowness(trials).values())
+    assert min(slowness(trials).values()) == 1.0
 
 
-def test_the_settings_resolve_auto_by_the_model_and_leave_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged()
-    monkeypatch.setattr(auto_encoder, "this_machine", lambda: MAC)
-    assert settings.resolve_encoder("auto", "demo") == "coreml:build=float16,compute_units=cpu_and_ne"
-    assert "passed their trial" in (settings.explain_encoder("auto", "demo") or "")
-    assert settings.resolve_encoder("auto", "nothing") == "mlx"
-    assert settings.resolve_encoder("mlx:dtype=float32", "demo") == "mlx:dtype=float32"
-    assert settings.explain_encoder("coreml", "demo") is None
-    config = settings.runtime_config(settings.choose(model="demo", environment={}, files=()), "x")
-    assert config.encoder.name == "coreml"
+def test_a_page_size_that_left_the_neural_engine_is_slow() -> None:
+    fell_back = replace(GOOD[1], page_s=60.0)
+    verdict = judged(trials=(GOOD[0], fell_back))
+    assert slowness(verdict.trials) == {96: 1.0, 264: pytest.approx(39.9, abs=0.1)}
+    assert complaints(verdict, {}) == ["pages of 264 patches take 40 times longer for their work than others"]
+    assert slowness([Trial(24, page_s=0.09, flops=1e6), Trial(4032, page_s=2.0, flops=1.4e13)])[24] == 1.0
+
+
+def test_a_note_of_a_trial_is_a_complaint() -> None:
+    verdict = judged(trials=(GOOD[0], replace(GOOD[1], note="the first attempt failed: killed")))
+    assert complaints(verdict, {}) == ["pages of 264 patches: the first attempt failed: killed"]
+
+
+def test_a_build_is_refused_where_no_page_size_works_and_none_is_left_to_try() -> None:
+    verdict = judged()
+    failed = (Trial(96, "it hung"), Trial(264, "it was killed"))
+    assert refusal(verdict) == refusal(replace(verdict, trials=())) == ""
+    assert refusal(replace(verdict, trials=failed[:1])) == ""  # the other one was not tried
+    assert refusal(replace(verdict, trials=(failed[0], GOOD[1]))) == ""
+    assert refusal(replace(verdict, trials=failed)) == "pages of 96 patches: it hung"
+    assert refusal(replace(verdict, trials=(), reason="killed")) == "killed"
+
+
+def test_a_verdict_of_another_python_or_coremltools_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = judged()
+    monkeypatch.setattr(machines.platform, "python_version", lambda: "3.99.0")
+    assert recall(verdict.fingerprint, verdict.digest, "cpu_and_ne", MAC) is None
+    assert verdicts_of(verdict.fingerprint, MAC) == []
+
+
+def test_a_build_that_cannot_be_used_has_no_good_page_sizes() -> None:
+    verdict = judged(reason="it was killed")
+    assert (verdict.good_buckets, verdict.is_good) == ((), False)
+    assert verdicts_of(verdict.fingerprint, MAC) == [verdict]
 
 
 def test_a_mac_is_known_by_its_chip_and_its_system_build(monkeypatch: pytest.MonkeyPatch) -> None:

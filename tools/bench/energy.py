@@ -15,8 +15,9 @@ from dotsctl.encoder_worker.coreml.golden_page import draw_picture
 from dotsctl.encoder_worker.coreml.manifest import MANIFEST, builds_directory
 from dotsctl.encoder_worker.opening import read_limits
 from dotsctl.encoder_worker.plugin import Encoder, PageImage
-from dotsctl.protocol.buckets import PATCH_PX, STANDARD
+from dotsctl.protocol.buckets import STANDARD
 from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.geometry import PATCH_PX
 from dotsctl.protocol.machine import Machine, this_machine
 from dotsctl.protocol.model_directory import find_model, fingerprint
 from dotsctl.protocol.worker_shell import find_plugin, import_errors

@@ -9,17 +9,23 @@ import random
 from collections import Counter
 from functools import partial
 
+from dotsctl.client.runtime.auto import AutoChoice
 from dotsctl.client.runtime.core import Coordinator
-from dotsctl.client.runtime.delivery import Kill, Retire, ToClient, ToWorker
+from dotsctl.client.runtime.delivery import Compared, GiveUp, Kill, Retire, ToClient, ToWorker, Wake
 from dotsctl.client.runtime.ledger import State
 from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol.measured_costs import Preference
 from dotsctl.protocol.messages import CancelJob, Encode, Message, PageFailed, PageResult, PageTokens, Restarted, Submit
 from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions, Role
-from dotsctl.tools.chaos.simulated_workers import Clock, Plan, SimulatedWorkers
+from dotsctl.tools.chaos.simulated_workers import ALTERNATIVE_SEAT, DYING, Alternative, Clock, Plan, SimulatedWorkers
 
 OPTIONS = PageOptions("text", None, None, None, "")
+ENCODER_FAILED = ("the encoder died", "encoder ")
+"""Beginnings of the reasons for which a page is read again after an encoder's failure."""
+FAILING = (*DYING, Alternative.FAILS, Alternative.REFUSES, Alternative.SHRINKS)
+"""Alternatives that read no page."""
 LONGEST_S = 20_000.0
 """Simulated time after which a schedule that is not finished has lost something."""
 
@@ -36,13 +42,18 @@ class Schedule:
         self.plan = Plan.draw(self._rng)
         limits = Limits(credits=2, credit_bytes=1 << 30, stall_timeout_s=20.0, page_timeout_s=4000.0)
         names = [f"simulated {place}" for place in range(self.plan.encoders)]
-        self.core = Coordinator(limits, names, "simulated")
+        choice = AutoChoice(idle_s=10.0) if self.plan.alternative else None
+        self.core = Coordinator(limits, names, "simulated", auto=choice)
         self._clock = Clock()
         self._workers = SimulatedWorkers(self.plan, self._rng, self._clock, self.core)
         self._to_submit: dict[bytes, list[int]] = {}
         self._answers: dict[int, list[Message]] = {}
         self._attempts: dict[int, int] = {}
         self._gone: set[bytes] = set()
+        self._with_alternative: set[int] = set()
+        """Requests that went to the alternative last, without having asked for it."""
+        self._failed_by_alternative: set[int] = set()
+        """Requests that the alternative must not get again."""
 
     @property
     def now(self) -> float:
@@ -60,7 +71,8 @@ class Schedule:
         """Play to the end; raises BrokenPromise."""
         seats = [*(Seat(Role.ENCODER, place) for place in range(self.plan.encoders)), DECODER]
         for seat in seats:
-            self._workers.start(seat)
+            if seat == DECODER or self.core.choice.is_started_first(seat.place):
+                self._workers.start(seat)
         plan, rng = self.plan, self._rng
         for number in range(plan.clients):
             client = b"client%d" % number
@@ -98,6 +110,12 @@ class Schedule:
                     case Retire():
                         self._check_retired(command.epoch)
                         self._workers.retire(command.epoch)
+                    case Wake():
+                        self._workers.start(command.seat)
+                    case GiveUp():
+                        self._workers.give_up(command.seat)
+                    case Compared():
+                        self._check_comparison(command.preference)
                     case ToWorker():
                         if isinstance(command.message, Encode):
                             self._check_encoder(command.epoch, command.message.request_id)
@@ -125,7 +143,7 @@ class Schedule:
     def _check_credits(self) -> None:
         # Counted here from the states, so that a ledger that counts wrongly is noticed too.
         outstanding = [r for r in self.core.ledger.requests.values() if State.QUEUED < r.state < State.DECODING]
-        for place, count in Counter(r.submit.encoder for r in outstanding).items():
+        for place, count in Counter(r.place for r in outstanding).items():
             if count > self.core.limits.credits:
                 raise BrokenPromise(f"{count} pages of encoder {place} with {self.core.limits.credits} credits")
         suspects = [r for r in self.core.ledger.in_flight() if r.suspect]
@@ -138,9 +156,25 @@ class Schedule:
                 raise BrokenPromise(f"encoder {epoch} is sent away while it answers for request {request.request_id}")
 
     def _check_encoder(self, epoch: int, request_id: int) -> None:
-        place = self.core.ledger.requests[request_id].submit.encoder
-        if (worker := self._workers.find(Role.ENCODER, epoch)) and worker.seat.place != place:
-            raise BrokenPromise(f"request {request_id} asks for encoder {place} and goes to {worker.seat.place}")
+        submit, worker = self.core.ledger.requests[request_id].submit, self._workers.find(Role.ENCODER, epoch)
+        if worker is None:
+            return
+        if submit.encoder is not None and worker.seat.place != submit.encoder:
+            raise BrokenPromise(f"request {request_id} asks for encoder {submit.encoder} and goes to {worker.seat}")
+        self._with_alternative.discard(request_id)
+        if submit.encoder is not None or worker.seat != ALTERNATIVE_SEAT or self.plan.alternative is None:
+            return
+        self._with_alternative.add(request_id)
+        if submit.page_index in self.plan.large:
+            raise BrokenPromise(f"page {submit.page_index} does not fit the alternative and goes to it")
+        if request_id in self._failed_by_alternative:
+            raise BrokenPromise(f"the alternative failed with request {request_id} and gets it again")
+        if worker.seat in self._workers.given_up:
+            raise BrokenPromise(f"request {request_id} goes to an encoder that is given up")
+
+    def _check_comparison(self, preference: Preference) -> None:
+        if preference.is_faster and self.plan.alternative is Alternative.SLOW:
+            raise BrokenPromise(f"an encoder that takes ten times as long is preferred: {preference}")
 
     def _check_end(self) -> None:
         calm = not self.plan.loss and self.real_deaths < 2
@@ -155,9 +189,14 @@ class Schedule:
             expected = "" if page in self.plan.blank else str(page)
             if isinstance(answer, PageResult) and answer.text != expected:
                 raise BrokenPromise(f"page {page} got the text of page {answer.text}")
-            if isinstance(answer, PageFailed) and calm and not self.plan.killers and answer.code != ErrorCode.CANCELLED:
+            hopeless = self._asks_for(page) == 1 and self.plan.alternative in FAILING
+            is_excused = not calm or hopeless or self.plan.killers
+            if isinstance(answer, PageFailed) and not is_excused and answer.code != ErrorCode.CANCELLED:
                 raise BrokenPromise(f"page {page} failed without a reason: {answer.code} {answer.message}")
+            if isinstance(answer, PageFailed) and self._asks_for(page) is None and answer.code is ErrorCode.INTERNAL:
+                raise BrokenPromise(f"page {page} failed although the first encoder could read it: {answer.message}")
             poisoned = isinstance(answer, PageFailed) and answer.code in (ErrorCode.POISON, ErrorCode.CANCELLED)
+            poisoned = poisoned or hopeless
             if page in self.plan.killers and answer is not None and not self.plan.loss and not poisoned:
                 raise BrokenPromise(f"page {page} kills its worker and was answered by {type(answer).__name__}")
 
@@ -173,9 +212,15 @@ class Schedule:
             page = pages.pop(0)
             room -= 1
             size = self._rng.choice((28, 280, 1700))
+            if self.plan.alternative:
+                size = 1700 if page in self.plan.large else self._rng.choice((28, 280))
+            place = self._asks_for(page)
             image = ImageHeader(ImageKind.FILE, 1, size, size)
-            place = page % self.plan.encoders
             self.core.submit(client, Submit("job", page, str(page), (image,), OPTIONS, True, place), [b"x"], self.now)
+
+    def _asks_for(self, page: int) -> int | None:
+        """The place of the encoder that a page asks for; where the coordinator may choose, most pages ask for none."""
+        return None if self.plan.alternative and page % 7 else page % self.plan.encoders
 
     def _cancel_one(self) -> None:
         client, pages = self._rng.choice(self._pages_of_clients())
@@ -198,6 +243,8 @@ class Schedule:
                 if message.attempt <= self._attempts.get(message.page_index, 1):
                     raise BrokenPromise(f"page {message.page_index} starts attempt {message.attempt} again")
                 self._attempts[message.page_index] = message.attempt
+                if message.reason.startswith(ENCODER_FAILED) and message.request_id in self._with_alternative:
+                    self._failed_by_alternative.add(message.request_id)
             case PageTokens():
                 expected = self._attempts.get(message.page_index, 1)
                 if message.attempt != expected or self._answers[message.page_index]:

@@ -34,17 +34,17 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-ENCODER_OPTIONS = ("precision", "weights", "buckets", "query_tile", "chunks", "compute_units", "build")
-DECODER_OPTIONS = ("group_size", "pages", "skip_report")
+ENCODER_OPTIONS: tuple[str, ...] = ("precision", "weights", "buckets", "query_tile", "chunks", "compute_units", "build")
+DECODER_OPTIONS: tuple[str, ...] = ("group_size", "pages", "skip_report")
 
 
 def run(
     model: str,
     encoder: str | None,
     decoder_bits: str | None,
-    float16: bool,
     force: bool,
     as_json: bool,
+    float16: bool = False,
     **options: Any,
 ) -> None:
     """Make the form that the options name.
@@ -60,10 +60,9 @@ def run(
             "say what to make of the model, one thing at a time: --encoder coreml, --decoder-bits 8 or --float16"
         )
     given = {key: value for key, value in options.items() if value}
-    known, chosen = (ENCODER_OPTIONS, "encoder") if encoder else (DECODER_OPTIONS, "decoder")
-    if float16:
-        known, chosen = (), "measurement"
-    if strange := sorted(given.keys() - set(known)):
+    known = {"encoder": ENCODER_OPTIONS, "decoder": DECODER_OPTIONS, "measurement": ()}
+    chosen = "encoder" if encoder else "measurement" if float16 else "decoder"
+    if strange := sorted(given.keys() - set(known[chosen])):
         raise UsageError(f"--{strange[0].replace('_', '-')} says nothing about the {chosen}: leave it out")
     if float16:
         command.run(model, say, force=force, as_json=as_json)

@@ -20,14 +20,15 @@ from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.protocol.model_directory import fingerprint
 from dotsctl.tools.coreml.chunk_plan import PlannedChunk, plan_chunks
 from dotsctl.tools.coreml.options import ConversionOptions
-from dotsctl.tools.coreml.scaling import stream_exponent, tensor_exponents
+from dotsctl.tools.coreml.scaling import package_exponents, stream_exponent
 from dotsctl.tools.derived import require_space, staged
+from dotsctl.tools.half_precision.command import encoder_plan
 from dotsctl.tools.reference.golden import write_golden
 
 Report = Callable[[str], None]
 MAX_SHOWN = 5
 """Findings that an error lists."""
-REMEDY = "Use --chunks with a larger number for too many operations or weights; else read with --encoder mlx"
+REMEDY = "Use more --chunks for operations and weights, other --weights for the golden page; else use --encoder mlx"
 
 
 def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> Path:
@@ -52,12 +53,14 @@ def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> 
     report("computing the model's fingerprint")
     digest = fingerprint(model)
     folder = builds_directory(digest) / options.build_name
-    residual_exponent = stream_exponent(config) if options.precision == "float16" else 0
+    residual_exponent, exponents = 0, dict[str, int]()
+    if options.precision == "float16":
+        residual_exponent, exponents = _scaling(model, config, digest, report)
     sizes = [part.stored_bytes for part in parts]
     # ``package.py`` stages the weights of the package that is written.
     require_space(folder, sum(sizes) + max(sizes), f"the Core ML build {options.build_name}")
     with staged(folder) as partial:
-        chunks = _write_chunks(model, config, options, buckets, parts, residual_exponent, partial, report)
+        chunks = _write_chunks(model, config, options, buckets, parts, (residual_exponent, exponents), partial, report)
         golden = write_golden(model, config, digest, buckets, partial, report)
         versions = {name: metadata.version(name) for name in ("coremltools", "numpy", "protobuf")}
         build = Build(
@@ -81,13 +84,29 @@ def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> 
     return folder
 
 
+def _scaling(model: Path, config: VisionConfig, digest: str, report: Report) -> tuple[int, dict[str, int]]:
+    """Exponents of the residual stream and of tensors, from the magnitudes of the tower, which are measured if needed.
+
+    Raises:
+        MissingError: a file of the model, or MLX, is missing.
+        UsageError: float16 cannot compute a layer.
+    """
+    plan = encoder_plan(model, digest, report)
+    plan.require_possible("Use --precision float32, or --encoder mlx:dtype=bfloat16 for reading")
+    if plan.imprecise:
+        report(f"WARNING: {plan.imprecise}; the Neural Engine has no other precision")
+    residual_exponent, exponents = package_exponents(config, plan)
+    report(f"float16: {len(plan.exponents)} tensors scaled for their magnitudes, stream by 2^{residual_exponent}")
+    return residual_exponent, exponents
+
+
 def _write_chunks(
     model: Path,
     config: VisionConfig,
     options: ConversionOptions,
     buckets: Sequence[int],
     parts: Sequence[PlannedChunk],
-    residual_exponent: int,
+    scaling: tuple[int, dict[str, int]],
     folder: Path,
     report: Report,
 ) -> tuple[Chunk, ...]:
@@ -99,7 +118,7 @@ def _write_chunks(
     from dotsctl.tools.coreml.tower import Part, TowerBuilder
     from dotsctl.tools.reference.tower_tensors import TowerTensors
 
-    exponents = tensor_exponents(config, residual_exponent) if options.precision == "float16" else {}
+    residual_exponent, exponents = scaling
     subnormal = residual_exponent < stream_exponent(config)
     tensors, chunks = TowerTensors(model), []
     for number, part in enumerate(parts, 1):
@@ -142,7 +161,7 @@ def _check_values(folder: Path, build: Build, report: Report) -> None:
     bucket = min(build.buckets)
     report(f"executing the packages on the golden page of {bucket} patches")
     cosine, findings = check_golden_page(folder, build)
-    _refuse(f"the build, on its golden page of {bucket} patches,", findings)
+    _refuse(f"the build, executed on its golden page of {bucket} patches,", findings)
     limits = "no value beyond its limit" if build.precision == "float16" else "limits of float16 were not checked"
     report(f"golden page: smallest cosine {cosine:.6f}, {limits}; other page sizes were not executed")
 
@@ -151,4 +170,4 @@ def _refuse(what: str, findings: Sequence[Any]) -> None:
     if findings:
         shown = "; ".join(map(str, findings[:MAX_SHOWN]))
         more = f"; and {len(findings) - MAX_SHOWN} more" if len(findings) > MAX_SHOWN else ""
-        raise CommandFailedError(f"{what} breaks the rules of the Neural Engine: {shown}{more}. {REMEDY}")
+        raise CommandFailedError(f"{what} cannot be used: {shown}{more}. {REMEDY}")

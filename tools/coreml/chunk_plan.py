@@ -1,6 +1,7 @@
 """Where the tower is cut into packages, so that each is small enough for the compiler of the Neural Engine. Pure."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,24 +63,29 @@ def _layer_bytes(config: VisionConfig, matrix_bits: float, vector_bits: int) -> 
 
 
 def cut(sizes: Sequence[int], number: int) -> list[int]:
-    """Ends of ``number`` runs of layers such that the largest run is as small as it can be."""
+    """Ends of ``number`` runs of layers: the largest run is as small as it can be, then all are as equal as can be."""
     low, high = max(sizes), sum(sizes)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if len(_fill(sizes, middle)) <= number else (middle + 1, high)
-    ends = _fill(sizes, low)
-    while len(ends) < number:  # fewer runs suffice for this size: split the longest
-        start, end = max(itertools.pairwise([0, *ends]), key=lambda run: run[1] - run[0])
-        ends = sorted([*ends, (start + end) // 2])
-    return ends
+        low, high = (low, middle) if _runs_needed(sizes, middle) <= number else (middle + 1, high)
+    totals = [0, *itertools.accumulate(sizes)]
+    # The best way to cut the first layers, by their number: the sum of the squares of the runs, and their ends.
+    best: list[tuple[float, list[int]]] = [(0, []), *[(math.inf, [])] * len(sizes)]
+    for _ in range(number):
+        longer = [(math.inf, list[int]())]
+        for end in range(1, len(totals)):
+            fitting = [start for start in range(end) if totals[end] - totals[start] <= low]
+            ways = [(best[start][0] + (totals[end] - totals[start]) ** 2, [*best[start][1], end]) for start in fitting]
+            longer.append(min(ways))
+        best = longer
+    return best[-1][1]
 
 
-def _fill(sizes: Sequence[int], limit: int) -> list[int]:
-    """Ends of runs that are filled one after the other up to ``limit``."""
-    ends, total = [], 0
-    for index, size in enumerate(sizes):
+def _runs_needed(sizes: Sequence[int], limit: int) -> int:
+    """Runs that are filled one after the other up to ``limit``."""
+    runs, total = 1, 0
+    for size in sizes:
         if total + size > limit:
-            ends.append(index)
-            total = 0
+            runs, total = runs + 1, 0
         total += size
-    return [*ends, len(sizes)]
+    return runs

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dotsctl.encoder_worker.buckets import check_buckets
 from dotsctl.encoder_worker.coreml.manifest import function_name
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
+from dotsctl.protocol.buckets import check_buckets
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.tools.coreml.attention import FORMS, AttentionOptions
 from dotsctl.tools.coreml.package import TARGET, write_package

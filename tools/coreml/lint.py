@@ -15,8 +15,15 @@ from typing import Any
 import numpy as np
 from dotsctl.encoder_worker.coreml.package import Package
 from dotsctl.tools.coreml.chunk_plan import DENSE_LIMIT_BYTES
-from dotsctl.tools.coreml.tower import OPERATIONS
 
+OPERATIONS = {
+    "products": {"conv", "matmul"},
+    "elements": {"add", "mul", "silu", "gelu"},
+    "norms": {"layer_norm", "softmax"},
+    "layout": {"concat", "split", "slice_by_size", "reshape", "transpose"},
+    "constants": {"const", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense"},
+}
+"""Everything that a package may hold."""
 IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 RESERVED = frozenset(
     (
@@ -57,8 +64,9 @@ and the Neural Engine copies what does not fit into its memory."""
 MAX_SCALED_NORM = 1_024
 """Channels of a norm with scales; wider ones fail to compile on M1 and M2 (ANEForge issue 162)."""
 MAX_OPERATIONS = 1_000
-"""Of a function, constants aside. Seven layers for 8,640 patches have about 610. The compiler's memory grows with the
-number (lightvector/KataGo pull 1202), and encoders with thousands of operations took many minutes to compile."""
+"""Of a function, constants aside. Eight layers have 704 for 8,640 patches and 824 for the largest bucket; only smaller
+query tiles have more. The compiler's memory grows with the number (lightvector/KataGo pull 1202), and encoders with
+thousands of operations took many minutes to compile."""
 FLOAT16, FLOAT32 = 10, 11
 """Data types of MIL.proto."""
 ARRAY_FLOAT32 = 65_568

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dotsctl.encoder_worker.coreml.library import import_coremltools
 from dotsctl.encoder_worker.coreml.manifest import PlanPackage, function_name
@@ -13,7 +15,7 @@ WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 MANIFEST = "Manifest.json"
 
 
-def write_plan_packages(package: Path, buckets: tuple[int, ...]) -> tuple[PlanPackage, ...]:
+def write_plan_packages(package: Path, buckets: Sequence[int]) -> tuple[PlanPackage, ...]:
     """Write one package for each bucket beside a saved package; none where the file system has no hard links.
 
     Args:
@@ -21,7 +23,7 @@ def write_plan_packages(package: Path, buckets: tuple[int, ...]) -> tuple[PlanPa
         buckets: numbers of patches.
     """
     model = import_coremltools("coremltools.proto.Model_pb2").Model.FromString((package / PROGRAM).read_bytes())
-    made = []
+    made: list[PlanPackage] = []
     for bucket in buckets:
         path = package.with_name(f"plan-{bucket}-{package.name}")
         (path / WEIGHTS).parent.mkdir(parents=True)
@@ -38,7 +40,7 @@ def write_plan_packages(package: Path, buckets: tuple[int, ...]) -> tuple[PlanPa
     return tuple(made)
 
 
-def _with_one_function(model: object, name: str) -> object:
+def _with_one_function(model: Any, name: str) -> Any:
     """A copy of a Model message that keeps one of its functions, as the default one."""
     single = type(model)()
     single.CopyFrom(model)

@@ -2,7 +2,7 @@
 
 Made for the Neural Engine: layout (1, channels, 1, patches), products as 1x1 convolutions, attention for a tile of
 queries at a time (``attention.py``), norms that square no large value in float16 and have no scales of their own, and
-the residual stream never cut. Documented operations: ``OPERATIONS``.
+the residual stream never cut. Operations that may be used: ``lint.OPERATIONS``.
 
 The scales of a norm are folded into the matrices behind it, W (g * x) = (W diag(g)) x, and the merger's shifts into its
 bias. Scaled norms of 1,024 channels or more fail to compile on M1 and M2 (ANEForge issue 162).
@@ -22,14 +22,6 @@ from dotsctl.tools.coreml.attention import AttentionOptions, attend
 from dotsctl.tools.coreml.scaling import LAST_NORM, MERGER_EPSILON, PATCH_NORM, PATCH_PROJECTION
 from dotsctl.tools.coreml.stored_weights import Affine, StoredWeights
 
-OPERATIONS = {
-    "products": {"conv", "matmul"},
-    "elements": {"add", "mul", "silu", "gelu"},
-    "norms": {"layer_norm", "softmax"},
-    "layout": {"concat", "split", "slice_by_size", "reshape", "transpose"},
-    "constants": {"const", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense"},
-}
-"""Everything that a package may hold."""
 PATCH_VALUES = 588
 Var = Any
 """A value of the program that is being built."""

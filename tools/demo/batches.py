@@ -1,8 +1,10 @@
 """Batches for the training of the demo model: generated pages as tensors, with all their targets."""
 
+import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,9 +13,11 @@ from dotsctl.protocol.geometry import CELL_PX, PixelLimits
 from dotsctl.tools.demo.checkpoint import prompt_ids
 from dotsctl.tools.demo.network import CELL_SLOTS, NOTHING
 from dotsctl.tools.demo.tokenizer import id_of, text_ids
+from dotsctl.tools.pages.characters import CHARACTERS
 from dotsctl.tools.pages.elements import CATEGORIES, GeneratedPage
 from dotsctl.tools.pages.generator import STYLES, dense_page, generate_page, grid_of
-from dotsctl.tools.pages.words import CHARACTERS
+from dotsctl.tools.pages.noise import scanned_now_and_then
+from dotsctl.tools.pages.page_set import PageSet
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import IterableDataset
@@ -25,6 +29,7 @@ UNUSED = -100
 """Target that the loss leaves out."""
 TEXT_KEY = '"text": "'
 """In front of the words of an element in a layout."""
+PLACES = {character: place for place, character in enumerate(CHARACTERS)}
 UNLIMITED = PixelLimits(CELL_PX**2, 11_289_600)
 """The smallest training pages are smaller than any page that is served."""
 TASKS = ("text", "layout", "layout-only")
@@ -32,7 +37,7 @@ ANSWERS = 2
 """Tasks of each page that is read: what the tower has computed is used more than once."""
 GLANCE_ROWS, GLANCE_COLUMNS, GLANCE_CELLS = (4, 10), (6, 12), 720
 """Smallest and largest grid of a batch without a question, and the cells of all its pages."""
-EARLIER_SHARE = 0.3
+EARLIER_SHARE = 0.5
 """Share of the batches that are of an earlier stage, so that small pages are not forgotten."""
 
 
@@ -52,14 +57,14 @@ class Stage:
 
 
 CURRICULUM = (
-    Stage("small", 12, 0.76, 0.15, (0.7, 0.2, 0.1)),
-    Stage("medium", 7, 0.82, 0.5, (0.55, 0.3, 0.15)),
-    Stage("large", 5, 0.86, 0.6, (0.5, 0.35, 0.15)),
-    Stage("full", 3, 0.92, 0.75, (0.5, 0.4, 0.1)),
-    Stage("wide", 2, 0.95, 0.85, (0.5, 0.4, 0.1)),
+    Stage("small", 12, 0.93, 0.05, (0.6, 0.3, 0.1)),
+    Stage("medium", 7, 0.94, 0.12, (0.55, 0.35, 0.1)),
+    Stage("large", 5, 0.94, 0.25, (0.5, 0.4, 0.1)),
+    Stage("full", 3, 0.95, 0.4, (0.5, 0.4, 0.1)),
+    Stage("wide", 2, 0.97, 0.85, (0.5, 0.4, 0.1)),
     Stage("whole", 2, 1.0, 1.0, (0.5, 0.4, 0.1)),
 )
-"""A CPU stops at "full"; see ``--last`` of the trainer."""
+"""A CPU stops at "wide"; see ``--last`` of the trainer."""
 
 
 @dataclass
@@ -95,27 +100,50 @@ class Glances:
     """Of when they come: processes that train together have theirs at the same time."""
 
 
+@dataclass(frozen=True)
+class PageSource:
+    """Where the pages of a training come from."""
+
+    families: tuple[str, ...]
+    """Families of the pages that Pillow draws."""
+    sets: tuple[Path, ...] = ()
+    """Files of pages that were set by others."""
+    set_share: float = 0.35
+    """Share of the batches whose pages are of a set, where it has pages of the stage."""
+    scale: int = 1
+    """Times that a batch is larger than those of a CPU."""
+
+
+def stage_of(grid: tuple[int, int]) -> int | None:
+    """Return the first stage of the curriculum with pages of a grid; none: it has none."""
+    for place, stage in enumerate(CURRICULUM):
+        style = STYLES[stage.style]
+        if grid[0] <= style.rows[1] and grid[1] <= style.columns[1]:
+            return place
+    return None
+
+
 class Batches(IterableDataset[Batch]):
     """Endless batches; the stage is read from a shared tensor, so that it can move on while pages are made."""
 
-    def __init__(self, stage: Tensor, seed: str, tokenizer: str, families: tuple[str, ...], glances: Glances) -> None:
+    def __init__(self, stage: Tensor, seed: str, tokenizer: str, source: PageSource, glances: Glances) -> None:
         """Note what pages are made of.
 
         Args:
             stage: () the stage of now.
             seed: a text: no number that the evaluation takes gives its pages.
             tokenizer: as JSON, which travels to another process.
-            families: of fonts.
+            source: where pages come from.
             glances: how many batches ask for no answer.
         """
-        self._stage, self._seed, self._tokenizer, self._families = stage, seed, tokenizer, families
+        self._stage, self._seed, self._tokenizer, self._source = stage, seed, tokenizer, source
         self._glances = glances
 
     def __iter__(self) -> Iterator[Batch]:
         rng, when, maker = (
             random.Random(self._seed),
             random.Random(self._glances.seed),
-            BatchMaker(Tokenizer.from_str(self._tokenizer), self._families),
+            BatchMaker(Tokenizer.from_str(self._tokenizer), self._source),
         )
         while True:
             if when.random() < self._glances.share:
@@ -128,27 +156,34 @@ class Batches(IterableDataset[Batch]):
 
 
 class BatchMaker:
-    """Makes batches with one tokenizer and some font families."""
+    """Makes batches with one tokenizer and one source of pages."""
 
-    def __init__(self, tokenizer: Tokenizer, families: tuple[str, ...]) -> None:
-        self._tokenizer, self._families = tokenizer, families
+    def __init__(self, tokenizer: Tokenizer, source: PageSource) -> None:
+        self._tokenizer, self._source, self._set = tokenizer, source, PageSet(source.sets)
         self._end = id_of(tokenizer, "<|endofassistant|>")
         self._text = text_ids(tokenizer)
         self._is_text = set(self._text)
 
     def make(self, rng: random.Random, stage: int) -> Batch:
         """Pages of one stage, with two answers about each."""
-        entry = CURRICULUM[stage]
+        entry, source = CURRICULUM[stage], self._source
         style = STYLES[entry.style]
-        grid = grid_of(rng, style)
-        pages = [generate_page(rng, style, self._families, grid) for _ in range(entry.pages)]
+        count = entry.pages * source.scale
+        grids = [grid for grid in self._set.grids if stage_of(grid) == stage]
+        if grids and rng.random() < source.set_share:
+            grid = rng.choice(grids)
+            pages = [scanned_now_and_then(rng, page, style.noise_share) for page in self._set.draw(rng, grid, count)]
+        else:
+            grid = grid_of(rng, style)
+            pages = [generate_page(rng, style, source.families, grid) for _ in range(count)]
         asked = [(number, task) for number in range(len(pages)) for task in _tasks(rng, entry.shares, ANSWERS)]
         return self._batch(rng, stage, grid, pages, asked)
 
     def glance(self, rng: random.Random) -> Batch:
         """Dense pages without a question."""
         grid = rng.randint(*GLANCE_ROWS), rng.randint(*GLANCE_COLUMNS)
-        pages = [dense_page(rng, self._families, grid) for _ in range(GLANCE_CELLS // (grid[0] * grid[1]))]
+        count = self._source.scale * GLANCE_CELLS // (grid[0] * grid[1])
+        pages = [dense_page(rng, self._source.families, grid) for _ in range(count)]
         return self._batch(rng, 0, grid, pages, [])
 
     def _batch(
@@ -242,10 +277,15 @@ def answer_cells(page: GeneratedPage, answer: str, task: str, rows: int, columns
         if not element.plain or task == "layout-only":
             continue
         after = answer.find(TEXT_KEY, end) + len(TEXT_KEY) if task == "layout" else end
-        start = answer.find(element.plain, after, after + len(element.text) + len(element.plain))
+        escapes = [len(json.dumps(c, ensure_ascii=False)) - 2 if task == "layout" else 1 for c in element.plain]
+        written = json.dumps(element.plain, ensure_ascii=False)[1:-1] if task == "layout" else element.plain
+        start = answer.find(written, after, after + 2 * len(element.text) + len(written))
         if start >= 0:  # a table has its words in HTML
-            cells[start : start + len(element.plain)] = _element_cells(page, number, rows, columns)
-        end = max(after, start + len(element.plain))
+            printed = zip(escapes, _element_cells(page, number, rows, columns), strict=True)
+            cells[start : start + len(written)] = [
+                each for length, cell in printed for each in (*[UNUSED] * (length - 1), cell)
+            ]
+        end = max(after, start + len(written))
     return cells
 
 
@@ -255,8 +295,9 @@ def _element_cells(page: GeneratedPage, number: int, rows: int, columns: int) ->
     plain = page.elements[number].plain
     letters = [character for character in plain if not character.isspace()]
     printed = [glyph for glyph in page.glyphs if glyph.element == number]
-    found = printed[len(printed) - len(letters) :]  # the mark of a list stands in front and is not in the words
-    own = iter(found if [glyph.character for glyph in found] == letters else ())
+    found = printed[len(printed) - len(letters) :]
+    spelled = [glyph.character for glyph in found]
+    own = iter(found if spelled[1:] == letters[1:] else ())  # a list's star is written as a dash
     cells = []
     for character in plain:
         glyph = None if character.isspace() else next(own, None)
@@ -288,5 +329,5 @@ def cell_targets(page: GeneratedPage, rows: int, columns: int) -> tuple[np.ndarr
         patch = slots[row // 2, column // 2, 2 * (row % 2) + column % 2]
         used = int((patch < NOTHING).sum())
         if used < len(patch):
-            patch[used] = CHARACTERS.index(glyph.character)
+            patch[used] = PLACES[glyph.character]
     return slots.reshape(rows * columns, CELL_SLOTS), kinds.reshape(-1)

@@ -16,7 +16,7 @@ WEIGHTS = {"glyphs": 2.5, "characters": 1.5, "row": 0.1, "column": 0.1, "kind": 
 """Of the auxiliary losses. Those of characters are means over all places, most of which are empty."""
 
 
-NEXT_CELL_WEIGHT = 1.0
+NEXT_CELL_WEIGHT = 2.0
 """Of the cell that the text half is about to read."""
 
 

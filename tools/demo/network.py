@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from dotsctl.tools.demo.attention import attend
 from dotsctl.tools.demo.tower import NetworkShape, VisionTower, frequencies, rotate
-from dotsctl.tools.pages.words import CHARACTERS
+from dotsctl.tools.pages.characters import CHARACTERS
 from torch import Tensor, nn
 
 CELL_SLOTS = 12

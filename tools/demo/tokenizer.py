@@ -1,16 +1,16 @@
 """The demo model's tokenizer: byte-level BPE made for the answers that the model gives.
 
-The skeleton of a layout answer, ``"}, {"bbox": [`` and the like, is one token for each piece, and each even number of
-a box is one token, so that a box costs seven. Digits of ordinary text stay single: whole numbers of a text would be
-hundreds of rare words. What tells both apart is the pre-tokenizer: four numbers with commas between them are a box.
+Each printed character is one token. The skeleton of a layout answer, ``"}, {"bbox": [`` and the like, is one token for
+each piece, and each even number of a box is one token, so that a box costs seven. Digits of ordinary text stay single.
+The pre-tokenizer tells both apart: four numbers with commas between them are a box.
 """
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from dotsctl.protocol.errors import MissingError
+from dotsctl.tools.pages.characters import ASCII, CHARACTERS
 from dotsctl.tools.pages.elements import BOX_STEP_PX, CATEGORIES
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -40,35 +40,33 @@ SKELETON = (
 """Pieces of layout answers that are one token each."""
 LARGEST_NUMBER = 1120
 """Longest side of a page in pixels."""
-PIECES = r"""\d+, \d+, \d+, \d+| ?[A-Za-z]+|\d|\s|[^\sA-Za-z\d]"""
-"""A box, a word with the blank in front of it, a digit, a blank, a mark: what merges never cross."""
+PIECES = r"""\d+, \d+, \d+, \d+|[\s\S]"""
+"""A box, or any one character: what merges never cross."""
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
 
-def train_tokenizer(texts: Iterable[str], size: int = 1500) -> Tokenizer:
-    """Learn the merges of words from texts and put the numbers and the marks of dots.ocr behind them.
+def make_tokenizer() -> Tokenizer:
+    """Return the tokenizer: the 256 bytes, the printed characters beyond ASCII, the numbers, and the marks of dots.ocr.
 
-    Args:
-        texts: ordinary text.
-        size: entries in all.
+    No token holds several letters: a model that has to choose such a piece before it has looked at its letters puts
+    them in a wrong order.
     """
-    learnt = Tokenizer(models.BPE())
-    learnt.pre_tokenizer = _pre_tokenizer()
+    vocabulary = {byte: number for number, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merges: list[tuple[str, str]] = []
     numbers = [str(number) for number in range(10, LARGEST_NUMBER + 1, BOX_STEP_PX)]
-    words = size - len(numbers) - len(SKELETON) - len(SPECIAL_TOKENS) - 1  # 1: the comma with its blank
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=words, initial_alphabet=alphabet, show_progress=False, min_frequency=2)
-    learnt.train_from_iterator(texts, trainer)
-    model = json.loads(learnt.to_str())["model"]
-    vocabulary: dict[str, int] = model["vocab"]
     vocabulary |= {number: len(vocabulary) + place for place, number in enumerate(numbers)}
-    merges = [tuple(pair) for pair in model["merges"]] + list(_number_merges(vocabulary, numbers)) + [(",", "Ġ")]
-    vocabulary[",Ġ"] = len(vocabulary)
+    merges += _number_merges(vocabulary, numbers)
+    for piece in (", ", *sorted(set(CHARACTERS) - set(ASCII))):
+        written = "".join(token for token, _ in BYTES.pre_tokenize_str(piece))  # a character for each byte
+        for end in range(2, len(written) + 1):
+            merges.append((written[: end - 1], written[end - 1]))
+            vocabulary.setdefault(written[:end], len(vocabulary))
+    merges = list(dict.fromkeys(merges))  # characters of three bytes share their first two
     return _assembled(models.BPE(vocab=vocabulary, merges=merges))
 
 
 def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
-    cut = pre_tokenizers.Split(Regex(PIECES), "isolated")
-    return pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PIECES), "isolated"), BYTES])
 
 
 def _number_merges(vocabulary: dict[str, int], numbers: list[str]) -> Iterator[tuple[str, str]]:
@@ -111,7 +109,5 @@ def number_ids(tokenizer: Tokenizer) -> list[int]:
 
 
 def text_ids(tokenizer: Tokenizer) -> list[int]:
-    """Ids of what ordinary text is made of: no numbers of boxes, no skeleton, no marks."""
-    left_out = set(number_ids(tokenizer)[5:])  # the single digits are text too
-    left_out |= {id_of(tokenizer, content) for content in (*SKELETON, *SPECIAL_TOKENS)}
-    return [number for number in range(tokenizer.get_vocab_size()) if number not in left_out]
+    """Ids of the printed characters, the blank and the line end."""
+    return [tokenizer.encode(character).ids[0] for character in f"{CHARACTERS} \n"]

@@ -18,6 +18,8 @@ from dotsctl.client.runtime.worker_process import describe_exit
 
 TAIL_LINES = 5
 END_S = 5.0
+PROGRESS = "progress"
+"""The only key of a line that reports a step; every other line is the answer."""
 _running: set["subprocess.Popen[bytes]"] = set()
 
 
@@ -33,14 +35,21 @@ class Outcome:
     """The last lines of what it and its libraries wrote."""
 
 
-def ask(module: str, words: Sequence[str], limit_s: float, environment: Mapping[str, str] | None = None) -> Outcome:
+def ask(
+    module: str,
+    words: Sequence[str],
+    limit_s: float,
+    environment: Mapping[str, str] | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Outcome:
     """Run ``python -P -m MODULE WORDS`` with a descriptor for its answer; it is gone when this returns.
 
     Args:
         module: full name; its ``main`` calls :func:`answering`.
         words: of its command line.
-        limit_s: after this it is killed, with all that it has started.
+        limit_s: after so long without an answer or progress it is killed, with all that it has started.
         environment: what it has besides ours.
+        progress: called with each step that it reports, see :func:`answering`.
     """
     reader, writer = os.pipe()
     command = [sys.executable, "-P", "-m", module, "--answer-fd", str(writer), *words]
@@ -57,7 +66,7 @@ def ask(module: str, words: Sequence[str], limit_s: float, environment: Mapping[
             os.close(writer)
         _running.add(child)
         try:
-            said, in_time = _read_line(reader, time.monotonic() + limit_s)
+            said, in_time = _read_answer(reader, limit_s, progress)
             how = _end(child) if in_time else f"killed after {limit_s:.0f} s"
         finally:
             os.close(reader)
@@ -65,22 +74,27 @@ def ask(module: str, words: Sequence[str], limit_s: float, environment: Mapping[
             _running.discard(child)
         log.seek(0)
         tail = "\n".join(log.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
-    return Outcome(json.loads(said) if said else None, how, tail)
+    return Outcome(said, how, tail)
 
 
-def _read_line(fd: int, deadline: float) -> tuple[bytes, bool]:
-    """A line of the pipe, nothing where it ends before; and whether that was in time."""
+def _read_answer(fd: int, limit_s: float, progress: Callable[[str], None]) -> tuple[dict[str, Any] | None, bool]:
+    """The answer, none where the pipe ends before; and whether that was in time. Progress renews the time."""
     poller = select.poll()
     poller.register(fd, select.POLLIN)
-    said = b""
-    while not said.endswith(b"\n"):
+    rest, deadline = b"", time.monotonic() + limit_s
+    while True:
         if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            return b"", False
+            return None, False
         piece = os.read(fd, 1 << 16)
         if not piece:
-            return b"", True
-        said += piece
-    return said, True
+            return None, True
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            content = json.loads(line)
+            if content.keys() != {PROGRESS}:
+                return content, True
+            progress(content[PROGRESS])
+            deadline = time.monotonic() + limit_s
 
 
 def _end(child: "subprocess.Popen[bytes]") -> str:
@@ -108,11 +122,24 @@ def end_all() -> None:
 
 def answering(arguments: Sequence[str], answer: Callable[[Sequence[str]], dict[str, Any]]) -> None:
     """Entry of a child: call ``answer`` with its words, and say what it returns."""
+    answering_with_progress(arguments, lambda words, _: answer(words))
+
+
+def answering_with_progress(
+    arguments: Sequence[str], answer: Callable[[Sequence[str], Callable[[str], None]], dict[str, Any]]
+) -> None:
+    """Entry of a child that takes long: ``answer`` gets a function too, to be called with each of its steps."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     fd = int(arguments[1])
-    said = answer(arguments[2:])
-    os.write(fd, json.dumps(said).encode() + b"\n")
+    said = answer(arguments[2:], lambda text: _write_line(fd, {PROGRESS: text}))
+    _write_line(fd, said)
     os._exit(0)  # libraries that hang or crash at their end have answered nevertheless
+
+
+def _write_line(fd: int, content: dict[str, Any]) -> None:
+    line = json.dumps(content).encode() + b"\n"
+    while line:
+        line = line[os.write(fd, line) :]
 
 
 def _leave_with_parent() -> None:

@@ -1,8 +1,8 @@
 """Measures the decoder: the largest magnitude in each place of each layer, and the trial of the plan.
 
-What is measured is the prefill of the model's default task with the embeddings of drawn pages: the first positions and
-the marks around the image are where language models have their largest magnitudes (M. Sun and others, "Massive
-Activations in Large Language Models", 2024). Positions of an answer are not measured.
+The prefill of the model's default task is measured with the embeddings of two drawn pages, dashes and text. Language
+models have their largest magnitudes at the first positions and at marks such as those around the image (M. Sun and
+others, "Massive Activations in Large Language Models", 2024). Positions of an answer are not measured.
 
 Weights are read, used and dropped a layer at a time, so that memory holds one layer in float32, or the table of
 embeddings, besides the activations.
@@ -22,12 +22,14 @@ from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.encoder_worker.image import Patches
 from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.half_precision import HalfPlan, Site, solve
-from dotsctl.tools.half_precision.trial import Rows, judged, largest, widen, worst_cosine
+from dotsctl.tools.half_precision.trial import Rows, judged, largest, value_of, widen, worst_cosine
 from mlx.utils import tree_flatten
 from mlx_lm.models import qwen2
 from mlx_lm.models.activations import swiglu
 
 Report = Callable[[str], None]
+MEASURED_PAGES = 2
+"""First pages that go through the decoder; the rest of its prompts, which is longer, would be the same again."""
 LOGIT_ROWS = 16
 """Last positions of a prompt whose logits are measured; those of all would take a GB."""
 SHOWN_LAYERS = 7
@@ -86,15 +88,16 @@ def plan_decoder(model: Path, pages: Sequence[Patches], embeddings: Rows, report
 
 
 def _prompts(model: Path, pages: Sequence[Patches], embeddings: Rows) -> list[SplicedPrompt]:
-    """The prompt of the default task for each page."""
+    """The prompt of the default task for each of the first pages."""
     config = read_json(model, "config.json")
     builder = PromptBuilder(read_tokenizer(model), read_prompts(model), config.get("image_token_id"))
     counts = [len(page.values) // 4 for page in pages]
     parts = np.split(embeddings, np.cumsum(counts)[:-1])
-    return [
+    prompts = [
         SplicedPrompt(builder.build(builder.tasks[0], None, [count], page.geometry), part)
         for count, page, part in zip(counts, pages, parts, strict=True)
     ]
+    return prompts[:MEASURED_PAGES]
 
 
 def _first_streams(network: qwen2.Model, prompts: Sequence[SplicedPrompt], factor: float) -> list[mx.array]:
@@ -116,7 +119,7 @@ def measure(network: qwen2.Model, prompts: Sequence[SplicedPrompt], report: Repo
         found.tensors |= tensor_peaks(layer, f"model.layers.{number}.")
         computed = [_layer(layer, stream) for stream in streams]
         streams = [stream for stream, _ in computed]
-        found.places.append({name: max(float(peaks[name].item()) for _, peaks in computed) for name in computed[0][1]})
+        found.places.append({name: max(value_of(peaks[name]) for _, peaks in computed) for name in computed[0][1]})
         found.streams.append(_joined(streams))
         layer.clear()
         mx.clear_cache()
@@ -160,7 +163,7 @@ def _layer(layer: Any, x: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
 
 
 def _float(values: mx.array) -> float:
-    return float(largest(values).item())
+    return value_of(largest(values))
 
 
 def _joined(streams: Sequence[mx.array]) -> Rows:

@@ -18,7 +18,7 @@ from dotsctl.encoder_worker.plugins.vision_tower import Places, VisionBlock, Vis
 from dotsctl.encoder_worker.plugins.vision_weights import PREFIXES, read_tower
 from dotsctl.protocol.checkpoint import read_json, tensor_files
 from dotsctl.protocol.half_precision import HalfPlan, Site, solve
-from dotsctl.tools.half_precision.trial import Rows, judged, largest, widen, worst_cosine
+from dotsctl.tools.half_precision.trial import Rows, judged, largest, value_of, widen, worst_cosine
 from mlx.utils import tree_flatten
 
 Report = Callable[[str], None]
@@ -142,7 +142,7 @@ def _merger(merger: Any, x: mx.array) -> tuple[mx.array, Peaks]:
 
 
 def _floats(peaks: Peaks) -> dict[str, float]:
-    return {name: float(peak.item()) for name, peak in peaks.items()}
+    return {name: value_of(peak) for name, peak in peaks.items()}
 
 
 def tensor_peaks(module: Any, prefix: str = "") -> dict[str, float]:
@@ -151,10 +151,10 @@ def tensor_peaks(module: Any, prefix: str = "") -> dict[str, float]:
     for key, tensor in tree_flatten(module.parameters()):
         name = prefix + key
         if ".qkv." not in name:
-            peaks[name] = float(largest(tensor).item())
+            peaks[name] = value_of(largest(tensor))
             continue
         for third, part in enumerate(mx.split(tensor, 3)):
-            peaks[f"{name}.{third}"] = float(largest(part).item())
+            peaks[f"{name}.{third}"] = value_of(largest(part))
     return peaks
 
 

@@ -1,9 +1,9 @@
 """The pages on which magnitudes are measured."""
 
 import numpy as np
-from dotsctl.encoder_worker.coreml.golden_page import draw_page
-from dotsctl.encoder_worker.image import PATCH_PX, Patches, patchify
-from dotsctl.protocol.geometry import CELL_PX, PixelLimits
+from dotsctl.encoder_worker.coreml.golden_page import draw_page, patches_of
+from dotsctl.encoder_worker.image import Patches
+from dotsctl.protocol.geometry import PATCH_PX
 from PIL import Image, ImageDraw, ImageFont
 
 DASHES_PATCHES = 240
@@ -28,12 +28,8 @@ def drawn_pages() -> list[Patches]:
     - A coloured gradient with black, white and saturated areas, the extremes of the pixels.
     - White paper: all patches equal, so that nothing averages out.
     """
-    return [draw_page(DASHES_PATCHES), *map(_patches, (_text(), _colours(), Image.new("RGB", SMALL_SIZE_PX, "white")))]
-
-
-def _patches(page: Image.Image) -> Patches:
-    """Patches of a picture whose sides are whole cells, without resizing."""
-    return patchify(page, page.size, 1, PixelLimits(CELL_PX**2, max(CELL_PX**2, page.width * page.height)))
+    pictures = _text(), _colours(), Image.new("RGB", SMALL_SIZE_PX, "white")
+    return [draw_page(DASHES_PATCHES), *map(patches_of, pictures)]
 
 
 def _text() -> Image.Image:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -38,6 +39,11 @@ def widen(network: nn.Module) -> None:
 def largest(values: mx.array) -> mx.array:
     """The largest magnitude, a scalar that is not evaluated."""
     return mx.abs(values).max()
+
+
+def value_of(scalar: mx.array) -> float:
+    """The evaluated value of a scalar."""
+    return float(cast(float, scalar.item()))
 
 
 def worst_cosine(found: mx.array, expected: Rows) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dotsctl.tools.pages.elements import Box
 from dotsctl.tools.pages.sheet import BULLETS, Area, Sheet, Type, picture
-from dotsctl.tools.pages.words import Prose, number
+from dotsctl.tools.pages.words import Words, number
 
 Block = Callable[["Writer", Area], bool]
 
@@ -18,7 +18,7 @@ class Writer:
     """A sheet with the body type of its page."""
 
     sheet: Sheet
-    prose: Prose
+    prose: Words
     body_px: float
     lead: float
 
@@ -36,7 +36,7 @@ class Writer:
         lines, line = list[str](), first
         while len(lines) < room:
             longer = f"{line} {self.prose.word()}".strip()
-            if kind.face.getlength(longer) > area.width:
+            if kind.length(longer) > area.width:
                 if not line:
                     continue  # a word that is wider than the column: take another one
                 lines.append(line)
@@ -48,13 +48,20 @@ class Writer:
                 break
         return lines
 
+    def fitting(self, area: Area, kind: Type) -> str:
+        """Return a word with a capital that is no wider than the area; empty: none was found."""
+        found = (self.prose.words(1, 1) for _ in range(12))
+        return next((word for word in found if kind.length(word) <= area.width), "")
+
     def print(self, lines: list[str], area: Area, kind: Type, category: str, mark: str = "") -> bool:
         """Print lines below each other as one element whose Markdown begins with ``mark``."""
         if not lines or kind.pitch * len(lines) > area.height + kind.lead:
             return False
         boxes = []
-        for line in lines:
-            boxes.append(self.sheet.line(area.left, area.top, line, kind))
+        for place, line in enumerate(lines):
+            justified = self.sheet.setting.is_justified and place < len(lines) - 1
+            width = area.width if justified and kind.length(line) > 0.75 * area.width else None
+            boxes.append(self.sheet.line(area.left, area.top, line, kind, width))
             area.top += kind.pitch
         plain = " ".join(lines)
         self.sheet.add(category, boxes, mark + plain, plain)
@@ -103,7 +110,7 @@ def heading(writer: Writer, area: Area) -> bool:
     """A Section-header, often with a number, up to 40 px."""
     rng = writer.sheet.rng
     kind = writer.sheet.type(min(40.0, writer.body_px * rng.uniform(1.0, 1.35)), bold=rng.random() < 0.85)
-    first = f"{rng.randint(1, 9)}.{rng.randint(1, 9)}" if rng.random() < 0.35 else writer.prose.words(1, 1)
+    first = f"{rng.randint(1, 9)}.{rng.randint(1, 9)}" if rng.random() < 0.35 else writer.fitting(area, kind)
     return writer.print(writer.wrapped(first, area, kind, 2, 0.35), area, kind, "Section-header", "## ")
 
 
@@ -111,7 +118,7 @@ def title(writer: Writer, area: Area) -> bool:
     """The Title, up to 40 px."""
     rng = writer.sheet.rng
     kind = writer.sheet.type(min(40.0, writer.body_px * rng.uniform(1.4, 2.1)), bold=rng.random() < 0.8)
-    first = writer.prose.words(1, 1)
+    first = writer.fitting(area, kind)
     return writer.print(writer.wrapped(first, area, kind, 2, 0.3), area, kind, "Title", "# ")
 
 
@@ -151,14 +158,16 @@ def table(writer: Writer, area: Area) -> bool:
         return False
     head = sheet.type(writer.body_px, bold=rng.random() < 0.6)
     entries = [[_entry(writer, width - 2 * padding, kind, row == 0) for _ in range(columns)] for row in range(rows)]
+    boxes = []
     for row, texts in enumerate(entries):
         for column, entry in enumerate(texts):
             left, top = area.left + column * width + padding, area.top + row * pitch + (pitch - kind.pitch) / 2
-            sheet.line(left, top, entry, head if row == 0 else kind)
-    box = _whole((area.left, area.top, area.right, area.top + rows * pitch))
-    _rules(sheet, box, rows, columns, rng.choice(("all", "across", "none")))
+            boxes.append(sheet.line(left, top, entry, head if row == 0 else kind))
+    if (rules := rng.choice(("all", "across", "none"))) != "none":  # an open table ends where its ink does
+        boxes = [_whole((area.left, area.top, area.right, area.top + rows * pitch))]
+        _rules(sheet, boxes[0], rows, columns, rules)
     html = "".join("<tr>" + "".join(f"<td>{entry}</td>" for entry in texts) + "</tr>" for texts in entries)
-    sheet.add("Table", [box], f"<table>{html}</table>", " ".join(entry for texts in entries for entry in texts))
+    sheet.add("Table", boxes, f"<table>{html}</table>", " ".join(entry for texts in entries for entry in texts))
     area.top += rows * pitch + rng.uniform(0.5, 1.0) * writer.body_px
     return True
 
@@ -173,17 +182,16 @@ def _entry(writer: Writer, width: float, kind: Type, is_head: bool) -> str:
     """A word or a number that fits; marks that HTML would have to escape do not occur."""
     for _ in range(6):
         found = writer.prose.word() if is_head or writer.sheet.rng.random() < 0.4 else number(writer.sheet.rng)
-        if not set("<>&") & set(found) and kind.face.getlength(found) * 1.12 <= width:
+        if not set("<>&") & set(found) and kind.length(found) * 1.12 <= width:
             return found
     return str(writer.sheet.rng.randrange(10))
 
 
 def _rules(sheet: Sheet, box: Box, rows: int, columns: int, kind: str) -> None:
     x0, y0, x1, y1 = box
-    if kind != "none":
-        for row in range(rows + 1):
-            y = round(y0 + (y1 - y0) * row / rows)
-            sheet.draw.line((x0, y, x1, y), fill=sheet.ink)
+    for row in range(rows + 1):
+        y = round(y0 + (y1 - y0) * row / rows)
+        sheet.draw.line((x0, y, x1, y), fill=sheet.ink)
     if kind == "all":
         for column in range(columns + 1):
             x = round(x0 + (x1 - x0) * column / columns)

@@ -5,17 +5,19 @@ them, from a few plain lines to full pages.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dotsctl.tools.pages import blocks
 from dotsctl.tools.pages.blocks import Writer
 from dotsctl.tools.pages.elements import GeneratedPage
-from dotsctl.tools.pages.noise import scanned
-from dotsctl.tools.pages.sheet import Area, Sheet
-from dotsctl.tools.pages.words import Prose, number
+from dotsctl.tools.pages.noise import scanned, scanned_now_and_then
+from dotsctl.tools.pages.sheet import Area, Setting, Sheet
+from dotsctl.tools.pages.words import TrainingWords, Words, number
 from PIL import Image
 
 CELL_PX = 28
+WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,13 @@ class PageStyle:
     """Share of pages with a header, and with a footer."""
 
 
-SMALL = PageStyle((3, 8), (5, 11), (18, 26), 0.8, 0.0, 0.15)
-MEDIUM = PageStyle((6, 10), (8, 12), (18, 28), 0.35, 0.0, 0.3)
-LARGE = PageStyle((10, 14), (10, 12), (18, 30), 0.15, 0.2, 0.35)
-FULL = PageStyle((14, 20), (11, 14), (18, 32), 0.08, 0.35, 0.4)
-"""Up to 392x560 px and from 18 px: what a CPU can train. Type of 14 px takes it hours more."""
-WIDE = PageStyle((16, 30), (14, 20), (14, 32), 0.05, 0.45, 0.4)
+SMALL = PageStyle((3, 8), (5, 11), (18, 26), 0.7, 0.0, 0.15)
+MEDIUM = PageStyle((6, 10), (8, 12), (18, 28), 0.4, 0.0, 0.25)
+LARGE = PageStyle((10, 14), (10, 12), (18, 30), 0.3, 0.2, 0.25)
+FULL = PageStyle((14, 20), (11, 14), (18, 32), 0.25, 0.3, 0.25)
+"""Up to 392x560 px and from 18 px. Type of 14 px takes a CPU hours more."""
+WIDE = PageStyle((16, 28), (14, 20), (18, 32), 0.25, 0.35, 0.25)
+"""Up to 560x784 px, which is the model's limit of pixels."""
 WHOLE = PageStyle((20, 40), (16, 28), (14, 36), 0.05, 0.5, 0.4)
 """Up to 784x1120 px: for a GPU."""
 STYLES = {"small": SMALL, "medium": MEDIUM, "large": LARGE, "full": FULL, "wide": WIDE, "whole": WHOLE}
@@ -70,6 +73,8 @@ def generate_page(
     families: tuple[str, ...],
     grid: tuple[int, int] | None = None,
     noise: float | None = None,
+    words: Callable[[random.Random], Words] = TrainingWords,
+    sheet_type: type[Sheet] = Sheet,
 ) -> GeneratedPage:
     """One page.
 
@@ -80,6 +85,8 @@ def generate_page(
         grid: its rows and columns of cells; none: drawn from the style. Its sides differ from them by up to 8 px, as
             pages that are served do, but never so much that resizing gives another grid.
         noise: strength of the scan; none: as the style says.
+        words: what its text is made of.
+        sheet_type: what it is printed on.
     """
     rows, columns = grid or grid_of(rng, style)
     width, height = (CELL_PX * cells + rng.randint(-8, 8) for cells in (columns, rows))
@@ -87,9 +94,8 @@ def generate_page(
         paper = (255, 255, 255) if rng.random() < 0.5 else tuple(rng.randrange(256) for _ in range(3))
         return GeneratedPage(Image.new("RGB", (width, height), paper), (), (), "")
     family = rng.choice(families)
-    ink = rng.choice(((0, 0, 0), tuple(rng.randint(0, 70) for _ in range(3))))
-    sheet = Sheet(rng, Image.new("RGB", (width, height), (255, 255, 255)), family, ink)  # type: ignore[arg-type]
-    writer = Writer(sheet, Prose(rng), rng.randint(*style.body_px), rng.uniform(0, 0.35))
+    sheet = _sheet(rng, family, (width, height), sheet_type)
+    writer = Writer(sheet, words(rng), rng.randint(*style.body_px), rng.uniform(0, 0.35))
     margin = rng.uniform(2, 10) if width < 12 * CELL_PX else rng.uniform(8, 0.08 * width)
     area = Area(margin, rng.uniform(1, 10), width - max(3.0, margin * rng.uniform(0.4, 1)), height - 3.0)
     if rng.random() < style.plain_share:
@@ -97,12 +103,15 @@ def generate_page(
     else:
         _document(writer, area, style)
     page = sheet.finish()
-    strength = noise if noise is not None else rng.uniform(0.3, 1.0) * (rng.random() < style.noise_share)
-    return scanned(rng, page, strength)
+    return scanned_now_and_then(rng, page, style.noise_share) if noise is None else scanned(rng, page, noise)
 
 
 def dense_page(
-    rng: random.Random, families: tuple[str, ...], grid: tuple[int, int], noise_share: float = 0.35
+    rng: random.Random,
+    families: tuple[str, ...],
+    grid: tuple[int, int],
+    noise_share: float = 0.35,
+    words: Callable[[random.Random], Words] = TrainingWords,
 ) -> GeneratedPage:
     """A page full of lines, each of a family and size of its own: ten times the characters of a document.
 
@@ -111,16 +120,16 @@ def dense_page(
         families: of which each line takes one.
         grid: rows and columns of cells.
         noise_share: share of pages that look scanned.
+        words: what its text is made of.
     """
     height, width = (CELL_PX * cells + rng.randint(-8, 8) for cells in grid)
-    ink = tuple(rng.randint(0, 70) for _ in range(3))
-    sheet = Sheet(rng, Image.new("RGB", (width, height), (255, 255, 255)), families[0], ink)  # type: ignore[arg-type]
-    writer, top = Writer(sheet, Prose(rng), 0, 0), rng.uniform(0, 6)
+    sheet = _sheet(rng, families[0], (width, height))
+    writer, top = Writer(sheet, words(rng), 0, 0), rng.uniform(0, 6)
     while True:
         sheet.family = rng.choice(families)
         kind = sheet.type(rng.randint(*DENSE_PX), bold=rng.random() < 0.3, lead=rng.uniform(0, 0.15))
         if top + kind.pitch > height:
-            return scanned(rng, sheet.finish(), rng.uniform(0.3, 1.0) * (rng.random() < noise_share))
+            return scanned_now_and_then(rng, sheet.finish(), noise_share)
         area = Area(rng.uniform(0, 10), top, width - 1.0, top + 1.5 * kind.pitch)
         (line,) = writer.wrapped("", area, kind, 1, 0.0)
         box = sheet.line(area.left, top, line, kind)
@@ -128,13 +137,24 @@ def dense_page(
         top += kind.pitch
 
 
+def _sheet(rng: random.Random, family: str, size: tuple[int, int], sheet_type: type[Sheet] = Sheet) -> Sheet:
+    """Return an empty sheet of white or nearly white paper, with dark ink and a setting of its own."""
+    paper = rng.choice((WHITE, WHITE, WHITE, _colour(rng, 215, 255)))
+    ink = rng.choice(((0, 0, 0), _colour(rng, 0, 70), (rng.randint(0, 115),) * 3))
+    return sheet_type(rng, Image.new("RGB", size, paper), family, ink, Setting.drawn(rng))
+
+
+def _colour(rng: random.Random, least: int, most: int) -> tuple[int, int, int]:
+    return rng.randint(least, most), rng.randint(least, most), rng.randint(least, most)
+
+
 def _lines(writer: Writer, area: Area) -> None:
     """Lines of one type from top to bottom, one element; many end early."""
     kind = writer.sheet.type(writer.body_px, lead=writer.lead, bold=writer.sheet.rng.random() < 0.3)
-    most = writer.sheet.rng.randint(1, 12)
+    most, ending = writer.sheet.rng.randint(1, 32), writer.sheet.rng.choice((0.0, 0.03, 0.08))
     lines: list[str] = []
     while len(lines) < most and (len(lines) + 1) * kind.pitch <= area.height:
-        lines += writer.wrapped("", area, kind, 1, 0.08)
+        lines += writer.wrapped("", area, kind, 1, ending)
     writer.print(lines, area, kind, "Text")
 
 
@@ -156,7 +176,7 @@ def _document(writer: Writer, area: Area, style: PageStyle) -> None:
     for column in _columns(rng, area, style):
         _fill(writer, column)
     if footer:
-        width = small.face.getlength(footer)
+        width = small.length(footer)
         left = area.left + rng.choice((0.0, 0.5, 1.0)) * max(0.0, area.width - width)
         writer.print([footer], Area(left, bottom - small.pitch, area.right, bottom), small, "Page-footer")
 

@@ -35,9 +35,14 @@ def scanned(rng: random.Random, page: GeneratedPage, strength: float = 1.0) -> G
     return page.moved(lambda x, y: (x, y), image)
 
 
+def scanned_now_and_then(rng: random.Random, page: GeneratedPage, share: float) -> GeneratedPage:
+    """Return the page as a light scan with a chance of ``share``, else as it is."""
+    return scanned(rng, page, rng.uniform(0.3, 1.0) * (rng.random() < share))
+
+
 def _turned(page: GeneratedPage, degrees: float) -> GeneratedPage:
-    """The page turned about its middle, counter-clockwise, on white."""
-    image = page.image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=(255, 255, 255))
+    """The page turned about its middle, counter-clockwise, on its own paper."""
+    image = page.image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=page.image.getpixel((0, 0)))
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
     middle_x, middle_y = page.image.width / 2, page.image.height / 2

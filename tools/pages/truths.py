@@ -10,7 +10,8 @@ from typing import Any
 from dotsctl.protocol.errors import UsageError
 from dotsctl.tools.pages.elements import Element
 from dotsctl.tools.pages.fonts import EVERYWHERE, font
-from dotsctl.tools.pages.generator import STYLES, generate_page
+from dotsctl.tools.pages.generator import CELL_PX, STYLES, generate_page
+from dotsctl.tools.pages.words import VOCABULARIES
 from PIL import Image
 
 NO_TEXT = "(no text)"
@@ -67,8 +68,10 @@ def generated_pages(
     families: tuple[str, ...],
     noise: float | None = None,
     type_px: int | None = None,
+    vocabulary: str = "foreign",
+    size: tuple[int, int] | None = None,
 ) -> Iterator[Truth]:
-    """Whole pages; page ``i`` depends on ``seed + i`` and on the families alone.
+    """Yield complete pages; page ``i`` depends on ``seed + i`` and on the other arguments alone.
 
     Args:
         num_pages: how many.
@@ -77,6 +80,8 @@ def generated_pages(
         families: of fonts, taken in turn.
         noise: strength of the scan; none: as the style says.
         type_px: size of the body's type on all pages; none: as the style says.
+        vocabulary: one of VOCABULARIES.
+        size: width and height in pixels, up to 8 px more or less; none: drawn from the style.
 
     Raises:
         MissingError: a font is not installed.
@@ -84,9 +89,11 @@ def generated_pages(
     look = STYLES[style] if type_px is None else replace(STYLES[style], body_px=(type_px, type_px))
     for family in families:
         font(family, 16)
+    grid = (round(size[1] / CELL_PX), round(size[0] / CELL_PX)) if size else None
     for number in range(seed, seed + num_pages):
         family = families[number % len(families)]
-        page = generate_page(random.Random(number), look, (family,), noise=noise)
+        rng, words = random.Random(number), VOCABULARIES[vocabulary]
+        page = generate_page(rng, look, (family,), grid, noise, words)
         yield Truth(f"{style} {number}", page.image, page.text, page.family or NO_TEXT, page.elements)
 
 

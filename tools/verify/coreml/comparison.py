@@ -14,6 +14,7 @@ from dotsctl.encoder_worker.coreml.device_tower import DeviceTower
 from dotsctl.encoder_worker.coreml.golden import WORST_COSINE
 from dotsctl.encoder_worker.coreml.golden_page import draw_page
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build, find_build
+from dotsctl.encoder_worker.coreml.probing import Probe
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.machine import Machine, this_machine
@@ -77,9 +78,7 @@ class Comparison:
     distances: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """1 - cosine of each embedding to float64, by way of execution and page size."""
     devices: list[DeviceMeasure] = field(default_factory=list)
-    """On a Mac, for each of the compute units."""
-    mlx_page_s: dict[int, float] = field(default_factory=dict)
-    """Of the MLX encoder as it is used, by page size; on a Mac alone."""
+    """On a Mac, one for each of the compute units."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,9 @@ class Order:
     buckets: tuple[int, ...] = ()
     """None: all of the build."""
     units: tuple[str, ...] = DEVICE_UNITS
-    """Those that are tried on a Mac."""
+    """Compute units that are tried on a Mac, and compared where they pass."""
+    tried_units: tuple[str, ...] = ()
+    """Compute units that are compared without a trial, because they passed one before; with any, none is tried."""
 
 
 def compare(order: Order, say: Say, machine: Machine | None = None) -> tuple[Path, Comparison]:
@@ -117,14 +118,17 @@ def compare(order: Order, say: Say, machine: Machine | None = None) -> tuple[Pat
     buckets = order.buckets or build.buckets
     found = Comparison(folder.name)
     machine = machine or this_machine()
-    if machine.is_apple_silicon:
-        found.devices, found.mlx_page_s = measure(model, folder, build, order.units, machine, say)
+    if machine.is_apple_silicon and not order.tried_units:
+        found.devices = [measure(Probe(folder, build, units, model), machine, say) for units in order.units]
     for bucket in buckets:
-        _compare_page(model, folder, build, bucket, found, say)
+        passed = [each.verdict.units for each in found.devices if bucket in each.verdict.good_buckets]
+        _compare_page(model, folder, build, bucket, found, (*order.tried_units, *passed), say)
     return folder, found
 
 
-def _compare_page(model: Path, folder: Path, build: Build, bucket: int, found: Comparison, say: Say) -> None:
+def _compare_page(
+    model: Path, folder: Path, build: Build, bucket: int, found: Comparison, units: Sequence[str], say: Say
+) -> None:
     drawn = draw_page(bucket)
     page, ends = (drawn.values, drawn.grid), borders(build)
     say(f"page of {bucket} patches: float64 tower")
@@ -136,26 +140,23 @@ def _compare_page(model: Path, folder: Path, build: Build, bucket: int, found: C
         raise MissingError(f"MLX cannot be imported ({error}): pip install 'dotsctl[all]'") from None
     for name, streams in truths.items():
         found.seconds.setdefault(name, {})[bucket] = streams.seconds
-    for executed, streams in _executions(folder, build, bucket, page, found, say):
+    for executed, streams in _executions(folder, build, page, units, say):
         found.seconds.setdefault(executed, {})[bucket] = streams.seconds
         found.rows += rows_of(build, bucket, executed, streams, truths)
         key = f"{executed}, {bucket} patches"
         found.distances[key] = distances(streams.values["embeddings"], truths[FLOAT64].values["embeddings"])
 
 
-def _executions(
-    folder: Path, build: Build, bucket: int, page: Any, found: Comparison, say: Say
-) -> Iterator[tuple[str, Streams]]:
-    """The packages by the interpreter, and by Core ML on the units where they passed."""
+def _executions(folder: Path, build: Build, page: Any, units: Sequence[str], say: Say) -> Iterator[tuple[str, Streams]]:
+    """The packages by the interpreter, and by Core ML on some compute units."""
+    bucket = len(page[0])
     say(f"page of {bucket} patches: interpreter")
     yield REFERENCE, package_streams(ReferenceTower(folder, build), build, page)
-    for device in found.devices:
-        trial = device.verdict.trial(bucket)
-        if trial is not None and trial.is_good:
-            say(f"page of {bucket} patches: {device.verdict.units}")
-            tower = DeviceTower(folder, build, device.verdict.units, (bucket,), lambda line: None)
-            yield device.verdict.units, package_streams(tower, build, page)
-            tower.close()
+    for each in units:
+        say(f"page of {bucket} patches: {each}")
+        tower = DeviceTower(folder, build, each, (bucket,), say)
+        yield each, package_streams(tower, build, page)
+        tower.close()
 
 
 def limit_of(build: Build, executed: str) -> Limit:

@@ -46,20 +46,22 @@ def device_lines(device: DeviceMeasure) -> Iterator[str]:
     """What was measured with one choice of compute units, a line for each page size."""
     verdict = device.verdict
     yield f"{verdict.units} on {verdict.machine}:"
+    if verdict.reason:
+        yield f"  does not work: {verdict.reason}"
     for trial in verdict.trials:
         if not trial.is_good:
             yield f"  {trial.bucket} patches: does not work: {trial.reason}"
             continue
         speed = f", {device.speed_up[trial.bucket]:.2f} times as fast as MLX" if trial.bucket in device.speed_up else ""
-        golden = "" if trial.golden_cosine is None else f", golden page {trial.golden_cosine:.5f}"
-        yield f"  {trial.bucket} patches: {trial.page_s:.3f} s{speed}; loaded in {trial.load_s:.1f} s{golden}"
+        compared = (("golden page", trial.golden_cosine), ("cpu_only", trial.cpu_cosine), ("MLX", trial.mlx_cosine))
+        cosines = "".join(f", {name} {cosine:.5f}" for name, cosine in compared if cosine is not None)
+        yield f"  {trial.bucket} patches: {trial.page_s:.3f} s{speed}; loaded in {trial.load_s:.1f} s{cosines}"
     if device.cold_load_s is not None and device.warm_load_s is not None:
         yield f"  smallest page size: cold load {device.cold_load_s:.1f} s, warm load {device.warm_load_s:.1f} s"
     if device.counts:
         share = "unknown" if verdict.ne_share is None else f"{verdict.ne_share:.1%}"
-        cost = "unknown" if verdict.ne_cost_share is None else f"{verdict.ne_cost_share:.1%}"
         counts = ", ".join(f"{count} {name}" for name, count in device.counts.items())
-        yield f"  Neural Engine: {share} of the operations, {cost} of their estimated cost ({counts})"
+        yield f"  Neural Engine: at least {share} of the operations of each page size ({counts})"
     yield from (f"  NOT WORTH USING: {complaint}" for complaint in device.complaints)
 
 
@@ -77,7 +79,6 @@ def content(found: Comparison, build: Build) -> dict[str, Any]:
         "match": all(row.match for row in found.rows),
         "rows": [{key: _finite(value) for key, value in asdict(row).items()} for row in found.rows],
         "seconds": found.seconds,
-        "mlx_page_s": found.mlx_page_s,
         "devices": [device.summary() for device in found.devices],
     }
 

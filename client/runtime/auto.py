@@ -1,0 +1,349 @@
+"""Chooses between two encoders for the pages that ask for none: ``--encoder auto``. Pure.
+
+The *first* encoder takes pages of any size. The *alternative* takes those that keep their resolution in one of its
+fixed page sizes, and it has to prove itself: it loads in the background while the first one reads, and gets some of
+the pages in turns with the first one, until the measured throughput of both with the decoder running says which of
+them reads pages of this size (``throughput.py``). An alternative that fails again and again is given up; its pages go
+to the first encoder. Each encoder's process is started when a page needs it, and ended when none needed it for long.
+The alternative loads only the page sizes that pages needed, because each may take minutes at its first start.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from dotsctl.client.config import RuntimeConfig
+from dotsctl.client.runtime.delivery import Compared, GiveUp, Wake
+from dotsctl.client.runtime.encoder_choice import EncoderChoice
+from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.client.runtime.pace import PaceMeter
+from dotsctl.client.runtime.page_size import bucket_of
+from dotsctl.client.runtime.seats import Seat
+from dotsctl.client.runtime.throughput import SAMPLES, compare
+from dotsctl.protocol.buckets import TOLERATED_LOSS
+from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol.geometry import PixelLimits
+from dotsctl.protocol.measured_costs import Preference
+from dotsctl.protocol.messages import Decoded, Done, Message, RequestFailed
+from dotsctl.protocol.parts import Geometry, Role
+
+FIRST, ALTERNATIVE = 0, 1
+"""Places of the two encoders."""
+TURN_PAGES = 3
+"""Pages that one encoder gets before it is the other one's turn, while they are compared."""
+MAX_FAILURES = 3
+"""Failures of the alternative in a row, without a page that it read between them, after which it is given up."""
+
+
+class SlotState(StrEnum):
+    """The process of one of the two encoders, as far as the choice depends on it."""
+
+    DORMANT = "dormant"
+    """Not started, because no page needs it."""
+    STARTING = "starting"
+    READY = "ready"
+    GIVEN_UP = "given up"
+
+
+@dataclass
+class Slot:
+    """One of the two encoders."""
+
+    state: SlotState = SlotState.DORMANT
+    failures: int = 0
+    """Failures in a row."""
+    reason: str = ""
+    """The reason why it was given up."""
+    used_at: float = 0.0
+    """When it last became ready or had a page."""
+
+
+@dataclass
+class AutoChoice(EncoderChoice):
+    """Two encoders, of which one is enough."""
+
+    limits: PixelLimits = field(default_factory=PixelLimits)
+    """Pixel limits of the model."""
+    buckets: tuple[int, ...] = ()
+    """All page sizes that the alternative can load, in patches; empty: not known, or pages of any size."""
+    preferences: dict[int, Preference] = field(default_factory=dict)
+    """What measurements said, here or earlier on this machine, by page size in patches."""
+    basis: str = ""
+    """Files and versions that new comparisons hold for."""
+    idle_s: float = 300.0
+    """Seconds without a page after which the encoder that is needed less is unloaded."""
+    size_option: str = ""
+    """Option of the alternative for the page sizes that it is to load, as ``960+2016``; empty: it has none."""
+    needed: set[int] = field(default_factory=set)
+    """Page sizes that pages needed so far, in patches."""
+    loaded: tuple[int, ...] = ()
+    """Page sizes that the alternative has loaded."""
+    slots: tuple[Slot, Slot] = field(default_factory=lambda: (Slot(), Slot()))
+    meter: PaceMeter = field(default_factory=PaceMeter)
+    _turn: int = FIRST
+    _turn_left: int = TURN_PAGES
+
+    def __post_init__(self) -> None:
+        self.needed |= {preference.patches for preference in self.preferences.values() if preference.is_faster}
+        self.slots[self.leader].state = SlotState.STARTING
+
+    @property
+    def leader(self) -> int:
+        """The place of the encoder that is started with the runtime and stays loaded."""
+        is_proved = any(preference.is_faster for preference in self.preferences.values())
+        return ALTERNATIVE if is_proved and self.slots[ALTERNATIVE].state is not SlotState.GIVEN_UP else FIRST
+
+    def is_complete(self, num_ready: int) -> bool:
+        """See the base class."""
+        return num_ready > 0
+
+    def is_started_first(self, place: int) -> bool:
+        """See the base class."""
+        return place == self.leader
+
+    def options(self, place: int) -> dict[str, str]:
+        """See the base class: the page sizes that pages need."""
+        if place == FIRST or not self.size_option or not self.buckets:
+            return {}
+        return {self.size_option: "+".join(map(str, sorted(self.needed & set(self.buckets)) or self.buckets))}
+
+    # --- routing -----------------------------------------------------------------------------------------------------
+
+    def route(self, ledger: Ledger, *, is_ready: bool) -> list[tuple[Request, str]]:
+        """See the base class; also starts an encoder that a page needs."""
+        unreadable, in_flight = [], ledger.in_flight()
+        for request in ledger.queued():
+            request.place = self._place(request, in_flight)
+            if is_ready and self._wants_alternative(request, len(ledger.requests)):
+                self._need(self._bucket(request))
+            if request.place is None:
+                continue
+            slot = self.slots[request.place]
+            if slot.state is SlotState.DORMANT:
+                self._start(request.place)
+            elif slot.state is SlotState.GIVEN_UP:
+                reason = (
+                    f"only encoder {self.names[request.place]} can read this page, and it is not used: {slot.reason}"
+                )
+                unreadable.append((request, reason))
+        return unreadable
+
+    def _bucket(self, request: Request) -> int | None:
+        return bucket_of(request, self.limits, self.buckets)
+
+    def _place(self, request: Request, in_flight: Sequence[Request]) -> int | None:
+        """The place for a request; none: it waits until the other encoder has finished what it was sent."""
+        if request.submit.encoder is not None:
+            return request.submit.encoder
+        bucket, (first, alternative) = self._bucket(request), self.slots
+        if bucket is None or request.needs_first or alternative.state is SlotState.GIVEN_UP:
+            return FIRST
+        if first.state is SlotState.GIVEN_UP:
+            return ALTERNATIVE
+        if alternative.state is not SlotState.READY or not self._is_loaded(bucket):
+            return FIRST
+        if (preference := self.preferences.get(bucket)) is not None:
+            return ALTERNATIVE if preference.is_faster else FIRST
+        return self._turns(in_flight)
+
+    def _turns(self, in_flight: Sequence[Request]) -> int | None:
+        """The place for a page of a size that is being compared: turns, and never both encoders at once."""
+        if not in_flight:
+            return FIRST  # nothing can be measured while the decoder has no work
+        other = _other(self._turn)
+        has_queue = any(r.place == other and r.state is State.ENCODING and self._is_compared(r) for r in in_flight)
+        return None if has_queue else self._turn
+
+    def _is_compared(self, request: Request) -> bool:
+        """Whether a request is of a size for which the better encoder is not known."""
+        bucket = self._bucket(request)
+        return request.submit.encoder is None and bucket is not None and bucket not in self.preferences
+
+    def _wants_alternative(self, request: Request, num_requests: int) -> bool:
+        """Whether the alternative is to be started because of a queued request.
+
+        An alternative that is not proved is started when several pages wait, because only then it can be compared.
+        """
+        bucket, state = self._bucket(request), self.slots[ALTERNATIVE].state
+        if bucket is None or request.needs_first or request.submit.encoder is not None:
+            return False
+        if state is not SlotState.DORMANT and (state is not SlotState.READY or self._is_loaded(bucket)):
+            return False
+        preference = self.preferences.get(bucket)
+        return num_requests > 1 if preference is None else preference.is_faster
+
+    def _is_loaded(self, bucket: int) -> bool:
+        return bucket in self.loaded or not self.loaded
+
+    def _need(self, bucket: int | None) -> None:
+        """Have the alternative load one more page size: start it, or let :meth:`idle` start it anew."""
+        self.needed |= {bucket} if bucket else set()
+        if self.slots[ALTERNATIVE].state is SlotState.DORMANT:
+            self._start(ALTERNATIVE)
+
+    def can_fall_back(self, request: Request) -> bool:
+        """See the base class."""
+        return request.submit.encoder is None and request.place == ALTERNATIVE
+
+    def reason_to_fall_back(self, request: Request, role: Role, message: Message) -> str:
+        """See the base class: the alternative failed, which is counted, or took more of the page's resolution than was
+        foreseen.
+        """
+        if not self.can_fall_back(request):
+            return ""
+        if isinstance(message, RequestFailed) and role is Role.ENCODER and message.code is not ErrorCode.BAD_IMAGE:
+            reason = f"encoder {request.encoder_name} failed: {message.message}"
+            self._count_failure(ALTERNATIVE, reason)
+            return reason
+        loss = max((geometry.resolution_loss for geometry in _geometries(message)), default=0.0)
+        if loss > TOLERATED_LOSS:
+            return f"encoder {request.encoder_name} took {loss:.0%} of the page's resolution"
+        return ""
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def ready(self, place: int, buckets: tuple[int, ...], now: float) -> None:
+        """See the base class."""
+        slot = self.slots[place]
+        slot.state, slot.reason, slot.used_at = SlotState.READY, "", now
+        if place == ALTERNATIVE:
+            failed = self.needed - set(buckets) if buckets else set()  # it tried them, and they do not work here
+            self.loaded = buckets
+            self.buckets = tuple(sorted({*self.buckets, *buckets} - failed))
+            self.needed -= failed
+
+    def swapped(self, place: int) -> None:
+        """See the base class: nothing is known of the new encoder, neither its page sizes nor its options."""
+        self.preferences.clear()
+        self.slots[place].failures = 0
+        if place == ALTERNATIVE:
+            self.buckets, self.size_option, self.basis = (), "", ""
+            self.needed.clear()
+
+    def dispatched(self, request: Request, now: float) -> None:
+        """See the base class."""
+        place = request.place or FIRST
+        self.slots[place].used_at = now
+        if place == self._turn and self._is_compared(request):
+            self._turn_left -= 1
+            if not self._turn_left:
+                self._turn, self._turn_left = _other(place), TURN_PAGES
+
+    def elapsed(self, in_flight: Iterable[Request], elapsed_s: float) -> None:
+        """See the base class."""
+        self.meter.account(in_flight, elapsed_s)
+
+    def decoded(self, num_tokens: int) -> None:
+        """See the base class."""
+        self.meter.decoded(num_tokens)
+
+    def read(self, request: Request, done: Done, now: float) -> None:
+        """See the base class; judges the alternative when this page was the last that was missing for it."""
+        slot = self.slots[request.place or FIRST]
+        slot.failures, slot.used_at = 0, now
+        bucket, encode_ms = self._bucket(request), done.timings_ms.get("encode_total", 0.0)
+        if bucket is None or not self._is_compared(request) or len(request.submit.images) > 1 or encode_ms <= 0:
+            return
+        self.meter.read(request, bucket, encode_ms / 1000, done.completion_tokens)
+        names = (self.names[FIRST], self.names[ALTERNATIVE])
+        paces = (self.meter.pace(names[FIRST], bucket), self.meter.pace(names[ALTERNATIVE], bucket))
+        found = compare(names, paces, bucket, self.meter.tokens_a_page(bucket), self.meter.free_tokens_per_s)
+        if found:
+            self.preferences[bucket] = replace(found, basis=self.basis)
+            self.commands.append(Compared(self.preferences[bucket]))
+
+    def died(self, place: int, reason: str) -> None:
+        """See the base class: it is started again, or given up after too many failures."""
+        if self.slots[place].state is not SlotState.GIVEN_UP:
+            self.slots[place].state = SlotState.STARTING
+            self._count_failure(place, f"it died by {reason}")
+
+    def _count_failure(self, place: int, reason: str) -> None:
+        self.slots[place].failures += 1
+        can_do_without = place == ALTERNATIVE and self.slots[FIRST].state is not SlotState.GIVEN_UP
+        if can_do_without and self.slots[place].failures >= MAX_FAILURES:
+            self._give_up(place, f"it failed {MAX_FAILURES} times in a row, last: {reason}")
+
+    def lost(self, place: int, reason: str) -> bool:
+        """See the base class.
+
+        The runtime can do without an encoder if the other one can be started; without the first one only if the
+        alternative is ready, because not every page fits that one.
+        """
+        other = self.slots[_other(place)].state
+        if other is SlotState.GIVEN_UP or (place == FIRST and other is not SlotState.READY):
+            return False
+        self._give_up(place, reason)
+        return True
+
+    def _give_up(self, place: int, reason: str) -> None:
+        """Do without an encoder from now on; the pages that it has come back when its process has ended."""
+        if self.slots[place].state is SlotState.GIVEN_UP:
+            return
+        self.slots[place].state, self.slots[place].reason = SlotState.GIVEN_UP, reason
+        self.commands.append(GiveUp(Seat(Role.ENCODER, place), reason))
+        if self.slots[_other(place)].state is SlotState.DORMANT:
+            self._start(_other(place))
+
+    def _start(self, place: int) -> None:
+        self.slots[place].state = SlotState.STARTING
+        self.commands.append(Wake(Seat(Role.ENCODER, place)))
+
+    def idle(self, ledger: Ledger, now: float) -> int | None:
+        """See the base class: an alternative that is to be started anew with more page sizes, or the encoder that does
+        not lead, if no page has needed it for a while.
+        """
+        is_short = self.slots[ALTERNATIVE].state is SlotState.READY and not all(map(self._is_loaded, self.needed))
+        place = ALTERNATIVE if is_short else _other(self.leader)
+        are_ready = all(slot.state is SlotState.READY for slot in self.slots)
+        is_needed = any(request.place == place for request in ledger.requests.values())
+        if not is_short and (not are_ready or is_needed or now - self.slots[place].used_at <= self.idle_s):
+            return None
+        self.slots[place].state = SlotState.DORMANT
+        if is_short:
+            self._start(ALTERNATIVE)
+        return place
+
+    def note(self, place: int) -> str:
+        """See the base class."""
+        slot = self.slots[place]
+        if slot.state is SlotState.GIVEN_UP:
+            return f"not used: {slot.reason}"
+        if place == FIRST:
+            return "starts when a page needs it" if slot.state is SlotState.DORMANT else ""
+        if self.preferences:
+            return "; ".join(str(self.preferences[bucket]) for bucket in sorted(self.preferences))
+        if slot.state is SlotState.DORMANT:
+            return "starts when several pages wait"
+        measured = max(len(self.meter.pace(self.names[place], size).encode_s) for size in self.loaded or (0,))
+        return f"compared with {self.names[FIRST]}: {min(measured, SAMPLES)} of {SAMPLES} pages measured"
+
+
+def auto_choice(config: RuntimeConfig) -> AutoChoice | None:
+    """The choice that a configuration asks for; none: there is nothing to choose from."""
+    auto = config.auto
+    if auto is None or len(config.encoders) != 2:
+        return None
+    return AutoChoice(
+        limits=auto.limits,
+        buckets=auto.buckets,
+        preferences={preference.patches: preference for preference in auto.preferences},
+        basis=auto.basis,
+        size_option=auto.size_option,
+        idle_s=auto.idle_s,
+    )
+
+
+def _other(place: int) -> int:
+    return FIRST if place == ALTERNATIVE else ALTERNATIVE
+
+
+def _geometries(message: Message) -> tuple[Geometry, ...]:
+    """The geometries that a decoder's message carries."""
+    match message:
+        case Decoded(geometry=Geometry() as geometry):
+            return (geometry,)
+        case Done():
+            return message.geometries
+        case _:
+            return ()

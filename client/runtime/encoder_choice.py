@@ -1,0 +1,85 @@
+"""Which encoder each page goes to: here the one that it asks for, or the first one. Pure.
+
+The coordinator calls these methods at its events and carries out what they answer. ``auto.py`` has the choice between
+two encoders.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dotsctl.client.runtime.delivery import Command
+from dotsctl.client.runtime.ledger import Ledger, Request
+from dotsctl.protocol.messages import Done, Message
+from dotsctl.protocol.parts import Role
+
+
+@dataclass
+class EncoderChoice:
+    """The encoders of a runtime, each of which must be ready and takes the pages that ask for it."""
+
+    names: list[str] = field(default_factory=list)
+    """Plugin and options of the encoders by their places; the coordinator's own list, which a swap changes."""
+    commands: list[Command] = field(default_factory=list)
+    """What is to be done; the coordinator takes them."""
+
+    def is_complete(self, num_ready: int) -> bool:
+        """Whether pages can be read with so many encoders ready."""
+        return num_ready == len(self.names)
+
+    def is_started_first(self, place: int) -> bool:
+        """Whether the process of this place is started with the runtime."""
+        return True
+
+    def options(self, place: int) -> dict[str, str]:
+        """Options that an encoder is started with besides its own."""
+        return {}
+
+    def route(self, ledger: Ledger, *, is_ready: bool) -> list[tuple[Request, str]]:
+        """Set ``place`` of the queued requests; answers those that no encoder can read, and why.
+
+        Args:
+            ledger: all requests.
+            is_ready: whether the runtime can read pages.
+        """
+        return []
+
+    def can_fall_back(self, request: Request) -> bool:
+        """Whether another encoder takes this request over if its present one fails."""
+        return False
+
+    def reason_to_fall_back(self, request: Request, role: Role, message: Message) -> str:
+        """The reason why another encoder is to take a request over after a worker's message; empty: none is."""
+        return ""
+
+    def ready(self, place: int, buckets: tuple[int, ...], now: float) -> None:
+        """Take note of an encoder that is ready, and of its page sizes in patches."""
+
+    def swapped(self, place: int) -> None:
+        """Take note that another encoder has taken a place."""
+
+    def dispatched(self, request: Request, now: float) -> None:
+        """Take note of a request that was sent to its encoder."""
+
+    def elapsed(self, in_flight: Iterable[Request], elapsed_s: float) -> None:
+        """Take note of the time since the last event."""
+
+    def decoded(self, num_tokens: int) -> None:
+        """Take note of tokens that the decoder made."""
+
+    def read(self, request: Request, done: Done, now: float) -> None:
+        """Take note of a page that was read."""
+
+    def died(self, place: int, reason: str) -> None:
+        """Take note of an encoder's death."""
+
+    def lost(self, place: int, reason: str) -> bool:
+        """Take note of an encoder that will not be started again; whether the runtime can do without it."""
+        return False
+
+    def idle(self, ledger: Ledger, now: float) -> int | None:
+        """The place of an encoder that is to be unloaded now; none: no such one."""
+        return None
+
+    def note(self, place: int) -> str:
+        """One line for people on the part that an encoder has at present; empty: nothing special."""
+        return ""
