@@ -23,7 +23,7 @@ class Client:
     Attributes:
         model_name: name of the model that the runtime holds.
         fingerprint: sha256 of the model.
-        encoder: the encoder plugin with its options.
+        encoder: the encoder plugin with its options; ``auto`` where the runtime chooses for each page.
         decoder: the decoder plugin with its options.
         tasks: what can be asked of a page; the first one is the default.
     """
@@ -46,7 +46,8 @@ class Client:
 
         Args:
             model: path or name of a model; none: ``DOTSCTL_MODEL``, the configuration file, the only installed one.
-            encoder: encoder plugin, ``NAME`` or ``NAME:key=value,...``; one of those of the running runtime.
+            encoder: encoder plugin, ``NAME`` or ``NAME:key=value,...``; ``auto``, or one of those of the running
+                runtime.
             decoder: decoder plugin, likewise.
             name: the running instance to use; none: ``DOTSCTL_NAME`` or ``default``.
             window: most pages in flight; none: as many as the runtime allows.

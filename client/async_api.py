@@ -75,7 +75,7 @@ class AsyncClient:
 
     @property
     def encoder(self) -> str:
-        """The encoder plugin with its options."""
+        """The encoder plugin with its options; ``auto`` where the runtime chooses for each page."""
         self._welcome()
         return self._connection.encoder
 

@@ -102,7 +102,7 @@ def swap(role: str, plugin: str, name: str | None, timeout_s: float) -> None:
     \b
     Examples:
       dotsctl swap encoder mlx
-      dotsctl swap encoder coreml:compute_units=cpu_and_gpu
+      dotsctl swap encoder coreml:build=float16
     """
     from dotsctl.client.config import PluginChoice
     from dotsctl.client.settings import choose

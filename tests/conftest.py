@@ -58,6 +58,8 @@ def run_folder(monkeypatch: pytest.MonkeyPatch, warm_sockets: None) -> Iterator[
     monkeypatch.setenv("DOTSCTL_RUNTIME_DIR", str(folder))
     for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(variable, str(base / "home"))
+    if sys.platform == "darwin":
+        monkeypatch.setenv("HOME", str(base / "home"))  # logs lie in ~/Library/Logs, which no variable of XDG moves
     for variable in [name for name in os.environ if name.startswith("DOTSCTL_") and name != "DOTSCTL_RUNTIME_DIR"]:
         monkeypatch.delenv(variable)
     before = open_descriptors()

@@ -46,6 +46,7 @@ FAULTS = {
     "compile": "compiling a package raises RuntimeError, on all compute units",
     "full": "the disk is full when a package is compiled",
     "no-ne": "the machine has no Neural Engine",
+    "no-gpu": "the machine has no GPU that Core ML can use",
     "half-on-cpu": "half of the operations are planned on the CPU",
     "plan": "the process dies when the plan is asked for",
 }
@@ -208,7 +209,8 @@ class Model:
     def get_available_compute_devices(cls) -> list[Any]:
         """Devices that Core ML may use."""
         devices = importlib.import_module("coremltools.models.compute_device")
-        found = [devices.MLCPUComputeDevice(CpuProxy()), devices.MLGPUComputeDevice(GpuProxy())]
+        found = [devices.MLCPUComputeDevice(CpuProxy())]
+        found += [] if cls.framework.has("no-gpu") else [devices.MLGPUComputeDevice(GpuProxy())]
         return found if cls.framework.has("no-ne") else [*found, devices.MLNeuralEngineComputeDevice(NeProxy())]
 
     get_all_compute_devices = get_available_compute_devices

@@ -33,5 +33,8 @@ else
     "$scratch/venv/bin/pip" install -q -c constraints.txt -e '.[all,test]'
 fi
 
+# From here on nothing is written to the person's home folder: ~/Library/Logs is what XDG variables do not move.
+export HOME="$scratch/home"
+mkdir "$HOME"
 cd "$checkout"
 "$scratch/venv/bin/python" -P -m dotsctl.tools.mac_report --output "$here/dotsctl-mac.tar.gz" "$@"

@@ -6,9 +6,9 @@ of the user and the machine are taken out of every packed file.
 """
 
 import contextlib
-import getpass
 import json
 import os
+import pwd
 import re
 import signal
 import socket
@@ -148,10 +148,14 @@ def describe_machine() -> dict[str, Any]:
 
 
 def private_names() -> dict[str, str]:
-    """Return what must not be packed, with what stands for it: home folder, folder of temporary files, names."""
-    host = socket.gethostname()
-    found = {str(Path.home()): "~", tempfile.gettempdir(): "TMP", os.path.realpath(tempfile.gettempdir()): "TMP"}
-    return found | {getpass.getuser(): "USER", host: "HOST", host.partition(".")[0]: "HOST"}
+    """Return what must not be packed, with what stands for it: home folder, folder of temporary files, names.
+
+    The user is asked of the system, as ``first_mac.sh`` sets another ``HOME``.
+    """
+    user, host, scratch = pwd.getpwuid(os.getuid()), socket.gethostname(), tempfile.gettempdir()
+    found = {user.pw_dir: "~", str(Path.home()): "~", scratch: "TMP", os.path.realpath(scratch): "TMP"}
+    full_name = user.pw_gecos.partition(",")[0]
+    return found | {user.pw_name: "USER", full_name: "USER", host: "HOST", host.partition(".")[0]: "HOST"}
 
 
 def scrub(text: str, private: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ to the first encoder. Each encoder's process is started when a page needs it, an
 The alternative loads only the page sizes that pages needed, because each may take minutes at its first start.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -229,9 +229,9 @@ class AutoChoice(EncoderChoice):
             if not self._turn_left:
                 self._turn, self._turn_left = _other(place), TURN_PAGES
 
-    def elapsed(self, in_flight: Iterable[Request], elapsed_s: float) -> None:
+    def elapsed(self, ledger: Ledger, elapsed_s: float) -> None:
         """See the base class."""
-        self.meter.account(in_flight, elapsed_s)
+        self.meter.account(ledger.in_flight(), elapsed_s)
 
     def decoded(self, num_tokens: int) -> None:
         """See the base class."""

@@ -423,5 +423,5 @@ class Coordinator:
                 worker.busy_s += now - max(self._accounted_at, worker.since)
             else:  # silence counts from the moment there is something to say
                 worker.progress_at = now
-        self.choice.elapsed(self.ledger.in_flight(), now - self._accounted_at)
+        self.choice.elapsed(self.ledger, now - self._accounted_at)
         self._accounted_at = now

@@ -4,7 +4,6 @@ The coordinator calls these methods at its events and carries out what they answ
 two encoders.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dotsctl.client.runtime.delivery import Command
@@ -60,7 +59,7 @@ class EncoderChoice:
     def dispatched(self, request: Request, now: float) -> None:
         """Take note of a request that was sent to its encoder."""
 
-    def elapsed(self, in_flight: Iterable[Request], elapsed_s: float) -> None:
+    def elapsed(self, ledger: Ledger, elapsed_s: float) -> None:
         """Take note of the time since the last event."""
 
     def decoded(self, num_tokens: int) -> None:

@@ -27,7 +27,7 @@ from dotsctl.tools.coreml.options import ConversionOptions
 from tests.coreml_stand_in import Framework, use
 
 pytest.importorskip("coremltools")
-pytestmark = [pytest.mark.model, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 MAC = Machine("Apple M2", "macOS 26.1", "25B78")
 BUCKETS = (24, 48)
 UNITS = "cpu_and_ne"

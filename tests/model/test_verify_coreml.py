@@ -109,7 +109,7 @@ def test_limits_follow_precision_weights_and_what_executes() -> None:
         assert limit_of(quantised, "all").cosine == min(cosine, 0.999)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_on_a_mac_each_of_the_units_is_tried_timed_and_compared(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from tests import coreml_stand_in
 from tests.process.conftest import NAME, START_S, Instance
 
 pytest.importorskip("coremltools")
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 TRIAL_S = 180.0
 
 

@@ -11,9 +11,10 @@ from dotsctl.client.runtime.ledger import Ledger, Request, State
 from dotsctl.client.runtime.pace import Pace
 from dotsctl.client.runtime.seats import ENCODER
 from dotsctl.client.runtime.views import Limits
+from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.measured_costs import Preference
-from dotsctl.protocol.messages import Blank, Message, RequestFailed
+from dotsctl.protocol.messages import Blank, Message, RequestFailed, Submit
 from dotsctl.protocol.parts import Role
 from dotsctl.tools.chaos.simulated_workers import BUCKET
 from dotsctl.tools.chaos.simulation import BrokenPromise, run_schedule
@@ -110,7 +111,14 @@ def _careless_with_swapped_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _confused_about_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages go to the first encoder, whichever they ask for."""
-    monkeypatch.setattr(Request, "seat", property(lambda self: ENCODER))
+    original = Ledger.add
+
+    def add(self: Ledger, client: bytes, submit: Submit, buffers: list[Buffer], now: float) -> Request:
+        request = original(self, client, submit, buffers, now)
+        request.place = ENCODER.place
+        return request
+
+    monkeypatch.setattr(Ledger, "add", add)
 
 
 def _deaf_to_blank_pages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import sys
 import tarfile
 from pathlib import Path
@@ -97,11 +98,13 @@ def test_the_packed_file_holds_scrubbed_texts_and_no_owner(tmp_path: Path) -> No
     assert {(each.uid, each.gid, each.uname, each.gname) for each in members} == {(0, 0, "", "")}
 
 
-def test_home_user_and_host_of_this_process_are_private(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/Users/ada")
-    monkeypatch.setenv("LOGNAME", "ada")
+def test_home_user_and_host_are_private_also_where_home_is_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = pwd.struct_passwd(("ada", "x", 501, 20, "Ada Lovelace,,,", "/Users/ada", "/bin/zsh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: ada)
+    monkeypatch.setenv("HOME", "/tmp/dotsctl.1/home")
     names = private_names()
-    assert names["/Users/ada"] == "~" and names["ada"] == "USER"
+    assert names["/Users/ada"] == names["/tmp/dotsctl.1/home"] == "~"
+    assert names["ada"] == names["Ada Lovelace"] == "USER"
     assert "HOST" in names.values() and os.path.realpath("/tmp") in names
 
 

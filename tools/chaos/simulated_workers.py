@@ -108,10 +108,10 @@ class Plan:
     @classmethod
     def draw(cls, rng: random.Random) -> "Plan":
         """A plan of any kind, calm ones included."""
-        alternative = rng.choice(list(Alternative)) if rng.random() < 0.2 else None
+        alternative = rng.choice(list(Alternative)) if rng.random() < 0.1 else None
         clients, pages = (
             rng.randint(1, 3),
-            rng.randint(1, 15 if alternative in (Alternative.SOUND, Alternative.SLOW) else 5),
+            rng.randint(1, 12 if alternative in (Alternative.SOUND, Alternative.SLOW) else 5),
         )
         killers = {rng.randrange(clients * pages)} if rng.random() < 0.2 else set()
         return cls(

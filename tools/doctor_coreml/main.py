@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE
 from dotsctl.encoder_worker.coreml.probe_process import STEP_LIMIT_S
-from dotsctl.encoder_worker.coreml.residency import NEURAL_ENGINE
+from dotsctl.encoder_worker.coreml.residency import GPU, NEURAL_ENGINE
 from dotsctl.encoder_worker.plugins.coreml import FIRST_MACOS
 from dotsctl.protocol.errors import DotsctlError, ExitCode, MissingError, UsageError
 from dotsctl.protocol.machine import Machine, this_machine
@@ -69,12 +69,14 @@ def chosen_plans(report: Report) -> Iterator[Plan]:
 def plans(report: Report) -> Iterator[Plan]:
     """Yield all sections in order; later ones depend on what earlier ones left in the report."""
     yield Plan("system")
-    has_engine = NEURAL_ENGINE in report.result("system").get("devices", [])
-    no_engine = "" if has_engine else "this machine offers Core ML no Neural Engine"
+    devices = report.result("system").get("devices", [])
+    no_engine = "" if NEURAL_ENGINE in devices else "this machine offers Core ML no Neural Engine"
+    no_gpu = no_engine or ("" if GPU in devices else "this machine offers Core ML no GPU")
+    skipped = {"cpu_and_ne": no_engine, "cpu_and_gpu": no_gpu}
     yield Plan("conversion")
     no_build = "" if report.result("conversion") else "there is no build"
     for units in UNITS:
-        yield Plan("trial", units, no_build or (no_engine if units != "cpu_only" else ""))
+        yield Plan("trial", units, no_build or skipped.get(units, ""))
     for units in (REFERENCE, *UNITS):
         yield Plan("verification", units, no_build or _not_verified(report, units))
     yield Plan("laboratory", "", no_build or no_engine)
