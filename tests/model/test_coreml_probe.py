@@ -202,10 +202,9 @@ def test_a_fault_of_one_page_size_is_its_own_once_another_one_works(
 
 
 def test_a_prediction_that_hangs_ends_the_trial(trial: Callable[..., Verdict]) -> None:
-    verdict = trial("hang@patches_48", limit_s=8.0)
+    verdict = trial("hang@patches_48", limit_s=30.0)
     assert verdict.good_buckets == (24,)
-    assert verdict.trials[1].reason.startswith("no progress for 8 s while page of 48 patches through package 1")
-    assert trial("load-hang", limit_s=5.0).reason.startswith("no progress for 5 s while loading package 1 of 2")
+    assert verdict.trials[1].reason.startswith("no progress for 30 s while page of 48 patches through package 1")
 
 
 def test_a_process_that_is_killed_once_is_tried_again_and_its_end_is_kept(
