@@ -12,11 +12,10 @@ from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build, function_name
 from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, patches_input, rotary_inputs
+from dotsctl.protocol.half_precision import LIMIT as PRODUCT_LIMIT
 from dotsctl.tools.coreml.lint import Finding
 
 FLOAT16_LIMIT = 65_504.0
-PRODUCT_LIMIT = 32_752.0
-"""Products beyond it were seen to become infinite on M1 to M5 (ANEForge issue 115)."""
 CUT_LIMIT = 4_094.0
 """Values beyond it become infinite on M1 to M3 where the last axis is cut (ANEForge, ROOFLINES.md)."""
 RULE = "magnitudes"
