@@ -6,7 +6,6 @@ Source: ``mlmodel/format/MIL.proto`` and ``mlmodel/src/MILBlob/Blob`` of https:/
 """
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ class Package:
     def __init__(self, path: Path) -> None:
         """Read the program; raises MissingError for a package that is incomplete or damaged."""
         self.path = path
+        self._files: dict[str, NDArray[np.uint8]] = {}
         model_pb2 = import_coremltools("coremltools.proto.Model_pb2")
         try:
             manifest = json.loads((path / "Manifest.json").read_text(encoding="utf-8"))
@@ -92,13 +92,14 @@ class Package:
             return stored.view(dtype)
         return unpack(stored, bits, (8 * size - unused_bits) // bits, signed=kind in SIGNED_PACKED)
 
-    @cache  # noqa: B019  a package lives as long as its process
     def _file(self, name: str) -> NDArray[np.uint8]:
-        path = self._model_file.parent / name.removeprefix("@model_path/")
-        try:
-            return np.memmap(path, np.uint8, "r")
-        except (OSError, ValueError) as error:
-            raise MissingError(f"{path} cannot be read ({error}): convert the model again") from None
+        if name not in self._files:
+            path = self._model_file.parent / name.removeprefix("@model_path/")
+            try:
+                self._files[name] = np.memmap(path, np.uint8, "r")
+            except (OSError, ValueError) as error:
+                raise MissingError(f"{path} cannot be read ({error}): convert the model again") from None
+        return self._files[name]
 
 
 def unpack(packed: NDArray[np.uint8], bits: int, count: int, *, signed: bool) -> NDArray[Any]:

@@ -27,7 +27,12 @@ GRID = (4, 6)
 
 
 def tower_function(
-    model: Path, *, exponents: Mapping[str, int], residual_exponent: int = 0, precision: str = "float32"
+    model: Path,
+    *,
+    exponents: Mapping[str, int],
+    residual_exponent: int = 0,
+    precision: str = "float32",
+    scheme: str = "same",
 ) -> Any:
     """The complete tower of a small model as a function for pages of ``GRID``."""
     from dotsctl.tools.coreml.attention import AttentionOptions
@@ -36,7 +41,7 @@ def tower_function(
     from dotsctl.tools.coreml.tower import Part, TowerBuilder
 
     config = config_of(model)
-    weights = StoredWeights(TowerTensors(model), precision, "same", exponents)
+    weights = StoredWeights(TowerTensors(model), precision, scheme, exponents)
     builder = TowerBuilder(config, weights, AttentionOptions(query_tile=10), residual_exponent)
     return builder.function(Part(0, config.num_hidden_layers, config.num_hidden_layers), GRID[0] * GRID[1], TARGET)
 
@@ -86,6 +91,19 @@ def test_scales_and_shifts_of_norms_are_folded_into_the_matrices_behind_them(
     assert constant(package, "merger_mlp_0_bias") == pytest.approx(expected, rel=1e-6)
     operations = Package(package).function(function_name(24))[1].operations
     assert not [op for op in operations if op.type == "layer_norm" and {"gamma", "beta"} & set(op.inputs)]
+
+
+def test_weights_of_four_bits_are_not_spread_by_the_scales_of_norms(
+    tmp_path: Path, write_model: Callable[..., Path], tensors: dict[str, np.ndarray]
+) -> None:
+    name = "vision_tower.blocks.0.norm2.weight"
+    uneven = tensors[name] * np.where(np.arange(len(tensors[name])) % 7 == 0, 100, 1).astype(np.float32)
+    model = write_model(tensors=tensors | {name: uneven})
+    package = write_tower(model, tmp_path / "tower.mlpackage", exponents={}, scheme="int4")
+    assert np.array_equal(constant(package, "blocks_0_norm2_weight").reshape(-1), uneven)
+    opened = Package(package)
+    operations = {op.outputs[0].name for op in opened.function(opened.function_names[0])[1].operations}
+    assert {"blocks_0_norm1_scaled", "blocks_0_norm2_scaled", "blocks_1_norm1_scaled"} <= operations
 
 
 @pytest.mark.parametrize("post_norm", [True, False])

@@ -38,7 +38,7 @@ def test_it_reads_new_pages(run_folder: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("rapidfuzz")
     from dotsctl.tools.evaluate.main import main
 
-    outcome = CliRunner().invoke(main, ["--pages", "40", "--json", *options])
+    outcome = CliRunner().invoke(main, ["--pages", "40", "--words", "documentation", "--json", *options])
     assert outcome.exit_code == 0, outcome.output
     found = json.loads(outcome.stdout)
     assert (found["pages"], found["style"]) == (40, "full")

@@ -105,7 +105,7 @@ def test_a_compiled_encoder_gives_the_same(model: Path, encoder: MLXEncoder) -> 
         ({"query_chunk": "x"}, "query_chunk='x' is no number"),
         ({"pack_patches": "-1"}, "pack_patches='-1' is no number"),
         ({"compile": "yes"}, "compile='yes' is unknown; it is on or off"),
-        ({"dtype": "float16"}, "dtype='float16' is unknown; it is float32 or bfloat16"),
+        ({"dtype": "float8"}, "dtype='float8' is unknown; it is float32, bfloat16 or float16"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_is_known(model: Path, option: dict[str, str], message: str) -> None:

@@ -7,11 +7,11 @@ import pytest
 from dotsctl.tools.pages.characters import CHARACTERS
 from dotsctl.tools.pages.fonts import EVERYWHERE
 from dotsctl.tools.pages.generator import FULL, generate_page
+from dotsctl.tools.pages.words import VOCABULARIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-pytest.importorskip("english_words", reason="english-words is not installed")
 pytest.importorskip("tokenizers", reason="tokenizers is not installed")
 from dotsctl.tools.demo.tokenizer import (
     LARGEST_NUMBER,
@@ -59,7 +59,7 @@ def test_an_element_costs_ten_tokens_and_its_words() -> None:
 def test_answers_come_back_as_they_were() -> None:
     rng = random.Random(4)
     for _ in range(10):
-        page = generate_page(rng, FULL, EVERYWHERE)
+        page = generate_page(rng, FULL, EVERYWHERE, words=VOCABULARIES["foreign"])
         for answer in (page.layout((392, 560)), page.layout((392, 560), with_text=False), page.text):
             assert tokenizer().decode(tokenizer().encode(answer).ids, skip_special_tokens=False) == answer
 

@@ -47,7 +47,7 @@ ONLY_IN = {
     "torch": ["tools/*.py"],
     "matplotlib": ["tools/*.py"],
     "rapidfuzz": ["tools/*.py"],
-    "pypdfium2": ["client/pdf.py", "tools/page_pdf.py"],
+    "pypdfium2": ["client/pdf.py", "tools/page_pdf.py", "tools/pages/pdf_sheet.py"],
     "pillow_heif": ["protocol/pixels.py"],
     "huggingface_hub": ["client/hub.py"],
     "httpx2": ["client/hub.py"],

@@ -1,9 +1,13 @@
 """The training of the demo model: targets, losses, how it begins and how it goes on. Needs PyTorch."""
 
 import json
+import os
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,7 @@ import torch
 from dotsctl.decoder_worker.prompt import PromptBuilder
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.protocol.geometry import PixelLimits, fit
-from dotsctl.tools import train
+from dotsctl.tools import pack_training, train
 from dotsctl.tools.demo import batches as demo_batches
 from dotsctl.tools.demo import loss as demo_loss
 from dotsctl.tools.demo import start as demo_start
@@ -54,6 +58,7 @@ from dotsctl.tools.training_plot import main as plot
 from PIL import Image
 from tokenizers import Tokenizer
 
+ROOT = Path(__file__).parents[2]
 SHAPE = {"vision_width": 32, "vision_heads": 1, "vision_intermediate": 32, "text_intermediate": 32}
 
 
@@ -340,8 +345,11 @@ def trained(net: DemoNetwork, found: Batch) -> State:
     return State(net, optimizer, mean)
 
 
-def fresh_state(width: int = 32) -> State:
-    net = network(2, width)
+def fresh_state() -> State:
+    return fresh_state_of(network(2))
+
+
+def fresh_state_of(net: DemoNetwork) -> State:
     mean = {name: value.clone() for name, value in net.state_dict().items() if not name.startswith("auxiliary")}
     return State(net, torch.optim.AdamW(net.parameters()), mean)
 
@@ -419,6 +427,42 @@ def test_attention_in_bfloat16_is_nearly_that_in_single(is_causal: bool) -> None
     assert half.dtype == torch.bfloat16
     assert torch.allclose(half.float(), exact, atol=0.03)
     assert not torch.allclose(half.float(), attend(q, k, v), atol=0.3)
+
+
+@pytest.mark.timeout(300)
+def test_a_packed_training_is_resumed_by_the_command_for_a_lent_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state = trained(network(1), batch(monkeypatch))
+    facts = {"shape": asdict(state.network.model.shape), "progress": vars(Progress(step=5))}
+    state.save(tmp_path / "run" / "state", facts)
+    tokenizer().save(str(tmp_path / "run" / "tokenizer.json"))
+    packed, out = tmp_path / "packed", tmp_path / "out"
+    for expected, problem in ((0, ""), (2, "exists")):
+        outcome = CliRunner().invoke(pack_training.main, ["--fonts", "everywhere", str(tmp_path / "run"), str(packed)])
+        assert outcome.exit_code == expected and problem in outcome.output
+    options = [
+        "--seconds",
+        "900",
+        "--half",
+        "--workers",
+        "1",
+        "--scale",
+        "2",
+        "--last",
+        "small",
+        "--fonts",
+        "everywhere",
+    ]
+    command = [str(ROOT / "tools" / "train_on_gpu.sh"), str(packed), str(out), "1", *options]
+    environment = os.environ | {"PYTHON": sys.executable, "HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    (tmp_path / "home").mkdir()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert len(files) <= 8 and (out / "run" / "tokenizer.json") in files
+    assert read_facts(out / "run" / "state")["progress"]["step"] > 5
+    assert fresh_state_of(network(1)).load(out / "run" / "state") == []
 
 
 def test_a_training_goes_on_where_it_stopped_and_exports_a_model(

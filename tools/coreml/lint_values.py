@@ -10,8 +10,8 @@ from typing import Any
 
 from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
-from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build
-from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
+from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build, function_name
+from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, patches_input, rotary_inputs
 from dotsctl.tools.coreml.lint import Finding
 
 FLOAT16_LIMIT = 65_504.0
@@ -44,10 +44,17 @@ def check_golden_page(folder: Path, build: Build) -> tuple[float, list[Finding]]
     Returns:
         The smallest cosine of a token, and what is wrong; limits of float16 do not matter to float32 packages.
     """
-    golden, tower = Golden.read(folder), ReferenceTower(folder, build)
-    page = draw_page(golden.bucket)
-    embeddings = tower.encode(page.values, page.grid)
-    findings = list(lint_values(tower.chunks(golden.bucket))) if build.precision == "float16" else []
+    golden = Golden.read(folder)
+    page, findings = draw_page(golden.bucket), list[Finding]()
+    cosines, sines = rotary_inputs(page.grid, build.head_dim)
+    value, name = patches_input(page.values), "patches"
+    for chunk in build.chunks:  # only the weights of one package are in memory
+        program = Interpreter(folder / chunk.file, function_name(golden.bucket))
+        (value,) = program.run({name: value, "cos": cosines, "sin": sines}).values()
+        name = "hidden"
+        if build.precision == "float16":
+            findings += lint_values([program])
+    embeddings = embeddings_of(value)
     cosine, wrong = golden.check(embeddings, build, REFERENCE)
     return cosine, [*findings, *([Finding("golden page", "embeddings", f"differ: {wrong}")] if wrong else [])]
 

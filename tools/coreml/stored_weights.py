@@ -25,6 +25,9 @@ SCHEMES: dict[str, Callable[[NDArray[np.float32]], Scaled | Palette] | None] = {
     "palette6": palette,
 }
 """How matrices are stored, by the name of the option; norms and biases stay as they are."""
+UNFOLDED = frozenset({"int4"})
+"""Schemes in which a norm's scales stay outside of the matrices: a column that is scaled up takes the few levels of the
+columns beside it."""
 NUMPY_TYPES = {"float16": np.float16, "float32": np.float32}
 
 
@@ -67,6 +70,8 @@ class StoredWeights:
         """
         self.dtype: Any = NUMPY_TYPES[precision]
         self._tensors, self._scheme = tensors, SCHEMES[scheme]
+        self.folds_scales = scheme not in UNFOLDED
+        """Whether the scales of an RMSNorm are folded into the matrices behind it."""
         self._exponents = dict(exponents or {})
         self._held: dict[str, Any] = {}
 

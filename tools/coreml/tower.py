@@ -114,7 +114,7 @@ class TowerBuilder:
         width, inner, bias = self._config.embed_dim, self._config.intermediate_size, self._config.use_bias
         attended = self._attention(x, cos, sin, name)
         x = mb.add(x=x, y=self._conv(attended, f"{name}.attn.proj", width, width, bias), name=_label(name, "attended"))
-        n, norm = self._rms_norm(x, f"{name}.norm2", self._residual_exponent), Affine(f"{name}.norm2", width)
+        n, norm = self._norm_of_matrices(x, f"{name}.norm2")
         gate = mb.silu(x=self._conv(n, f"{name}.mlp.fc1", inner, width, bias, norm=norm), name=_label(name, "gate"))
         up = self._conv(n, f"{name}.mlp.fc3", inner, width, bias, norm=norm)
         product = mb.mul(x=gate, y=up, name=_label(name, "product"))  # (1, intermediate_size, 1, patches)
@@ -124,8 +124,8 @@ class TowerBuilder:
     def _attention(self, x: Var, cos: Var, sin: Var, block: str) -> Var:
         """Attention of all patches of the residual stream to all, (1, embed_dim, 1, patches) in and out."""
         width, heads, dim = self._config.embed_dim, self._config.num_attention_heads, self._config.head_dim
-        patches, name, norm = x.shape[3], f"{block}.attn", Affine(f"{block}.norm1", width)
-        n = self._rms_norm(x, norm.name, self._residual_exponent)
+        patches, name = x.shape[3], f"{block}.attn"
+        n, norm = self._norm_of_matrices(x, f"{block}.norm1")
         q, k, v = (
             mb.reshape(
                 x=self._conv(n, f"{name}.qkv", 3 * width, width, self._config.use_bias, third=third, norm=norm),
@@ -171,8 +171,14 @@ class TowerBuilder:
         )  # (1, 2 embed_dim, 1, patches)
         return mb.slice_by_size(x=normed, begin=[0] * 4, size=[1, width, 1, x.shape[3]], name=label)
 
+    def _norm_of_matrices(self, x: Var, name: str) -> tuple[Var, Affine | None]:
+        """RMSNorm of the residual stream, and what of it the matrices behind it have to take in; none: nothing."""
+        if self._weights.folds_scales:
+            return self._rms_norm(x, name, self._residual_exponent), Affine(name, self._config.embed_dim)
+        return self._scaled_norm(x, name, self._residual_exponent), None
+
     def _scaled_norm(self, x: Var, name: str, exponent: int) -> Var:
-        """RMSNorm with its scales, for a result that goes into no matrix."""
+        """RMSNorm with its scales as an operation of their own."""
         scales = self._weights.channel_scales(f"{name}.weight", self._config.embed_dim)
         return mb.mul(x=self._rms_norm(x, name, exponent), y=scales, name=f"{_label(name)}_scaled")
 

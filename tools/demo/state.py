@@ -44,7 +44,7 @@ class State:
         new.mkdir(parents=True)
         tensors = {"weights": dict(self.network.state_dict()), "mean": self.mean}
         tensors |= {name: self._moments(key) for name, key in MOMENTS.items()}
-        auxiliary = {}
+        auxiliary = dict[str, Tensor]()
         for name, values in tensors.items():
             form = FORMS.get(name, torch.bfloat16)
             stored = {key: value.detach().to("cpu", form).contiguous() for key, value in values.items()}

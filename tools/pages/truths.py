@@ -98,12 +98,14 @@ def generated_pages(
 
 
 def printed_pages(num_pages: int, seed: int) -> Iterator[Truth]:
-    """Pages that can be drawn on every machine, of up to 336x280 px: what tools measure a model on for want of others.
+    """Yield pages that can be drawn on every machine, of up to 336x280 px: tools measure a model on them by default.
+
+    Their words are those that the demo model that ships was trained on.
 
     Raises:
         MissingError: matplotlib, which has the fonts, is not installed.
     """
-    return generated_pages(num_pages, seed, "medium", EVERYWHERE)
+    return generated_pages(num_pages, seed, "medium", EVERYWHERE, vocabulary="documentation")
 
 
 def folder_pages(folder: Path) -> Iterator[Truth]:

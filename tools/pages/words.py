@@ -144,8 +144,8 @@ class TrainingWords:
         if kind < self._marked:
             return word + rng.choice(ENDINGS if rng.random() < 0.4 else ".,")
         if kind < 1.25 * self._marked:
-            opening, closing = rng.choice(BRACKETS if rng.random() < 0.6 else BRACKETS[:1])
-            return opening + word + closing
+            pair = rng.choice(BRACKETS if rng.random() < 0.6 else BRACKETS[:1])
+            return pair[0] + word + pair[1]
         return word
 
 
@@ -212,8 +212,9 @@ def number(rng: random.Random) -> str:
 VOCABULARIES: dict[str, Callable[[random.Random], Words]] = {
     "foreign": lambda rng: LexiconWords(rng, foreign_words()),
     "own": lambda rng: LexiconWords(rng, training_words()),
+    "documentation": lambda rng: LexiconWords(rng, running_words()),
     "random": RandomWords,
     "training": TrainingWords,
 }
-"""What evaluation pages are made of: words that no training page shows; listed words of training in the same form;
-random letters and digits; text as training pages have it."""
+"""What evaluation pages are made of: words that no training page shows; in the same form, listed words of training and
+words of Python's documentation; random letters and digits; text as training pages have it."""
