@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,7 +201,7 @@ class Model:
             raise RuntimeError("Error compiling model: compiler error: Encountered an error while compiling a model")
         if cls.framework.has("full"):
             raise OSError(28, "No space left on device")
-        folder = Path(tempfile.mkdtemp(prefix="coreml-stand-in-")) / f"{Path(path).stem}.mlmodelc"
+        folder = Path(tempfile.gettempdir()) / f"{Path(path).stem}_{uuid.uuid4()}.mlmodelc"
         shutil.copytree(path, folder)
         cls.framework.compiled.append(Path(path).name)
         return str(folder)
