@@ -15,8 +15,9 @@ import numpy as np
 from dotsctl.encoder_worker.coreml.manifest import Build, find_build
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
 from dotsctl.protocol.errors import DotsctlError, UsageError
+from dotsctl.protocol.half_precision import LIMIT
 from dotsctl.protocol.model_directory import find_model, fingerprint
-from dotsctl.tools.coreml.lint_values import CUT_LIMIT, FLOAT16_LIMIT, PRODUCT_LIMIT, lint_values
+from dotsctl.tools.coreml.lint_values import CUT_LIMIT, FLOAT16_LIMIT, lint_values
 from dotsctl.tools.reference.exact_tower import difference
 from dotsctl.tools.verify.coreml.streams import borders, exact_streams, package_streams
 from numpy.typing import NDArray
@@ -103,7 +104,7 @@ def _text(proof: Proof) -> str:
         for part in proof.parts
     ]
     lines.append(
-        f"  largest values (limits in float16: products {PRODUCT_LIMIT:.0f}, pieces of the last axis {CUT_LIMIT:.0f}, "
+        f"  largest values (limits in float16: products {LIMIT:.0f}, pieces of the last axis {CUT_LIMIT:.0f}, "
         f"others {FLOAT16_LIMIT:.0f}):"
     )
     lines += [f"    {peak:12.2f}  {name}" for name, peak in proof.largest.items()]

@@ -12,7 +12,7 @@ from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build, function_name
 from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, patches_input, rotary_inputs
-from dotsctl.protocol.half_precision import LIMIT as PRODUCT_LIMIT
+from dotsctl.protocol.half_precision import LIMIT
 from dotsctl.tools.coreml.lint import Finding
 
 FLOAT16_LIMIT = 65_504.0
@@ -61,7 +61,7 @@ def check_golden_page(folder: Path, build: Build) -> tuple[float, list[Finding]]
 def _limit(op: Any, ends: dict[str, int]) -> float:
     """Limit of the results of an operation; ``ends`` are the lengths of the last axes of all values up to them."""
     if op.type in ("conv", "matmul"):
-        return PRODUCT_LIMIT
+        return LIMIT
     if op.type in ("split", "slice_by_size"):
         is_cut = ends[op.outputs[0].name] < ends[op.inputs["x"].arguments[0].name]
         return CUT_LIMIT if is_cut else FLOAT16_LIMIT
