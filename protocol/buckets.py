@@ -17,10 +17,12 @@ from dotsctl.protocol.geometry import MAX_ASPECT, PATCH_PX, PageGeometry, PixelL
 
 MAX_PATCHES = 11_000
 """Older Neural Engines take no axis longer than 16384, and the scores of a layer would pass 3 GB."""
-STANDARD = (336, 416, 440, 960, 2016, 5040, 5760, 8640)
-"""Numbers of patches with many even grids, from ``dotsctl.tools.bucket_search``: 8640 takes nearly every page at 1.6
-megapixels, 5040 and 5760 at 1.0. The small ones are for small pictures and for models with small pages, such as the
-demo model. Above 9500 attention costs more than all the rest, and a GPU does better."""
+STANDARD = (960, 5040, 5760, 8640)
+"""Numbers of patches with many even grids for models with large pages, from ``dotsctl.tools.bucket_search``: 8640 takes
+nearly every page at 1.6 megapixels, 5040 and 5760 at 1.0, 960 small pictures. Above 9500 attention costs more than all
+the rest, and a GPU does better. The golden page has the smallest bucket, so a small one makes conversions fast."""
+SMALL_PAGES = (336, 416, 440, 960, 2016, 5040, 5760)
+"""The same for models whose pages do not fill the largest of these, such as the demo model."""
 MAX_FUNCTIONS = 4
 """Each bucket is compiled and loaded by itself, which takes time and memory."""
 TOLERATED_LOSS = 0.03
@@ -80,9 +82,11 @@ def check_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
 
 
 def standard_buckets(limits: PixelLimits) -> tuple[int, ...]:
-    """The largest few of the standard buckets that pages of a model can fill; its own largest page if none fits."""
+    """The standard buckets, or the largest few that pages of a model can fill; its own largest page if none fits."""
     largest = limits.max_pixels // PATCH_PX**2
-    fitting = [bucket for bucket in STANDARD if bucket <= largest]
+    if largest >= max(STANDARD):
+        return STANDARD
+    fitting = [bucket for bucket in SMALL_PAGES if bucket <= largest]
     return tuple(fitting[-MAX_FUNCTIONS:]) or (largest // 4 * 4,)
 
 

@@ -217,7 +217,8 @@ def test_buckets_are_kept_in_ascending_order() -> None:
 
 
 def test_standard_buckets_are_few_and_none_is_larger_than_the_models_pages() -> None:
-    assert standard_buckets(REAL) == (2016, 5040, 5760, 8640)
+    assert standard_buckets(REAL) == (960, 5040, 5760, 8640)
+    assert standard_buckets(PixelLimits(784, 439_040)) == (416, 440, 960, 2016)
     assert standard_buckets(DEMO) == (336, 416, 440, 960)
     assert standard_buckets(PixelLimits(784, 20_000)) == (100,)
     assert all(len(standard_buckets(limits)) <= MAX_FUNCTIONS for limits in (REAL, DEMO))

@@ -22,7 +22,7 @@ from dotsctl.protocol.parts import Capability, Device, ImageHeader, ImageKind, P
 
 VISION = VisionSizes(1536, 1536, 4224, 42, 12)
 TEXT = TextSizes(1536, 8960, 28, 12, 2, 151_936)
-GPU, NE, CPU = Capability(Device.GPU), Capability(Device.NE, STANDARD[-4:]), Capability(Device.CPU)
+GPU, NE, CPU = Capability(Device.GPU), Capability(Device.NE, STANDARD), Capability(Device.CPU)
 A4, SLIDE = (1654, 2339), (1280, 720)
 OPTIONS = PageOptions("text", None, None, None, "")
 
