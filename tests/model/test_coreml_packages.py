@@ -138,7 +138,7 @@ def test_a_residual_stream_whose_squares_overflow_float16_is_normed_well(
 @pytest.fixture
 def unscaled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Conversions leave magnitudes as they are."""
-    monkeypatch.setattr("dotsctl.tools.coreml.build.encoder_plan", lambda *_: HalfPlan())
+    monkeypatch.setattr("dotsctl.tools.coreml.build.encoder_plan", lambda *_, **__: HalfPlan())
 
 
 def test_a_conversion_that_computes_values_beyond_float16_is_refused_by_their_names(

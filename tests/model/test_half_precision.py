@@ -399,7 +399,7 @@ def test_packages_of_a_model_with_outliers_are_refused_without_scaling(
 ) -> None:
     from dotsctl.tools.coreml import build
 
-    monkeypatch.setattr(build, "encoder_plan", lambda *_: HalfPlan())
+    monkeypatch.setattr(build, "encoder_plan", lambda *_, **__: HalfPlan())
     with pytest.raises((CommandFailedError, UsageError), match=r"too large for float16|reaches"):
         convert(outlier_model, [])
 

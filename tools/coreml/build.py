@@ -28,7 +28,10 @@ from dotsctl.tools.reference.golden import write_golden
 Report = Callable[[str], None]
 MAX_SHOWN = 5
 """Findings that an error lists."""
-REMEDY = "Use more --chunks for operations and weights, other --weights for the golden page; else use --encoder mlx"
+REMEDY = (
+    "Use more --chunks for operations and weights, other --weights for the golden page; 'dotsctl convert MODEL --float16' "
+    "names the layer that float16 rounds most; else use --encoder mlx"
+)
 
 
 def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> Path:
@@ -91,7 +94,7 @@ def _scaling(model: Path, config: VisionConfig, digest: str, report: Report) -> 
         MissingError: a file of the model, or MLX, is missing.
         UsageError: float16 cannot compute a layer.
     """
-    plan = encoder_plan(model, digest, report)
+    plan = encoder_plan(model, digest, report, is_tried=False)
     plan.require_possible("Use --precision float32, or --encoder mlx:dtype=bfloat16 for reading")
     if plan.imprecise:
         report(f"WARNING: {plan.imprecise}; the Neural Engine has no other precision")

@@ -54,13 +54,18 @@ def run(model: str, report: Report, *, force: bool, as_json: bool) -> None:
         raise CommandFailedError(f"float16 cannot compute this model. {'; '.join(problems)}. Use dtype=bfloat16")
 
 
-def encoder_plan(model: Path, digest: str, report: Report) -> HalfPlan:
-    """The plan for the encoder, measured now where it was not. Raises as :func:`run` does."""
+def encoder_plan(model: Path, digest: str, report: Report, *, is_tried: bool = True) -> HalfPlan:
+    """The plan for the encoder, measured now where it was not. Raises as :func:`run` does.
+
+    A plan that is not tried is for packages, which are executed on their golden page; it is not kept for MLX.
+    """
     try:
         return read_plan(digest, Role.ENCODER, model)
     except MissingError:
         pass  # as most models that are converted for the first time
-    plan, _ = _measured_encoder(model, digest, report)
+    plan, _ = _measured_encoder(model, report, is_tried=is_tried)
+    if is_tried:
+        _write(digest, Role.ENCODER, plan)
     return plan
 
 
@@ -74,7 +79,8 @@ def _known(model: Path, digest: str) -> dict[Role, HalfPlan] | None:
 
 def _measured(model: Path, digest: str, report: Report) -> dict[Role, HalfPlan]:
     """Both plans, measured now and written to the disk."""
-    encoder, (pages, embeddings) = _measured_encoder(model, digest, report)
+    encoder, (pages, embeddings) = _measured_encoder(model, report, is_tried=True)
+    _write(digest, Role.ENCODER, encoder)
     from dotsctl.tools.half_precision.decoder import plan_decoder
 
     decoder = plan_decoder(model, pages, embeddings, report)
@@ -82,7 +88,7 @@ def _measured(model: Path, digest: str, report: Report) -> dict[Role, HalfPlan]:
     return {Role.ENCODER: encoder, Role.DECODER: decoder}
 
 
-def _measured_encoder(model: Path, digest: str, report: Report) -> tuple[HalfPlan, Any]:
+def _measured_encoder(model: Path, report: Report, *, is_tried: bool) -> tuple[HalfPlan, Any]:
     """The plan for the encoder; and the drawn pages with their embeddings, for the decoder."""
     preload_blas()
     try:
@@ -92,8 +98,7 @@ def _measured_encoder(model: Path, digest: str, report: Report) -> tuple[HalfPla
     from dotsctl.tools.half_precision.pages import drawn_pages
 
     pages = drawn_pages()
-    plan, embeddings = plan_encoder(model, pages, report)
-    _write(digest, Role.ENCODER, plan)
+    plan, embeddings = plan_encoder(model, pages, report, is_tried=is_tried)
     return plan, (pages, embeddings)
 
 

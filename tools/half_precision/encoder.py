@@ -44,13 +44,16 @@ class Measured:
     """(num_embeddings, hidden_size) of all pages."""
 
 
-def plan_encoder(model: Path, pages: Sequence[Patches], report: Report) -> tuple[HalfPlan, Rows]:
-    """The plan for the tower of a model, tried, and the embeddings of all pages in float32.
+def plan_encoder(
+    model: Path, pages: Sequence[Patches], report: Report, *, is_tried: bool = True
+) -> tuple[HalfPlan, Rows]:
+    """The plan for the tower of a model, and the embeddings of all pages in float32.
 
     Args:
         model: its folder.
         pages: to measure; all go through the tower together.
         report: called with a line of progress.
+        is_tried: whether the scaled tower is computed in float16 as well, which takes longer than measuring.
 
     Raises:
         MissingError: a file of the model is missing or damaged.
@@ -63,7 +66,7 @@ def plan_encoder(model: Path, pages: Sequence[Patches], report: Report) -> tuple
     report(f"measuring magnitudes of the encoder in float32 on {len(patches)} patches")
     measured = measure(read_tower(config, files, mx.float32), patches, places, report)
     plan = plan_of(measured, config)
-    if not plan.hopeless:
+    if is_tried and not plan.hopeless:
         report("computing the encoder in float16 with the scaled weights")
         plan = try_plan(read_tower(config, files, mx.float16, plan=plan), plan, (patches, places), measured)
     return plan, measured.embeddings
