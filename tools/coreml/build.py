@@ -29,8 +29,8 @@ Report = Callable[[str], None]
 MAX_SHOWN = 5
 """Findings that an error lists."""
 REMEDY = (
-    "Use more --chunks for operations and weights, other --weights for the golden page; 'dotsctl convert MODEL --float16' "
-    "names the layer that float16 rounds most; else use --encoder mlx"
+    "Use more --chunks for operations and weights, other --weights for the golden page; 'dotsctl convert MODEL "
+    "--float16' names the layer that float16 rounds most; else use --encoder mlx"
 )
 
 
