@@ -32,7 +32,7 @@ class AutoPlan:
     alternative: PluginChoice | None = None
     """The second encoder; none: there is only the first one."""
     auto: AutoEncoders | None = None
-    """What the runtime knows before it compares them; none: this machine never has a choice."""
+    """Facts for the runtime before it compares them; none: this machine never has a choice."""
 
     def __str__(self) -> str:
         others = [self.alternative] if self.alternative else []

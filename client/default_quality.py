@@ -29,7 +29,7 @@ class QualityChoice:
         self._pipeline: Pipeline | None = None
         self._is_open = False
         self._reasons: dict[tuple[tuple[tuple[int, int], ...], int | None], str] = {}
-        """Of requests by their sizes and limit; most pages of a call are alike."""
+        """Answers by the sizes and the limit of a request; most pages of a call are alike."""
 
     def choose(self, images: Sequence[ImageHeader], options: PageOptions) -> Quality:
         """The quality of a request.

@@ -15,7 +15,7 @@ MLX = "mlx"
 COREML = "coreml"
 FLOAT32, FLOAT16 = 4, 2
 ITEM_BYTES = {"bfloat16": FLOAT16, "float16": FLOAT16, "float32": FLOAT32}
-"""Of a number, by the option ``dtype``."""
+"""Bytes of a number, by the option ``dtype``."""
 GROUP_SIZE = 64
 
 

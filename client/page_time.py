@@ -45,7 +45,7 @@ class Pipeline:
     """Bits of a weight of the decoder."""
     measured: MeasuredCosts
     speed: ChipSpeed | None
-    """Of this machine's chip; none: there is no figure for it."""
+    """The speed of this machine's chip; none: there is no figure for it."""
 
     def page_s(self, size: tuple[int, int], max_pixels: int | None) -> float | None:
         """Seconds of a page; none: nothing is known.

@@ -61,7 +61,7 @@ class Trial:
     ne_cost_share: float | None = None
     """The same, each operation counted with its estimated cost."""
     note: str = ""
-    """What did not go as it should although the trial passed in the end."""
+    """A problem on the way of a trial that passed in the end."""
 
     @property
     def is_good(self) -> bool:

@@ -164,7 +164,7 @@ def search(pages: Sequence[DrawnPage], most: int) -> Iterator[tuple[float, tuple
 
 
 def report(pages: Sequence[DrawnPage], buckets: Sequence[int]) -> Iterator[str]:
-    """What a set of buckets covers, by quality and by kind of page."""
+    """The coverage of a set of buckets, by quality and by kind of page."""
     for quality in Quality:
         lost = losses(pages, quality, buckets).min(axis=1)  # (pages,)
         shares = []

@@ -1,4 +1,4 @@
-"""What float16 makes of outliers, proved on any machine: MLX, saved Core ML packages and the tower in float64.
+"""Proof of float16 with outliers, on any machine: MLX, saved Core ML packages and the tower in float64.
 
 python -P -m dotsctl.tools.prove_float16 MODEL WORK_FOLDER --factor 1048576
 

@@ -67,7 +67,7 @@ class AutoChoice(EncoderChoice):
     buckets: tuple[int, ...] = ()
     """All page sizes that the alternative can load, in patches; empty: not known, or pages of any size."""
     preferences: dict[int, Preference] = field(default_factory=dict)
-    """What measurements said, here or earlier on this machine, by page size in patches."""
+    """The results of measurements, here or earlier on this machine, by page size in patches."""
     basis: str = ""
     """Files and versions that new comparisons hold for."""
     idle_s: float = 300.0

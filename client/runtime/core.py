@@ -73,7 +73,7 @@ class Coordinator:
     stopping: str = ""
     """Why no new page is taken; empty while pages are taken."""
     costs: CostLog = field(default_factory=CostLog)
-    """What the pages cost that were read."""
+    """The costs of the pages that were read."""
     pages: Counter[Seat] = field(default_factory=Counter)
     """Pages that were read, by the workers that read them."""
     settled: int = 0

@@ -19,7 +19,7 @@ class EncoderChoice:
     names: list[str] = field(default_factory=list)
     """Plugin and options of the encoders by their places; the coordinator's own list, which a swap changes."""
     commands: list[Command] = field(default_factory=list)
-    """What is to be done; the coordinator takes them."""
+    """Steps to carry out; the coordinator takes them."""
 
     def is_complete(self, num_ready: int) -> bool:
         """Whether pages can be read with so many encoders ready."""

@@ -34,7 +34,7 @@ class Load:
 
 @dataclass
 class PaceMeter:
-    """What was measured since the start, by the names of encoders."""
+    """The measurements since the start, by the names of encoders."""
 
     _loads: dict[frozenset[str], Load] = field(default_factory=lambda: defaultdict(Load))
     """By the encoders that computed meanwhile."""

@@ -33,7 +33,7 @@ Embeddings = NDArray[np.floating]
 
 @dataclass
 class Probe:
-    """What to try, and where the embeddings are kept meanwhile."""
+    """The build to try, and where the embeddings are kept meanwhile."""
 
     folder: Path
     """Folder of the build."""
@@ -45,7 +45,7 @@ class Probe:
     compiled: Path | None = None
     """Folder of the compiled packages, where it is not the usual one."""
     command: Sequence[str] = ()
-    """What starts a child, before its arguments; none: our own probe."""
+    """The command of a child, before its arguments; none: the probe of this package."""
     references: Path | None = None
     """Folder where embeddings of ``cpu_only`` and MLX are kept for other compute units; none: they are not kept."""
     plans: dict[int, dict[str, Any]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What to do when memory or the GPU's time runs out: what an encoding needs, what to try instead. Imports no MLX.
+"""Memory or GPU time that runs out: what an encoding needs, and what to try instead. Imports no MLX.
 
 On a GPU a failed allocation is an error that can be caught. On a CPU MLX 0.32 computes on with the null pointer that it
 got, or Linux ends the process before that; so there the need is compared with what is free beforehand.

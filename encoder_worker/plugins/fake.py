@@ -54,7 +54,7 @@ class FakeOptions:
     model: str = ""
     """Pretend to hold another model, of this name."""
     side_px: int = 0
-    """Side of the square that every page is taken for: its geometry follows the resize rule; 0: a page has the size of
+    """Side of the square that every page counts as: its geometry follows the resize rule; 0: a page has the size of
     its embeddings."""
     gate: str = ""
     """Path of a FIFO: a page is held while the FIFO exists and until a writer has opened and closed it."""

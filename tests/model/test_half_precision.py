@@ -201,7 +201,7 @@ DECODER_MATRICES = [
     ),
 ]
 MAGNITUDES = [(1e3, 0), (1e4, 1), (1e6, 0)]
-"""Of the outliers, and which matrices have them."""
+"""The seed of the outliers and of the matrices that have them."""
 
 
 @pytest.fixture(autouse=True)

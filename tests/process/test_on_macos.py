@@ -1,4 +1,4 @@
-"""What only macOS does: folders of sockets, memory from libproc, and a machine that is kept awake."""
+"""Behaviour on macOS alone: folders of sockets, memory from libproc, and a machine that is kept awake."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""What auto does is reported once, where a runtime is started, and only where there was a choice."""
+"""The choice of auto is reported once, where a runtime is started, and only where there was one."""
 
 import os
 from types import SimpleNamespace

@@ -142,7 +142,7 @@ def _stubborn_with_a_failing_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _pages_blamed_for_the_alternative(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the alternative fails with is the page's failure."""
+    """A failure of the alternative is the page's failure."""
     monkeypatch.setattr(AutoChoice, "reason_to_fall_back", lambda self, request, role, message: "")
 
 

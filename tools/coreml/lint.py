@@ -55,17 +55,17 @@ RESERVED = frozenset(
 )
 """Words of the MIL language. Source: ``NameSanitizer`` of coremltools 9.0."""
 MAX_AXIS = 16_384
-"""Of the Neural Engines up to M3 (ANEForge, ROOFLINES.md)."""
+"""The limit of the Neural Engines up to M3 (ANEForge, ROOFLINES.md)."""
 MAX_RANK = 5
-"""Of values; Core ML has none of more axes, but tables of compressed constants."""
+"""The largest number of axes of a value; only tables of compressed constants may have more."""
 MAX_TRANSPOSED_BYTES = 16_000_000
-"""Of an operand that a product transposes. With transposed scores Core ML aborts on the GPU (ultralytics pull 25860),
-and the Neural Engine copies what does not fit into its memory."""
+"""The limit of an operand that a product transposes. With transposed scores Core ML aborts on the GPU (ultralytics pull
+25860), and the Neural Engine copies what does not fit into its memory."""
 MAX_SCALED_NORM = 1_024
 """Channels of a norm with scales; wider ones fail to compile on M1 and M2 (ANEForge issue 162)."""
 MAX_OPERATIONS = 1_000
-"""Of a function, constants aside. Eight layers have 704 for 8,640 patches and 824 for the largest bucket; only smaller
-query tiles have more. The compiler's memory grows with the number (lightvector/KataGo pull 1202), and encoders with
+"""The limit of a function, constants aside. Eight layers have 704 for 8,640 patches and 824 for the largest bucket; only
+smaller query tiles have more. The compiler's memory grows with the number (lightvector/KataGo pull 1202), and encoders with
 thousands of operations took many minutes to compile."""
 FLOAT16, FLOAT32 = 10, 11
 """Data types of MIL.proto."""
@@ -82,7 +82,7 @@ class Finding:
     where: str
     """The function, and the value."""
     problem: str
-    """What it is, with the numbers."""
+    """The problem, with the numbers."""
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.where} {self.problem}"

@@ -13,7 +13,7 @@ from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.half_precision import HalfPlan
 
 MERGER_EPSILON = 1e-6
-"""Of the LayerNorm in the merger; it is fixed in the model's code."""
+"""The epsilon of the LayerNorm in the merger; it is fixed in the model's code."""
 PATCH_PROJECTION = "patch_embed.patchifier.proj"
 PATCH_NORM = "patch_embed.patchifier.norm"
 LAST_NORM = "post_trunk_norm"

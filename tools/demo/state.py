@@ -25,7 +25,7 @@ MOMENTS = {"first_moments": "exp_avg", "second_moments": "exp_avg_sq"}
 
 @dataclass
 class State:
-    """What a training resumes from."""
+    """The state that a training resumes from."""
 
     network: nn.Module
     optimizer: torch.optim.AdamW

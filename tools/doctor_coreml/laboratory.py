@@ -96,7 +96,7 @@ def _run(package: LabPackage, folder: Path, say: Say) -> Found:
 
 
 def _facts(package: LabPackage) -> dict[str, Any]:
-    """What the package is, without its place."""
+    """The description of the package, without its place."""
     return {name: value for name, value in asdict(package).items() if name != "path"}
 
 

@@ -1,4 +1,4 @@
-"""What a section of ``doctor --coreml`` is given, and how it reports that something does not work."""
+"""The input of a section of ``doctor --coreml``, and how it reports that something does not work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Order:
-    """What a section is about."""
+    """The subject of a section."""
 
     model: str
     """Directory of the model."""

@@ -1,4 +1,4 @@
-"""What the sections of ``doctor --coreml`` do, each in a process of its own.
+"""The work of the sections of ``doctor --coreml``, each in a process of its own.
 
 A section gets an :class:`Order` and returns its result for JSON and lines for people.
 """
@@ -119,7 +119,7 @@ def _energy(order: Order, say: Say) -> Found:
 
 
 def _auto(order: Order, say: Say) -> Found:
-    """What ``--encoder auto`` uses after all this."""
+    """The encoders that ``--encoder auto`` uses after this."""
     from dotsctl.client.auto_encoder import choose_encoder
 
     choice = str(choose_encoder(Path(order.model), {}, this_machine()))

@@ -30,7 +30,7 @@ SHOWN_LAYERS = 6
 
 @dataclass
 class Measured:
-    """What one computation in float32 has shown."""
+    """The findings of one computation in float32."""
 
     tensors: dict[str, float] = field(default_factory=dict)
     """Largest magnitude of each tensor; those of ``qkv`` in three parts."""

@@ -30,7 +30,7 @@ FAMILIES = {
 }
 BODY_PX = (17.0, 30.0)
 MAX_HEIGHT_PX = 16_000
-"""Of one document: a larger picture is scaled down by the browser."""
+"""The size of one document: a larger picture is scaled down by the browser."""
 EXTRA_PX = 200
 """Added to the window, part of which is not the page."""
 DEADLINE_S = 300

@@ -42,7 +42,7 @@ CODAS = (
 ENDINGS = ".,;:!?…"
 BRACKETS = ("()", "[]", '""', "''", "“”", "‘’", "„“", "«»", "{}", "<>")
 TIED = ("-", "-", "-", "/", "'", "’", "_", ".", "&", "–", "@", "+", "=")
-"""What may stand between two parts of a word."""
+"""The characters that may stand between two parts of a word."""
 POOL_SHARE = 0.3
 """Share of texts that repeat a few words, so that a reader must know its place by more than the words before."""
 
@@ -216,5 +216,5 @@ VOCABULARIES: dict[str, Callable[[random.Random], Words]] = {
     "random": RandomWords,
     "training": TrainingWords,
 }
-"""What evaluation pages are made of: words that no training page shows; in the same form, listed words of training and
+"""Words of evaluation pages: those that no training page shows; in the same form, listed words of training and
 words of Python's documentation; random letters and digits; text as training pages have it."""

@@ -1,4 +1,4 @@
-"""What only a Mac can measure of a Core ML build: that it works on some compute units, how fast, and where.
+"""Measurements of a Core ML build that need a Mac: whether it works on some compute units, how fast, and where.
 
 Every load and every prediction is done in a child process, as it may hang or end its process.
 """
