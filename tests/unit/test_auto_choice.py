@@ -34,7 +34,7 @@ from dotsctl.protocol.parts import FinishReason, Geometry, ImageHeader, ImageKin
 from dotsctl.tools.bucket_search import draw_pages
 
 LIMITS = PixelLimits()
-"""Of dots.ocr."""
+"""The pixel limits of dots.ocr."""
 STANDARD = standard_buckets(LIMITS)
 OPTIONS = PageOptions("text", None, None, None, "")
 GEOMETRY = Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))

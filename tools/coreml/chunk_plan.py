@@ -11,9 +11,9 @@ from dotsctl.tools.coreml.options import BITS, PRECISIONS, ConversionOptions
 
 DENSE_LIMIT_BYTES = 500_000_000
 """The limit of one package, with weights in the precision that it computes in: M1 and M2 expand compressed ones when
-they compile (ANEForge, cross-chip notes). macOS up to 26 refuses more than 2 GiB on the Neural Engine (apple/coremltools
-pull 2593), for macOS 27 a limit of 1 GiB was reported. Half of that keeps each step of the compiler short, as its time
-and memory grow with the number of operations (lightvector/KataGo pull 1202)."""
+they compile (ANEForge, cross-chip notes). macOS up to 26 refuses more than 2 GiB on the Neural Engine
+(apple/coremltools pull 2593), for macOS 27 a limit of 1 GiB was reported. Half of that keeps each step of the compiler
+short, as its time and memory grow with the number of operations (lightvector/KataGo pull 1202)."""
 
 
 @dataclass(frozen=True)
