@@ -65,8 +65,8 @@ MAX_SCALED_NORM = 1_024
 """Channels of a norm with scales; wider ones fail to compile on M1 and M2 (ANEForge issue 162)."""
 MAX_OPERATIONS = 1_000
 """The limit of a function, constants aside. Eight layers have 704 for 8,640 patches and 824 for the largest bucket;
-only smaller query tiles have more. The compiler's memory grows with the number (lightvector/KataGo pull 1202), and encoders with
-thousands of operations took many minutes to compile."""
+only smaller query tiles have more. The compiler's memory grows with the number (lightvector/KataGo pull 1202), and
+encoders with thousands of operations took many minutes to compile."""
 FLOAT16, FLOAT32 = 10, 11
 """Data types of MIL.proto."""
 ARRAY_FLOAT32 = 65_568
