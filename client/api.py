@@ -1,31 +1,38 @@
-"""``Client``: reads pages with a running runtime, or with a private one that ends with it."""
+"""``Client``: reads pages with a running runtime, or with a private one that ends with it.
 
-from collections.abc import Callable, Iterable, Iterator
+Importing this module is cheap: the connection, the pages and their formats are imported when a client is made.
+"""
 
-from dotsctl.client import settings
-from dotsctl.client.calls import Calls, Wanted
-from dotsctl.client.cell import Cell
-from dotsctl.client.connection import Connection
-from dotsctl.client.job import Event, Input
-from dotsctl.client.records import Page
-from dotsctl.client.selection import DEFAULT_DPI
-from dotsctl.client.waiting import Blocking, completed, iterate
-from dotsctl.protocol.geometry import Box
-from dotsctl.protocol.messages import Status
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Unpack
+
+from dotsctl.client.connection.waiting import Blocking, completed, iterate
+
+if TYPE_CHECKING:
+    from dotsctl.client.connection.attach import Connection
+    from dotsctl.client.inputs.accepted import Inputs
+    from dotsctl.client.jobs.calls import Calls
+    from dotsctl.client.jobs.page_options import AskOptions, ReadOptions, StreamOptions
+    from dotsctl.client.outputs.document import Document
+    from dotsctl.client.results.cell import Cell
+    from dotsctl.client.results.events import PageEvent
+    from dotsctl.client.results.page import Page
+    from dotsctl.protocol.messages import Status
 
 
 class Client:
     """Reads pages. Use it as a context manager, from any number of threads; each call is used by one of them.
 
     A runtime that was stopped and started again, or died, between two calls is found again by the next call; a private
-    one is started again. Its loss within a call is a RuntimeLostError of that call.
+    one is started again. Its loss within a call is a RuntimeLostError of that call. A client belongs to the process
+    that made it: in a forked child each call is a UsageError.
 
     Attributes:
         model_name: name of the model that the runtime holds.
         fingerprint: sha256 of the model.
         encoder: the encoder plugin with its options; ``auto`` where the runtime chooses for each page.
         decoder: the decoder plugin with its options.
-        tasks: what can be asked of a page; the first one is the default.
+        tasks: the tasks of the model; the first one is the default.
     """
 
     def __init__(
@@ -62,7 +69,11 @@ class Client:
             MissingError: there is no such model, or a dependency is missing.
             CommandFailedError: the workers could not be started.
         """
-        choices = settings.choose(
+        from dotsctl.client.connection.attach import Connection
+        from dotsctl.client.jobs.calls import Calls
+        from dotsctl.client.settings.choices import choose
+
+        choices = choose(
             model=model,
             encoder=encoder,
             decoder=decoder,
@@ -71,109 +82,99 @@ class Client:
             page_timeout_s=page_timeout_s,
             memory=None if memory is None else str(memory),
         )
-        self._connection = Connection(choices, private=private, timeout_s=timeout_s)
-        welcome = self._connection.session().welcome
+        connection = Connection(choices, private=private, timeout_s=timeout_s, owner=type(self).__name__)
+        connection.session()
+        self._use(connection, Calls(connection, Blocking(), window))
+
+    def _use(self, connection: "Connection", calls: "Calls") -> None:
+        """Take a connection that has a session."""
+        self._connection, self._calls = connection, calls
+        welcome = connection.session().welcome
         self.model_name, self.fingerprint = welcome.model, welcome.fingerprint
-        self.encoder, self.decoder, self.tasks = self._connection.encoder, welcome.decoder, welcome.tasks
-        self._calls = Calls(self._connection, Blocking(), window)
+        self.encoder, self.decoder, self.tasks = connection.encoder, welcome.decoder, welcome.tasks
 
     def ocr(
         self,
-        inputs: Iterable[Input],
+        inputs: "Inputs",
         *,
-        task: str | None = None,
-        prompt: str | None = None,
-        box: Box | None = None,
-        max_tokens: int | None = None,
-        max_pixels: int | None = None,
-        quality: str | None = None,
-        hint: str = "",
-        pages: str | None = None,
-        dpi: int = DEFAULT_DPI,
-        password: str | None = None,
-        check_blank: bool = True,
-        reread: bool = True,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: "Callable[[PageEvent], None] | None" = None,
         on_notice: Callable[[str], None] | None = None,
-    ) -> Iterator[Page]:
+        **options: "Unpack[ReadOptions]",
+    ) -> "Iterator[Page]":
         """Read pages; yields them in the order in which they finish, ``Page.index`` counts them in input order.
 
         Args:
-            inputs: paths, bytes of image files or PDFs, PIL images, arrays (height, width, 3), or :class:`PageInput`.
-            task: one of :attr:`tasks`; none: ``ground`` where there is a box, else the first.
-            prompt: replaces the task's prompt; ``{box}`` in it stands for the box.
-            box: the part of every page that is read, x0, y0, x1, y1 in pixels of the page as viewers show it.
-            max_tokens: most tokens of an answer.
-            max_pixels: resize pages to at most so many pixels; none: the model's own limit.
-            quality: the resolution, ``full`` (the model's limit), ``balanced`` (1.6 megapixels) or ``fast`` (1.0
-                megapixel), the last two after white margins are trimmed; none: ``full`` for pages that are predicted to
-                take at most 30 s on this machine, else ``balanced``.
-            hint: text that the pages probably hold; speeds decoding up, never changes the result.
-            pages: those of each PDF or TIFF that are read, as ``1-3,7,10-``; none: all.
-            dpi: resolution at which pages of a PDF are rendered, 36 to 1200.
-            password: of protected PDFs; none: ``DOTSCTL_PASSWORD``.
-            check_blank: answer pages without anything on them at once, with ``finish_reason`` ``blank``.
-            reread: read a page whose text repeats itself, is cut or damaged once more: at full quality where it was
-                read at less, else a little smaller.
-            on_event: called with every group of tokens and every restart of a page.
+            inputs: one or many of: the path of a picture, a PDF or a folder, a glob, the bytes of a picture file or a
+                PDF, an open file, a PIL image, an array (height, width, 3), a stack of such arrays.
+            on_event: called with each :class:`PageText` and :class:`PageRestarted`.
             on_notice: called with a line of text when ``balanced`` is first chosen for a page, with both times.
+            options: see :class:`dotsctl.client.jobs.page_options.ReadOptions`.
 
-        A page that cannot be read is a ``Page`` with ``error``; the others go on. Breaking off cancels the rest.
+        A page that cannot be read is a ``Page`` with ``error``; the others continue. Leaving the loop cancels the rest.
 
         Raises:
-            UsageError: unknown task, or wrong box, pages or resolution.
+            UsageError: unknown task, or wrong box, pages or resolution; by the call itself.
             RuntimeLostError: the runtime went away.
         """
-        asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        wanted = Wanted({**asked, **sizes}, pages, dpi, password, on_notice)
-        yield from iterate(self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event))
+        call = self._calls.arguments(inputs, options, on_notice)
+        return iterate(self._calls.ocr(call, on_event))
+
+    def read(
+        self,
+        inputs: "Inputs",
+        *,
+        on_notice: Callable[[str], None] | None = None,
+        **options: "Unpack[ReadOptions]",
+    ) -> "Document":
+        """Read one input, or several as one document, with its pages in order; the arguments are those of :meth:`ocr`.
+
+        A page that cannot be read is one of the pages, with ``error``.
+        """
+        from dotsctl.client.outputs.document import Document
+
+        return Document(*completed(self._calls.read(self._calls.arguments(inputs, options, on_notice))))
+
+    def events(
+        self,
+        inputs: "Inputs",
+        *,
+        on_notice: Callable[[str], None] | None = None,
+        **options: "Unpack[ReadOptions]",
+    ) -> "Iterator[PageEvent | Page]":
+        """Read pages and yield what happens: text as it is decoded, restarts, and each page when it is read.
+
+        The arguments are those of :meth:`ocr`. After a :class:`PageRestarted` the text of that page begins anew.
+        """
+        return iterate(self._calls.events(self._calls.arguments(inputs, options, on_notice)))
 
     def ask(
         self,
         question: str,
-        inputs: Iterable[Input],
+        inputs: "Inputs",
         *,
-        max_tokens: int | None = None,
-        max_pixels: int | None = None,
-        quality: str | None = None,
-        pages: str | None = None,
-        dpi: int = DEFAULT_DPI,
-        password: str | None = None,
         on_notice: Callable[[str], None] | None = None,
-    ) -> Page:
-        """Ask one question about all pages of all inputs together, which stand in one prompt, in their order.
+        **options: "Unpack[AskOptions]",
+    ) -> "Page":
+        """Ask one question about all pages of all inputs together; one prompt holds them in their order.
 
         The other arguments are those of :meth:`ocr`. The answer is a page with the name and size of the first image;
-        ``text`` is what the model says.
+        ``text`` is the model's answer.
 
         Raises:
-            UsageError: the model has not learnt to answer questions, or there is no question.
+            UsageError: the model does not support questions, or there is no question.
             PageError: there is no image, or there are more than 16.
             RuntimeLostError: the runtime went away.
         """
-        asked = {"task": "ask", "prompt": question, "box": None, "hint": "", "check_blank": False}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        return completed(self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password, on_notice)))
+        return completed(self._calls.ask(self._calls.question(question, inputs, options, on_notice)))
 
     def stream(
         self,
-        source: Input,
+        inputs: "Inputs",
         *,
-        task: str | None = None,
-        prompt: str | None = None,
-        box: Box | None = None,
-        max_tokens: int | None = None,
-        max_pixels: int | None = None,
-        quality: str | None = None,
-        hint: str = "",
-        pages: str | None = None,
-        dpi: int = DEFAULT_DPI,
-        password: str | None = None,
-        check_blank: bool = True,
         on_notice: Callable[[str], None] | None = None,
+        **options: "Unpack[StreamOptions]",
     ) -> Iterator[str]:
-        """Text of an input as it is decoded; the arguments are those of :meth:`ocr`, several pages follow each other.
+        """Text of pages as it is decoded; the arguments are those of :meth:`ocr`, several pages follow each other.
 
         After a restart of a worker a page is read again; what was given before is not repeated. A text that repeats
         itself is cut and not read again, as it was given already.
@@ -181,45 +182,35 @@ class Client:
         Raises:
             PageError: a page cannot be read.
         """
-        asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        yield from iterate(self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password, on_notice)))
+        call = self._calls.stream_arguments(inputs, options, on_notice)
+        return iterate(self._calls.stream(call))
 
     def stream_cells(
         self,
-        source: Input,
+        inputs: "Inputs",
         *,
-        task: str | None = None,
-        prompt: str | None = None,
-        max_tokens: int | None = None,
-        max_pixels: int | None = None,
-        quality: str | None = None,
-        hint: str = "",
-        pages: str | None = None,
-        dpi: int = DEFAULT_DPI,
-        password: str | None = None,
-        check_blank: bool = True,
         on_notice: Callable[[str], None] | None = None,
-    ) -> Iterator[Cell]:
-        """Cells of an input, with boxes in pixels of the page, each as soon as it is whole; see :meth:`stream`.
+        **options: "Unpack[StreamOptions]",
+    ) -> "Iterator[Cell]":
+        """Yield cells of pages, with boxes in pixels of the page, each as soon as it is complete; see :meth:`stream`.
 
         Raises:
-            UsageError: the task does not tell where things are.
+            UsageError: the task has no boxes.
             PageError: a page cannot be read.
         """
-        asked = {"task": task, "prompt": prompt, "box": None, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        yield from iterate(
-            self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password, on_notice))
-        )
+        call = self._calls.stream_arguments(inputs, options, on_notice, with_cells=True)
+        return iterate(self._calls.stream_cells(call))
 
-    def status(self) -> Status:
+    def status(self) -> "Status":
         """State of the runtime, its workers and its requests."""
         return completed(self._calls.status())
 
     def close(self) -> None:
         """Close the connection, and end the private runtime if there is one."""
+        from dotsctl.client.inputs.pages import close_renderer
+
         self._connection.close()
+        close_renderer()
 
     def __enter__(self) -> "Client":
         return self

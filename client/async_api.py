@@ -4,23 +4,25 @@ Nothing holds the event loop up: a thread owns the socket, files are read and ru
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Unpack
 
-from dotsctl.client import settings
-from dotsctl.client.calls import Calls, Wanted
-from dotsctl.client.cell import Cell
-from dotsctl.client.connection import Connection
-from dotsctl.client.job import Event, Input
-from dotsctl.client.records import Page
-from dotsctl.client.selection import DEFAULT_DPI
-from dotsctl.client.waiting import Suspending
 from dotsctl.protocol.errors import UsageError
-from dotsctl.protocol.geometry import Box
-from dotsctl.protocol.messages import Status, Welcome
+
+if TYPE_CHECKING:
+    from dotsctl.client.connection.attach import Connection
+    from dotsctl.client.inputs.accepted import Inputs
+    from dotsctl.client.jobs.calls import Calls
+    from dotsctl.client.jobs.page_options import AskOptions, ReadOptions, StreamOptions
+    from dotsctl.client.outputs.document import Document
+    from dotsctl.client.results.cell import Cell
+    from dotsctl.client.results.events import PageEvent
+    from dotsctl.client.results.page import Page
+    from dotsctl.protocol.messages import Status, Welcome
 
 THREADS = 4
-"""That read files and render pages; PDFium takes one page at a time, and a decoder far longer for each."""
+"""The threads that read files and render pages; PDFium takes one page at a time, and a decoder far longer for each."""
 
 
 class AsyncClient:
@@ -50,7 +52,12 @@ class AsyncClient:
         Raises:
             UsageError: an option is wrong.
         """
-        choices = settings.choose(
+        from dotsctl.client.connection.attach import Connection
+        from dotsctl.client.connection.suspending import Suspending
+        from dotsctl.client.jobs.calls import Calls
+        from dotsctl.client.settings.choices import choose
+
+        choices = choose(
             model=model,
             encoder=encoder,
             decoder=decoder,
@@ -59,9 +66,12 @@ class AsyncClient:
             page_timeout_s=page_timeout_s,
             memory=None if memory is None else str(memory),
         )
-        self._connection = Connection(choices, private=private, timeout_s=timeout_s)
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="dotsctl-client")
-        self._calls = Calls(self._connection, Suspending(self._executor), window)
+        connection = Connection(choices, private=private, timeout_s=timeout_s, owner=type(self).__name__)
+        self._use(connection, Calls(connection, Suspending(self._executor), window))
+
+    def _use(self, connection: "Connection", calls: "Calls") -> None:
+        self._connection, self._calls = connection, calls
 
     @property
     def model_name(self) -> str:
@@ -86,105 +96,83 @@ class AsyncClient:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What can be asked of a page; the first one is the default."""
+        """The tasks of the model; the first one is the default."""
         return self._welcome().tasks
 
-    def _welcome(self) -> Welcome:
+    def _welcome(self) -> "Welcome":
         if self._connection.welcome is None:
-            raise UsageError("this client has no runtime yet: use it with 'async with', or call it first")
+            raise UsageError("this client has no runtime yet", "use it with 'async with', or call it first")
         return self._connection.welcome
 
     def ocr(
         self,
-        inputs: Iterable[Input],
+        inputs: "Inputs",
         *,
-        task: str | None = None,
-        prompt: str | None = None,
-        box: Box | None = None,
-        max_tokens: int | None = None,
-        max_pixels: int | None = None,
-        quality: str | None = None,
-        hint: str = "",
-        pages: str | None = None,
-        dpi: int = DEFAULT_DPI,
-        password: str | None = None,
-        check_blank: bool = True,
-        reread: bool = True,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: "Callable[[PageEvent], None] | None" = None,
         on_notice: Callable[[str], None] | None = None,
-    ) -> AsyncGenerator[Page, None]:
+        **options: "Unpack[ReadOptions]",
+    ) -> "AsyncGenerator[Page, None]":
         """Read pages, as :meth:`dotsctl.client.api.Client.ocr`; for ``async for``.
 
         ``inputs`` is iterated in a thread, so that an iterator may read files; ``on_event`` is called in the event
-        loop.
+        loop. Before the runtime is found an unknown task is an error of the first step only.
         """
-        asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        wanted = Wanted({**asked, **sizes}, pages, dpi, password, on_notice)
-        return self._calls.ocr(inputs, wanted, reread=reread, on_event=on_event)
+        return self._calls.ocr(self._calls.arguments(inputs, options, on_notice), on_event)
+
+    async def read(
+        self,
+        inputs: "Inputs",
+        *,
+        on_notice: Callable[[str], None] | None = None,
+        **options: "Unpack[ReadOptions]",
+    ) -> "Document":
+        """Read one document, with its pages in order, as :meth:`dotsctl.client.api.Client.read`."""
+        from dotsctl.client.outputs.document import Document
+
+        return Document(*await self._calls.read(self._calls.arguments(inputs, options, on_notice)))
+
+    def events(
+        self,
+        inputs: "Inputs",
+        *,
+        on_notice: Callable[[str], None] | None = None,
+        **options: "Unpack[ReadOptions]",
+    ) -> "AsyncGenerator[PageEvent | Page, None]":
+        """Read pages and yield what happens, as :meth:`dotsctl.client.api.Client.events`; for ``async for``."""
+        return self._calls.events(self._calls.arguments(inputs, options, on_notice))
 
     async def ask(
         self,
         question: str,
-        inputs: Iterable[Input],
+        inputs: "Inputs",
         *,
-        max_tokens: int | None = None,
-        max_pixels: int | None = None,
-        quality: str | None = None,
-        pages: str | None = None,
-        dpi: int = DEFAULT_DPI,
-        password: str | None = None,
         on_notice: Callable[[str], None] | None = None,
-    ) -> Page:
+        **options: "Unpack[AskOptions]",
+    ) -> "Page":
         """Ask one question about all pages of all inputs together, as :meth:`dotsctl.client.api.Client.ask`."""
-        asked = {"task": "ask", "prompt": question, "box": None, "hint": "", "check_blank": False}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        return await self._calls.ask(question, inputs, Wanted({**asked, **sizes}, pages, dpi, password, on_notice))
+        return await self._calls.ask(self._calls.question(question, inputs, options, on_notice))
 
     def stream(
         self,
-        source: Input,
+        inputs: "Inputs",
         *,
-        task: str | None = None,
-        prompt: str | None = None,
-        box: Box | None = None,
-        max_tokens: int | None = None,
-        max_pixels: int | None = None,
-        quality: str | None = None,
-        hint: str = "",
-        pages: str | None = None,
-        dpi: int = DEFAULT_DPI,
-        password: str | None = None,
-        check_blank: bool = True,
         on_notice: Callable[[str], None] | None = None,
+        **options: "Unpack[StreamOptions]",
     ) -> AsyncGenerator[str, None]:
-        """Text of an input as it is decoded, as :meth:`dotsctl.client.api.Client.stream`; for ``async for``."""
-        asked = {"task": task, "prompt": prompt, "box": box, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        return self._calls.stream(source, Wanted({**asked, **sizes}, pages, dpi, password, on_notice))
+        """Text of pages as it is decoded, as :meth:`dotsctl.client.api.Client.stream`; for ``async for``."""
+        return self._calls.stream(self._calls.stream_arguments(inputs, options, on_notice))
 
     def stream_cells(
         self,
-        source: Input,
+        inputs: "Inputs",
         *,
-        task: str | None = None,
-        prompt: str | None = None,
-        max_tokens: int | None = None,
-        max_pixels: int | None = None,
-        quality: str | None = None,
-        hint: str = "",
-        pages: str | None = None,
-        dpi: int = DEFAULT_DPI,
-        password: str | None = None,
-        check_blank: bool = True,
         on_notice: Callable[[str], None] | None = None,
-    ) -> AsyncGenerator[Cell, None]:
-        """Cells of an input, each as soon as it is whole, as :meth:`dotsctl.client.api.Client.stream_cells`."""
-        asked = {"task": task, "prompt": prompt, "box": None, "hint": hint, "check_blank": check_blank}
-        sizes = {"max_tokens": max_tokens, "max_pixels": max_pixels, "quality": quality}
-        return self._calls.stream_cells(source, Wanted({**asked, **sizes}, pages, dpi, password, on_notice))
+        **options: "Unpack[StreamOptions]",
+    ) -> "AsyncGenerator[Cell, None]":
+        """Cells of pages, each as soon as it is complete, as :meth:`dotsctl.client.api.Client.stream_cells`."""
+        return self._calls.stream_cells(self._calls.stream_arguments(inputs, options, on_notice, with_cells=True))
 
-    async def status(self) -> Status:
+    async def status(self) -> "Status":
         """State of the runtime, its workers and its requests."""
         return await self._calls.status()
 
@@ -193,14 +181,17 @@ class AsyncClient:
         await asyncio.shield(asyncio.to_thread(self._close))
 
     def _close(self) -> None:
+        from dotsctl.client.inputs.pages import close_renderer
+
         self._connection.close()
+        close_renderer()
         self._executor.shutdown(wait=True)
 
     async def __aenter__(self) -> "AsyncClient":
         """Find the runtime, or start a private one. Raises what the constructor of ``Client`` raises."""
         try:
             await self._calls.session()
-        except BaseException:  # a cancellation, too: nobody else could end what is being started
+        except BaseException:  # a cancellation, too: only this call can end what is being started
             await self.close()
             raise
         return self

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import mlx.core as mx
+from dotsctl.decoder_worker import bare_mlx_lm  # noqa: F401
 from dotsctl.decoder_worker.drafts import accepted
-from dotsctl.decoder_worker.rows import Rows
+from dotsctl.decoder_worker.rows import NOT_FINITE, Rows
 from mlx_lm.models import qwen2
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
@@ -27,12 +28,12 @@ STEP = 256
 
 @dataclass
 class RaggedCache:
-    """What a layer of mlx-lm's Qwen2 asks of a cache: ``offset``, ``make_mask`` and ``update_and_fetch``.
+    """The cache interface that a layer of mlx-lm's Qwen2 calls: ``offset``, ``make_mask`` and ``update_and_fetch``.
 
     mlx-lm's batch cache keeps the newest position of all pages in one column. Where pages keep different numbers of
-    drafted tokens it must shift whole histories: 492 ms a pass for four pages of 2,300 positions at the real size, on
-    a CPU. Here each page begins in the first column and new positions are scattered to where each page ends (4 ms).
-    Taking back is forgetting: what lies behind a page's end is masked and later overwritten.
+    drafted tokens it must shift complete histories: 492 ms a pass for four pages of 2,300 positions at the real size,
+    on a CPU. Here each page begins in the first column and new positions are scattered to where each page ends (4 ms).
+    Nothing is removed: what lies behind a page's end is masked and later overwritten.
 
     A pass writes rows behind every page's end without moving the ends; that is done by :meth:`keep` when all layers
     have run and it is known how many of the rows stay.
@@ -75,7 +76,7 @@ class RaggedCache:
         self.offset = mx.array(self.lengths)
 
     def join(self, other: "RaggedCache") -> None:
-        """Put other pages behind these."""
+        """Append other pages to these."""
         columns = _rounded(max(*self.lengths, *other.lengths))
         self.keys = mx.concatenate([_fitted(self.keys, columns), _fitted(other.keys, columns)])
         self.values = mx.concatenate([_fitted(self.values, columns), _fitted(other.values, columns)])
@@ -147,7 +148,7 @@ class BatchAdapter:
         end = min(prefill.done + self.prefill_chunk, last)
         if end > prefill.done:
             rows = prefill.page.embeddings[prefill.done : end]
-            # The network without its head, whose 151,936 columns nobody reads here.
+            # The network without its head, whose 151,936 columns are not needed here.
             self.network.model(None, prefill.caches, rows[None])
             mx.eval([cache.state for cache in prefill.caches])
             prefill.done = end
@@ -191,7 +192,7 @@ class BatchAdapter:
             mx.clear_cache()
 
     def _join(self, page_id: int, caches: list[KVCache]) -> None:
-        """Put a prefilled page behind the running ones."""
+        """Append a prefilled page to the running ones."""
         joining = [RaggedCache.of_page(*cache.keys_and_values()) for cache in caches]
         for cache, other in zip(self._caches, joining, strict=False):  # there are none before the first page
             cache.join(other)
@@ -201,8 +202,13 @@ class BatchAdapter:
         self._evaluate()
 
     def _launch(self, tokens: mx.array) -> mx.array:
-        """Begin a pass over tokens (pages, width), which need not be known yet: the best tokens behind each."""
-        best = mx.argmax(self.network(tokens, cache=self._caches), axis=-1)  # (pages, width)
+        """Begin a pass over tokens (pages, width), which need not be known yet: the best tokens behind each.
+
+        The largest score shows NaN and infinity among all; finding it costs what finding its place does.
+        """
+        scores = self.network(tokens, cache=self._caches)  # (pages, width, vocabulary)
+        is_finite = mx.isfinite(mx.max(scores, axis=-1))  # (pages, width)
+        best = mx.where(is_finite, mx.argmax(scores, axis=-1).astype(mx.int32), NOT_FINITE)  # (pages, width)
         mx.async_eval(best)  # type: ignore[no-untyped-call]
         return best
 

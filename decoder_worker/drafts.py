@@ -18,7 +18,7 @@ DEEPEST = 64
 
 
 def accepted(draft: Sequence[int], best: Sequence[int]) -> list[int]:
-    """Tokens that a pass brings: the longest correct prefix of the draft and the model's own token behind it.
+    """Return the tokens that a pass gives: the longest correct prefix of the draft and the model's own token behind it.
 
     Args:
         draft: guessed tokens.
@@ -44,7 +44,7 @@ class Drafter:
         self._in_answer: dict[tuple[int, ...], int] = {}  # n-gram: position behind its last occurrence
 
     def propose(self, depth: int) -> list[int]:
-        """At most ``depth`` tokens that may follow; fewer where recent drafts were wrong."""
+        """Return at most ``depth`` tokens that may follow; fewer where recent drafts were wrong."""
         if not self._hint or depth <= 0:
             return []
         depth = min(depth, self._depth)
@@ -56,7 +56,7 @@ class Drafter:
         return self._hint[self._cursor : self._cursor + depth]
 
     def learn(self, draft: Sequence[int], tokens: Sequence[int]) -> None:
-        """Take the tokens that a pass brought for ``draft``."""
+        """Take the tokens that a pass gave for ``draft``."""
         if not self._hint:
             return
         if draft:
@@ -70,18 +70,18 @@ class Drafter:
                 if len(self._answer) >= size:
                     self._in_answer[tuple(self._answer[-size:])] = len(self._answer)
             self._answer.append(token)
-        # A token that the hint has otherwise is mostly a misread one: then the hint goes on behind it.
+        # A token that the hint has otherwise is mostly a misread one: then the hint continues behind it.
         self._cursor += len(tokens)
 
     def _seen_before(self) -> int | None:
-        """Place in the answer behind the last occurrence of what it ends with: the skeleton of a JSON list, say."""
+        """Return the place in the answer behind the last occurrence of its ending: the skeleton of a JSON list, say."""
         for size in SHORTER:
             if (behind := self._in_answer.get(tuple(self._answer[-size:]))) is not None:
                 return behind
         return None
 
     def _nearest(self, ngram: tuple[int, ...]) -> int | None:
-        """Place in the hint behind the n-gram's occurrence that is nearest to the cursor."""
+        """Return the place in the hint behind the n-gram's occurrence that is nearest to the cursor."""
         places = self._in_hint.get(ngram)
         if not places:
             return None

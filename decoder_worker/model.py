@@ -12,19 +12,20 @@ from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+from dotsctl.decoder_worker import bare_mlx_lm  # noqa: F401
 from dotsctl.decoder_worker.quantised import QuantisedDecoder
-from dotsctl.protocol.checkpoint import read_json, tensor_files
-from dotsctl.protocol.checkpoint_layout import is_harmless
-from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.half_precision import HalfPlan
-from dotsctl.protocol.memory import pipeline_need, require_memory
+from dotsctl.protocol.machine.memory import pipeline_need, require_memory
+from dotsctl.protocol.model.checkpoint import read_json, tensor_files
+from dotsctl.protocol.model.half_precision import HalfPlan
+from dotsctl.protocol.model.layout import is_harmless
+from dotsctl.protocol.model.validation import validate_checkpoint
 from mlx.utils import tree_flatten
 from mlx_lm.models import qwen2
 from tokenizers import Tokenizer
 
 PREFIXES = ("model.", "lm_head.")
-"""In front of the names of the text half's tensors; ``model.vision_tower.`` is not among them."""
+"""The prefixes of the names of the text half's tensors; ``model.vision_tower.`` is not among them."""
 FORWARDED = (
     "hidden_size",
     "num_hidden_layers",
@@ -60,7 +61,7 @@ class TextModel:
     """The placeholder's id, where config.json names it."""
     on_gpu: bool
     position_bytes: int
-    """Of the keys and values of one position in all layers; 28,672 in dots.ocr with bfloat16."""
+    """The bytes of the keys and values of one position in all layers; 28,672 in dots.ocr with bfloat16."""
     page_factor: float
     """Power of two to multiply the embeddings of a page with."""
 
@@ -97,7 +98,7 @@ def load_model(
     else:
         network = _quantised_network(arguments, quantised, dtype, plan)
     for _, weight in tree_flatten(network.parameters()):
-        mx.eval(weight)  # one by one: all at once, the stored tensors are in memory beside their float32 copies
+        mx.eval(weight)  # one by one: all at once, the stored tensors are in memory together with their float32 copies
     longest = generation.get("max_length")
     positions = arguments.max_position_embeddings
     return TextModel(
@@ -126,7 +127,7 @@ def read_network(folder: Path, dtype: mx.Dtype | None, plan: HalfPlan = UNSCALED
         MissingError: a file or a tensor is missing.
     """
     network = qwen2.Model(_arguments(read_json(folder, "config.json")))
-    _fill(network, _tensors(folder, dtype, plan), "the weights do not fit config.json ({}): download the model again")
+    _fill(network, _tensors(folder, dtype, plan), "weights", "download the model again")
     _scale_epsilons(network, plan.epsilon_factor)
     return network
 
@@ -142,7 +143,7 @@ def _quantised_network(
         for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
             is_levels = tensor.dtype == mx.uint32
             tensors[name] = tensor if is_levels else _scaled(name, tensor, plan).astype(dtype)
-    _fill(network, tensors, f"the quantised weights do not fit config.json ({{}}). Make them new: {quantised.remedy}")
+    _fill(network, tensors, "quantised weights", f"make them new: {quantised.remedy}")
     _scale_epsilons(network, plan.epsilon_factor)
     return network
 
@@ -161,12 +162,12 @@ def _scale_epsilons(network: qwen2.Model, factor: float) -> None:
     network.model.norm.eps *= factor
 
 
-def _fill(network: qwen2.Model, tensors: dict[str, mx.array], problem: str) -> None:
+def _fill(network: qwen2.Model, tensors: dict[str, mx.array], what: str, remedy: str) -> None:
     """Give the network its tensors, exactly those that it has places for. Raises MissingError."""
     try:
         network.load_weights(list(tensors.items()))
     except ValueError as error:
-        raise MissingError(problem.format(error)) from None
+        raise MissingError(f"the {what} do not fit config.json ({error})", remedy) from None
 
 
 def _arguments(config: dict[str, Any]) -> qwen2.ModelArgs:
@@ -205,8 +206,8 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model. Raises MissingError."""
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise MissingError(f"{path} is missing: download the whole dots.ocr snapshot")
+        raise MissingError(f"{path} is missing", "download the whole dots.ocr snapshot")
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library has no class of its own for a file that it cannot use
-        raise MissingError(f"{path} is no tokenizer that can be used ({error}): download the model again") from None
+        raise MissingError(f"{path} is no tokenizer that can be used ({error})", "download the model again") from None

@@ -7,7 +7,7 @@ from dotsctl.decoder_worker.adapter import BatchAdapter, SplicedPage
 from dotsctl.decoder_worker.drafts import Drafter
 from dotsctl.decoder_worker.model import UNSCALED, load_model
 from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish, Piece
-from dotsctl.decoder_worker.plugins.mlx_options import MLXOptions
+from dotsctl.decoder_worker.plugins.mlx_options import MLXDecoderOptions
 from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids
 from dotsctl.decoder_worker.quantised import QuantisedDecoder
 from dotsctl.decoder_worker.rows import Gain, PageRun, RowScheduler
@@ -15,12 +15,14 @@ from dotsctl.decoder_worker.splice import check_length, splice
 from dotsctl.decoder_worker.stop import StopRule
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.decoder_worker.text import TextStream, decode
-from dotsctl.protocol.gpu_faults import is_interrupted
-from dotsctl.protocol.half_precision import HalfPlan
-from dotsctl.protocol.memory import is_exhaustion
+from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.machine.memory import is_exhaustion
+from dotsctl.protocol.model.half_precision import HalfPlan
 from dotsctl.protocol.parts import FinishReason
+from dotsctl.protocol.worker.gpu_faults import is_interrupted
 
 WARM_UP_ID = -1
+NOT_FINITE_TEXT = "computes NaN or infinity in place of the scores of the next token"
 PROMPT_TOKENS = 256
 """Room for the text around a page; it is tokenized only when the page is admitted."""
 
@@ -29,7 +31,11 @@ class PageDecoder:
     """Greedy decoding of several pages at once with one model. All calls in one thread."""
 
     def __init__(
-        self, folder: Path, options: MLXOptions, quantised: QuantisedDecoder | None = None, plan: HalfPlan = UNSCALED
+        self,
+        folder: Path,
+        options: MLXDecoderOptions,
+        quantised: QuantisedDecoder | None = None,
+        plan: HalfPlan = UNSCALED,
     ) -> None:
         """Load the model of ``folder``; with ``quantised`` its weights are those, with ``plan`` they are scaled.
 
@@ -54,7 +60,7 @@ class PageDecoder:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the model is computed on a GPU."""
+        """Return whether the model is computed on a GPU."""
         return self._model.on_gpu
 
     @property
@@ -63,7 +69,7 @@ class PageDecoder:
         return self._prompts.tasks
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
-        """Whether the page fits into the batch and its memory; true for any page when there is none."""
+        """Return whether the page fits into the batch and its memory; true for any page when there is none."""
         return self.scheduler.has_room(len(prompt.embeddings) + PROMPT_TOKENS)
 
     def admit(self, prompt: EncodedPrompt) -> None:
@@ -104,7 +110,7 @@ class PageDecoder:
             problem = str(error)
         else:
             return [self._piece(gain) for gain in gains]
-        # Only here, where the exception and the arrays in its traceback are gone, is there something to free.
+        # Memory can be freed only here, where the exception and the arrays in its traceback are gone.
         self.scheduler.clear()
         self._streams.clear()
         raise MemoryError(problem)
@@ -120,14 +126,22 @@ class PageDecoder:
             self.cancel(page_id)
 
     def warm_up(self) -> None:
-        """Decode a page of one embedding, so that the first real page finds everything compiled."""
+        """Decode a page of one embedding, so that the first real page finds everything compiled.
+
+        Raises:
+            MissingError: the model computes no numbers.
+        """
         page = np.zeros((1, self.width), np.float32)
         self.admit(EncodedPrompt(WARM_UP_ID, page, self.tasks[0], "Read.", 2, ""))
         while self._streams:
-            self.step()
+            for error in filter(None, (piece.error for piece in self.step())):
+                raise MissingError(f"the model {error}", "its weights are damaged: download it again")
 
     def _piece(self, gain: Gain) -> Piece:
         stream, rule = self._streams[gain.page_id], gain.run.stop
+        if not gain.is_finite:
+            del self._streams[gain.page_id]
+            return Piece(gain.page_id, "", 0, error=NOT_FINITE_TEXT)
         new = stream.push(gain.tokens)
         if rule.reason is None:
             return Piece(gain.page_id, new, gain.num_decoded)

@@ -1,30 +1,34 @@
-"""What a decoder plugin is.
+"""The contract of decoder plugins.
 
-A plugin is a class without required arguments, registered in the entry-point group ``dotsctl.decoders``. It is
-imported and used in the decoder worker's process alone, always on the main thread. The worker calls ``load`` once,
-then again and again ``admit`` while there is room and ``step`` while pages run, ``cancel`` at any time between two
+A plugin is a class without required arguments, registered in the entry-point group ``dotsctl.decoders``. Its
+attribute ``description`` states its options, its memory, and whether it can run here (``protocol/worker/plugins.py``).
+The command line imports the module of a plugin that is chosen, so what is heavy is imported in ``load``. The object is
+made and used in the decoder worker's process alone, always on the main thread. The worker calls ``load`` once, then
+again and again ``admit`` while there is room and ``step`` while pages run, ``cancel`` at any time between two
 steps, and ``close`` at the end.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from dotsctl.protocol.geometry import Box, PageGeometry
+from dotsctl.protocol.page_geometry import Box, PageGeometry
 from dotsctl.protocol.parts import Device, FinishReason
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # the command line imports plugins for what they state about themselves
+    from numpy.typing import NDArray
 
 Report = Callable[[str], None]
-"""Tells the supervisor that loading goes on; each call extends the load deadline."""
+"""Reports to the supervisor that loading continues; each call extends the load deadline."""
 
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """What ``load`` answers."""
+    """The result of ``load``."""
 
     fingerprint: str
-    """Of the model, as :func:`dotsctl.protocol.model_directory.fingerprint` computes it."""
+    """The fingerprint of the model, as :func:`dotsctl.protocol.model.directory.fingerprint` computes it."""
     width: int
     """Columns of the embeddings that it takes."""
     capacity: int
@@ -32,7 +36,7 @@ class DecoderSpec:
     tasks: tuple[str, ...]
     """Tasks that the model has a prompt for; the first one is the default."""
     device: Device = Device.CPU
-    """Where the plugin computes."""
+    """The device on which the plugin computes."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class EncodedPrompt:
 
     page_id: int
     """Unique among the pages that run; comes back in :class:`Piece`."""
-    embeddings: NDArray[Any]
+    embeddings: "NDArray[Any]"
     """(num_embeddings, width); bfloat16 is held as uint16. The plugin copies it before ``admit`` returns."""
     task: str
     prompt: str | None
@@ -49,60 +53,70 @@ class EncodedPrompt:
     max_tokens: int | None
     hint: str
     """Text that the page probably holds, or empty. May speed decoding up, must not change the result."""
-    grids: tuple[tuple[int, int], ...] = ()
-    """Patches (height, width) of each image; a quarter of their products are its embeddings. Empty: one image."""
+    rows: tuple[int, ...] = ()
+    """Embeddings of each image; empty: one image."""
     geometry: PageGeometry | None = None
-    """Of the first image; none where the task needs no pixels."""
+    """The geometry of the first image; none where the task needs no pixels."""
     box: Box | None = None
-    """Part of the page that is asked for, in pixels of the page as viewers show it."""
+    """The part of the page that is requested, in pixels of the page as viewers show it."""
+    source: str = ""
+    """The name of the page's source without folder and ending, or empty. Must not change the result of a model."""
 
     @property
     def image_embeddings(self) -> tuple[int, ...]:
         """Embeddings of each image."""
-        return tuple(height * width // 4 for height, width in self.grids) or (len(self.embeddings),)
+        return self.rows or (len(self.embeddings),)
 
 
 @dataclass(frozen=True)
 class Finish:
-    """How a page ended."""
+    """The end of a page."""
 
     reason: FinishReason
     text: str
-    """The whole answer. Where a loop was cut off it is shorter than what was streamed."""
+    """The complete answer. Where a loop was cut off it is shorter than what was streamed."""
     prompt_tokens: int
     completion_tokens: int
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What one step brought for one page."""
+    """The result of one step for one page."""
 
     page_id: int
     text: str
     """New text; never a part of a character, perhaps empty."""
     num_tokens: int
     finish: Finish | None = None
+    error: str = ""
+    """The reason why the page cannot be decoded any further; the plugin has forgotten it, and the others go on."""
 
 
 class Decoder(Protocol):
     """The calls of a plugin, all on the main thread of the decoder worker."""
 
-    def load(self, model: Path, options: dict[str, str], report: Report) -> DecoderSpec:
+    def load(self, model: Path, options: Any, report: Report) -> DecoderSpec:
         """Load the model and decode one short warm-up page; called once, before everything else.
 
+        Args:
+            model: the model directory.
+            options: as the dataclass that ``description.options`` names; without one, a dictionary of texts; one that
+                ``load`` does not look up is refused.
+            report: to be called when a long load moves on.
+
         Raises:
-            UsageError: an unknown option or a wrong value.
+            UsageError: options that do not fit the model.
             MissingError: a dependency or a file is missing.
         """
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
-        """Whether the page can be admitted now. Must be true for any page when no page runs."""
+        """Return whether the page can be admitted now. Must be true for any page when no page runs."""
 
     def admit(self, prompt: EncodedPrompt) -> None:
         """Take a page; its array may be freed when this returns.
 
         Raises:
-            PageError: this page cannot be decoded (unknown task, prompt too long); the worker goes on.
+            PageError: this page cannot be decoded (unknown task, prompt too long); the worker continues.
         """
 
     def step(self) -> list[Piece]:

@@ -1,4 +1,4 @@
-"""What the decoder is asked: token ids around the page's placeholders, in the form that dots.ocr is served with.
+"""The prompt of the decoder: token ids around the page's placeholders, in the form that dots.ocr is served with.
 
 The form is ``<|user|><|img|><|imgpad|>xN<|endofimg|>PROMPT<|endofuser|><|assistant|>``, with ``<|img|>`` to
 ``<|endofimg|>`` for each image, and before it all ``<|system|>TEXT<|endofsystem|>`` and a new line where a task has a
@@ -9,9 +9,10 @@ marks of a system text are plain text anyway, the tokenizer does not know them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dotsctl.decoder_worker.tasks import SYSTEM_TEXTS, fill
+from dotsctl.decoder_worker.tasks import fill
 from dotsctl.protocol.errors import ErrorCode, MissingError, PageError
 from dotsctl.protocol.geometry import Box, PageGeometry
+from dotsctl.protocol.model.tasks import LAYOUT, TASKS, TEXT
 from tokenizers import Tokenizer
 
 
@@ -20,7 +21,7 @@ class Prompt:
     """A prompt as ids."""
 
     ids: list[int]
-    """With one placeholder for each embedding."""
+    """Token ids, with one placeholder for each embedding."""
     placeholder: int
 
 
@@ -28,7 +29,7 @@ class PromptBuilder:
     """Makes prompts for one model."""
 
     def __init__(self, tokenizer: Tokenizer, prompts: dict[str, str], image_token_id: int | None) -> None:
-        """Look the marks up.
+        """Find the ids of the marks.
 
         Args:
             tokenizer: of the model.
@@ -48,13 +49,14 @@ class PromptBuilder:
         if image_token_id not in (None, self._placeholder):
             raise MissingError(
                 f"config.json gives the placeholder the id {image_token_id}, tokenizer.json {self._placeholder}: "
-                "the files are of different models, download the model again"
+                "the files are of different models",
+                "download the model again",
             )
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks with a prompt; the default one first: ``layout`` where there is one, else ``text``."""
-        first = [task for task in ("layout", "text") if task in self._prompts]
+        first = [task for task in (LAYOUT.name, TEXT.name) if task in self._prompts]
         return (*first, *sorted(self._prompts.keys() - set(first)))
 
     def build(
@@ -65,22 +67,23 @@ class PromptBuilder:
         geometry: PageGeometry | None = None,
         box: Box | None = None,
     ) -> Prompt:
-        """Prompt for one page, or for several images.
+        """Return the prompt for one page, or for several images.
 
         Args:
             task: whose text is used.
             prompt: text to use in its place, or none.
             num_embeddings: placeholders to leave for each image.
             geometry: of the first image.
-            box: part of the page that is asked for, in pixels of the page as viewers show it.
+            box: part of the page that is requested, in pixels of the page as viewers show it.
 
         Raises:
             PageError: E_UNKNOWN_TASK, or the box does not fit the page or the task.
         """
         if prompt is None and task not in self._prompts:
             raise PageError(
-                f"the model has no task {task!r}; it has {', '.join(self.tasks)}. Choose one, or give a prompt",
-                ErrorCode.UNKNOWN_TASK,
+                f"the model has no task {task!r}; it has {', '.join(self.tasks)}",
+                "choose one, or give a prompt",
+                code=ErrorCode.UNKNOWN_TASK,
             )
         ids = [*self._system_ids(task), self._user]
         for count in num_embeddings:
@@ -91,9 +94,9 @@ class PromptBuilder:
         return Prompt([*ids, *plain_ids(self._tokenizer, text), *self._after], self._placeholder)
 
     def _system_ids(self, task: str) -> list[int]:
-        if task not in SYSTEM_TEXTS:
+        if task not in TASKS or not TASKS[task].system:
             return []
-        return plain_ids(self._tokenizer, f"<|system|>{SYSTEM_TEXTS[task]}<|endofsystem|>\n")
+        return plain_ids(self._tokenizer, f"<|system|>{TASKS[task].system}<|endofsystem|>\n")
 
 
 def plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.protocol.model_directory import command_name, derived_directory
+from dotsctl.protocol.model.directory import command_name, derived_directory
+from dotsctl.protocol.model.files import open_regular, read_file
 from dotsctl.protocol.typed_values import WrongValueError, brief, plain_json
 
 FORMAT = 1
-"""Of the folder; a later format is refused."""
+"""The version of the folder's format; a later one is refused."""
 MANIFEST = "manifest.json"
 BITS = (4, 8)
 GROUP_SIZES = (32, 64, 128)
@@ -24,10 +25,10 @@ DEFAULT_GROUP_SIZE = 64
 
 @dataclass(frozen=True)
 class Quantisation:
-    """How the weights are stored: affine, ``weight = scale * level + offset`` for each group of a row."""
+    """The storage of the weights: affine, ``weight = scale * level + offset`` for each group of a row."""
 
     bits: int
-    """Of a level: 4 or 8."""
+    """The bits of a level: 4 or 8."""
     group_size: int = DEFAULT_GROUP_SIZE
 
     def __post_init__(self) -> None:
@@ -38,7 +39,7 @@ class Quantisation:
             )
 
     def folder(self, digest: str) -> Path:
-        """Where the decoder of the model with this fingerprint lies."""
+        """Return the folder of the decoder of the model with this fingerprint."""
         return derived_directory(digest) / f"decoder-{self.bits}bit-g{self.group_size}"
 
     def command(self, model: Path) -> str:
@@ -49,18 +50,18 @@ class Quantisation:
 
 @dataclass(frozen=True)
 class QuantisedDecoder:
-    """A quantised decoder that is whole and belongs to the model."""
+    """A quantised decoder that is complete and belongs to the model."""
 
     quantisation: Quantisation
     files: tuple[Path, ...]
-    """With the tensors of the text half by their names in the model, ``.scales`` and ``.biases`` beside them."""
+    """The files with the text half's tensors by their names in the model, and their ``.scales`` and ``.biases``."""
     manifest: dict[str, Any]
     remedy: str
     """The command line that makes it again."""
 
     @property
     def size_bytes(self) -> int:
-        """Of all files."""
+        """The size of all files, in bytes."""
         return sum(file.stat().st_size for file in self.files)
 
 
@@ -79,7 +80,8 @@ def open_quantised(model: Path, digest: str, quantisation: Quantisation) -> Quan
     if not folder.is_dir():
         raise MissingError(
             f"the decoder of {model} was not quantised to {quantisation.bits} bits in groups of "
-            f"{quantisation.group_size} yet: {command}"
+            f"{quantisation.group_size} yet",
+            f"{command}",
         )
     remedy = f"{command} --force"
     manifest = _read_manifest(folder, remedy)
@@ -92,18 +94,18 @@ def open_quantised(model: Path, digest: str, quantisation: Quantisation) -> Quan
     for key, value in expected.items():
         if manifest.get(key) != value:
             raise MissingError(
-                f"{folder / MANIFEST}: {key} is {brief(manifest.get(key))}, not {value!r}. Make it new: {remedy}"
+                f"{folder / MANIFEST}: {key} is {brief(manifest.get(key))}, not {value!r}", f"make it new: {remedy}"
             )
     return QuantisedDecoder(quantisation, _checked_files(folder, manifest, remedy), manifest, remedy)
 
 
 def _read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
     try:
-        manifest = plain_json((folder / MANIFEST).read_bytes())
+        manifest = plain_json(read_file(folder / MANIFEST))
     except (OSError, WrongValueError) as error:
-        raise MissingError(f"{folder / MANIFEST} cannot be read ({error}). Make it new: {remedy}") from None
+        raise MissingError(f"{folder / MANIFEST} cannot be read ({error})", f"make it new: {remedy}") from None
     if not isinstance(manifest, dict):
-        raise MissingError(f"{folder / MANIFEST} holds no object. Make it new: {remedy}")
+        raise MissingError(f"{folder / MANIFEST} holds no object", f"make it new: {remedy}")
     return manifest
 
 
@@ -111,24 +113,24 @@ def _checked_files(folder: Path, manifest: dict[str, Any], remedy: str) -> tuple
     """The files that the manifest lists. Raises MissingError for one that is absent or has other bytes."""
     listed = manifest.get("files")
     if not isinstance(listed, dict) or not listed:
-        raise MissingError(f"{folder / MANIFEST} lists no files. Make it new: {remedy}")
+        raise MissingError(f"{folder / MANIFEST} lists no files", f"make it new: {remedy}")
     for name, digest in listed.items():
         if Path(name).name != name or "\0" in name:
             raise MissingError(
-                f"{folder / MANIFEST} lists {brief(name)}, which is no file of it. Make it new: {remedy}"
+                f"{folder / MANIFEST} lists {brief(name)}, which is no file of it", f"make it new: {remedy}"
             )
         try:
             found = file_digest(folder / name)
         except OSError as error:
-            raise MissingError(f"{folder / name} cannot be read ({error.strerror}). Make it new: {remedy}") from None
+            raise MissingError(f"{folder / name} cannot be read ({error.strerror})", f"make it new: {remedy}") from None
         if found != digest:
-            raise MissingError(f"{folder / name} is damaged: it is not what was written. Make it new: {remedy}")
+            raise MissingError(f"{folder / name} is damaged: it is not what was written", f"make it new: {remedy}")
     return tuple(folder / name for name in listed)
 
 
 def file_digest(file: Path) -> str:
     """sha256 of a file, hexadecimal; 1 to 2 s for the 1.9 GB of dots.ocr with 8 bits."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

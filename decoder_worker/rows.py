@@ -1,7 +1,7 @@
 """Decides what each decoder pass computes: rows of pages, not pages. Pure; the model is behind a small contract.
 
 Between two passes at most one prefill chunk runs, so that running pages never stall for longer. A pass has about as
-many rows as the budget says: with few pages each may bring drafted tokens, with many each brings its newest token.
+many rows as the budget allows: with few pages each may add drafted tokens, with many each adds its newest token only.
 """
 
 from collections import deque
@@ -20,16 +20,16 @@ PageIn = TypeVar("PageIn", contravariant=True)
 
 
 class Rows(NamedTuple):
-    """What one page brings to a pass."""
+    """The rows of one page in a pass."""
 
     last: int
-    """Its newest token, which the model has not seen yet."""
+    """The page's newest token, which the model has not seen yet."""
     draft: list[int]
     """Guesses of what follows."""
 
 
 class RowModel(Protocol[PageIn]):
-    """What the scheduler needs of a model."""
+    """The methods of a model that the scheduler needs."""
 
     def open(self, page_id: int, page: PageIn) -> None:
         """Begin the prefill of a page."""
@@ -38,10 +38,14 @@ class RowModel(Protocol[PageIn]):
         """Prefill one chunk; the last token of the prompt once the page has joined the running ones."""
 
     def score(self, rows: Mapping[int, Rows]) -> Mapping[int, list[int]]:
-        """One pass over all running pages: the tokens that each one gains, at least one."""
+        """One pass over all running pages: the tokens that each one gains, at least one, or ``NOT_FINITE``."""
 
     def drop(self, page_ids: Collection[int]) -> None:
         """Forget pages in whatever state."""
+
+
+NOT_FINITE = -1
+"""The place of a token for which the model's scores hold NaN or infinity."""
 
 
 @dataclass
@@ -57,7 +61,7 @@ class PageRun:
 
 @dataclass
 class Gain:
-    """What one pass brought for one page."""
+    """The result of one pass for one page."""
 
     page_id: int
     run: PageRun
@@ -65,6 +69,8 @@ class Gain:
     """New tokens of the answer, without an end token."""
     num_decoded: int
     """New tokens with the end token."""
+    is_finite: bool = True
+    """False: the model's scores are no numbers; the page is forgotten."""
 
 
 @dataclass
@@ -86,10 +92,10 @@ class RowScheduler(Generic[Page]):
     _runs: dict[int, PageRun] = field(default_factory=dict)
     """All pages."""
     _running: dict[int, PageRun] = field(default_factory=dict)
-    """Those that are through their prefill."""
+    """The pages that are through their prefill."""
 
     def has_room(self, prompt_tokens: int) -> bool:
-        """Whether one more page may come; true for any page when there is none.
+        """Return whether one more page may come; true for any page when there is none.
 
         Pages of one batch share arrays that are as long as the longest page, now and for the answers to come.
         """
@@ -146,7 +152,7 @@ class RowScheduler(Generic[Page]):
         self.rows += sum(1 + len(row.draft) for row in rows.values())
         gained = self.model.score(rows)
         gains = [_gain(page_id, run, rows[page_id], gained[page_id]) for page_id, run in self._running.items()]
-        self._forget([gain.page_id for gain in gains if gain.run.stop.reason is not None])
+        self._forget([gain.page_id for gain in gains if gain.run.stop.reason is not None or not gain.is_finite])
         return gains
 
     def _forget(self, page_ids: list[int]) -> None:
@@ -166,6 +172,8 @@ def _rows(run: PageRun, depth: int) -> Rows:
 
 def _gain(page_id: int, run: PageRun, rows: Rows, tokens: list[int]) -> Gain:
     """Book the tokens of a pass."""
+    if NOT_FINITE in tokens:
+        return Gain(page_id, run, [], 0, is_finite=False)
     before = run.stop.num_decoded
     run.drafter.learn(rows.draft, tokens)
     run.last = tokens[-1]

@@ -7,13 +7,16 @@ many as the coordinator has credits.
 import logging
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from dotsctl.decoder_worker.plugin import Decoder, EncodedPrompt, Finish, Piece
 from dotsctl.decoder_worker.sockets import Arrived, DecoderSockets
 from dotsctl.protocol.errors import ErrorCode, PageError
-from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import CancelRequest, Consumed, Decoded, Done, Embeddings, RequestFailed, Stop
+from dotsctl.protocol.worker.gpu_faults import is_interrupted, is_refused
+from dotsctl.protocol.worker.plugin_faults import place_of, raised
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +26,7 @@ FLUSH_TOKENS = 16
 
 
 @dataclass
-class Page:
+class DecodingPage:
     """A page in the plugin's batch."""
 
     header: Embeddings
@@ -41,10 +44,12 @@ class Page:
 class DecoderService:
     """Serves until the coordinator says stop."""
 
-    def __init__(self, sockets: DecoderSockets, decoder: Decoder) -> None:
+    def __init__(self, sockets: DecoderSockets, decoder: Decoder, where: str) -> None:
+        """Prepare; ``where`` names the plugin in errors."""
+        self._where = where
         self._sockets, self._decoder = sockets, decoder
         self._waiting: deque[tuple[Arrived, float]] = deque()
-        self._running: dict[int, Page] = {}
+        self._running: dict[int, DecodingPage] = {}
         self._stopped = False
 
     def run(self) -> None:
@@ -56,20 +61,34 @@ class DecoderService:
                 self._step()
 
     def _step(self) -> None:
-        """One pass; memory that runs out costs the running pages this attempt, and no page more than that."""
+        """One pass; memory that runs out costs the running pages this attempt, and no page more than that.
+
+        Raises:
+            Exception: what the plugin raised where several pages run, or through the GPU: a new process tries again.
+        """
         try:
-            pieces = self._decoder.step()
+            pieces = checked_pieces(self._decoder.step(), self._running)
         except MemoryError as error:
             reason = error or "not enough memory"
             text = f"the decoder could not continue with {len(self._running)} pages ({reason}): lower --max-pixels"
-            for page_id, page in list(self._running.items()):
-                self._decoder.cancel(page_id)
-                del self._running[page_id]
-                header = page.header
-                self._sockets.send(RequestFailed(header.request_id, header.attempt, ErrorCode.OOM, text))
-            return
-        for piece in pieces:
-            self._pass_on(piece)
+            self._fail_running(ErrorCode.OOM, text)
+        except (Exception, SystemExit) as error:
+            if len(self._running) > 1 or is_refused(error) or is_interrupted(error):
+                raise
+            log.exception("%s", self._where)
+            self._fail_running(ErrorCode.INTERNAL, f"{self._where} {raised(error)}{place_of(error)}")
+        else:
+            for piece in pieces:
+                self._pass_on(piece)
+
+    def _fail_running(self, code: ErrorCode, text: str) -> None:
+        for page_id, page in list(self._running.items()):
+            self._decoder.cancel(page_id)
+            del self._running[page_id]
+            self._fail(page.header, code, text)
+
+    def _fail(self, header: Embeddings, code: ErrorCode, text: str) -> None:
+        self._sockets.send(RequestFailed(header.request_id, header.attempt, code, text))
 
     def _read_events(self, timeout_s: float) -> None:
         """Take everything that has come; wait only for the first."""
@@ -105,19 +124,29 @@ class DecoderService:
             try:
                 self._decoder.admit(prompt)
             except PageError as error:
-                self._sockets.send(RequestFailed(header.request_id, header.attempt, error.code, str(error)))
+                self._fail(header, error.code, str(error))
                 continue
             except MemoryError:
-                text = "not enough memory to decode this page: lower --max-pixels"
-                self._sockets.send(RequestFailed(header.request_id, header.attempt, ErrorCode.OOM, text))
+                self._fail(header, ErrorCode.OOM, "not enough memory to decode this page: lower --max-pixels")
+                continue
+            except (Exception, SystemExit) as error:
+                if is_refused(error) or is_interrupted(error):
+                    raise
+                log.exception("%s, request %d", self._where, header.request_id)
+                self._decoder.cancel(header.request_id)
+                self._fail(header, ErrorCode.INTERNAL, f"{self._where} {raised(error)} in admit{place_of(error)}")
                 continue
             now = time.monotonic()
-            self._running[header.request_id] = Page(header, arrived_at=at, admitted_at=now, flushed_at=now)
+            self._running[header.request_id] = DecodingPage(header, arrived_at=at, admitted_at=now, flushed_at=now)
             self._sockets.send(Consumed(header.request_id, header.attempt))
 
     def _pass_on(self, piece: Piece) -> None:
         """Collect the text of a page, and send it now and then, and when the page is done."""
         page, now = self._running[piece.page_id], time.monotonic()
+        if piece.error:
+            del self._running[piece.page_id]
+            self._fail(page.header, ErrorCode.INTERNAL, f"{self._where} {piece.error}")
+            return
         if piece.num_tokens and page.first_token_at is None:
             page.first_token_at = now
         page.text.append(piece.text)
@@ -129,7 +158,7 @@ class DecoderService:
         elif page.num_tokens >= FLUSH_TOKENS or now - page.flushed_at >= FLUSH_S:
             self._flush(page, now)
 
-    def _flush(self, page: Page, now: float) -> None:
+    def _flush(self, page: DecodingPage, now: float) -> None:
         text = "".join(page.text)
         geometry = None if page.announced else page.header.geometries[0]
         page.announced = True
@@ -138,8 +167,27 @@ class DecoderService:
         page.num_tokens, page.flushed_at = 0, now
 
 
+def checked_pieces(pieces: Any, running: Collection[int]) -> list[Piece]:
+    """Return what ``step`` returned.
+
+    Raises:
+        TypeError: it is no list of pieces of the pages that run.
+    """
+    if not isinstance(pieces, list | tuple) or not all(isinstance(piece, Piece) for piece in pieces):
+        raise TypeError(f"step returned {pieces!r:.60}, not a list of Piece")
+    for piece in pieces:
+        finish = piece.finish
+        if piece.page_id not in running:
+            raise TypeError(f"step returned a piece of page {piece.page_id!r:.40}, which does not run")
+        if not (isinstance(piece.text, str) and isinstance(piece.error, str) and type(piece.num_tokens) is int):
+            raise TypeError(f"step returned text {piece.text!r:.40} and num_tokens {piece.num_tokens!r:.40}")
+        if finish is not None and not (isinstance(finish, Finish) and isinstance(finish.text, str)):
+            raise TypeError(f"step returned finish {finish!r:.60}, not a Finish with a text")
+    return list(pieces)
+
+
 def _prompt(arrived: Arrived) -> EncodedPrompt:
-    options, first = arrived.header.options, arrived.header.geometries[0]
+    options = arrived.header.options
     return EncodedPrompt(
         page_id=arrived.header.request_id,
         embeddings=arrived.values,
@@ -147,13 +195,14 @@ def _prompt(arrived: Arrived) -> EncodedPrompt:
         prompt=options.prompt,
         max_tokens=options.max_tokens,
         hint=options.hint,
-        grids=arrived.header.grids,
-        geometry=PageGeometry(first.source, first.orientation, first.resized, first.scale, first.offset),
+        rows=arrived.header.rows,
+        geometry=arrived.header.geometries[0],
         box=options.box,
+        source=options.source,
     )
 
 
-def _done(page: Page, finish: Finish, now: float) -> Done:
+def _done(page: DecodingPage, finish: Finish, now: float) -> Done:
     timings = {
         **page.header.timings_ms,
         "wait": (page.admitted_at - page.arrived_at) * 1000,

@@ -1,7 +1,7 @@
 """The decoder's I/O thread: owns all sockets, so that the main thread can belong to the model.
 
-It takes embeddings off the data plane, says ``Received`` at once (from then on this process answers for the page), and
-passes on what the main thread wants to say. The two threads share two queues and a pipe that wakes this one.
+It takes embeddings off the data plane, sends ``Received`` at once (from then on this process answers for the page), and
+passes on the messages of the main thread. The two threads share two queues and a pipe that wakes this one.
 """
 
 import logging
@@ -16,7 +16,7 @@ from dotsctl.protocol import codec, tensor
 from dotsctl.protocol.errors import ErrorCode, ProtocolError
 from dotsctl.protocol.link import Link, Links
 from dotsctl.protocol.messages import CancelRequest, Embeddings, Message, Received, RequestFailed, Stop
-from dotsctl.protocol.worker_shell import Control
+from dotsctl.protocol.worker.shell import Control
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -56,12 +56,12 @@ class DecoderSockets:
         self._thread.start()
 
     def send(self, message: Message) -> None:
-        """Have a message sent to the coordinator."""
+        """Queue a message for the coordinator."""
         self._to_send.put(message)
         os.write(self._wake_writer, b"\0")
 
     def next_event(self, timeout_s: float) -> Event | None:
-        """What has come, or none after ``timeout_s`` seconds; 0 does not wait."""
+        """Return the next event, or none after ``timeout_s`` seconds; 0 does not wait."""
         try:
             return self._events.get(timeout=timeout_s) if timeout_s > 0 else self._events.get_nowait()
         except queue.Empty:

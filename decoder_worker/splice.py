@@ -29,15 +29,16 @@ def check_length(prompt: Prompt, context: int) -> int:
     remedy = f"--max-pixels {fitting * CELL_PX**2} would do" if fitting > 0 else "shorten the prompt"
     raise PageError(
         f"the prompt has {length} tokens, {page} of them for the page; there are {context} positions for prompt and "
-        f"answer: {remedy}",
-        ErrorCode.TOO_LARGE,
+        "answer",
+        f"{remedy}",
+        code=ErrorCode.TOO_LARGE,
     )
 
 
 def splice(
     prompt: Prompt, page: NDArray[Any], embed: Embed, dtype: mx.Dtype, width: int, factor: float = 1.0
 ) -> mx.array:
-    """Embeddings of the whole prompt, (length, width): the page's where placeholders stand, else the table's.
+    """Return the embeddings of the prompt, (length, width): the page's where placeholders stand, else the table's.
 
     The result is evaluated, so that ``page`` may be freed.
 
@@ -57,7 +58,7 @@ def splice(
         raise PageError(
             f"embeddings of shape {page.shape} for {len(places)} placeholders of width {width}: "
             "encoder and decoder must load the same model",
-            ErrorCode.BAD_EMBED,
+            code=ErrorCode.BAD_EMBED,
         )
     rows = mx.array(page)  # (num_embeddings, width)
     if page.dtype == np.uint16:

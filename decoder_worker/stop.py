@@ -1,4 +1,4 @@
-"""When a page's answer ends: end tokens, the token limit, and text that goes round in circles. Pure."""
+"""The rules for the end of a page's answer: end tokens, the token limit, and text that repeats itself. Pure."""
 
 from collections.abc import Collection, Sequence
 
@@ -28,7 +28,6 @@ class LoopDetector:
         self._needed = tokens + repeats * periods
         self._runs = np.zeros(longest_period, np.int64)
         self._recent = np.full(longest_period, -1, np.int64)  # newest token last
-        self._longest = longest_period
 
     def add(self, token: int) -> int | None:
         """Take the next token; the number of tokens to take back when it completes a loop, else None.
@@ -44,7 +43,7 @@ class LoopDetector:
 
 
 class StopRule:
-    """Collects the tokens of one page and says when it is done."""
+    """Collects the tokens of one page and decides when it is done."""
 
     def __init__(self, end_ids: Collection[int], max_tokens: int, detector: LoopDetector | None = None) -> None:
         """Make the rule of one page.
@@ -64,7 +63,7 @@ class StopRule:
         self.num_decoded = 0
         """Tokens that the model gave, with the end token and repetitions."""
         self.reason: FinishReason | None = None
-        """Why the page is done; None while it goes on."""
+        """The reason why the page is done; None while it is not."""
 
     @property
     def room(self) -> int:
@@ -72,7 +71,7 @@ class StopRule:
         return self._max_tokens - self.num_decoded
 
     def extend(self, tokens: Sequence[int]) -> list[int]:
-        """Take what a pass brought; gives the tokens that are new text, and ignores those behind the end."""
+        """Take the tokens of a pass; return those that are new text, and ignore those behind the end."""
         new: list[int] = []
         for token in tokens:
             if self.reason is not None:

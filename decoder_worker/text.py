@@ -1,4 +1,4 @@
-"""From token ids to text, piece by piece. Pure, except for the tokenizer that it is given."""
+"""Converts token ids to text, piece by piece. Pure, except for the tokenizer that it is given."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 UNREADABLE = "\ufffd"
-"""Stands for bytes that are no character."""
+"""The character that stands for bytes that are no character."""
 
 
 class TextStream:
-    """Text of one page as its tokens arrive; a character whose bytes are spread over tokens comes when it is whole.
+    """Text of one page as its tokens arrive; a character whose bytes are spread over tokens comes when it is complete.
 
     Special tokens give no text, nor do bytes at the end that never become a character.
     """
@@ -19,7 +19,7 @@ class TextStream:
         self._tokenizer = tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
         self.text = ""
-        """Everything so far."""
+        """The text so far."""
 
     def push(self, tokens: Sequence[int]) -> str:
         """New text of further tokens, perhaps empty."""
@@ -29,5 +29,5 @@ class TextStream:
 
 
 def decode(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
-    """What a :class:`TextStream` gives for all these tokens together."""
+    """Return what a :class:`TextStream` gives for all these tokens together."""
     return tokenizer.decode(list(tokens), skip_special_tokens=True).rstrip(UNREADABLE)

@@ -1,4 +1,4 @@
-"""Whether anything is on a page: models make text up for blank ones (dots.ocr issue 292), so they are not asked."""
+"""The test for blank pages: models make text up for them (dots.ocr issue 292), so they are not decoded."""
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,7 @@ BLANK_SHARE = 1e-5
 
 
 def is_blank(image: Image.Image) -> bool:
-    """Whether an RGB image shows paper and nothing else.
+    """Return whether an RGB image shows paper and nothing else.
 
     It errs to one side: shadows, show-through and stains count as ink, and such a page is read as usual.
     """

@@ -1,33 +1,20 @@
-"""From a page image to the rows that the vision tower takes. Pillow and numpy only.
+"""Converts a page image to the rows that the vision tower takes. Pillow and numpy only.
 
 Source of the pixel pipeline: ``Qwen2VLImageProcessor`` of transformers with ``temporal_patch_size`` 1, which is what
-the ``preprocessor_config.json`` of dots.ocr asks for.
+the ``preprocessor_config.json`` of dots.ocr requires.
 """
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.geometry import PATCH_PX, PageGeometry, PixelLimits, Window, fit
-from dotsctl.protocol.pixels import DAMAGED, open_picture, picture_errors, to_rgb
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 MERGE = 2
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-"""Of red, green and blue; CLIP's."""
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What turns a stored image into what a viewer shows, by EXIF orientation; 1 is upright already."""
+"""The standard deviations of red, green and blue; CLIP's."""
 
 
 def _normalised() -> NDArray[np.float32]:
@@ -53,30 +40,6 @@ class Patches:
     grid: tuple[int, int]
     """Patches from top to bottom and from left to right; both even."""
     geometry: PageGeometry
-
-
-def decode_image(content: bytes) -> tuple[Image.Image, tuple[int, int], int]:
-    """RGB image as a viewer shows it, with the stored (width, height) and the EXIF orientation (1 to 8).
-
-    Transparency is laid on white. Raises PageError with the remedy for everything that is no readable picture.
-    """
-    if not content:
-        raise PageError("the file is empty: scan or export the page again")
-    image = open_picture(io.BytesIO(content))
-    with picture_errors():
-        image.load()
-        orientation = _orientation(image)
-    oriented = image.transpose(UPRIGHT[orientation]) if orientation > 1 else image
-    return to_rgb(oriented), image.size, orientation
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; a picture without one, or with a damaged one, is upright."""
-    try:
-        found = image.getexif().get(ExifTags.Base.Orientation)
-    except DAMAGED:
-        return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def resize_window(image: Image.Image, size: tuple[int, int], window: Window | None = None) -> Image.Image:

@@ -24,10 +24,10 @@ LEAST_GAIN = 0.03
 
 
 def find_window(image: Image.Image) -> Window | None:
-    """Return the part of an upright RGB page inside its white margins; none: the page is to be taken whole.
+    """Return the part of an upright RGB page inside its white margins; none: the complete page is taken.
 
-    A page without ink, without clearly white edges, or with next to no margins is taken whole. The result depends on
-    the pixels alone.
+    A page without ink, without clearly white edges, or with next to no margins is taken completely. The result depends
+    on the pixels alone.
     """
     width, height = image.size
     side_px = max(BLOCK_PX, min(width, height) // BLOCKS_ACROSS)

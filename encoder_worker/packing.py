@@ -1,4 +1,4 @@
-"""Which images share a call of the encoder: consecutive ones, up to a number of patches. Pure."""
+"""The grouping of images that share a call of the encoder: consecutive ones, up to a number of patches. Pure."""
 
 from collections.abc import Iterator, Sequence
 

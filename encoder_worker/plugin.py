@@ -1,23 +1,31 @@
-"""What an encoder plugin is.
+"""The contract of encoder plugins.
 
 A plugin is a class without required arguments, registered in the entry-point group ``dotsctl.encoders``; the
-in-tree ones are registered the same way. It is imported and used in the encoder worker's process alone, always on
-the main thread, so a broken one breaks neither the command line nor the decoder. The worker makes one object and
-calls ``load`` once, ``encode`` for a warm-up page and then for request after request, and ``close`` at the end.
+in-tree ones are registered the same way. Its attribute ``description`` states its options, its memory, and whether it
+can run here (``protocol/worker/plugins.py``). The command line imports the module of a plugin that is chosen, so what
+is heavy (numpy, a framework) is imported in ``load``. The object is made and used in the encoder worker's process
+alone, always on the main thread. The worker calls ``load`` once, ``encode`` for a warm-up page and then for request
+after request, and ``close`` at the end.
+
+Whatever a plugin raises in ``load`` or on the warm-up page ends the worker with one line that names the plugin and the
+exception; it is not started again. What it raises later fails the page alone. ``encoder_worker/checks.py`` checks every
+answer, that to the warm-up page included.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from dotsctl.protocol.geometry import PageGeometry
+from dotsctl.protocol.page_geometry import PageGeometry
 from dotsctl.protocol.parts import Device
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # the command line imports plugins for what they state about themselves
+    import numpy as np
+    from numpy.typing import NDArray
 
 Report = Callable[[str], None]
-"""Tells the supervisor that loading goes on; each call extends the load deadline."""
+"""Reports to the supervisor that loading continues; each call extends the load deadline."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class PageImage:
 
     content: bytes | None
     """Bytes of an image file, or none when ``pixels`` is given."""
-    pixels: NDArray[np.uint8] | None
+    pixels: "NDArray[np.uint8] | None"
     """(height, width, 3) RGB."""
     max_pixels: int | None
     """The limit of pixels after resizing that the quality and the user set; none: the model's own."""
@@ -40,7 +48,7 @@ class BlankPage(Exception):
     """Nothing is on the page, so there is nothing to encode."""
 
     def __init__(self, geometry: PageGeometry, timings_ms: dict[str, float] | None = None) -> None:
-        """Tell where the page lies, and how many milliseconds each stage took up to here."""
+        """Store where the page lies, and how many milliseconds each stage took up to here."""
         super().__init__("the page is blank")
         self.geometry = geometry
         self.timings_ms = timings_ms or {}
@@ -48,47 +56,51 @@ class BlankPage(Exception):
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What ``load`` answers."""
+    """The result of ``load``."""
 
     fingerprint: str
-    """Of the model, as :func:`dotsctl.protocol.model_directory.fingerprint` computes it."""
+    """The fingerprint of the model, as :func:`dotsctl.protocol.model.directory.fingerprint` computes it."""
     width: int
     """Columns of the embeddings: the decoder's hidden size."""
     dtype: str
-    """Of the embeddings: ``<f4``, ``<f2``, or ``bf16`` held as uint16."""
+    """The type of the embeddings: ``<f4``, ``<f2``, or ``bf16`` held as uint16."""
     buckets: tuple[int, ...] = ()
     """Numbers of patches that a page can have for a plugin with fixed page sizes, ascending; empty: any number."""
     device: Device = Device.CPU
-    """Where the plugin computes."""
+    """The device on which the plugin computes."""
+    merge: int = 2
+    """Side, in patches, of the block that becomes one embedding."""
 
 
 @dataclass(frozen=True)
 class EncodedPage:
-    """What ``encode`` answers."""
+    """The result of ``encode`` for one image."""
 
-    embeddings: NDArray[Any]
-    """(num_embeddings, width), contiguous, with ``num_embeddings`` = grid height * grid width / 4."""
+    embeddings: "NDArray[Any]"
+    """(num_embeddings, width), contiguous, with ``num_embeddings`` = grid height * grid width / merge squared."""
     grid: tuple[int, int]
     """Patches from top to bottom and from left to right."""
     geometry: PageGeometry
     timings_ms: dict[str, float] = field(default_factory=dict)
-    """Milliseconds by stage, for the page's record: ``open``, ``resize`` and ``encode``, whose meaning stands in
-    ``client/records.py``. What is left out counts as ``encode``."""
+    """Milliseconds by stage, for the page's record: ``open``, ``resize`` and ``encode``, whose meaning is documented in
+    ``client/results/page.py``. What is left out counts as ``encode``."""
 
 
 class Encoder(Protocol):
     """The three calls of a plugin, all on the main thread of the encoder worker."""
 
-    def load(self, model: Path, options: dict[str, str], report: Report) -> EncoderSpec:
+    def load(self, model: Path, options: Any, report: Report) -> EncoderSpec:
         """Load the model; called once, before everything else.
 
         Args:
             model: the model directory.
-            options: what the user wrote behind the plugin's name, ``NAME:key=value,...``.
+            options: what the user wrote behind the plugin's name, ``NAME:key=value,...``, as the dataclass that
+                ``description.options`` names; without one, a dictionary of texts; one that ``load`` does not
+                look up is refused.
             report: to be called when a long load moves on.
 
         Raises:
-            UsageError: an unknown option or a wrong value.
+            UsageError: options that do not fit the model.
             MissingError: a dependency or a file is missing.
         """
 
@@ -98,7 +110,7 @@ class Encoder(Protocol):
         The worker sends the arrays before the next call and keeps no reference afterwards.
 
         Raises:
-            PageError: an image cannot be read; the worker goes on with the next request.
+            PageError: an image cannot be read; the worker continues with the next request.
             MemoryError: there is not enough memory now; the request is tried once more, alone.
             BlankPage: an image with ``check_blank`` has nothing on it.
         """

@@ -1,25 +1,24 @@
-"""The encoder's loop: one page at a time, on one thread. Knows the links and an encoder, but no process.
+"""The encoder's loop: one page at a time, on one thread. It has the links and an encoder, but no process.
 
 A prediction may hold the GIL for seconds, so nothing here answers in time; the coordinator judges the process by
-its life and its progress. Pages wait in the socket and in ``_pending`` (at most the credits, two).
+whether it runs and makes progress. Pages wait in the socket and in ``_pending`` (at most the credits, two).
 """
 
 import logging
 import time
 from collections import deque
-from typing import Any
 
 import numpy as np
+from dotsctl.encoder_worker.checks import checked
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, Encoder, EncoderSpec, PageImage
-from dotsctl.protocol import codec, tensor
+from dotsctl.protocol import codec
 from dotsctl.protocol.errors import ErrorCode, PageError
-from dotsctl.protocol.geometry import PageGeometry
-from dotsctl.protocol.gpu_faults import is_refused
 from dotsctl.protocol.link import Link, Links
 from dotsctl.protocol.messages import Blank, CancelRequest, Dropped, Embeddings, Encode, Encoded, RequestFailed, Stop
-from dotsctl.protocol.parts import Geometry, ImageHeader, ImageKind, PageOptions, TensorHeader
-from dotsctl.protocol.worker_shell import Control
-from numpy.typing import NDArray
+from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions, TensorHeader
+from dotsctl.protocol.worker.gpu_faults import is_refused
+from dotsctl.protocol.worker.plugin_faults import place_of, raised
+from dotsctl.protocol.worker.shell import Control
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +28,11 @@ PUSH_TIMEOUT_S = 60.0
 
 
 class EncoderService:
-    """Serves until the coordinator says stop."""
+    """Serves until the coordinator sends Stop."""
 
-    def __init__(self, links: Links, control: Control, encoder: Encoder, spec: EncoderSpec) -> None:
+    def __init__(self, links: Links, control: Control, encoder: Encoder, spec: EncoderSpec, where: str) -> None:
+        """Prepare; ``where`` names the plugin in errors."""
+        self._where = where
         self._links, self._control, self._encoder, self._spec = links, control, encoder, spec
         self._pending: deque[tuple[Encode, list[memoryview]]] = deque()
         self._push: Link | None = None
@@ -81,30 +82,25 @@ class EncoderService:
             self._encode_and_push(request, buffers)
         except BlankPage as blank:
             timings = {**blank.timings_ms, "encode_total": (time.monotonic() - started) * 1000}
-            self._control.send(Blank(request.request_id, request.attempt, (on_the_wire(blank.geometry),), timings))
+            self._control.send(Blank(request.request_id, request.attempt, (blank.geometry,), timings))
         except PageError as error:
-            self._fail(request, error.code, str(error))
+            where = f"{self._where}: " if error.code is ErrorCode.BAD_EMBED else ""
+            self._fail(request, error.code, f"{where}{error}")
         except MemoryError:
             text = "not enough memory to encode this page: lower --max-pixels"
             self._fail(request, ErrorCode.OOM, text)
-        except Exception as error:  # a plugin's own fault: told to the user, kept in the log, survived
+        except (Exception, SystemExit) as error:  # a plugin's own fault: reported to the user, logged, survived
             if is_refused(error):  # only a new process can use the GPU: the runtime starts one and retries the page
                 raise
             log.exception("request %d", request.request_id)
-            self._fail(request, ErrorCode.INTERNAL, f"the encoder raised {type(error).__name__}: {error}")
+            self._fail(request, ErrorCode.INTERNAL, f"{self._where} {raised(error)}{place_of(error)}")
         finally:
             self._current = None
 
     def _encode_and_push(self, request: Encode, buffers: list[memoryview]) -> None:
         started = time.monotonic()
         pages = self._encoder.encode(page_images(request, buffers))
-        if len(pages) != len(request.images):
-            raise PageError(f"the encoder answered {len(pages)} of {len(request.images)} images", ErrorCode.BAD_EMBED)
-        embeddings = joined([page.embeddings for page in pages])  # (num_embeddings, width)
-        header = tensor.describe(embeddings, self._spec.dtype)
-        if header.shape[1] != self._spec.width:
-            text = f"the encoder made embeddings of width {header.shape[1]}, it announced {self._spec.width}"
-            raise PageError(text, ErrorCode.BAD_EMBED)
+        embeddings, header = checked(pages, len(request.images), self._spec)  # (num_embeddings, width)
         timings = with_total(summed(pages), (time.monotonic() - started) * 1000)
         message = _embeddings(request, header, pages, timings)
         if self._send(request, codec.encode(message, [embeddings.data])):
@@ -123,11 +119,11 @@ class EncoderService:
             if push.send(frames):
                 return True
             if time.monotonic() > deadline:
-                raise PageError(f"the decoder took no page for {PUSH_TIMEOUT_S:.0f} s", ErrorCode.STALL)
+                raise PageError(f"the decoder took no page for {PUSH_TIMEOUT_S:.0f} s", code=ErrorCode.STALL)
             self._links.wait(1.0, [self._control.link], writable=[push])
 
     def _link_to(self, endpoint: str) -> Link:
-        """The socket to the present decoder; pages still queued for a dead one are dropped with the old socket."""
+        """Return the socket to the present decoder; pages queued for a dead one are dropped with the old socket."""
         if self._push is None or self._push_endpoint != endpoint:
             if self._push is not None:
                 self._links.drop(self._push)
@@ -155,15 +151,6 @@ def _page_image(header: ImageHeader, content: bytes, options: PageOptions) -> Pa
     return PageImage(None, pixels, options.pixel_limit, options.check_blank, options.trims_margins)
 
 
-def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Embeddings (num_embeddings, width) of all images; of a single one without a copy. Raises PageError."""
-    if len(parts) == 1:
-        return parts[0]
-    if len({(part.dtype, part.shape[1:]) for part in parts}) > 1:
-        raise PageError("the encoder's results for the images differ in width or type", ErrorCode.BAD_EMBED)
-    return np.concatenate(parts)
-
-
 def summed(pages: list[EncodedPage]) -> dict[str, float]:
     """Milliseconds by stage, of all images together."""
     total: dict[str, float] = {}
@@ -179,30 +166,15 @@ def with_total(stages_ms: dict[str, float], total_ms: float) -> dict[str, float]
     return {**stages_ms, "encode": stages_ms.get("encode", rest_ms), "encode_total": total_ms}
 
 
-def on_the_wire(geometry: PageGeometry) -> Geometry:
-    """The geometry as it stands in messages."""
-    return Geometry(
-        geometry.source,
-        geometry.orientation,
-        geometry.resized,
-        geometry.scale,
-        geometry.offset,
-        geometry.resolution_loss,
-    )
-
-
 def _embeddings(
     request: Encode, header: TensorHeader, pages: list[EncodedPage], timings: dict[str, float]
 ) -> Embeddings:
-    try:
-        return Embeddings(
-            request_id=request.request_id,
-            attempt=request.attempt,
-            tensor=header,
-            grids=tuple(page.grid for page in pages),
-            geometries=tuple(on_the_wire(page.geometry) for page in pages),
-            options=request.options,
-            timings_ms=timings,
-        )
-    except ValueError as error:
-        raise PageError(f"the encoder's result is inconsistent: {error}", ErrorCode.BAD_EMBED) from None
+    return Embeddings(
+        request_id=request.request_id,
+        attempt=request.attempt,
+        tensor=header,
+        rows=tuple(len(page.embeddings) for page in pages),
+        geometries=tuple(page.geometry for page in pages),
+        options=request.options,
+        timings_ms=timings,
+    )

@@ -1,15 +1,27 @@
 """Everything that two processes of dotsctl must agree on; imports nothing else of the project.
 
-Start with ``messages.py`` (who says what to whom; ``parts.py`` is what they are made of) and ``SPEC.md`` (how it looks
-on the wire). ``codec.py`` turns a message into frames and checks every received byte, ``tensor.py`` does the same for
-arrays, ``link.py`` is the only file that knows ZeroMQ, ``endpoints.py`` makes the runtime directory, ``errors.py``
-draws the error tree. ``geometry.py`` maps boxes, ``pixels.py`` reads pictures, ``tasks.py`` names what can be asked.
+Start with ``messages.py`` (the messages of each process; ``parts.py`` holds what they are made of) and ``SPEC.md``
+(their form on the wire). ``codec.py`` converts a message to frames and checks every received byte, ``tensor.py`` does
+the same for arrays, ``typed_values.py`` checks the types of plain values. ``link.py`` is the only file that imports
+ZeroMQ, ``endpoints.py`` is the runtime directory, ``errors.py`` the tree of errors, ``geometry.py`` maps boxes.
 
-``model_directory.py`` finds models, ``checkpoint_validation.py`` refuses broken ones before anything is loaded, by
-the other ``checkpoint`` files and ``safetensors_header.py``; ``memory.py`` refuses those that are too large.
-``verdicts.py`` remembers how Core ML packages did on this ``machine.py``, for encoder and client.
-``worker_shell.py`` and ``blas.py`` are for both workers, ``fakes.py`` for both fake plugins.
+``model/`` is about checkpoints and their limits, ``worker/`` what both workers share, ``machine/`` about the machine.
 """
+
+import re
 
 PROTOCOL_VERSION = (2, 0)
 """Major and minor version of the wire, apart from the version of the package."""
+
+
+RELEASE = re.compile(r"[0-9]+\.[0-9]+\S* with protocol [0-9]+\.[0-9]+")
+
+
+def is_release(text: str) -> bool:
+    """Check whether a client is a release of dotsctl by its ``version``; other programs send any other text."""
+    return RELEASE.fullmatch(text) is not None
+
+
+def release(version: str) -> str:
+    """Return what two processes must have in common: the ``version`` of the package with that of the wire."""
+    return f"{version} with protocol {PROTOCOL_VERSION[0]}.{PROTOCOL_VERSION[1]}"

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import msgpack
 from dotsctl.protocol import PROTOCOL_VERSION
-from dotsctl.protocol.errors import ErrorCode, ProtocolError
+from dotsctl.protocol.errors import OTHER_VERSION, ErrorCode, ProtocolError
 from dotsctl.protocol.messages import MESSAGE_TYPES, Message
-from dotsctl.protocol.parts import FRAME_BYTES, MAX_IMAGES
+from dotsctl.protocol.parts import FRAME_BYTES, MAX_IMAGES, MAX_REQUEST_BYTES
 from dotsctl.protocol.typed_values import WrongValueError, excerpt, reader
 
 Buffer = bytes | bytearray | memoryview
@@ -24,15 +24,15 @@ Buffer = bytes | bytearray | memoryview
 MAGIC = b"DOTS"
 PREAMBLE_BYTES = 6
 MAX_HEADER_BYTES = 4 * 1024 * 1024
-MAX_FRAMES = 2 + 32 + MAX_IMAGES
-"""Preamble, header, 256 MiB in frames of 8 MiB, and the last frame of each image, which is not full."""
+MAX_FRAMES = 2 + MAX_REQUEST_BYTES // FRAME_BYTES + MAX_IMAGES
+"""Preamble, header, the images of a request in frames of 8 MiB, and the last frame of each image, which is not full."""
 
 _NUMBERS = {cls: number for number, cls in MESSAGE_TYPES.items()}
 _PREAMBLE = MAGIC + bytes(PROTOCOL_VERSION)
 
 
-class Decoded(NamedTuple):
-    """A received message with its buffers; the buffers are views that keep the whole received frames alive."""
+class IncomingMessage(NamedTuple):
+    """A received message with its buffers; the buffers are views that keep the complete received frames alive."""
 
     message: Message
     buffers: list[memoryview]
@@ -50,7 +50,8 @@ def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
         raise ProtocolError(f"{type(message).__name__}: a value that cannot be sent ({error})") from None
     if len(header) > MAX_HEADER_BYTES:
         raise ProtocolError(
-            f"{type(message).__name__}: header of {len(header)} bytes, at most {MAX_HEADER_BYTES}", ErrorCode.TOO_LARGE
+            f"{type(message).__name__}: header of {len(header)} bytes, at most {MAX_HEADER_BYTES}",
+            code=ErrorCode.TOO_LARGE,
         )
     frames: list[Buffer] = [_PREAMBLE, header]
     for buffer in buffers:
@@ -58,16 +59,16 @@ def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
         frames += [view[start : start + FRAME_BYTES] for start in range(0, len(view), FRAME_BYTES)]
     if len(frames) > MAX_FRAMES:
         raise ProtocolError(
-            f"{type(message).__name__}: {len(frames)} frames, at most {MAX_FRAMES}", ErrorCode.TOO_LARGE
+            f"{type(message).__name__}: {len(frames)} frames, at most {MAX_FRAMES}", code=ErrorCode.TOO_LARGE
         )
     return frames
 
 
-def decode(frames: Sequence[Buffer]) -> Decoded:
+def decode(frames: Sequence[Buffer]) -> IncomingMessage:
     """Message and buffers from received frames.
 
     Raises:
-        ProtocolError: anything about the frames is not as the specification says; ``code`` is E_PROTO for another
+        ProtocolError: the frames break the specification; ``code`` is E_PROTO for another
             major version, E_UNKNOWN_TYPE for an unknown message, else E_SCHEMA.
     """
     if not 2 <= len(frames) <= MAX_FRAMES:
@@ -77,18 +78,18 @@ def decode(frames: Sequence[Buffer]) -> Decoded:
     number = content.pop("t", None)
     cls = MESSAGE_TYPES.get(number) if type(number) is int else None
     if cls is None:
-        raise ProtocolError(f"unknown message type: {excerpt(number)}", ErrorCode.UNKNOWN_TYPE)
+        raise ProtocolError(f"unknown message type: {excerpt(number)}", code=ErrorCode.UNKNOWN_TYPE)
     try:
         message = typing.cast(Message, reader(typing.cast(Any, cls))(content, cls.__name__, newer))
     except WrongValueError as error:
         raise ProtocolError(str(error)) from None
     buffers = [memoryview(frame).cast("B") for frame in frames[2:]]
     _check_buffers(message, buffers)
-    return Decoded(message, buffers)
+    return IncomingMessage(message, buffers)
 
 
 def _check_preamble(frame: Buffer) -> bool:
-    """Whether the sender's minor version is higher than ours."""
+    """Return whether the sender's minor version is higher than ours."""
     preamble = bytes(frame[: PREAMBLE_BYTES + 1])
     if len(preamble) != PREAMBLE_BYTES or preamble[:4] != MAGIC:
         raise ProtocolError("the first frame is not DOTS and two version bytes")
@@ -96,8 +97,9 @@ def _check_preamble(frame: Buffer) -> bool:
     if major != PROTOCOL_VERSION[0]:
         ours = ".".join(map(str, PROTOCOL_VERSION))
         raise ProtocolError(
-            f"protocol {major}.{minor} was received, this is {ours}: use the same version of dotsctl on both sides",
-            ErrorCode.PROTO,
+            f"protocol {major}.{minor} was received, this is {ours}",
+            OTHER_VERSION,
+            code=ErrorCode.PROTO,
         )
     return minor > PROTOCOL_VERSION[1]
 

@@ -1,24 +1,26 @@
-"""Every error that dotsctl raises on purpose, with the exit code of the command line.
+"""Every error that dotsctl raises on purpose, and the one table of its exit codes and HTTP statuses.
 
     DotsctlError                     1
-    ├── PageError                    1   this page cannot be read; the others go on
+    ├── PageError                    1   this page cannot be read; the others continue
     ├── UsageError                   2   a wrong option or argument
     ├── MissingError                 3   a dependency or a model is not installed
     ├── NoInputError                 4   none of the inputs could be read
     ├── OutputError                  5   a result could not be written
+    │   └── ResultError              5   that of one input; the others continue
     ├── RuntimeLostError             6   the runtime is not reachable, or went away
     │   └── ProtocolError            6   a message breaks the wire specification
     ├── CommandFailedError           7   up, down, swap or convert did not succeed
     └── AlreadyRunningError          8   an instance of that name is running
 
-Messages say what happened, with the numbers, and what to do about it.
+``problem`` states what happened, with the numbers, and ``remedy`` what the user can do.
 """
 
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 
 class ExitCode(IntEnum):
-    """What the command line answers to the shell."""
+    """The exit code of the command line."""
 
     OK = 0
     SOME_FAILED = 1
@@ -34,7 +36,7 @@ class ExitCode(IntEnum):
 
 
 class ErrorCode(StrEnum):
-    """Why a page or an exchange failed, as it stands on the wire and in records."""
+    """The reason why a page or an exchange failed, as on the wire and in records."""
 
     BAD_IMAGE = "E_BAD_IMAGE"
     """The bytes are no image that can be read."""
@@ -46,9 +48,7 @@ class ErrorCode(StrEnum):
     DEADLINE = "E_DEADLINE"
     """The page took longer than it may."""
     INTERNAL = "E_INTERNAL"
-    """A worker raised an error that it does not know."""
-    LOAD = "E_LOAD"
-    """A worker could not load its model."""
+    """A worker raised an error of an unexpected kind."""
     MODEL_MISMATCH = "E_MODEL_MISMATCH"
     """Two workers hold different models."""
     OOM = "E_OOM"
@@ -67,65 +67,138 @@ class ErrorCode(StrEnum):
     """A worker failed so often that it is not started again."""
 
 
-class DotsctlError(Exception):
-    """Base of all errors that a user may see; ``str()`` of it is a complete message."""
+class ErrorAnswer(NamedTuple):
+    """The answer to a caller whose request failed."""
 
-    exit_code: ExitCode = ExitCode.SOME_FAILED
+    exit_code: ExitCode
+    http_status: int
+
+
+ANSWERS: dict[str, ErrorAnswer] = {
+    "E_ALREADY_RUNNING": ErrorAnswer(ExitCode.ALREADY_RUNNING, 500),
+    "E_COMMAND": ErrorAnswer(ExitCode.COMMAND, 500),
+    "E_ERROR": ErrorAnswer(ExitCode.SOME_FAILED, 500),
+    "E_MISSING": ErrorAnswer(ExitCode.MISSING, 404),
+    "E_NO_INPUT": ErrorAnswer(ExitCode.NO_INPUT, 422),
+    "E_OUTPUT": ErrorAnswer(ExitCode.OUTPUT, 500),
+    "E_RESULT": ErrorAnswer(ExitCode.OUTPUT, 500),
+    "E_RUNTIME": ErrorAnswer(ExitCode.RUNTIME, 503),
+    "E_USAGE": ErrorAnswer(ExitCode.USAGE, 400),
+    ErrorCode.BAD_IMAGE: ErrorAnswer(ExitCode.SOME_FAILED, 422),
+    ErrorCode.BAD_EMBED: ErrorAnswer(ExitCode.SOME_FAILED, 500),
+    ErrorCode.CANCELLED: ErrorAnswer(ExitCode.SOME_FAILED, 503),
+    ErrorCode.CONFLICT: ErrorAnswer(ExitCode.SOME_FAILED, 500),
+    ErrorCode.DEADLINE: ErrorAnswer(ExitCode.SOME_FAILED, 504),
+    ErrorCode.INTERNAL: ErrorAnswer(ExitCode.SOME_FAILED, 500),
+    ErrorCode.MODEL_MISMATCH: ErrorAnswer(ExitCode.SOME_FAILED, 503),
+    ErrorCode.OOM: ErrorAnswer(ExitCode.SOME_FAILED, 503),
+    ErrorCode.POISON: ErrorAnswer(ExitCode.SOME_FAILED, 422),  # not 500, as the page should not be sent again
+    ErrorCode.PROTO: ErrorAnswer(ExitCode.RUNTIME, 500),
+    ErrorCode.SCHEMA: ErrorAnswer(ExitCode.RUNTIME, 500),
+    ErrorCode.STALL: ErrorAnswer(ExitCode.SOME_FAILED, 504),
+    ErrorCode.TOO_LARGE: ErrorAnswer(ExitCode.SOME_FAILED, 413),
+    ErrorCode.UNKNOWN_TASK: ErrorAnswer(ExitCode.SOME_FAILED, 400),
+    ErrorCode.UNKNOWN_TYPE: ErrorAnswer(ExitCode.RUNTIME, 500),
+    ErrorCode.WORKER_FATAL: ErrorAnswer(ExitCode.SOME_FAILED, 503),
+}
+"""The answers by code: those of the wire, and those of the error classes that have none of the wire."""
+
+
+OTHER_VERSION = "dotsctl was updated: run 'dotsctl down', then 'dotsctl up'"
+"""The remedy where a runtime and a client or worker are of different versions."""
+
+
+class DotsctlError(Exception):
+    """Base of all errors that a user may see; ``str()`` of it is a complete message of one line.
+
+    Args:
+        problem: what happened, with the numbers. Only a list of several problems has several lines.
+        remedy: what the user can do, as an imperative; empty where nothing can be done.
+        code: instead of that of the class.
+    """
+
+    code: str = "E_ERROR"
+
+    def __init__(self, problem: str, remedy: str = "", *, code: ErrorCode | None = None) -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+        if code is not None:
+            self.code = code
+
+    def __str__(self) -> str:
+        is_list = "\n" in self.problem
+        return self.paragraph() if is_list or not self.remedy else f"{self.problem}: {self.remedy}"
+
+    def paragraph(self) -> str:
+        """Return the message for a terminal, with the remedy on a line of its own."""
+        return f"{self.problem}\nWhat to do: {self.remedy}" if self.remedy else self.problem
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code of a command that this error ends."""
+        return ANSWERS[self.code].exit_code
 
 
 class PageError(DotsctlError):
-    """One page cannot be read; ``code`` says why in one word."""
+    """One page cannot be read; ``code`` is the reason."""
 
-    def __init__(self, message: str, code: ErrorCode = ErrorCode.BAD_IMAGE) -> None:
-        super().__init__(message)
-        self.code = code
+    code = ErrorCode.BAD_IMAGE
+
+
+class RenderingStoppedError(Exception):
+    """Rendering was stopped; the page in progress has not failed."""
 
 
 class UsageError(DotsctlError):
     """A wrong option or argument."""
 
-    exit_code = ExitCode.USAGE
+    code = "E_USAGE"
 
 
 class MissingError(DotsctlError):
     """A dependency or a model is not installed."""
 
-    exit_code = ExitCode.MISSING
+    code = "E_MISSING"
 
 
 class NoInputError(DotsctlError):
-    """None of the inputs could be read."""
+    """No input could be read."""
 
-    exit_code = ExitCode.NO_INPUT
+    code = "E_NO_INPUT"
 
 
 class OutputError(DotsctlError):
     """A result could not be written."""
 
-    exit_code = ExitCode.OUTPUT
+    code = "E_OUTPUT"
+
+
+class ResultError(OutputError):
+    """The result of one input could not be written; those of others may be."""
+
+    code = "E_RESULT"
 
 
 class RuntimeLostError(DotsctlError):
     """The runtime is not reachable, or went away."""
 
-    exit_code = ExitCode.RUNTIME
+    code = "E_RUNTIME"
 
 
 class ProtocolError(RuntimeLostError):
-    """A message breaks the wire specification; ``code`` is what the peer is told."""
+    """A message breaks the wire specification; ``code`` is reported to the peer."""
 
-    def __init__(self, message: str, code: ErrorCode = ErrorCode.SCHEMA) -> None:
-        super().__init__(message)
-        self.code = code
+    code = ErrorCode.SCHEMA
 
 
 class CommandFailedError(DotsctlError):
-    """The runtime could not be started, stopped or changed as asked."""
+    """The runtime could not be started, stopped or changed as requested."""
 
-    exit_code = ExitCode.COMMAND
+    code = "E_COMMAND"
 
 
 class AlreadyRunningError(DotsctlError):
     """An instance of that name is running."""
 
-    exit_code = ExitCode.ALREADY_RUNNING
+    code = "E_ALREADY_RUNNING"

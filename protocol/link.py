@@ -1,21 +1,22 @@
 """Sockets: the only file that uses ZeroMQ.
 
 All sockets of a process live in one :class:`Links`, are used by the thread that made them, and are closed together.
-Nothing here blocks: ``receive`` and ``send`` answer at once, and :meth:`Links.wait` is the one place to wait, always
+Nothing here blocks: ``receive`` and ``send`` return at once, and :meth:`Links.wait` is the one place to wait, always
 with a limit. Every socket has linger 0, so that no process hangs at its end because of an unsent message.
 """
 
 import contextlib
+import errno
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import zmq
-from dotsctl.protocol.codec import Buffer
+from dotsctl.protocol.codec import MAX_FRAMES, Buffer
+from dotsctl.protocol.descriptors import shortage
 from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.protocol.parts import FRAME_BYTES
 
-MAX_ENDPOINT_BYTES = zmq.IPC_PATH_MAX_LEN
-"""Longest path of an ipc socket on this system."""
+DROPPED_AT_ONCE = 5000
 
 
 class Incoming(NamedTuple):
@@ -36,6 +37,8 @@ class Link:
     def __init__(self, socket: "zmq.Socket[bytes]", *, addressed: bool = False) -> None:
         self._socket = socket
         self._addressed = addressed
+        self._is_dropping = False
+        """Whether the message before had too many frames, which are not all dropped yet."""
 
     @property
     def endpoint(self) -> str:
@@ -67,13 +70,35 @@ class Link:
         return True
 
     def receive(self) -> Incoming | None:
-        """The next message, or none when there is none now."""
+        """Return the next message, or none when there is none now.
+
+        Of one with more frames than any message has, those beyond are dropped, some thousands in each call: a peer that
+        sends millions of them delays the others by milliseconds.
+        """
+        frames: list[zmq.Frame] = []
         try:
-            frames = self._socket.recv_multipart(flags=zmq.NOBLOCK, copy=False)
+            if self._is_dropping and not self._drop_rest():
+                return None
+            frames.append(self._socket.recv(flags=zmq.NOBLOCK, copy=False))
+            while self._has_more() and len(frames) < MAX_FRAMES + 2:  # one too many is refused by the codec, by name
+                frames.append(self._socket.recv(flags=zmq.NOBLOCK, copy=False))
         except zmq.Again:
             return None
+        self._is_dropping = self._has_more()
         sender = frames.pop(0).bytes if self._addressed and frames else b""
         return Incoming(sender, [frame.buffer for frame in frames])
+
+    def _has_more(self) -> bool:
+        return bool(self._socket.get(zmq.RCVMORE))
+
+    def _drop_rest(self) -> bool:
+        """Drop frames of the message before; whether it is at its end."""
+        for _ in range(DROPPED_AT_ONCE):
+            self._socket.recv(flags=zmq.NOBLOCK)
+            if not self._has_more():
+                self._is_dropping = False
+                return True
+        return False
 
     def close(self, linger_s: float = 0.0) -> None:
         """Close the socket; what was not sent within ``linger_s`` seconds is dropped."""
@@ -87,9 +112,16 @@ class Links:
         self._context = zmq.Context(io_threads=1)
         self._links: list[Link] = []
 
-    def router(self, endpoint: str) -> Link:
-        """Bind the control socket of the coordinator; sending to a peer that is gone is an error, not a loss."""
-        return self._open(zmq.ROUTER, endpoint, bind=True, options={zmq.ROUTER_MANDATORY: 1}, addressed=True)
+    def router(self, endpoint: str, listener: int | None = None) -> Link:
+        """Bind the control socket of the coordinator; sending to a peer that is gone is an error, not a loss.
+
+        ``listener`` is the descriptor of a socket that listens at ``endpoint`` already; it is closed with the link,
+        which leaves the socket's file alone then.
+        """
+        options: dict[int, int | bytes] = {zmq.ROUTER_MANDATORY: 1}
+        if listener is not None:
+            options[zmq.USE_FD] = listener
+        return self._open(zmq.ROUTER, endpoint, bind=True, options=options, addressed=True)
 
     def dealer(self, endpoint: str, identity: str | None = None) -> Link:
         """Connect a client or worker to a coordinator."""
@@ -97,7 +129,7 @@ class Links:
         return self._open(zmq.DEALER, endpoint, options=options)
 
     def push(self, endpoint: str) -> Link:
-        """Connect the sending end of the data plane; accepts nothing before the receiver is there."""
+        """Connect the sending end of the data plane; accepts nothing before the receiver has connected."""
         return self._open(zmq.PUSH, endpoint, options={zmq.IMMEDIATE: 1, zmq.SNDHWM: 1})
 
     def pull(self, endpoint: str) -> Link:
@@ -113,7 +145,12 @@ class Links:
         options: dict[int, int | bytes] | None = None,
         addressed: bool = False,
     ) -> Link:
-        socket = self._context.socket(kind)
+        try:
+            socket = self._context.socket(kind)
+        except zmq.ZMQError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise shortage() from None
+            raise
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.MAXMSGSIZE, FRAME_BYTES)
         for option, value in (options or {}).items():

@@ -8,7 +8,7 @@ The life of a page, with the messages in order::
       │                   │                 │ Embeddings ─────▶│   (data plane, raw frames)
       │                   │◀─────── Encoded │                  │   the encoder still answers for the page
       │                   │◀──────────────────────── Received  │   now the decoder does
-      │                   │◀──────────────────────── Consumed  │   the credit is free again
+      │                   │◀──────────────────────── Consumed  │   the credit is freed
       │◀────── PageTokens │◀────────────────────────── Decoded │   again and again
       │◀────── PageResult │◀────────────────────────────  Done │
 
@@ -20,12 +20,12 @@ checked in ``__post_init__`` with ``ValueError``. ``SPEC.md`` describes the same
 from dataclasses import dataclass
 
 from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol.page_geometry import PageGeometry
 from dotsctl.protocol.parts import (
     MAX_IMAGES,
     Capability,
     Device,
     FinishReason,
-    Geometry,
     ImageHeader,
     PageOptions,
     Role,
@@ -54,7 +54,7 @@ class Submit:
     job_id: str
     page_index: int
     digest: str
-    """sha256 of the images' bytes, hexadecimal."""
+    """Identifies the images among those of the client, as the sha256 of their bytes does; hexadecimal."""
     images: tuple[ImageHeader, ...]
     """Nearly always one."""
     options: PageOptions
@@ -80,14 +80,7 @@ class CancelJob:
 
 @dataclass(frozen=True, slots=True)
 class StatusRequest:
-    """Ask for a :class:`Status`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shutdown:
-    """End the runtime: after the accepted pages, or now."""
-
-    now: bool
+    """Request a :class:`Status`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +90,7 @@ class SwapEncoder:
     plugin: str
     options: dict[str, str]
     place: int = 0
-    """Of the encoder that it takes the place of, in ``Welcome.encoders``."""
+    """The slot of the encoder that it replaces, in ``Welcome.encoders``."""
 
     def __post_init__(self) -> None:
         require(self.place >= 0, f"place {self.place} is negative")
@@ -117,16 +110,16 @@ class Welcome:
     model: str
     fingerprint: str
     encoders: tuple[str, ...]
-    """Plugin and options of each; pages go to the first unless they ask for another."""
+    """Plugin and options of each; pages go to the first unless they name another."""
     decoder: str
     tasks: tuple[str, ...]
     model_path: str = ""
-    """Path of the model directory; empty when both plugins are ``fake``."""
+    """Path of the model directory; empty where no plugin needs one."""
     capabilities: tuple[Capability, ...] = ()
     """Device and page sizes of each of ``encoders``."""
     decoder_device: Device = Device.CPU
     auto: bool = False
-    """Whether the runtime chooses between the encoders for pages that ask for none."""
+    """Whether the runtime chooses between the encoders for pages that name none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +151,8 @@ class PageTokens:
     attempt: int
     text: str
     num_tokens: int
-    geometry: Geometry | None
-    """Of the first image, with the first tokens of an attempt: boxes can be mapped while the answer is written."""
+    geometry: PageGeometry | None
+    """The geometry of the first image, with the first tokens of an attempt, to map boxes during the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +176,8 @@ class PageResult:
     attempt: int
     text: str
     finish_reason: FinishReason
-    geometries: tuple[Geometry, ...]
-    """Of each image."""
+    geometries: tuple[PageGeometry, ...]
+    """The geometry of each image."""
     image_tokens: int
     prompt_tokens: int
     completion_tokens: int
@@ -195,7 +188,7 @@ class PageResult:
 
 @dataclass(frozen=True, slots=True)
 class PageFailed:
-    """The page is given up; the others go on."""
+    """The page is given up; the others continue."""
 
     job_id: str
     page_index: int
@@ -222,12 +215,12 @@ class Status:
     """Requests in the ledger by state."""
     counters: dict[str, int]
     memory_bytes: int | None = None
-    """What the workers may take together; none: no limit was set."""
+    """The limit for all workers together; none: no limit was set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Sent now and then to find clients that are gone; asks for no answer."""
+    """Sent now and then to find clients that are gone; needs no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +233,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class SwapResult:
-    """How a swap ended; where it failed the old encoder goes on."""
+    """The outcome of a swap; if it failed, the old encoder stays."""
 
     swapped: bool
     encoder: str
     """Plugin and options that pages go to now."""
     message: str
-    """Why it failed, or empty."""
+    """The reason for the failure, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +248,7 @@ class Bye:
 
     reason: str
     exit_code: int
-    """0 for an orderly end, else what the client's command should answer; see ``ExitCode``."""
+    """0 for an orderly end, else the exit code of the client's command; see ``ExitCode``."""
 
 
 # --- coordinator to workers ------------------------------------------------------------------------------------------
@@ -270,6 +263,8 @@ class Configure:
     model: str
     """Path of the model directory."""
     model_name: str
+    render_timeout_s: float
+    """Longest time for which an encoder may have the file of a page decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +322,7 @@ class Ready:
     width: int
     """Columns of the embeddings."""
     data_endpoint: str
-    """Where the decoder pulls embeddings; empty for an encoder."""
+    """The address from which the decoder pulls embeddings; empty for an encoder."""
     capacity: int
     """Pages in work at once: 1 for an encoder, the batch for a decoder."""
     tasks: tuple[str, ...]
@@ -335,7 +330,7 @@ class Ready:
     buckets: tuple[int, ...] = ()
     """Numbers of patches that a page can have for an encoder with fixed page sizes, ascending; empty: any number."""
     device: Device = Device.CPU
-    """Where the worker computes."""
+    """The device on which the worker computes."""
 
     def __post_init__(self) -> None:
         require_buckets(self.buckets)
@@ -346,7 +341,7 @@ class LoadFailed:
     """The model cannot be loaded and another try would not help; the worker exits."""
 
     exit_code: int
-    """Of the command that wanted the runtime; see ``ExitCode``."""
+    """The exit code of the command that started the runtime; see ``ExitCode``."""
     message: str
 
 
@@ -392,20 +387,20 @@ class Decoded:
     attempt: int
     text: str
     num_tokens: int
-    geometry: Geometry | None
-    """Of the first image, with the first tokens of an attempt."""
+    geometry: PageGeometry | None
+    """The geometry of the first image, with the first tokens of an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The whole answer of a page."""
+    """The complete answer of a page."""
 
     request_id: int
     attempt: int
     text: str
     finish_reason: FinishReason
-    geometries: tuple[Geometry, ...]
-    """Of each image."""
+    geometries: tuple[PageGeometry, ...]
+    """The geometry of each image."""
     image_tokens: int
     prompt_tokens: int
     """Embeddings included."""
@@ -415,7 +410,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class RequestFailed:
-    """This attempt failed in a worker that goes on working."""
+    """This attempt failed in a worker that continues to work."""
 
     request_id: int
     attempt: int
@@ -425,11 +420,11 @@ class RequestFailed:
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """Nothing is on the page: the encoder's last word about it, and the decoder never hears of it."""
+    """The page is blank: the encoder's last message about it; the decoder never receives it."""
 
     request_id: int
     attempt: int
-    geometries: tuple[Geometry, ...]
+    geometries: tuple[PageGeometry, ...]
     timings_ms: dict[str, float]
 
 
@@ -443,28 +438,27 @@ class Embeddings:
     request_id: int
     attempt: int
     tensor: TensorHeader
-    grids: tuple[tuple[int, int], ...]
-    """Of each image: patches from top to bottom and from left to right."""
-    geometries: tuple[Geometry, ...]
-    """Of each image."""
+    rows: tuple[int, ...]
+    """Embeddings of each image, as the encoder states them."""
+    geometries: tuple[PageGeometry, ...]
+    """The geometry of each image."""
     options: PageOptions
     timings_ms: dict[str, float]
-    """Of the encoder; the decoder passes them on in :class:`Done` with its own."""
+    """The timings of the encoder; the decoder passes them on in :class:`Done` with its own."""
 
     def __post_init__(self) -> None:
-        require(1 <= len(self.grids) <= MAX_IMAGES, f"{len(self.grids)} grids, not 1 to {MAX_IMAGES}")
-        require(len(self.grids) == len(self.geometries), f"{len(self.grids)} grids, {len(self.geometries)} geometries")
-        for grid in self.grids:
-            require(min(grid) >= 2 and not any(side % 2 for side in grid), f"grid {grid} is not of 2x2 blocks")
-        expected = sum(height * width // 4 for height, width in self.grids)
+        images = len(self.rows)
+        require(1 <= images <= MAX_IMAGES, f"rows of {images} images, not of 1 to {MAX_IMAGES}")
+        require(images == len(self.geometries), f"rows of {images} images, {len(self.geometries)} geometries")
+        require(min(self.rows) >= 1, f"rows {self.rows} are not positive")
         require(
-            self.tensor.shape[0] == expected,
-            f"grids {self.grids} have {expected} embeddings, not {self.tensor.shape[0]}",
+            sum(self.rows) == self.tensor.shape[0],
+            f"rows {self.rows} are {sum(self.rows)} together, not {self.tensor.shape[0]}",
         )
 
 
 Message = (
-    ClientHello | Submit | CancelJob | StatusRequest | Shutdown | SwapEncoder
+    ClientHello | Submit | CancelJob | StatusRequest | SwapEncoder
     | Welcome | Accepted | Busy | PageTokens | Restarted | PageResult | PageFailed | Status | Ping | Refused | Bye
     | SwapResult
     | Configure | Encode | CancelRequest | Stop
@@ -474,7 +468,7 @@ Message = (
 )  # fmt: skip
 
 MESSAGE_TYPES: dict[int, type[Message]] = {
-    1: ClientHello, 2: Submit, 3: CancelJob, 4: StatusRequest, 5: Shutdown, 6: SwapEncoder,
+    1: ClientHello, 2: Submit, 3: CancelJob, 4: StatusRequest, 6: SwapEncoder,
     20: Welcome, 21: Accepted, 22: Busy, 23: PageTokens, 24: Restarted, 25: PageResult, 26: PageFailed, 27: Status,
     28: Ping, 29: Refused, 30: Bye, 31: SwapResult,
     40: Configure, 41: Encode, 42: CancelRequest, 43: Stop,
@@ -482,4 +476,4 @@ MESSAGE_TYPES: dict[int, type[Message]] = {
     68: Decoded, 69: Done, 70: RequestFailed, 71: Blank,
     80: Embeddings,
 }  # fmt: skip
-"""Number on the wire of each message; numbers are never used again for something else."""
+"""Number on the wire of each message; numbers are never used again for something else (5 was a message once)."""

@@ -4,30 +4,35 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MAX_HINT_BYTES = 256 * 1024
+MAX_PROMPT_BYTES = 1024 * 1024
+MAX_NAME_BYTES = 1024
+"""Length limit of the name of a page's source."""
 MAX_RGB_BYTES = 256 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
+MAX_REQUEST_BYTES = 576 * 1024 * 1024
+"""Size limit of all images of a request: four photos of 48 megapixels, the most that telephones take, as pixels."""
 FRAME_BYTES = 8 * 1024 * 1024
 """Large buffers are cut into frames of this size: within 1.3 times of the best size at 15 MiB as at 44 MiB."""
 MIN_PIXELS = 784
-"""Of the smallest page that an encoder takes: 28 x 28."""
+"""The size of the smallest page that an encoder takes: 28 x 28."""
 MAX_IMAGES = 16
 """Images in one request."""
 MAX_EMBEDDINGS = 57_600
-"""Of one request: four of the largest pages, which have 11,289,600 pixels over 28 x 28 each."""
+"""The limit for one request: four of the largest pages, which have 11,289,600 pixels over 28 x 28 each."""
 
 
 class Role(StrEnum):
-    """What a worker does."""
+    """The part of the work that a worker does."""
 
     ENCODER = "encoder"
     DECODER = "decoder"
 
 
 class FinishReason(StrEnum):
-    """Why the decoder stopped."""
+    """The reason why the decoder stopped."""
 
     STOP = "stop"
-    """The model said so."""
+    """The model ended the answer."""
     LENGTH = "length"
     """The token limit was reached; the text is cut."""
     LOOP = "loop"
@@ -37,7 +42,7 @@ class FinishReason(StrEnum):
 
 
 class ImageKind(StrEnum):
-    """In which form a page travels."""
+    """The form in which a page is sent."""
 
     FILE = "file"
     """The bytes of an image file with one frame."""
@@ -79,6 +84,15 @@ def require(condition: bool, problem: str) -> None:
         raise ValueError(problem)
 
 
+def require_text(name: str, text: str, max_bytes: int) -> None:
+    """Refuse a text that is too long, or has no form in UTF-8, as the bytes of a name that is none."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is no UTF-8 text") from None
+    require(size <= max_bytes, f"{name} is longer than {max_bytes} bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
     """Describes a page's image; its bytes are the message's buffers."""
@@ -101,7 +115,7 @@ def require_images(images: tuple[ImageHeader, ...]) -> None:
     """Refuse a request without images, or with more than any machine would take."""
     require(1 <= len(images) <= MAX_IMAGES, f"{len(images)} images, not 1 to {MAX_IMAGES}")
     nbytes = sum(image.nbytes for image in images)
-    require(nbytes <= MAX_FILE_BYTES, f"images of {nbytes} bytes together, at most {MAX_FILE_BYTES}")
+    require(nbytes <= MAX_REQUEST_BYTES, f"images of {nbytes} bytes together, at most {MAX_REQUEST_BYTES}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,30 +138,14 @@ class TensorHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
-    """:class:`dotsctl.protocol.geometry.PageGeometry` on the wire: sizes are (width, height) in pixels."""
-
-    source: tuple[int, int]
-    orientation: int
-    resized: tuple[int, int]
-    scale: tuple[float, float]
-    offset: tuple[float, float]
-    resolution_loss: float = 0.0
-    """Share of the resolution of the resize rule that was lost, in the axis that loses more; 0 to 1."""
-
-    def __post_init__(self) -> None:
-        require(0 <= self.resolution_loss <= 1, f"resolution_loss {self.resolution_loss} is not between 0 and 1")
-
-
-@dataclass(frozen=True, slots=True)
 class PageOptions:
-    """What is asked of one page."""
+    """The options of one page."""
 
     task: str
     prompt: str | None
     """Replaces the prompt of the task."""
     max_tokens: int | None
-    """At most so many tokens of answer; none: what the model's limit leaves."""
+    """The most tokens of an answer; none: what the model's limit leaves."""
     max_pixels: int | None
     """Resize to at most so many pixels; none: the model's own limit."""
     hint: str
@@ -158,6 +156,8 @@ class PageOptions:
     """Whether a page with nothing on it may be answered without decoding."""
     quality: Quality = Quality.FULL
     """Resolution at which the page is read; ``max_pixels`` may lower it further."""
+    source: str = ""
+    """Name of the page's source without folder and ending, for recorded answers; never changes what a model reads."""
 
     @property
     def pixel_limit(self) -> int | None:
@@ -167,7 +167,7 @@ class PageOptions:
 
     @property
     def trims_margins(self) -> bool:
-        """Whether white margins are trimmed before the page is resized; a box may lie in a margin, so not with one."""
+        """Return whether white margins are trimmed before the page is resized; not with a box, which may lie in one."""
         return self.quality is not Quality.FULL and self.box is None
 
     def __post_init__(self) -> None:
@@ -176,14 +176,16 @@ class PageOptions:
             self.max_pixels is None or self.max_pixels >= MIN_PIXELS,
             f"max_pixels {self.max_pixels} is below {MIN_PIXELS}",
         )
-        require(len(self.hint.encode()) <= MAX_HINT_BYTES, f"hint is longer than {MAX_HINT_BYTES} bytes")
+        require_text("prompt", self.prompt or "", MAX_PROMPT_BYTES)
+        require_text("hint", self.hint, MAX_HINT_BYTES)
+        require_text("source", self.source, MAX_NAME_BYTES)
         if self.box is not None:
             x0, y0, x1, y1 = self.box
             require(0 <= x0 < x1 and 0 <= y0 < y1, f"box {self.box} is not x0,y0,x1,y1 with x0 < x1 and y0 < y1")
 
 
 def worker_name(role: Role, place: int) -> str:
-    """``decoder``, ``encoder``, and ``encoder2`` and so on of encoders that stand beside it: in logs and for people."""
+    """``decoder``, ``encoder``, and ``encoder2`` and so on for additional encoders: in logs and messages."""
     return f"{role}{place + 1}" if place else str(role)
 
 
@@ -222,13 +224,13 @@ class WorkerReport:
     log: str
     """Path of the log file."""
     busy_for_s: float = 0.0
-    """Seconds for which it has had work and said nothing; 0 without work."""
+    """Seconds for which it has had work and made no progress; 0 without work."""
     rss_bytes: int = 0
-    """Resident memory of the process; 0 when there is none, or it cannot be told."""
+    """Resident memory of the process; 0 when there is none, or it is unknown."""
     peak_bytes: int = 0
     """The most that it was since the process was started."""
     place: int = 0
-    """Of an encoder among the encoders that stand side by side."""
+    """The slot of an encoder among the encoders."""
     note: str = ""
     """The part that an encoder has where the runtime chooses between several; empty: nothing special."""
 

@@ -1,6 +1,6 @@
 """Embeddings as arrays: header and frames of a 2-D array, and the array from received frames.
 
-bfloat16 has no numpy type; such embeddings are held as ``uint16`` with the dtype name ``bf16`` beside them.
+bfloat16 has no numpy type; such embeddings are held as ``uint16`` together with the dtype name ``bf16``.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dotsctl.protocol.parts import TensorHeader
 from numpy.typing import NDArray
 
 NUMPY_DTYPES: dict[str, np.dtype[Any]] = {"<f2": np.dtype("<f2"), "<f4": np.dtype("<f4"), "bf16": np.dtype("<u2")}
-"""How each wire dtype is held in numpy."""
+"""The numpy type that holds each wire dtype."""
 
 
 def describe(values: NDArray[Any], dtype: str) -> TensorHeader:
@@ -22,18 +22,18 @@ def describe(values: NDArray[Any], dtype: str) -> TensorHeader:
         PageError: E_BAD_EMBED, the array is not contiguous, has the wrong type or has values that are not finite.
     """
     if dtype not in NUMPY_DTYPES or values.dtype != NUMPY_DTYPES[dtype]:
-        raise PageError(f"embeddings are {values.dtype}, announced as {dtype!r}", ErrorCode.BAD_EMBED)
+        raise PageError(f"embeddings are {values.dtype}, announced as {dtype!r}", code=ErrorCode.BAD_EMBED)
     if values.ndim != 2 or not values.flags.c_contiguous:
-        raise PageError(f"embeddings of shape {values.shape} are not a contiguous matrix", ErrorCode.BAD_EMBED)
+        raise PageError(f"embeddings of shape {values.shape} are not a contiguous matrix", code=ErrorCode.BAD_EMBED)
     check_finite(values)
     try:
         return TensorHeader(dtype, (values.shape[0], values.shape[1]), values.nbytes)
     except ValueError as error:
-        raise PageError(f"embeddings: {error}", ErrorCode.BAD_EMBED) from None
+        raise PageError(f"embeddings: {error}", code=ErrorCode.BAD_EMBED) from None
 
 
 def assemble(header: TensorHeader, frames: Sequence[memoryview]) -> NDArray[Any]:
-    """One array (num_embeddings, width) copied from its frames, which may be freed afterwards.
+    """Return one array (num_embeddings, width) copied from its frames, which may be freed afterwards.
 
     The codec has checked that the frames are as many bytes as the header says.
     """
@@ -51,4 +51,4 @@ def check_finite(values: NDArray[Any]) -> None:
         return  # much faster than looking at every value, and the sum of a sound page never overflows
     bad = (values & 0x7F80) == 0x7F80 if values.dtype == np.uint16 else ~np.isfinite(values)
     if bad.any():
-        raise PageError(f"{int(bad.sum())} of {values.size} embedding values are not finite", ErrorCode.BAD_EMBED)
+        raise PageError(f"{int(bad.sum())} of {values.size} embedding values are not finite", code=ErrorCode.BAD_EMBED)

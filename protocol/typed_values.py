@@ -1,6 +1,6 @@
-"""From plain values, as msgpack and JSON have them, to dataclasses: the type of every field is checked.
+"""Conversion of plain values, as msgpack and JSON have them, to dataclasses; the type of every field is checked.
 
-For everything that comes from a socket or a file: whatever it is, the outcome is a value of the declared type or a
+Used for everything that comes from a socket or a file: whatever it is, the outcome is a value of the declared type or a
 WrongValueError whose text names the field. The types are those of the dataclasses themselves.
 """
 
@@ -27,7 +27,7 @@ class WrongValueError(ValueError):
 
 
 def plain_json(text: bytes) -> Any:
-    """What a JSON text holds. Raises WrongValueError for every other text."""
+    """Return the content of a JSON text. Raises WrongValueError for every other text."""
     try:
         content = json.loads(text)
         json.dumps(content, ensure_ascii=False).encode()  # halves of characters can be written to no file
@@ -36,24 +36,29 @@ def plain_json(text: bytes) -> Any:
     return content
 
 
-def from_plain(kind: type[T], content: Any) -> T:
-    """The value of a dataclass that plain values describe; keys that are not its fields are refused.
+def from_plain(kind: type[T], content: Any, *, ignore_unknown: bool = False) -> T:
+    """Return the value of a dataclass, or of another declared type, that plain values describe.
 
     Keys may be absent whose fields have a default, as in files of an earlier version.
+
+    Args:
+        kind: the declared type.
+        content: plain values.
+        ignore_unknown: leave out keys that are not fields; else they are refused.
 
     Raises:
         WrongValueError: they describe something else.
     """
-    if isinstance(content, dict):
+    if isinstance(content, dict) and dataclasses.is_dataclass(kind):
         fields = dataclasses.fields(typing.cast(Any, kind))
         content = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING} | content
-    value: T = reader(typing.cast(Any, kind))(content, kind.__name__, False)
+    value: T = reader(typing.cast(Any, kind))(content, kind.__name__, ignore_unknown)
     return value
 
 
-def from_json(kind: type[T], text: bytes) -> T:
+def from_json(kind: type[T], text: bytes, *, ignore_unknown: bool = False) -> T:
     """The value of a dataclass that a JSON text describes; see :func:`from_plain`. Raises WrongValueError."""
-    return from_plain(kind, plain_json(text))
+    return from_plain(kind, plain_json(text), ignore_unknown=ignore_unknown)
 
 
 def _wrong(path: str, expected: str, value: object) -> WrongValueError:
@@ -194,4 +199,8 @@ def _read_bool(value: Any, path: str, newer: bool) -> bool:
     return value
 
 
-_SCALARS: dict[Any, Reader] = {int: _read_int, float: _read_float, str: _read_str, bool: _read_bool}
+def _read_any(value: Any, path: str, newer: bool) -> Any:
+    return value
+
+
+_SCALARS: dict[Any, Reader] = {int: _read_int, float: _read_float, str: _read_str, bool: _read_bool, Any: _read_any}

@@ -1,8 +1,10 @@
 """Fixtures of all tiers: a private home for every test, and proof that nothing is left of it."""
 
 import contextlib
+import fcntl
 import gc
 import os
+import resource
 import select
 import shutil
 import signal
@@ -15,22 +17,77 @@ from pathlib import Path
 
 import pytest
 from dotsctl.protocol.link import Links
+from hypothesis import is_hypothesis_test, settings
 
 from tests.macos import build_libsystem, compiler
 
 LEAVE_S = 5.0
 HAS_PROC = Path("/proc/self").exists()
-"""Whether processes can be examined: under Linux, also where it is taken for macOS."""
+"""Whether processes can be examined: under Linux, also while tests treat it as macOS."""
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so, and every process that a test starts would ignore Ctrl-C too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+EXAMPLES = int(os.environ.get("DOTSCTL_TEST_EXAMPLES", "1"))
+"""Times that a property test has more examples than in CI; see ``tools/dev/longrun.py``."""
+IS_WHOLE = "DOTSCTL_TEST_WHOLE" in os.environ
+"""Whether tests marked ``sampled`` do all that they are for; see ``tools/dev/longrun.py``."""
+
+
+def sample(in_ci: int, of: int) -> int:
+    """Return how many pages or schedules a test marked ``sampled`` has: ``of`` in a long run, ``in_ci`` otherwise."""
+    return of if IS_WHOLE else in_ci
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the processes of ``pytest -n auto``: one more than cores, as tests of processes mostly wait."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give property tests more examples where that was asked for."""
+    for item in items if EXAMPLES > 1 else ():
+        test = getattr(item, "function", None)
+        if is_hypothesis_test(test):  # a decorator cannot be applied twice, so the attribute that it leaves is set
+            chosen = getattr(test, "_hypothesis_internal_use_settings", None) or settings()
+            more = settings(chosen, max_examples=chosen.max_examples * EXAMPLES)
+            test._hypothesis_internal_use_settings = more  # type: ignore[union-attr]
+
+
 def pytest_collection_finish() -> None:
     """Exempt what collection imported (some 300,000 objects) from the collections that every test ends with."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _address_space_is_as_before() -> Iterator[None]:
+    """A limit that a test leaves in this process would end later tests and their children, as a browser."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    yield
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+@pytest.fixture(autouse=True)
+def _alone_if_timed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let a test that is marked ``timing`` run while no other process of ``pytest -n`` runs a test.
+
+    Tests share one lock, and a timed one has it alone. Who waits for it holds the other lock, so that nobody overtakes.
+    Two runs at a time are given one folder for the locks, with ``DOTSCTL_TEST_LOCKS``.
+    """
+    if not {"PYTEST_XDIST_WORKER", "DOTSCTL_TEST_LOCKS"} & os.environ.keys():
+        yield
+        return
+    folder = Path(os.environ.get("DOTSCTL_TEST_LOCKS") or tmp_path_factory.getbasetemp().parent)  # of all processes
+    is_timed = request.node.get_closest_marker("timing") is not None
+    with (folder / "queue.lock").open("w") as queue, (folder / "processors.lock").open("w") as processors:
+        fcntl.flock(queue, fcntl.LOCK_EX)
+        fcntl.flock(processors, fcntl.LOCK_EX if is_timed else fcntl.LOCK_SH)
+        fcntl.flock(queue, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +110,20 @@ def libsystem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run_folder(monkeypatch: pytest.MonkeyPatch, warm_sockets: None) -> Iterator[Path]:
     """Folder of runtime directories, with a path short enough for sockets; fails when a test leaves something in it."""
+    with checked_folder(monkeypatch) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def module_run_folder(warm_sockets: None) -> Iterator[Path]:
+    """A ``run_folder`` of all tests of a module; fails when they leave something in it."""
+    with pytest.MonkeyPatch.context() as patch, checked_folder(patch) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def checked_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder and settings of :func:`run_folder`, and its checks at the end."""
     base = Path(tempfile.mkdtemp(prefix="d", dir="/tmp"))
     folder = base / "run"
     monkeypatch.setenv("DOTSCTL_RUNTIME_DIR", str(folder))
@@ -82,9 +153,12 @@ def open_descriptors() -> dict[int, str]:
     if not HAS_PROC:
         return {}  # macOS tells only the numbers, of which libraries keep some
     found = {}
-    kept = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+    kept = {str(resource_tracker._resource_tracker._fd)}  # type: ignore[attr-defined]
+    for name in ("dotsctl.client.inputs.loading", "dotsctl.encoder_worker.opening"):
+        if (module := sys.modules.get(name)) is not None:
+            kept.update(map(str, module.RENDERER.descriptors()))
     for path in Path("/proc/self/fd").iterdir():
-        if path.name == str(kept):  # multiprocessing opens it once, and keeps it to the end
+        if path.name in kept:  # multiprocessing, and the render process of this one, keep them to the end
             continue
         with contextlib.suppress(OSError):  # that of this very listing
             found[int(path.name)] = str(path.readlink())

@@ -54,6 +54,7 @@ FAULTS = {
 VARIABLE = "COREML_STAND_IN"
 LIBRARY = "coremltools.libcoremlpython"
 SITE = Path(__file__).parent / "mac_site"
+METER = SITE / "powermetrics.py"
 LINGER_S = 1.0
 """As long Core ML keeps its inputs after a prediction."""
 SLOW = 1000
@@ -88,6 +89,8 @@ class Framework:
     """Inputs whose last owner the framework was."""
     released: "queue.SimpleQueue[str]" = field(default_factory=queue.SimpleQueue)
     """Names of inputs that the framework has let go of."""
+    is_held_back: threading.Lock = field(default_factory=threading.Lock)
+    """Whoever has this lock keeps the framework from letting go of inputs."""
     _held: "queue.SimpleQueue[tuple[float, str, list[Any]]]" = field(default_factory=queue.SimpleQueue)
     _releaser: threading.Thread | None = None
     slowed_s: float = 0.0
@@ -109,7 +112,8 @@ class Framework:
         while True:
             due, name, owner = self._held.get()
             pause.wait(max(0.0, due - time.monotonic()))
-            array = owner.pop()
+            with self.is_held_back:
+                array = owner.pop()
             if sys.getrefcount(array) <= 2:  # ours, and that of the call
                 self.crashes.append(name)
                 if self.ends_process:
@@ -325,6 +329,7 @@ def become_mac(words: str, set_attribute: Callable[..., None], *, ends_process: 
         ends_process: whether a violated lifetime ends the process.
     """
     importlib.import_module("platformdirs")  # before, so that its folders stay those of this system
+    importlib.import_module("sysconfig").get_config_vars()  # of this system's Python; some imports ask for them
     faults = tuple(filter(None, words.split(",")))
     if wrong := [fault for fault in faults if fault.partition("@")[0] not in FAULTS]:
         raise ValueError(f"no such faults: {wrong}")
@@ -346,6 +351,9 @@ def become_mac(words: str, set_attribute: Callable[..., None], *, ends_process: 
     set_attribute(subprocess, "run", answer)
     set_attribute(time, "perf_counter", lambda: clock() + framework.slowed_s)
     set_attribute(Model, "framework", framework)
+    power_meter = importlib.import_module("dotsctl.tools.bench.power_meter")
+    set_attribute(power_meter, "POWERMETRICS", str(METER))
+    set_attribute(power_meter, "SUDO", str(METER))
     return framework
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from click.testing import CliRunner, Result
-from dotsctl.client.cell import Cell
-from dotsctl.client.cli import cli
-from dotsctl.client.inputs import pages_of
-from dotsctl.client.records import Page
+from dotsctl.client.cli.main import cli
+from dotsctl.client.inputs.pages import pages_of
+from dotsctl.client.results.cell import Cell
+from dotsctl.client.results.page import Failure, Page
 from dotsctl.protocol.errors import PageError
 from PIL import Image
 
@@ -45,13 +45,13 @@ class FakeClient:
             try:
                 header, _, _ = page.load()
             except PageError as error:
-                yield Page.from_failure(page, error.code, str(error), **facts)
+                yield Page.from_failure(page, Failure.of(error), **facts)
                 continue
             if name in self.failing:
-                yield Page.from_failure(page, self.failing[name], "it failed", **facts)
+                yield Page.from_failure(page, Failure(self.failing[name], "it failed"), **facts)
             else:
                 reason = self.statuses.get(name, "stop")
-                status = "ok" if reason == "stop" else "partial"
+                status = {"stop": "ok", "blank": "blank"}.get(reason, "partial")
                 text = f"text of {name}"
                 place = (page.source, page.path, page.page, page.num_pages)
                 size = {"width": header.width, "height": header.height}

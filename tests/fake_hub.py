@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
-from dotsctl.tools.random_checkpoint.shape import Shape
+from dotsctl.tools.dev.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.dev.random_checkpoint.shape import Shape
 
 COMMIT = "c0ffee" + "0" * 34
 REPO = "somebody/Dots.Small"
@@ -69,6 +69,8 @@ class FakeHub:
         self.stalls: dict[str, int] = {}
         """By file: after how many bytes the answer stands still, until ``release``."""
         self.stalled, self.release = threading.Event(), threading.Event()
+        self.altered: dict[str, Any] = {}
+        """What the repository states of its weights in place of the truth."""
         self.knows_ranges = True
         self.asked: list[tuple[str, str | None]] = []
         """Name and range of every file that was asked for."""
@@ -84,8 +86,10 @@ class FakeHub:
             if name.endswith((".safetensors", ".bin")):
                 digest = hashlib.sha256(content).hexdigest()
                 sibling["lfs"] = {"size": len(content), "sha256": digest, "pointerSize": 134}
+                sibling |= {key: value for key, value in self.altered.items() if key in sibling}
             siblings.append(sibling)
-        return {"id": REPO, "sha": COMMIT, "cardData": self.licence, "tags": [], "siblings": siblings}
+        commit = self.altered.get("sha", COMMIT)
+        return {"id": REPO, "sha": commit, "cardData": self.licence, "tags": [], "siblings": siblings}
 
 
 class Answer(BaseHTTPRequestHandler):

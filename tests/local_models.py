@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from click.testing import CliRunner, Result
-from dotsctl.client.cli import cli
-from dotsctl.client.model_record import PullRecord
-from dotsctl.protocol.model_directory import derived_directory
+from dotsctl.client.cli.main import cli
+from dotsctl.client.models.record import PullRecord
+from dotsctl.protocol.model.directory import derived_directory
 
 from tests.fake_hub import safetensors
 

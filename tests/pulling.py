@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from dotsctl.client.hub import Hub
-from dotsctl.client.pull import PullOrder, pull
+from dotsctl.client.models.hub import Hub
+from dotsctl.client.models.pull import PullOrder, pull
 from dotsctl.protocol.errors import CommandFailedError
 
 from tests.fake_hub import REPO, FakeHub

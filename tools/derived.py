@@ -1,20 +1,18 @@
-"""Writing what is made from a model: where there is room, under a hidden name first, and whole or not at all."""
+"""Writing what is derived from a model: only where there is room, and completely or not at all."""
 
-import contextlib
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
-from dotsctl.client.sizes import size_text
+from dotsctl.client.files.sizes import size_text
 from dotsctl.protocol.errors import CommandFailedError
+from dotsctl.protocol.model.files import json_bytes, write_file
 
 SPARE_BYTES = 64 << 20
-"""Left free beside what is written, for everybody else who writes to the disk meanwhile."""
+"""The bytes left free in addition to what is written, for other programs that write to the disk meanwhile."""
 
 Item = TypeVar("Item")
 
@@ -41,89 +39,14 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
     if free_bytes < needed_bytes + SPARE_BYTES:
         lacking = needed_bytes + SPARE_BYTES - free_bytes
         raise CommandFailedError(
-            f"{what} takes {size_text(needed_bytes)}, and {existing} has {size_text(free_bytes)} free: free "
-            f"{size_text(lacking)} more, or set DOTSCTL_MODELS to a folder on another disk"
+            f"{what} takes {size_text(needed_bytes)}, and {existing} has {size_text(free_bytes)} free",
+            f"free {size_text(lacking)} more, or set DOTSCTL_MODELS to a folder on another disk",
         )
 
 
-@contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """A new folder beside ``target`` that takes its place when the block ends, and is removed when it raises.
-
-    What a killed process has left beside ``target`` is removed first. Until the new folder is complete an old one stays
-    as it is.
-
-    Raises:
-        CommandFailedError: the disk does not take it.
-    """
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+def write_synced(path: Path, value: Any, indent: int = 1) -> None:
+    """Replace a JSON file by a complete new one, which survives a power cut. Raises CommandFailedError."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target)
-        partial.mkdir()
-        yield partial
-        _sync(partial)
-        _put(partial, target)
-    except OSError as error:
-        raise CommandFailedError(f"cannot write {error.filename or target}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):  # there is something else in it, as nearly always
-            target.parent.rmdir()
-
-
-def write_synced(path: Path, text: str) -> None:
-    """Replace a text file by a complete new one, which survives a loss of power. Raises CommandFailedError."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        write_file(path, json_bytes(value, indent))
     except OSError as error:
         raise CommandFailedError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _put(partial: Path, target: Path) -> None:
-    """Rename; an old folder, which a rename does not replace, is put aside first and removed afterwards."""
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    if target.exists():
-        target.replace(old)
-    try:
-        partial.replace(target)
-    except OSError:
-        if old.exists():
-            old.replace(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    """Bring all files of a folder to the disk: a rename must not come before what it shows."""
-    for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Remove what processes that are gone have left; their number stands in the name."""
-    for left in target.parent.glob(f".{target.name}.*"):
-        owner = left.name.removeprefix(f".{target.name}.").split(".")[0]
-        if owner.isdecimal() and not _is_alive(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # somebody else's process
-    return True

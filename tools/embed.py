@@ -1,42 +1,46 @@
-"""``dotsctl embed``: what the encoder makes of pages, as one ``.npz`` file a page. Starts no decoder and no runtime.
+"""``dotsctl embed``: the encoder's output for pages, as one ``.npz`` file a page. Starts no decoder and no runtime.
 
 A file has ``embeddings`` (num_embeddings, width) float32, ``grid`` (patches from top to bottom, from left to right),
-``resized`` (height, width in pixels that the encoder saw) and ``fingerprint`` of the model. Besides it has what tells a
+``resized`` (height, width in pixels that the encoder saw) and ``fingerprint`` of the model. It also has what shows a
 later run that there is nothing to do: ``encoder``, ``max_pixels`` (0: the model's own limit), ``source_sha256``,
 ``page`` and ``resolution`` (of a PDF's page, else empty). ``numpy.load`` reads all of them without pickle.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import sys
 import time
-import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from dotsctl.client import cli_tools, settings
-from dotsctl.client.config import PluginChoice
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.journal import Entry, Journal, same_file
-from dotsctl.client.naming import identity, name_outputs
-from dotsctl.client.part_file import write_atomically
-from dotsctl.client.selection import Selection
-from dotsctl.client.sources import STDIN, Document, expand
+from dotsctl.client.files.part_file import PartFile
+from dotsctl.client.files.written import WrittenFile
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.inputs.selection import Selection
+from dotsctl.client.inputs.sources import STDIN, InputFile, expand
+from dotsctl.client.outputs.journal import Entry, Journal, relative, same_file
+from dotsctl.client.outputs.naming import OutputNames, identity
+from dotsctl.client.settings import choices as settings
+from dotsctl.client.settings.runtime_config import PluginChoice
+from dotsctl.encoder_worker.arrays import open_arrays
 from dotsctl.encoder_worker.plugin import EncodedPage
 from dotsctl.protocol.errors import DotsctlError, ErrorCode, ExitCode, PageError, UsageError
-from dotsctl.protocol.model_directory import find_model, fingerprint
+from dotsctl.protocol.model.directory import fingerprint
+from dotsctl.protocol.model.file_names import path_shown, shown
+from dotsctl.protocol.worker.plugin_faults import raised
 from dotsctl.tools.measuring.encoding import PageEncoder, as_float32
 
 ENDING = "npz"
 Facts = dict[str, str | int]
-"""What embeddings depend on, by the name in the file."""
+"""The values that embeddings depend on, by the name in the file."""
 
 
 @dataclass(frozen=True)
-class Order:
+class EmbedOptions:
     """The options of one call."""
 
     inputs: tuple[str, ...]
@@ -48,14 +52,16 @@ class Order:
     dpi: int
     password: str | None = field(repr=False)
     force: bool = False
+    overwrite: bool = False
 
 
 @dataclass
 class Counts:
-    """What became of the pages so far."""
+    """The outcomes of the pages so far."""
 
     written: int = 0
     skipped: int = 0
+    kept: int = 0
     failed: int = 0
     codes: set[str] = field(default_factory=set)
 
@@ -64,7 +70,8 @@ class Counts:
         if not self.failed:
             return ExitCode.OK
         unreadable = self.codes <= {ErrorCode.BAD_IMAGE, ErrorCode.TOO_LARGE}
-        return ExitCode.NO_INPUT if unreadable and not (self.written or self.skipped) else ExitCode.SOME_FAILED
+        is_none_read = unreadable and not (self.written or self.skipped or self.kept)
+        return ExitCode.NO_INPUT if is_none_read else ExitCode.SOME_FAILED
 
     def __str__(self) -> str:
         parts = [f"{self.written} page{'s' * (self.written != 1)} embedded"]
@@ -72,13 +79,15 @@ class Counts:
             parts.append(f"{self.failed} failed")
         if self.skipped:
             parts.append(f"{self.skipped} skipped (done before; --force embeds again)")
+        if self.kept:
+            parts.append(f"{self.kept} kept (changed since, or not written by dotsctl; --overwrite replaces)")
         return ", ".join(parts)
 
 
 class Embedding:
     """One run."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: EmbedOptions) -> None:
         """Find model and encoder; nothing is loaded yet.
 
         Raises:
@@ -87,50 +96,62 @@ class Embedding:
         """
         choices = settings.choose(model=order.model, encoder=order.encoder)
         self._choice = PluginChoice.parse(settings.resolve_encoder(choices.encoder, choices.model))
-        needs_no_model = self._choice.name == "fake" and choices.model is None
-        self._model = Path() if needs_no_model else find_model(choices.model)[1]
-        self._digest = "" if needs_no_model else fingerprint(self._model)
+        model = settings.find_model_for(choices.model, [self._choice])[1]
+        self._model, self._digest = model or Path(), fingerprint(model) if model else ""
         self._order = order
         self._encoder: PageEncoder | None = None
         self.counts = Counts()
 
-    def run(self, documents: list[Document]) -> None:
+    def run(self, documents: list[InputFile]) -> None:
         """Embed all pages that are not done. Raises DotsctlError for what ends the run."""
         folder = Path(self._order.output)
         journal = Journal(folder)
-        names = name_outputs(documents, ENDING, journal)
-        taken = {same_file(name) for name in names.values()}
+        names = OutputNames(documents, ENDING, journal).names
         journal.probe()
+        with contextlib.closing(journal):
+            self._documents(documents, names, journal)
+
+    def _documents(self, documents: list[InputFile], names: dict[str, str], journal: Journal) -> None:
+        taken = {same_file(name) for name in names.values()}
         for document in documents:
             failed, written = self.counts.failed, self.counts.written
             digest = document.digest()
             for page in document.pages():
-                self._page(page, document, digest, folder / page_name(names[document.name], page, taken))
+                self._page(page, document, digest, page_name(names[document.name], page, taken), journal)
             if self.counts.written > written:
-                key = hashlib.sha256(json.dumps(self._facts(document, 0, digest)).encode()).hexdigest()
-                finished = self.counts.failed == failed
-                journal.append(Entry(names[document.name], identity(document), digest, key, finished))
+                journal.append(self._entry(names[document.name], document, digest, self.counts.failed == failed))
 
     def close(self) -> None:
         """Free the model."""
         if self._encoder is not None:
             self._encoder.close()
 
-    def _page(self, page: PageInput, document: Document, digest: str, target: Path) -> None:
-        """Embed one page, or say in one line why not; whatever goes wrong with it, the others go on."""
-        place = f"{page.source}:{page.page}"
+    def _entry(
+        self, name: str, document: InputFile, digest: str, finished: bool, files: tuple[WrittenFile, ...] = ()
+    ) -> Entry:
+        """The journal's line of a document, or of one of its files."""
+        key = hashlib.sha256(json.dumps(self._facts(document, 0, digest)).encode()).hexdigest()
+        return Entry(name, identity(document), digest, key, finished, files=files)
+
+    def _page(self, page: PageInput, document: InputFile, digest: str, name: str, journal: Journal) -> None:
+        """Embed one page, or print in one line why not; whatever goes wrong with it, the others continue."""
+        place, target = f"{page.source}:{page.page}", journal.folder / path_shown(name)
         try:
             if page.error is not None:
                 raise page.error
             if self._is_done(target, self._facts(document, page.page, digest)):
                 self.counts.skipped += 1
                 return
+            if journal.to_keep([name], overwrite=self._order.overwrite):
+                self.counts.kept += 1
+                say(f"{shown(target)} is kept: it was changed since, or dotsctl did not write it")
+                return
             encoder = self._loaded()
             facts = self._facts(document, page.page, digest)
-            if self._is_done(target, facts):  # a plugin may know another fingerprint
+            if self._is_done(target, facts):  # a plugin may have another fingerprint
                 self.counts.skipped += 1
                 return
-            write_atomically(target, packed(encoder.encode(page, self._order.max_pixels), facts))
+            self._write(target, packed(encoder.encode(page, self._order.max_pixels), facts), document, journal)
             self.counts.written += 1
         except PageError as error:
             self._fail(place, error.code, str(error))
@@ -138,8 +159,19 @@ class Embedding:
             raise
         except MemoryError:
             self._fail(place, ErrorCode.OOM, "not enough memory to encode this page: lower --max-pixels")
-        except Exception as error:  # a plugin's own fault, as in the encoder worker
-            self._fail(place, ErrorCode.INTERNAL, f"the encoder raised {type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # a plugin's own fault, as in the encoder worker
+            self._fail(place, ErrorCode.INTERNAL, f"encoder {self._choice.name!r} {raised(error)}")
+
+    def _write(self, target: Path, content: bytes, document: InputFile, journal: Journal) -> None:
+        """Note in the journal what is written, and then give it its name. Raises OutputError."""
+        file = PartFile(target)
+        try:
+            file.write(content)
+            files = relative(list(filter(None, [file.seal()])), journal.folder)
+            journal.append(self._entry(files[0].path, document, document.digest(), False, files))
+            file.commit()
+        finally:
+            file.discard()
 
     def _fail(self, place: str, code: ErrorCode, message: str) -> None:
         self.counts.failed += 1
@@ -154,7 +186,7 @@ class Embedding:
             self._digest = self._encoder.spec.fingerprint
         return self._encoder
 
-    def _facts(self, document: Document, page: int, digest: str) -> Facts:
+    def _facts(self, document: InputFile, page: int, digest: str) -> Facts:
         alone = replace(document, selection=replace(document.selection, pages=None))  # a page is the same among others
         return {
             "fingerprint": self._digest,
@@ -166,16 +198,18 @@ class Embedding:
         }
 
     def _is_done(self, target: Path, facts: Facts) -> bool:
-        """Whether the file is there, whole, and made of the same page in the same way."""
-        if self._order.force or not facts["source_sha256"]:
-            return False
-        try:
-            with target.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                return {"embeddings", "grid", "resized"} <= set(stored) and all(
-                    stored[name].item() == value for name, value in facts.items()
-                )
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            return False  # not there, or not ours: it is written again
+        """Return whether the file exists, is complete, and was made from the same page in the same way."""
+        return not self._order.force and bool(facts["source_sha256"]) and is_embedded(target, facts)
+
+
+def is_embedded(target: Path, facts: Facts) -> bool:
+    """Return whether a file holds the embeddings that these facts describe; it is read as far as that takes."""
+    try:
+        with open_arrays(target) as stored:
+            names = {"embeddings", "grid", "resized"}
+            return names <= set(stored) and all(stored[name].item() == value for name, value in facts.items())
+    except (OSError, ValueError):
+        return False  # missing, or not ours: it is written again
 
 
 def packed(page: EncodedPage, facts: Facts) -> bytes:
@@ -199,7 +233,7 @@ def page_name(output: str, page: PageInput, taken: Collection[str]) -> str:
     Args:
         output: of the page's document.
         page: one of its pages.
-        taken: the outputs of all documents, in the form of :func:`dotsctl.client.journal.same_file`.
+        taken: the outputs of all documents, in the form of :func:`dotsctl.client.outputs.journal.same_file`.
     """
     if page.num_pages == 1:
         return output
@@ -215,9 +249,9 @@ def say(text: str) -> None:
 
 def run(**options: object) -> ExitCode:
     """Embed what the options name; returns the exit code of a run that came to its end."""
-    order = Order(**options)  # type: ignore[arg-type]
+    order = EmbedOptions(**options)  # type: ignore[arg-type]
     if STDIN in order.inputs and sys.stdin.isatty():
-        raise UsageError("- reads a page from standard input, and that is the terminal: pipe one into the command")
+        raise UsageError("- reads a page from standard input, and that is the terminal", "pipe one into the command")
     selection = Selection.of(order.pages, order.dpi, order.password)
     started = time.monotonic()
     embedding = Embedding(order)
@@ -230,7 +264,3 @@ def run(**options: object) -> ExitCode:
         embedding.close()
     say(f"{embedding.counts} into {order.output}, {time.monotonic() - started:.1f} s")
     return embedding.counts.exit_code()
-
-
-if __name__ == "__main__":
-    cli_tools.main(cli_tools.embed, run)

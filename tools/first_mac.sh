@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Examines dotsctl on a Mac and packs one file to send back: dotsctl-mac.tar.gz in the current folder.
 #
-#   tools/first_mac.sh [OPTION...]      the options are those of tools/mac_report.py, as --cpu-only or --skip NAME
+#   tools/first_mac.sh [OPTION...]      the options are those of tools/dev/mac_report.py, as --cpu-only or --skip NAME
 #   tools/first_mac.sh --dry-run ...    the same on another system, without what only a Mac can do
 #
 # It installs into a temporary folder and changes nothing else on the machine. It has never been run on a Mac.
@@ -37,4 +37,4 @@ fi
 export HOME="$scratch/home"
 mkdir "$HOME"
 cd "$checkout"
-"$scratch/venv/bin/python" -P -m dotsctl.tools.mac_report --output "$here/dotsctl-mac.tar.gz" "$@"
+"$scratch/venv/bin/python" -P -m dotsctl.tools.dev.mac_report --output "$here/dotsctl-mac.tar.gz" "$@"

@@ -1,4 +1,4 @@
-"""``python -P -m dotsctl.client.runtime``: the runtime process; started by ``dotsctl.client.launch``."""
+"""``python -P -m dotsctl.client.runtime``: the runtime process; started by ``dotsctl.client.connection.launch``."""
 
 from dotsctl.client.runtime.main import main
 

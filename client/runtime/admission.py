@@ -1,4 +1,4 @@
-"""Which request may be dispatched now: credits, and suspects alone. Pure.
+"""The requests that may be dispatched now: credits, and isolation of suspects. Pure.
 
 A request holds a credit of its encoder from its dispatch until the decoder has consumed its embeddings. Credits are
 counted from the ledger each time and never incremented, so a lost or repeated message cannot break them.
@@ -7,11 +7,12 @@ counted from the ledger each time and never incremented, so a lost or repeated m
 from collections import Counter
 from collections.abc import Set
 
-from dotsctl.client.runtime.ledger import Ledger, Request
+from dotsctl.client.runtime.ledger import Ledger
+from dotsctl.client.runtime.request import Request, RequestState
 from dotsctl.client.runtime.views import Limits
 
 BYTES_A_VALUE = 4
-"""Of an embedding, to guess a page's size before it is encoded."""
+"""The bytes of one value of an embedding, to estimate a page's size before it is encoded."""
 
 
 def choose(ledger: Ledger, limits: Limits, width: int, ready: Set[int]) -> Request | None:
@@ -26,7 +27,8 @@ def choose(ledger: Ledger, limits: Limits, width: int, ready: Set[int]) -> Reque
         ready: places of the encoders that are ready.
     """
     if suspect := ledger.next_suspect():
-        return None if ledger.in_flight() or suspect.place not in ready else ledger.take_suspect()
+        is_alone = ledger.count(RequestState.QUEUED) == len(ledger.requests)
+        return ledger.take_suspect() if is_alone and ledger.place_of(suspect.lane) in ready else None
     if any(request.suspect for request in ledger.in_flight()):
         return None
     outstanding = ledger.outstanding()
@@ -37,5 +39,5 @@ def choose(ledger: Ledger, limits: Limits, width: int, ready: Set[int]) -> Reque
 
 
 def outstanding_bytes(ledger: Ledger, width: int) -> int:
-    """Bytes of embeddings in flight, as the encoder said or as the page's size suggests."""
+    """Return the bytes of embeddings in flight, as the encoder reported or as the page's size suggests."""
     return sum(r.embedding_bytes or r.cost * width * BYTES_A_VALUE for r in ledger.outstanding())

@@ -1,4 +1,4 @@
-"""Chooses between two encoders for the pages that ask for none: ``--encoder auto``. Pure.
+"""The choice between two encoders for pages that name none: ``--encoder auto``. Pure.
 
 The *first* encoder takes pages of any size. The *alternative* takes those that keep their resolution in one of its
 fixed page sizes, and it has to prove itself: it loads in the background while the first one reads, and gets some of
@@ -10,22 +10,23 @@ The alternative loads only the page sizes that pages needed, because each may ta
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
-from dotsctl.client.config import RuntimeConfig
+from dotsctl.client.runtime.auto_slots import Slot, SlotState
 from dotsctl.client.runtime.delivery import Compared, GiveUp, Wake
 from dotsctl.client.runtime.encoder_choice import EncoderChoice
-from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.pace import PaceMeter
 from dotsctl.client.runtime.page_size import bucket_of
+from dotsctl.client.runtime.request import Lane, Request, RequestState
 from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.throughput import SAMPLES, compare
-from dotsctl.protocol.buckets import TOLERATED_LOSS
+from dotsctl.client.settings.runtime_config import RuntimeConfig
 from dotsctl.protocol.errors import ErrorCode
-from dotsctl.protocol.geometry import PixelLimits
-from dotsctl.protocol.measured_costs import Preference
+from dotsctl.protocol.geometry import PageGeometry, PixelLimits
+from dotsctl.protocol.machine.measured_costs import Preference
 from dotsctl.protocol.messages import Decoded, Done, Message, RequestFailed
-from dotsctl.protocol.parts import Geometry, Role
+from dotsctl.protocol.model.buckets import TOLERATED_LOSS
+from dotsctl.protocol.parts import Role
 
 FIRST, ALTERNATIVE = 0, 1
 """Places of the two encoders."""
@@ -33,29 +34,6 @@ TURN_PAGES = 3
 """Pages that one encoder gets before it is the other one's turn, while they are compared."""
 MAX_FAILURES = 3
 """Failures of the alternative in a row, without a page that it read between them, after which it is given up."""
-
-
-class SlotState(StrEnum):
-    """The process of one of the two encoders, as far as the choice depends on it."""
-
-    DORMANT = "dormant"
-    """Not started, because no page needs it."""
-    STARTING = "starting"
-    READY = "ready"
-    GIVEN_UP = "given up"
-
-
-@dataclass
-class Slot:
-    """One of the two encoders."""
-
-    state: SlotState = SlotState.DORMANT
-    failures: int = 0
-    """Failures in a row."""
-    reason: str = ""
-    """The reason why it was given up."""
-    used_at: float = 0.0
-    """When it last became ready or had a page."""
 
 
 @dataclass
@@ -89,7 +67,7 @@ class AutoChoice(EncoderChoice):
 
     @property
     def leader(self) -> int:
-        """The place of the encoder that is started with the runtime and stays loaded."""
+        """Return the slot of the encoder that is started with the runtime and stays loaded."""
         is_proved = any(preference.is_faster for preference in self.preferences.values())
         return ALTERNATIVE if is_proved and self.slots[ALTERNATIVE].state is not SlotState.GIVEN_UP else FIRST
 
@@ -112,37 +90,36 @@ class AutoChoice(EncoderChoice):
     def route(self, ledger: Ledger, *, is_ready: bool) -> list[tuple[Request, str]]:
         """See the base class; also starts an encoder that a page needs."""
         unreadable, in_flight = [], ledger.in_flight()
-        for request in ledger.queued():
-            request.place = self._place(request, in_flight)
-            if is_ready and self._wants_alternative(request, len(ledger.requests)):
-                self._need(self._bucket(request))
-            if request.place is None:
+        for lane in ledger.lanes:
+            place = ledger.places[lane] = self._place(lane, in_flight)
+            if is_ready and self._wants_alternative(lane, len(ledger.requests)):
+                self._need(lane.bucket)
+            if place is None:
                 continue
-            slot = self.slots[request.place]
+            slot = self.slots[place]
             if slot.state is SlotState.DORMANT:
-                self._start(request.place)
+                self._start(place)
             elif slot.state is SlotState.GIVEN_UP:
-                reason = (
-                    f"only encoder {self.names[request.place]} can read this page, and it is not used: {slot.reason}"
-                )
-                unreadable.append((request, reason))
+                reason = f"only encoder {self.names[place]} can read this page, and it is not used: {slot.reason}"
+                unreadable += [(request, reason) for request in ledger.queued(lane)]
         return unreadable
 
-    def _bucket(self, request: Request) -> int | None:
-        return bucket_of(request, self.limits, self.buckets)
+    def lane_of(self, request: Request) -> Lane:
+        """See the base class."""
+        return Lane(request.submit.encoder, bucket_of(request, self.limits, self.buckets), request.needs_first)
 
-    def _place(self, request: Request, in_flight: Sequence[Request]) -> int | None:
-        """The place for a request; none: it waits until the other encoder has finished what it was sent."""
-        if request.submit.encoder is not None:
-            return request.submit.encoder
-        bucket, (first, alternative) = self._bucket(request), self.slots
-        if bucket is None or request.needs_first or alternative.state is SlotState.GIVEN_UP:
+    def _place(self, lane: Lane, in_flight: Sequence[Request]) -> int | None:
+        """The place for a lane; none: it waits until the other encoder has finished what it was sent."""
+        if lane.encoder is not None:
+            return lane.encoder
+        first, alternative = self.slots
+        if lane.bucket is None or lane.needs_first or alternative.state is SlotState.GIVEN_UP:
             return FIRST
         if first.state is SlotState.GIVEN_UP:
             return ALTERNATIVE
-        if alternative.state is not SlotState.READY or not self._is_loaded(bucket):
+        if alternative.state is not SlotState.READY or not self._is_loaded(lane.bucket):
             return FIRST
-        if (preference := self.preferences.get(bucket)) is not None:
+        if (preference := self.preferences.get(lane.bucket)) is not None:
             return ALTERNATIVE if preference.is_faster else FIRST
         return self._turns(in_flight)
 
@@ -151,21 +128,22 @@ class AutoChoice(EncoderChoice):
         if not in_flight:
             return FIRST  # nothing can be measured while the decoder has no work
         other = _other(self._turn)
-        has_queue = any(r.place == other and r.state is State.ENCODING and self._is_compared(r) for r in in_flight)
+        has_queue = any(
+            r.place == other and r.state is RequestState.ENCODING and self._is_compared(r.lane) for r in in_flight
+        )
         return None if has_queue else self._turn
 
-    def _is_compared(self, request: Request) -> bool:
-        """Whether a request is of a size for which the better encoder is not known."""
-        bucket = self._bucket(request)
-        return request.submit.encoder is None and bucket is not None and bucket not in self.preferences
+    def _is_compared(self, lane: Lane) -> bool:
+        """Return whether the requests of a lane are of a size for which the better encoder is not known."""
+        return lane.encoder is None and lane.bucket is not None and lane.bucket not in self.preferences
 
-    def _wants_alternative(self, request: Request, num_requests: int) -> bool:
-        """Whether the alternative is to be started because of a queued request.
+    def _wants_alternative(self, lane: Lane, num_requests: int) -> bool:
+        """Return whether the alternative is to be started because of the queued requests of a lane.
 
         An alternative that is not proved is started when several pages wait, because only then it can be compared.
         """
-        bucket, state = self._bucket(request), self.slots[ALTERNATIVE].state
-        if bucket is None or request.needs_first or request.submit.encoder is not None:
+        bucket, state = lane.bucket, self.slots[ALTERNATIVE].state
+        if bucket is None or lane.needs_first or lane.encoder is not None:
             return False
         if state is not SlotState.DORMANT and (state is not SlotState.READY or self._is_loaded(bucket)):
             return False
@@ -222,9 +200,9 @@ class AutoChoice(EncoderChoice):
 
     def dispatched(self, request: Request, now: float) -> None:
         """See the base class."""
-        place = request.place or FIRST
+        place = request.place
         self.slots[place].used_at = now
-        if place == self._turn and self._is_compared(request):
+        if place == self._turn and self._is_compared(request.lane):
             self._turn_left -= 1
             if not self._turn_left:
                 self._turn, self._turn_left = _other(place), TURN_PAGES
@@ -239,10 +217,10 @@ class AutoChoice(EncoderChoice):
 
     def read(self, request: Request, done: Done, now: float) -> None:
         """See the base class; judges the alternative when this page was the last that was missing for it."""
-        slot = self.slots[request.place or FIRST]
+        slot = self.slots[request.place]
         slot.failures, slot.used_at = 0, now
-        bucket, encode_ms = self._bucket(request), done.timings_ms.get("encode_total", 0.0)
-        if bucket is None or not self._is_compared(request) or len(request.submit.images) > 1 or encode_ms <= 0:
+        bucket, encode_ms = request.lane.bucket, done.timings_ms.get("encode_total", 0.0)
+        if bucket is None or not self._is_compared(request.lane) or len(request.submit.images) > 1 or encode_ms <= 0:
             return
         self.meter.read(request, bucket, encode_ms / 1000, done.completion_tokens)
         names = (self.names[FIRST], self.names[ALTERNATIVE])
@@ -296,8 +274,7 @@ class AutoChoice(EncoderChoice):
         is_short = self.slots[ALTERNATIVE].state is SlotState.READY and not all(map(self._is_loaded, self.needed))
         place = ALTERNATIVE if is_short else _other(self.leader)
         are_ready = all(slot.state is SlotState.READY for slot in self.slots)
-        is_needed = any(request.place == place for request in ledger.requests.values())
-        if not is_short and (not are_ready or is_needed or now - self.slots[place].used_at <= self.idle_s):
+        if not is_short and (not are_ready or ledger.needs(place) or now - self.slots[place].used_at <= self.idle_s):
             return None
         self.slots[place].state = SlotState.DORMANT
         if is_short:
@@ -320,7 +297,7 @@ class AutoChoice(EncoderChoice):
 
 
 def auto_choice(config: RuntimeConfig) -> AutoChoice | None:
-    """The choice that a configuration asks for; none: there is nothing to choose from."""
+    """Return the choice that a configuration requests; none: there is nothing to choose from."""
     auto = config.auto
     if auto is None or len(config.encoders) != 2:
         return None
@@ -338,10 +315,10 @@ def _other(place: int) -> int:
     return FIRST if place == ALTERNATIVE else ALTERNATIVE
 
 
-def _geometries(message: Message) -> tuple[Geometry, ...]:
+def _geometries(message: Message) -> tuple[PageGeometry, ...]:
     """The geometries that a decoder's message carries."""
     match message:
-        case Decoded(geometry=Geometry() as geometry):
+        case Decoded(geometry=PageGeometry() as geometry):
             return (geometry,)
         case Done():
             return message.geometries

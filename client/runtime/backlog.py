@@ -1,4 +1,4 @@
-"""What a client that does not read has still to get, in little memory. Pure."""
+"""The messages that a client that does not read has still to get, in little memory. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +12,7 @@ from dotsctl.protocol.messages import Message, PageFailed, PageResult, PageToken
 MAX_MESSAGES = 10_000
 """Messages kept for a client that does not read; one that falls further behind is dropped."""
 MAX_CHARACTERS = 64 << 20
-"""Of text in them, likewise."""
+"""The limit of text in them."""
 JOINED_CHARACTERS = 64 << 10
 """Tokens of a page are joined up to this length."""
 
@@ -65,7 +65,7 @@ class Backlog:
 
     @property
     def is_too_long(self) -> bool:
-        """Whether its client is to be given up."""
+        """Return whether its client is to be given up."""
         return len(self._messages) > MAX_MESSAGES or self._num_characters > MAX_CHARACTERS
 
 

@@ -4,10 +4,10 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from statistics import median
 
-from dotsctl.client.runtime.ledger import Request
-from dotsctl.client.runtime.views import WorkerView
+from dotsctl.client.runtime.request import Request
+from dotsctl.client.runtime.worker_table import Worker
 from dotsctl.protocol.geometry import PATCH_PX
-from dotsctl.protocol.measured_costs import Cost, Decoding
+from dotsctl.protocol.machine.measured_costs import Cost, Decoding
 from dotsctl.protocol.messages import Done
 
 KEPT_SAMPLES = 16
@@ -42,10 +42,10 @@ class CostLog:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no page was read since figures were last taken."""
+        """Return whether no page was read since figures were last taken."""
         return not self._pages
 
-    def take(self, decoder: WorkerView) -> tuple[list[Cost], list[Decoding]]:
+    def take(self, decoder: Worker) -> tuple[list[Cost], list[Decoding]]:
         """The figures since the last call; the first page of a size counts only alone, as it warms the device up."""
         costs = [
             Cost(encoder, patches, median([*samples][1:] or samples), busy)

@@ -1,11 +1,12 @@
-"""What the coordinator wants done: the commands that come out of the state machine, and a page's result. Pure."""
+"""The commands that come out of the state machine, and the result of a page. Pure."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from dotsctl.client.runtime.ledger import Request
+from dotsctl.client.runtime.request import Request
 from dotsctl.client.runtime.seats import Seat
 from dotsctl.protocol.codec import Buffer
-from dotsctl.protocol.measured_costs import Preference
+from dotsctl.protocol.machine.measured_costs import Preference
 from dotsctl.protocol.messages import Blank, Done, Message, PageResult
 from dotsctl.protocol.parts import FinishReason, Role
 
@@ -60,17 +61,66 @@ class GiveUp:
 
 
 @dataclass(frozen=True)
+class Spawn:
+    """Start the process of a slot; a failure comes back as an event."""
+
+    seat: Seat
+    epoch: int
+    log: Path
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Send a signal to a process."""
+
+    role: Role
+    epoch: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Release:
+    """Close the lifeline of a process, so that it ends when it has finished."""
+
+    role: Role
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Abandon:
+    """Leave a process alone that does not end after SIGKILL."""
+
+    role: Role
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Announce:
+    """Write down what this runtime is: it is ready for the first time, or has another encoder."""
+
+
+@dataclass(frozen=True)
+class ReportStatus:
+    """Answer a client's question for the status; processes have to be looked at for it."""
+
+    client: bytes
+
+
+@dataclass(frozen=True)
 class Compared:
     """Two encoders were compared; to be logged and remembered."""
 
     preference: Preference
 
 
-Command = ToClient | ToWorker | Kill | Retire | Wake | GiveUp | Compared
+CoreCommand = ToClient | ToWorker | Kill | Retire | Wake | GiveUp | Compared
+"""The commands of the coordinator."""
+Command = ToClient | ToWorker | Spawn | Signal | Release | Abandon | Announce | ReportStatus | Compared
+"""The commands of the complete runtime, executed by the loop."""
 
 
 def result_of(request: Request, done: Done, decoder: str, now: float) -> PageResult:
-    """The answer to a page: the decoder's words, who read it, and how long it took altogether."""
+    """Return the result of a page: the decoder's text, the plugins that read it, and the total time."""
     return PageResult(
         *request.address,
         text=done.text,
@@ -102,6 +152,6 @@ def blank_result(request: Request, blank: Blank, decoder: str, now: float) -> Pa
 
 
 def _timings(request: Request, stages_ms: dict[str, float], now: float) -> dict[str, float]:
-    """Milliseconds by stage, with the time in the queue before and the whole behind."""
+    """Return milliseconds by stage, with the time in the queue first and the total last."""
     waited_s = (request.dispatched_at or now) - request.accepted_at
     return {"queue": waited_s * 1000, **stages_ms, "total": (now - request.accepted_at) * 1000}

@@ -1,40 +1,41 @@
-"""Which encoder each page goes to: here the one that it asks for, or the first one. Pure.
+"""The choice of the encoder for each page: here the one that it names, or the first one. Pure.
 
-The coordinator calls these methods at its events and carries out what they answer. ``auto.py`` has the choice between
+The coordinator calls these methods at its events and carries out what they return. ``auto.py`` has the choice between
 two encoders.
 """
 
 from dataclasses import dataclass, field
 
-from dotsctl.client.runtime.delivery import Command
-from dotsctl.client.runtime.ledger import Ledger, Request
+from dotsctl.client.runtime.delivery import CoreCommand
+from dotsctl.client.runtime.ledger import Ledger, lane_of_encoder
+from dotsctl.client.runtime.request import Lane, Request
 from dotsctl.protocol.messages import Done, Message
 from dotsctl.protocol.parts import Role
 
 
 @dataclass
 class EncoderChoice:
-    """The encoders of a runtime, each of which must be ready and takes the pages that ask for it."""
+    """The encoders of a runtime, each of which must be ready and takes the pages that name it."""
 
     names: list[str] = field(default_factory=list)
     """Plugin and options of the encoders by their places; the coordinator's own list, which a swap changes."""
-    commands: list[Command] = field(default_factory=list)
+    commands: list[CoreCommand] = field(default_factory=list)
     """Steps to carry out; the coordinator takes them."""
 
     def is_complete(self, num_ready: int) -> bool:
-        """Whether pages can be read with so many encoders ready."""
+        """Return whether pages can be read with so many encoders ready."""
         return num_ready == len(self.names)
 
     def is_started_first(self, place: int) -> bool:
-        """Whether the process of this place is started with the runtime."""
+        """Return whether the process of this slot is started with the runtime."""
         return True
 
     def options(self, place: int) -> dict[str, str]:
-        """Options that an encoder is started with besides its own."""
+        """Return the additional options with which an encoder is started."""
         return {}
 
     def route(self, ledger: Ledger, *, is_ready: bool) -> list[tuple[Request, str]]:
-        """Set ``place`` of the queued requests; answers those that no encoder can read, and why.
+        """Set the places of the lanes in which requests wait; answers those that no encoder can read, and why.
 
         Args:
             ledger: all requests.
@@ -42,8 +43,12 @@ class EncoderChoice:
         """
         return []
 
+    def lane_of(self, request: Request) -> Lane:
+        """All of a request that its place depends on."""
+        return lane_of_encoder(request)
+
     def can_fall_back(self, request: Request) -> bool:
-        """Whether another encoder takes this request over if its present one fails."""
+        """Return whether another encoder takes this request over if its present one fails."""
         return False
 
     def reason_to_fall_back(self, request: Request, role: Role, message: Message) -> str:
@@ -76,7 +81,7 @@ class EncoderChoice:
         return False
 
     def idle(self, ledger: Ledger, now: float) -> int | None:
-        """The place of an encoder that is to be unloaded now; none: no such one."""
+        """Return the slot of an encoder that is to be unloaded now; none: no such one."""
         return None
 
     def note(self, place: int) -> str:

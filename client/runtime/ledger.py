@@ -1,115 +1,42 @@
-"""The requests that the coordinator has accepted and not answered yet, and the order in which they are served. Pure."""
+"""The requests that the coordinator has accepted and not answered yet. Pure."""
 
 from collections import deque
-from collections.abc import Container
-from dataclasses import dataclass
-from enum import IntEnum
-from itertools import count
+from collections.abc import Callable, Container
+from itertools import chain, count
 
-from dotsctl.client.runtime.seats import Seat
+from dotsctl.client.runtime.fair_queue import FairQueue
+from dotsctl.client.runtime.request import Lane, Request, RequestState
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.messages import Submit
-from dotsctl.protocol.parts import Role
-
-PIXELS_AN_EMBEDDING = 784
 
 
-class State(IntEnum):
-    """Where a request is; a message can only move it forward, a new attempt starts at the beginning."""
-
-    QUEUED = 0
-    ENCODING = 1
-    """Dispatched to the encoder, which answers for it."""
-    SENT = 2
-    """On the way to the decoder; the encoder still answers for it."""
-    RECEIVED = 3
-    """In the decoder's process, which answers for it from here on."""
-    DECODING = 4
-    """In the decoder's batch; its credit is free."""
-
-
-@dataclass
-class Request:
-    """One page with one task."""
-
-    request_id: int
-    client: bytes
-    submit: Submit
-    buffers: list[Buffer]
-    accepted_at: float
-    state: State = State.QUEUED
-    attempt: int = 1
-    dispatched_at: float | None = None
-    """Of the first attempt; the page's deadline counts from here."""
-    changed_at: float = 0.0
-    suspect: bool = False
-    """A worker died with this request in its compute; it runs alone until it is cleared."""
-    solo_deaths: int = 0
-    """Deaths of a worker during which this was the only request in flight."""
-    stalls: int = 0
-    embedding_bytes: int = 0
-    """Of this attempt, as the encoder said; 0 before."""
-    encoder_epoch: int = 0
-    """Of the encoder that this attempt was dispatched to."""
-    encoder_name: str = ""
-    """Plugin and options of that encoder."""
-    place: int | None = 0
-    """Place of the encoder that it is to go to; none: it waits for the coordinator's choice."""
-    is_beside_decoder: bool = False
-    """Whether the decoder had work when this attempt was dispatched."""
-    needs_first: bool = False
-    """Whether another encoder than the first one failed with it, so that the first one is to read it."""
-
-    def is_with_encoder(self, epoch: int) -> bool:
-        """Whether the encoder of this epoch answers for the request."""
-        return self.encoder_epoch == epoch and self.state in (State.ENCODING, State.SENT)
-
-    @property
-    def seat(self) -> Seat:
-        """The seat of the encoder that it is to go to, or has gone to."""
-        return Seat(Role.ENCODER, self.place or 0)
-
-    @property
-    def cost(self) -> int:
-        """Embeddings that the page will about have; what fairness counts."""
-        return max(1, sum(i.width * i.height for i in self.submit.images) // PIXELS_AN_EMBEDDING)
-
-    @property
-    def nbytes(self) -> int:
-        """Of the images."""
-        return sum(image.nbytes for image in self.submit.images)
-
-    @property
-    def address(self) -> tuple[str, int, int, int]:
-        """The fields that every message to the client about the page begins with."""
-        return (self.submit.job_id, self.submit.page_index, self.request_id, self.attempt)
-
-    @property
-    def key(self) -> tuple[bytes, str, int]:
-        """What the client calls it."""
-        return (self.client, self.submit.job_id, self.submit.page_index)
+def lane_of_encoder(request: Request) -> Lane:
+    """The lane of a request that goes to the encoder that it names, or to the first one."""
+    return Lane(request.submit.encoder or 0)
 
 
 class Ledger:
-    """All requests, with a queue for each client, and fair turns between the queues.
+    """All requests, found by number, state and client; those that wait have a queue for each client.
 
-    Start-time fair queueing (Goyal, Vin and Cheng 1996): each client has a mark, the work that it was served; the
-    lowest mark is next. So a client with big scans does not starve one with receipts, among clients that wait the
-    served work never differs by more than the largest page, and a client alone gets everything. Who comes later
-    begins at the mark that was served last: it neither waits for the past of others nor is it paid for its own.
+    The states are kept by the requests alone: each of them moves itself from one part of the index to another.
     """
 
     def __init__(self, first_id: int = 1) -> None:
         """Begin empty; a random ``first_id`` keeps apart what is left of an earlier runtime, such as its embeddings."""
         self.requests: dict[int, Request] = {}
+        self.held_bytes = 0
+        """Bytes of the images of all requests."""
+        self.places: dict[Lane, int | None] = {}
+        """Places of the encoders that the requests of a lane go to, where the coordinator chooses; none: they wait."""
+        self.lane_of: Callable[[Request], Lane] = lane_of_encoder
         self._by_key: dict[tuple[bytes, str, int], Request] = {}
-        self._queues: dict[bytes, deque[Request]] = {}
-        self._marks: dict[bytes, int] = {}
-        """In embeddings; also of clients that have nothing to serve but are ahead of the others."""
-        self._mark = 0
-        """Of the client that was served last, before it was served."""
+        self._by_client: dict[bytes, dict[int, Request]] = {}
+        self._by_state: dict[RequestState, dict[int, Request]] = {state: {} for state in RequestState}
+        self._queue = FairQueue()
         self._suspects: deque[Request] = deque()
         self._ids = count(first_id)
+
+    # --- queries -----------------------------------------------------------------------------------------------------
 
     def find(self, key: tuple[bytes, str, int]) -> Request | None:
         """The request that a client calls so."""
@@ -117,45 +44,97 @@ class Ledger:
 
     def of_client(self, client: bytes) -> list[Request]:
         """All requests of a client, oldest first."""
-        return [request for request in self.requests.values() if request.client == client]
+        return list(self._by_client.get(client, {}).values())
+
+    def count_of_client(self, client: bytes) -> int:
+        """Number of requests of a client."""
+        return len(self._by_client.get(client, {}))
+
+    def count(self, state: RequestState) -> int:
+        """Number of requests in a state."""
+        return len(self._by_state[state])
+
+    def in_state(self, *states: RequestState) -> list[Request]:
+        """The requests in one of these states, oldest first."""
+        found = chain.from_iterable(self._by_state[state].values() for state in states)
+        return sorted(found, key=lambda request: request.request_id)
 
     def in_flight(self) -> list[Request]:
         """Dispatched and not finished, oldest first."""
-        return [request for request in self.requests.values() if request.state is not State.QUEUED]
-
-    def queued(self) -> list[Request]:
-        """Not dispatched, oldest first."""
-        return [request for request in self.requests.values() if request.state is State.QUEUED]
+        return self.in_state(RequestState.ENCODING, RequestState.SENT, RequestState.RECEIVED, RequestState.DECODING)
 
     def outstanding(self) -> list[Request]:
-        """Those that hold a credit: dispatched, and not yet in the decoder's batch."""
-        return [r for r in self.requests.values() if State.QUEUED < r.state < State.DECODING]
+        """Return the requests that hold a credit: dispatched, and not yet in the decoder's batch."""
+        return self.in_state(RequestState.ENCODING, RequestState.SENT, RequestState.RECEIVED)
+
+    def queued(self, lane: Lane) -> list[Request]:
+        """Return the requests of one lane that are not dispatched, oldest first."""
+        return [request for request in self.in_state(RequestState.QUEUED) if request.lane == lane]
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lanes in which requests wait."""
+        return list(dict.fromkeys([*self._queue.lanes, *(suspect.lane for suspect in self._suspects)]))
+
+    def place_of(self, lane: Lane) -> int | None:
+        """Place of the encoder that the requests of a lane go to; none: they wait for the coordinator's choice."""
+        return self.places.get(lane, lane.encoder or 0)
+
+    def needs(self, place: int) -> bool:
+        """Return whether a request is with the encoder in a slot, or waits for it."""
+        is_sent = any(request.place == place for request in self.in_flight())
+        return is_sent or any(self.place_of(lane) == place for lane in self.lanes)
+
+    # --- changes -----------------------------------------------------------------------------------------------------
 
     def add(self, client: bytes, submit: Submit, buffers: list[Buffer], now: float) -> Request:
         """Accept a request at the end of its client's queue."""
         request = Request(next(self._ids), client, submit, buffers, accepted_at=now, changed_at=now)
-        request.place = submit.encoder or 0
         self.requests[request.request_id] = request
         self._by_key[request.key] = request
-        self._queue_of(client).append(request)
+        self._by_client.setdefault(client, {})[request.request_id] = request
+        self._by_state[request.state][request.request_id] = request
+        request.by_state = self._by_state
+        self.held_bytes += request.nbytes
+        request.lane = self.lane_of(request)
+        self._queue.add(request)
         return request
 
     def remove(self, request: Request) -> None:
         """Forget a request in whatever state it is."""
         del self.requests[request.request_id]
         del self._by_key[request.key]
-        if request.state is State.QUEUED:
-            queue = self._suspects if request.suspect else self._queues[request.client]
-            queue.remove(request)
+        del self._by_client[request.client][request.request_id]
+        if not self._by_client[request.client]:
+            del self._by_client[request.client]
+        del self._by_state[request.state][request.request_id]
+        request.by_state = None
+        self.held_bytes -= request.nbytes
+        if request.state is not RequestState.QUEUED:
+            return
+        if request.suspect:
+            self._suspects.remove(request)
+        else:
+            self._queue.remove(request)
 
     def requeue(self, request: Request, now: float) -> None:
         """Start a new attempt, before everything else of its client; a suspect waits for its turn alone."""
-        request.state, request.attempt, request.changed_at = State.QUEUED, request.attempt + 1, now
+        request.state, request.attempt, request.changed_at = RequestState.QUEUED, request.attempt + 1, now
         request.embedding_bytes = 0
+        request.lane = self.lane_of(request)
         if request.suspect:
             self._suspects.append(request)
         else:
-            self._queue_of(request.client).appendleft(request)
+            self._queue.add(request, first=True)
+
+    def sort_anew(self) -> None:
+        """Give all requests their lanes again; to be called when what ``lane_of`` depends on has changed."""
+        self.places.clear()
+        self._queue.sort_anew(self.lane_of)
+        for request in (*self._suspects, *self.in_flight()):
+            request.lane = self.lane_of(request)
+
+    # --- turns -------------------------------------------------------------------------------------------------------
 
     def next_suspect(self) -> Request | None:
         """The suspect that is to run next; it stays queued."""
@@ -163,32 +142,13 @@ class Ledger:
 
     def take_suspect(self) -> Request:
         """Take the next suspect out of its queue."""
-        return self._suspects.popleft()
+        return self._sent(self._suspects.popleft())
 
     def take_next(self, places: Container[int | None]) -> Request | None:
-        """Take the request whose turn it is out of its queue; only such as go to an encoder in one of the places."""
-        waiting = [client for client, queue in self._queues.items() if queue]
-        if not waiting:  # nobody is ahead of anybody any more
-            self._queues.clear()
-            self._marks.clear()
-            self._mark = 0
-            return None
-        firsts = {c: first for c in waiting if (first := self._first(c, places)) is not None}
-        if not firsts:
-            return None
-        client = min(firsts, key=self._marks.__getitem__)  # among equals the one that came first
-        self._mark, request = self._marks[client], firsts[client]
-        self._queues[client].remove(request)
-        self._marks[client] += request.cost
-        for idle in [c for c, queue in self._queues.items() if not queue and self._marks[c] <= self._mark]:
-            del self._queues[idle], self._marks[idle]
+        """Take the request whose turn it is out of its queue; only such as go to an encoder in one of the slots."""
+        request = self._queue.take(lambda lane: self.place_of(lane) in places)
+        return None if request is None else self._sent(request)
+
+    def _sent(self, request: Request) -> Request:
+        request.place = self.place_of(request.lane) or 0
         return request
-
-    def _first(self, client: bytes, places: Container[int | None]) -> Request | None:
-        return next((request for request in self._queues[client] if request.place in places), None)
-
-    def _queue_of(self, client: bytes) -> deque[Request]:
-        queue = self._queues.setdefault(client, deque())
-        if not queue:
-            self._marks[client] = max(self._mark, self._marks.get(client, 0))
-        return queue

@@ -1,23 +1,27 @@
-"""Keeps log files small, although the processes that write to them never close them.
+"""Rotation of log files, although the processes that write to them never close them.
 
-A worker's standard error is its log file, and what writes to it may be a library or the report of a crash: nobody can
-be asked to open another file. So a file that has become too large is copied and then cut to nothing; its writers
-append, and go on at its new beginning. What is written between the last read of the copy and the cut, some
+A worker's standard error is its log file, and what writes to it may be a library or the report of a crash: neither
+can open another file. So a file that has become too large is copied and then cut to nothing; its writers
+append, and continue at its new beginning. What is written between the last read of the copy and the cut, some
 microseconds, is lost; a runtime that dies between the two leaves what it copied in both files.
 """
 
 import logging
 import os
+import stat
 from pathlib import Path
+
+from dotsctl.client.connection.log_files import RUNTIME_LOG
 
 log = logging.getLogger(__name__)
 
 LIMIT_BYTES = 8 << 20
 KEPT_FILES = 3
-"""Of each log: itself and the two before, ``NAME.log.1`` and the older ``NAME.log.2``."""
+"""The files of each log: itself and the two before, ``NAME.log.1`` and the older ``NAME.log.2``."""
 RETRY_S = 60.0
 """Pause after a copy that failed, as on a full disk."""
 PIECE_BYTES = 1 << 20
+STDOUT_FD, STDERR_FD = 1, 2
 
 
 class LogRotation:
@@ -35,7 +39,7 @@ class LogRotation:
         self._not_before = 0.0
 
     def look(self, now: float) -> None:
-        """Cut what has become too large; to be called about once a second. A failure is told and tried again later."""
+        """Cut files that are too large; to be called about once a second. A failure is logged and tried again later."""
         if now < self._not_before:
             return
         try:
@@ -45,6 +49,27 @@ class LogRotation:
         except OSError as error:
             self._not_before = now + RETRY_S
             log.warning("a log file cannot be cut: %s; tried again after %.0f s", error, RETRY_S)
+
+    def restore_own(self, now: float) -> None:
+        """Begin the runtime's own log anew when it was removed; to be called about once a second.
+
+        Standard output and standard error lead to it then. A failure is logged and tried again later.
+        """
+        status = os.fstat(STDERR_FD)
+        if now < self._not_before or not stat.S_ISREG(status.st_mode) or status.st_nlink:
+            return
+        path = self._folder / RUNTIME_LOG
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        except OSError as error:
+            self._not_before = now + RETRY_S
+            log.warning("%s was removed and cannot be made again: %s", path, error)
+            return
+        for standard in (STDOUT_FD, STDERR_FD):
+            os.dup2(descriptor, standard)
+        os.close(descriptor)
+        log.warning("%s was removed; it begins anew", path)
 
 
 def rotate(path: Path, kept_files: int) -> None:

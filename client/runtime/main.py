@@ -12,11 +12,11 @@ import shutil
 import signal
 import sys
 
-from dotsctl.client.config import RuntimeConfig
 from dotsctl.client.runtime.loop import RuntimeLoop
-from dotsctl.client.runtime.supervisor import Supervisor
-from dotsctl.protocol import endpoints
-from dotsctl.protocol.errors import DotsctlError, ExitCode
+from dotsctl.client.runtime.processes import WorkerProcesses
+from dotsctl.client.settings.runtime_config import RuntimeConfig
+from dotsctl.protocol import descriptors, endpoints, left_workers
+from dotsctl.protocol.errors import AlreadyRunningError, DotsctlError, ExitCode
 from dotsctl.protocol.link import Links
 from dotsctl.protocol.messages import Bye
 
@@ -47,7 +47,7 @@ def _tell(ready_fd: int, exit_code: int, reason: str) -> None:
         os.write(ready_fd, json.dumps({"exit_code": exit_code, "reason": reason}).encode() + b"\n")
         os.close(ready_fd)
     except OSError:
-        return  # told before, or the starter is gone
+        return  # reported before, or the starter is gone
 
 
 def run(config: RuntimeConfig, ready_fd: int, *, private: bool) -> Bye:
@@ -55,31 +55,38 @@ def run(config: RuntimeConfig, ready_fd: int, *, private: bool) -> Bye:
     directory = endpoints.instance_directory(config.instance)
     endpoints.create(directory)
     lock = endpoints.InstanceLock(directory)
+    descriptors.raise_limit()
     try:
+        if num_left := left_workers.end_left(directory.path):
+            logging.getLogger(__name__).warning("ended %d workers that a killed runtime had left", num_left)
         endpoints.remove_stale(directory)
         log_folder = endpoints.log_directory(directory, private=private)
         log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         wakeup, signals = _catch_signals()
         with Links() as links:
-            supervisor = Supervisor(
-                directory.path,
-                log_folder,
-                directory.worker_endpoint(os.getpid()),
-                config.max_starts,
-                config.backoff_s,
-                len(config.encoders),
-            )
-            loop = RuntimeLoop(config, directory, supervisor, links)
+            processes = WorkerProcesses(directory.path, log_folder, directory.worker_endpoint(os.getpid()))
+            loop = RuntimeLoop(config, directory, lock, processes, links)
             lifeline = sys.stdin.fileno() if private else None
             try:
                 return loop.run(lifeline, wakeup, signals, lambda: _tell(ready_fd, ExitCode.OK, ""))
             finally:
-                supervisor.stop_all(grace_s=0.0)
+                processes.stop_all(grace_s=0.0)
     finally:
-        endpoints.remove_stale(directory)
-        lock.release()
+        _leave(directory, lock)
         if private:
             shutil.rmtree(directory.path, ignore_errors=True)
+
+
+def _leave(directory: endpoints.InstanceDirectory, lock: endpoints.InstanceLock) -> None:
+    """Remove our files and give the lock back; another runtime that took the name since keeps its own."""
+    if not lock.is_current:
+        lock.release()
+        try:
+            lock = endpoints.InstanceLock(directory)
+        except (AlreadyRunningError, FileNotFoundError):
+            return
+    endpoints.remove_stale(directory)
+    lock.release()
 
 
 def _catch_signals() -> tuple[int, "Signals"]:
@@ -89,7 +96,7 @@ def _catch_signals() -> tuple[int, "Signals"]:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
-        signal.signal(number, lambda *_: None)  # the wakeup descriptor carries the news into the loop
+        signal.signal(number, lambda *_: None)  # the wakeup descriptor wakes the loop
     return reader, Signals(reader)
 
 

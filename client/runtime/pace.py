@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from dotsctl.client.runtime.ledger import Request, State
+from dotsctl.client.runtime.request import Request, RequestState
 from dotsctl.client.runtime.throughput import Pace
 
 KEPT_SAMPLES = 16
@@ -37,7 +37,7 @@ class PaceMeter:
     """The measurements since the start, by the names of encoders."""
 
     _loads: dict[frozenset[str], Load] = field(default_factory=lambda: defaultdict(Load))
-    """By the encoders that computed meanwhile."""
+    """The loads by the encoders that computed meanwhile."""
     _samples: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
     """Seconds of pages by encoder and page size in patches."""
     _tokens: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -50,10 +50,10 @@ class PaceMeter:
         """Count the time since the last event for the encoders that were at work."""
         encoding, is_loaded = set(), False
         for request in in_flight:
-            if request.state is State.ENCODING:
+            if request.state is RequestState.ENCODING:
                 encoding.add(request.encoder_name)
                 is_loaded = is_loaded or request.is_beside_decoder
-            is_loaded = is_loaded or request.state is State.DECODING
+            is_loaded = is_loaded or request.state is RequestState.DECODING
         self._at_work = frozenset(encoding)
         if is_loaded:
             self._loads[self._at_work].seconds += elapsed_s

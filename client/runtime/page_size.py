@@ -1,11 +1,11 @@
-"""Which of an encoder's fixed page sizes a request takes, before it is opened. Pure."""
+"""The fixed page size of an encoder that a request takes, before it is opened. Pure."""
 
 from functools import lru_cache
 
-from dotsctl.client.runtime.ledger import Request
-from dotsctl.protocol.buckets import TOLERATED_LOSS, place
+from dotsctl.client.runtime.request import Request
 from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.geometry import PixelLimits
+from dotsctl.protocol.model.buckets import TOLERATED_LOSS, place
 
 ANY_SIZE = 0
 """Stands for the page size of an encoder that takes pages of any size."""

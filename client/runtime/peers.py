@@ -23,7 +23,7 @@ class ClientPeers:
 
     @property
     def lagging(self) -> bool:
-        """Whether some client has messages waiting."""
+        """Return whether some client has messages waiting."""
         return bool(self._backlog)
 
     def send(self, client: bytes, message: Message) -> None:
@@ -57,7 +57,7 @@ class ClientPeers:
                 self._backlog.pop(client, None)
 
     def _passes(self, client: bytes, frames: list[Buffer]) -> bool:
-        """Whether the client takes the message now; one that is gone takes none, and is forgotten."""
+        """Return whether the client takes the message now; one that is gone takes none, and is forgotten."""
         try:
             return self._link.send(frames, client)
         except PeerGoneError:

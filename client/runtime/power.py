@@ -16,7 +16,7 @@ END_S = 2.0
 
 
 def is_on_mains_power() -> bool:
-    """Whether this Mac has no battery or is not running on it; true where IOKit cannot be asked."""
+    """Return whether this Mac has no battery or is not running on it; true where IOKit gives no answer."""
     try:
         estimate = ctypes.CDLL(IOKIT).IOPSGetTimeRemainingEstimate
     except (OSError, AttributeError):

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from dotsctl.client.runtime.libproc import footprint
+from dotsctl.protocol.machine.libproc import footprint
 
 
 class Use(NamedTuple):

@@ -1,13 +1,13 @@
-"""Which processes are stopped, according to the kernel; a busy process is never mistaken for a stopped one."""
+"""The processes that are stopped, according to the kernel; a busy process never counts as a stopped one."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dotsctl.client.runtime import libproc
+from dotsctl.protocol.machine import libproc
 
 STOPPED = "T"
-"""By SIGSTOP or a terminal. A process that a debugger holds has a small t, and is left to it."""
+"""The state after SIGSTOP or by a terminal. A process that a debugger holds has a small t, and is left to it."""
 
 
 def stopped_processes(pids: Sequence[int]) -> set[int]:

@@ -1,4 +1,4 @@
-"""Which of two encoders reads pages sooner together with the decoder, judged from measurements. Pure.
+"""The comparison of two encoders by the measured throughput together with the decoder. Pure.
 
 The halves work in a pipeline: while one page is encoded, earlier ones are decoded. For one page, an encoder computes
 for ``encode_s`` seconds, and meanwhile the decoder makes ``tokens_per_s * encode_s`` tokens of other pages. What then
@@ -9,13 +9,13 @@ is missing of the ``tokens`` of a page is decoded while the encoder waits for a 
 Both textbook cases follow. On different devices the decoder keeps its free speed, and the page takes the longer half:
 ``max(encode_s, tokens / free_tokens_per_s)``. On one device that does one thing at a time the decoder stands still
 while a page is encoded, and the page takes the sum of both. Real devices lie between, for example because the halves
-share the memory's bandwidth, and the measured speeds say where. So no table of devices is needed.
+share the memory's bandwidth, and the measured speeds show where. So no table of devices is needed.
 """
 
 from dataclasses import dataclass
 from statistics import median
 
-from dotsctl.protocol.measured_costs import Preference
+from dotsctl.protocol.machine.measured_costs import Preference
 
 SAMPLES = 4
 """Pages of one size that each encoder must have read before they are compared."""
@@ -32,7 +32,7 @@ class Pace:
 
     @property
     def is_complete(self) -> bool:
-        """Whether there are enough pages to compare."""
+        """Return whether there are enough pages to compare."""
         return len(self.encode_s) >= SAMPLES and self.tokens_per_s is not None
 
 
@@ -59,7 +59,7 @@ def compare(
         patches: page size for which they were measured.
         tokens: mean length of the answers to these pages.
         free_tokens_per_s: tokens a second of the decoder while no encoder computes. None: it was never free for long,
-            so encoding takes longer than decoding, and the speed beside the encoders, which is lower, stands for it.
+            so encoding takes longer than decoding, and the speed while encoders compute, which is lower, is used.
     """
     first, alternative = paces
     if not (first.is_complete and alternative.is_complete):

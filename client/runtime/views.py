@@ -1,10 +1,9 @@
-"""What the coordinator knows and counts: its limits, the ready workers, and what has happened so far. Pure."""
+"""The limits, counters and views of requests that the coordinator reads. Pure."""
 
 from dataclasses import dataclass
 
-from dotsctl.client.runtime.ledger import Ledger, Request, State
-from dotsctl.client.runtime.seats import Seat
-from dotsctl.protocol.messages import Ready
+from dotsctl.client.runtime.ledger import Ledger
+from dotsctl.client.runtime.request import Request, RequestState
 from dotsctl.protocol.parts import Role
 
 
@@ -19,23 +18,8 @@ class Limits:
 
 
 @dataclass
-class WorkerView:
-    """The ready worker of one seat."""
-
-    seat: Seat
-    epoch: int
-    ready: Ready
-    since: float
-    progress_at: float
-    """When it last said something about a request, or had no work."""
-    busy_s: float = 0.0
-    name: str = ""
-    """Plugin and options."""
-
-
-@dataclass
 class Counters:
-    """What has happened since the start; part of every status answer."""
+    """The counters since the start; part of every status answer."""
 
     done: int = 0
     failed: int = 0
@@ -47,20 +31,20 @@ class Counters:
 
 
 def has_work(role: Role, epoch: int, ledger: Ledger) -> bool:
-    """Whether the worker of a role and epoch owes an answer."""
+    """Return whether the worker of a role and epoch owes an answer."""
     if role is Role.ENCODER:
-        return any(r.state is State.ENCODING and r.encoder_epoch == epoch for r in ledger.requests.values())
-    return any(r.state > State.ENCODING for r in ledger.requests.values())
+        return any(request.encoder_epoch == epoch for request in ledger.in_state(RequestState.ENCODING))
+    return any(ledger.count(state) for state in RequestState if state > RequestState.ENCODING)
 
 
 def lost_with(role: Role, epoch: int, in_flight: list[Request]) -> list[Request]:
-    """Requests that a worker answers for: without the decoder, where all of them were going, none can go on."""
+    """Return the requests that a worker answers for: without the decoder, their common goal, none can continue."""
     return in_flight if role is Role.DECODER else [r for r in in_flight if r.is_with_encoder(epoch)]
 
 
 def in_compute(role: Role, epoch: int, in_flight: list[Request]) -> list[Request]:
     """Requests that may have killed the worker of a role: the encoder works on one page, the oldest."""
     if role is Role.DECODER:
-        return [r for r in in_flight if r.state >= State.RECEIVED]
-    encoding = [r for r in in_flight if r.state is State.ENCODING and r.encoder_epoch == epoch]
+        return [r for r in in_flight if r.state >= RequestState.RECEIVED]
+    encoding = [r for r in in_flight if r.state is RequestState.ENCODING and r.encoder_epoch == epoch]
     return sorted(encoding, key=lambda r: r.changed_at)[:1]

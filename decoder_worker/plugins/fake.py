@@ -1,6 +1,6 @@
-"""A decoder without a model: it writes the digest that the ``fake`` encoder put into the embeddings.
+"""A decoder without a model: it writes a recorded answer, or the digest that the ``fake`` encoder put into embeddings.
 
-Serial unless ``batch`` says otherwise, as slow as asked, and faulty on request.
+Serial unless ``batch`` is set; options make it slow or faulty.
 """
 
 import hashlib
@@ -8,53 +8,58 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from dotsctl.decoder_worker.plugin import DecoderSpec, EncodedPrompt, Finish, Piece, Report
+from dotsctl.decoder_worker.recorded_answers import RecordedAnswers
 from dotsctl.protocol.errors import ErrorCode, PageError, UsageError
-from dotsctl.protocol.fakes import (
+from dotsctl.protocol.model.tasks import ASK, GROUND, LAYOUT, TEXT
+from dotsctl.protocol.parts import FinishReason
+from dotsctl.protocol.worker.fakes import (
     FAULTS,
     LOAD_FAULTS,
     WIDTH,
     fake_fingerprint,
     misbehave,
-    read_options,
     wait_at_gate,
 )
-from dotsctl.protocol.parts import FinishReason
-from numpy.typing import NDArray
+from dotsctl.protocol.worker.plugin_options import option
+from dotsctl.protocol.worker.plugins import PluginDescription
 
-TASKS = ("text", "layout", "ground", "ask")
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TASKS = tuple(task.name for task in (TEXT, LAYOUT, GROUND, ASK))
 PAGE_FAULTS = (*FAULTS, "no-memory", "loop", "loop-once", "damage-once")
 DAMAGED_ANSWER = '[{"bbox": [1, 2, 3, 4], "category": "Text", "text": "cut he'
 
 
-@dataclass
-class FakeOptions:
+@dataclass(frozen=True)
+class FakeDecoderOptions:
     """Options of ``--decoder fake:key=value,...``."""
 
-    decode_ms: float = 0.0
-    """Milliseconds that a page takes."""
-    tokens: int = 8
-    """Steps and pieces of a page."""
-    batch: int = 1
-    """Pages decoded at once."""
-    fault: str = field(default="", metadata={"one_of": PAGE_FAULTS})
-    """What happens, at half of a page, to the pages chosen by ``on``; ``no-memory`` whenever several pages run.
-
-    ``loop`` ends the answer at half as one that repeats itself, ``loop-once`` only at a page's first reading.
-    ``damage-once`` ends the first reading of a page with an answer that is no whole list of cells."""
-    on: str = ""
-    """Only pages whose digest begins so (hexadecimal) are faulty; empty: all."""
-    load_fault: str = field(default="", metadata={"one_of": LOAD_FAULTS})
-    """What happens instead of loading."""
-    trace: str = ""
-    """Path of a file that gets a line with the digest of each page that was decoded to its end."""
-    gate: str = ""
-    """Path of a FIFO: at half of a page decoding waits until a writer has opened and closed it."""
+    decode_ms: float = option(0.0, "milliseconds that a page takes", minimum=0)
+    tokens: int = option(8, "steps and pieces of a page", minimum=1, maximum=1_000_000)
+    batch: int = option(1, "pages decoded at once", minimum=1)
+    answer: Path | None = option(
+        None,
+        "file with the answer of every page, or folder with one file for each input, found by the input's name without "
+        "its ending; given in pieces of 5 characters, and 'tokens' is not used",
+        shown_default="the digest",
+    )
+    fault: str = option(
+        "",
+        "what happens at half of the pages chosen by 'on'; no-memory: whenever several pages run; loop: the answer "
+        "ends as one that repeats itself (loop-once: at a page's first reading); damage-once: the first reading of a "
+        "page ends with an answer that is no complete list of cells",
+        choices=PAGE_FAULTS,
+    )
+    on: str = option("", "only pages whose digest begins so (hexadecimal) are faulty", shown_default="all")
+    load_fault: str = option("", "what happens instead of loading", choices=LOAD_FAULTS)
+    trace: str = option("", "file that gets a line with the digest of each page that was decoded to its end")
+    gate: str = option("", "FIFO: at half of a page decoding waits until a writer has opened and closed it")
 
 
 @dataclass
@@ -67,13 +72,13 @@ class _Running:
 
 
 def fake_pieces(digest: str, tokens: int) -> list[str]:
-    """What the decoder writes for a page with this digest (hexadecimal), step by step."""
+    """Return the decoder's text for a page with this digest (hexadecimal), step by step."""
     words = [digest[start : start + 8] for start in range(0, len(digest), 8)]
     return [("" if step == 0 else " ") + words[step % len(words)] for step in range(tokens)]
 
 
 def fake_text(*images: bytes, tokens: int = 8) -> str:
-    """What the two fakes make of the bytes of a page, or of several images in one prompt."""
+    """Return the text that the two fakes derive from the bytes of a page, or of several images in one prompt."""
     digest = joined_digest([hashlib.sha256(content).digest() for content in images])
     return "".join(fake_pieces(digest, tokens))
 
@@ -86,39 +91,46 @@ def joined_digest(digests: list[bytes]) -> str:
 class FakeDecoder:
     """See the module's docstring."""
 
-    def load(self, model: Path, options: dict[str, str], report: Report) -> DecoderSpec:
-        """Read the options; takes no time and needs no model."""
-        self._options = read_options(FakeOptions, options, "decoder fake")
-        if min(self._options.tokens, self._options.batch) < 1:
-            raise UsageError("decoder fake: tokens and batch are at least 1")
+    description = PluginDescription(
+        help="No model: the digest that the encoder 'fake' put into the embeddings, as text.",
+        options=FakeDecoderOptions,
+        needs_model=False,
+        reads_pages=False,
+        tasks=lambda model: TASKS,
+    )
+
+    def load(self, model: Path, options: FakeDecoderOptions, report: Report) -> DecoderSpec:
+        """Keep the options; takes no time and needs no model. Raises MissingError: ``answer`` does not exist."""
+        self._options = options
         match self._options.load_fault:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
                 threading.Event().wait()
             case "refuse":
-                raise UsageError("decoder fake was told to refuse loading: take load_fault away")
+                raise UsageError("decoder fake was told to refuse loading", "take load_fault away")
+        self._answers = RecordedAnswers(options.answer) if options.answer else None
         self._running: dict[int, _Running] = {}
         self._read: set[str] = set()
         """Digests of pages that were read before; kept for the faults of a first reading alone."""
         return DecoderSpec(fake_fingerprint(model), WIDTH, self._options.batch, TASKS)
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
-        """Up to ``batch`` pages."""
+        """Return whether fewer than ``batch`` pages run."""
         return len(self._running) < self._options.batch
 
     def admit(self, prompt: EncodedPrompt) -> None:
         """Check every value of the embeddings."""
         if prompt.task not in TASKS:
             text = f"unknown task {prompt.task!r}; the model knows: {', '.join(TASKS)}"
-            raise PageError(text, ErrorCode.UNKNOWN_TASK)
+            raise PageError(text, code=ErrorCode.UNKNOWN_TASK)
         started = time.monotonic()
         digests, start = [], 0
         for count in prompt.image_embeddings:
             digests.append(_read_digest(prompt.embeddings[start : start + count]))
             start += count
         digest = joined_digest(digests)
-        pieces = fake_pieces(digest, self._options.tokens)
+        pieces = self._answers.pieces(prompt.source) if self._answers else fake_pieces(digest, self._options.tokens)
         self._running[prompt.page_id] = _Running(prompt, digest, pieces, started)
 
     def step(self) -> list[Piece]:
@@ -126,7 +138,7 @@ class FakeDecoder:
         if self._options.fault == "no-memory" and len(self._running) > 1:
             raise MemoryError("decoder fake was told to run out of memory with several pages")
         oldest = next(iter(self._running.values()))
-        due = oldest.started + (oldest.steps + 1) * self._options.decode_ms / 1000 / self._options.tokens
+        due = oldest.started + (oldest.steps + 1) * self._options.decode_ms / 1000 / len(oldest.pieces)
         if (remaining_s := due - time.monotonic()) > 0:
             threading.Event().wait(remaining_s)
         return [self._piece(page) for page in list(self._running.values())]
@@ -139,15 +151,16 @@ class FakeDecoder:
         """Nothing to free."""
 
     def _piece(self, page: _Running) -> Piece:
-        if page.steps == self._options.tokens // 2:
+        num_pieces = len(page.pieces)
+        if page.steps == num_pieces // 2:
             self._misbehave(page.digest)
         text = page.pieces[page.steps]
         page.steps += 1
         page_id = page.prompt.page_id
-        limit = min(self._options.tokens, page.prompt.max_tokens or self._options.tokens)
+        limit = min(num_pieces, page.prompt.max_tokens or num_pieces)
         loops, damages = self._fails(page.digest, "loop"), self._fails(page.digest, "damage")
         if loops:
-            limit = max(1, self._options.tokens // 2)
+            limit = max(1, num_pieces // 2)
         if page.steps < limit:
             return Piece(page_id, text, 1)
         del self._running[page_id]
@@ -156,14 +169,14 @@ class FakeDecoder:
                 trace.write(f"{page.digest}\n")
         if self._options.fault.endswith("-once"):
             self._read.add(page.digest)
-        whole = limit == self._options.tokens
+        whole = limit == num_pieces
         reason = FinishReason.LOOP if loops else FinishReason.STOP if whole else FinishReason.LENGTH
         prompt_tokens = len(page.prompt.embeddings) + 4
         answer = DAMAGED_ANSWER if damages else "".join(page.pieces[:limit])
         return Piece(page_id, text, 1, Finish(reason, answer, prompt_tokens, limit))
 
     def _fails(self, digest: str, fault: str) -> bool:
-        """Whether a page ends with a fault, which may be one of its first reading alone."""
+        """Return whether a page ends with a fault, which may be one of its first reading alone."""
         now = {fault} if digest in self._read else {fault, f"{fault}-once"}
         return digest.startswith(self._options.on) and self._options.fault in now
 
@@ -175,9 +188,11 @@ class FakeDecoder:
         misbehave(self._options.fault, "decoder fake")
 
 
-def _read_digest(embeddings: NDArray[Any]) -> bytes:
+def _read_digest(embeddings: "NDArray[Any]") -> bytes:
     """The digest that fills the embeddings (num_embeddings, WIDTH) of one image, every value checked."""
+    import numpy as np
+
     row = embeddings[0, :32]
     if not np.array_equal(embeddings, np.tile(row, (len(embeddings), WIDTH // 32))):
-        raise PageError("the embeddings are not those that the fake encoder makes", ErrorCode.BAD_EMBED)
+        raise PageError("the embeddings are not those that the fake encoder makes", code=ErrorCode.BAD_EMBED)
     return row.astype(np.uint8).tobytes()

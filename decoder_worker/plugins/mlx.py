@@ -1,20 +1,24 @@
 """The decoder plugin ``mlx``: the text half on the GPU of a Mac, or on the CPU under Linux; greedy.
 
 Nothing of MLX is imported before ``load``: a fast BLAS must come first, and a missing MLX must be an error that
-says what to install.
+names what to install.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dotsctl.decoder_worker.plugin import DecoderSpec, EncodedPrompt, Piece, Report
-from dotsctl.decoder_worker.plugins.mlx_options import MLXOptions
+from dotsctl.decoder_worker.plugins.mlx_options import MLXDecoderOptions, mlx_decoder_need
 from dotsctl.decoder_worker.quantised import open_quantised
-from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.half_precision import HalfPlan, read_plan
-from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.machine.libraries import MLX_EXTRA
+from dotsctl.protocol.model.directory import fingerprint
+from dotsctl.protocol.model.half_precision import HalfPlan, read_plan
+from dotsctl.protocol.model.tasks import read_wording
 from dotsctl.protocol.parts import Device, Role
+from dotsctl.protocol.worker import mlx as mlx_facts
+from dotsctl.protocol.worker.blas import preload_blas
+from dotsctl.protocol.worker.plugins import PluginDescription
 
 if TYPE_CHECKING:
     from dotsctl.decoder_worker.page_decoder import PageDecoder
@@ -23,24 +27,34 @@ if TYPE_CHECKING:
 class MLXDecoder:
     """Reads a dots.ocr snapshot as it is; see :class:`dotsctl.decoder_worker.plugin.Decoder`."""
 
+    description = PluginDescription(
+        help="The text decoder on the GPU of a Mac, or on the CPU under Linux; greedy, several pages at once.",
+        options=MLXDecoderOptions,
+        memory=mlx_decoder_need,
+        available=lambda options: mlx_facts.unavailable(),
+        extra=MLX_EXTRA,
+        device=lambda options: mlx_facts.expected_device(),
+        tasks=read_wording,
+        smaller="make a smaller decoder: dotsctl convert MODEL --decoder-bits 4, then --decoder mlx:bits=4",
+    )
+
     def __init__(self) -> None:
         self._loaded: PageDecoder | None = None
 
-    def load(self, model: Path, options: dict[str, str], report: Report) -> DecoderSpec:
+    def load(self, model: Path, options: MLXDecoderOptions, report: Report) -> DecoderSpec:
         """Load the model and decode a page of one embedding.
 
         Raises:
-            UsageError: an unknown option, a wrong value, a model of another kind, or one that float16 cannot compute.
-            MissingError: MLX or a file of the model is missing, the quantised decoder that ``bits`` asks for, or the
+            UsageError: a model of another kind, or one that float16 cannot compute.
+            MissingError: MLX or a file of the model is missing, the quantised decoder for ``bits``, or the
                 measured magnitudes that ``dtype=float16`` needs.
         """
-        chosen = MLXOptions.read(options)
-        quantisation = chosen.quantisation()
+        quantisation = options.quantisation()
         report(f"matrix products: {preload_blas() or 'as MLX brings them'}")
         try:
             from dotsctl.decoder_worker.page_decoder import PageDecoder
         except ImportError as error:
-            raise MissingError(f"MLX cannot be imported ({error}): pip install 'dotsctl[all]'") from None
+            raise MissingError(f"MLX cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
         report("computing the model's fingerprint")
         digest = fingerprint(model)
         quantised = None
@@ -48,19 +62,19 @@ class MLXDecoder:
             report("checking the quantised decoder")
             quantised = open_quantised(model, digest, quantisation)
         plan = HalfPlan()
-        if chosen.dtype == "float16":
+        if options.dtype == "float16":
             plan = read_plan(digest, Role.DECODER, model)
-            plan.require_possible("Use --decoder mlx:dtype=bfloat16")
+            plan.require_possible("use --decoder mlx:dtype=bfloat16")
             report(f"float16: {plan.imprecise or 'measured and exact enough'}")
         report("loading the text model")
-        self._loaded = PageDecoder(model, chosen, quantised, plan)
+        self._loaded = PageDecoder(model, options, quantised, plan)
         report("decoding a warm-up page")
         self._loaded.warm_up()
         device = Device.GPU if self._loaded.on_gpu else Device.CPU
-        return DecoderSpec(digest, self._loaded.width, chosen.batch, self._loaded.tasks, device)
+        return DecoderSpec(digest, self._loaded.width, options.batch, self._loaded.tasks, device)
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
-        """Whether fewer than ``batch`` pages are here and the page fits into ``cache_mib`` beside them."""
+        """Return whether fewer than ``batch`` pages are held and the page fits into ``cache_mib`` with them."""
         return self._decoder.has_room(prompt)
 
     def admit(self, prompt: EncodedPrompt) -> None:

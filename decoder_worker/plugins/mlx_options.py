@@ -1,60 +1,59 @@
-"""Options of the decoder plugin ``mlx``. Imports no MLX."""
+"""Options of the decoder plugin ``mlx``, as in ``--decoder mlx:batch=4,rows=8``. Imports no MLX."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from dotsctl.decoder_worker.quantised import DEFAULT_GROUP_SIZE, Quantisation
-from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.machine.memory import Need, decoder_need
+from dotsctl.protocol.model.validation import CheckpointFacts
+from dotsctl.protocol.worker.mlx import CACHE_MIB, DTYPE_DEFAULT, DTYPE_HELP, DTYPES, item_bytes
+from dotsctl.protocol.worker.plugin_options import MemoryPart, option
 
-DTYPES = ("float32", "bfloat16", "float16")
 
+@dataclass(frozen=True)
+class MLXDecoderOptions:
+    """The options that the user chose; none: left to the plugin."""
 
-class MLXOptions(NamedTuple):
-    """Options of the plugin, as in ``--decoder mlx:batch=4,rows=8``."""
+    batch: int = option(8, "most pages decoded at once", minimum=1)
+    rows: int = option(16, "rows of a pass over which drafted tokens may spread", minimum=1)
+    prefill_chunk: int = option(256, "positions of a prompt that are computed between two passes", minimum=1)
+    cache_mib: int = option(
+        4096,
+        "MiB for the keys and values of all pages; the default holds 18,700 positions for each of 8 pages on a GPU",
+        minimum=1,
+        memory=MemoryPart.KEYS,
+    )
+    mlx_cache_mib: int = option(
+        CACHE_MIB, "MiB of freed buffers that MLX keeps for reuse", minimum=1, memory=MemoryPart.FREED
+    )
+    context: int | None = option(
+        None,
+        "most positions of a page's prompt and answer together",
+        minimum=1,
+        shown_default="those of the model",
+    )
+    bits: int | None = option(
+        None,
+        "4 or 8: the quantised decoder that 'dotsctl convert MODEL --decoder-bits BITS' has made",
+        minimum=1,
+        shown_default="the model's own weights",
+    )
+    group_size: int | None = option(
+        None, "weights of the quantised decoder that share a scale", minimum=1, shown_default=f"{DEFAULT_GROUP_SIZE}"
+    )
+    dtype: str | None = option(None, DTYPE_HELP, choices=DTYPES, shown_default=DTYPE_DEFAULT)
 
-    batch: int = 8
-    """Most pages decoded at once."""
-    rows: int = 16
-    """Rows of a pass over which drafted tokens may spread."""
-    prefill_chunk: int = 256
-    """Positions of a prompt that are computed between two passes."""
-    cache_mib: int = 4096
-    """Memory for the keys and values of all pages; 18,700 positions for each of 8 pages of dots.ocr on a GPU."""
-    mlx_cache_mib: int = 1024
-    """Freed buffers that MLX keeps for reuse; its own limit on a Mac is nearly all of the memory."""
-    context: int | None = None
-    """Most positions of a page's prompt and answer together; none: as many as the model has."""
-    bits: int | None = None
-    """4 or 8: use the decoder that ``dotsctl convert`` has quantised; none: the model's own weights."""
-    group_size: int | None = None
-    """Of the quantised decoder, where ``bits`` asks for it."""
-    dtype: str | None = None
-    """A value of ``DTYPES``; none: bfloat16 on a GPU, float32 on a CPU, where the others are 40 times slower. float16
-    needs ``dotsctl convert MODEL --float16`` once, and is meant for M1 and M2, which emulate bfloat16."""
+    def __post_init__(self) -> None:
+        if self.group_size is not None and self.bits is None:
+            raise ValueError(f"group_size goes with bits: write bits=8,group_size={self.group_size}")
+        self.quantisation()
 
     def quantisation(self) -> Quantisation | None:
-        """The quantised decoder that is asked for. Raises UsageError."""
-        if self.bits is not None:
-            return Quantisation(self.bits, self.group_size or DEFAULT_GROUP_SIZE)
-        if self.group_size is not None:
-            raise UsageError(f"decoder mlx: group_size goes with bits; write bits=8,group_size={self.group_size}")
-        return None
+        """Return the quantised decoder that is requested; none: the model's own weights. Raises UsageError."""
+        return Quantisation(self.bits, self.group_size or DEFAULT_GROUP_SIZE) if self.bits is not None else None
 
-    @classmethod
-    def read(cls, options: dict[str, str]) -> "MLXOptions":
-        """Options as numbers. Raises UsageError for an unknown one and for a value that is no positive number."""
-        if unknown := sorted(options.keys() - set(cls._fields)):
-            raise UsageError(
-                f"decoder mlx has no option {', '.join(unknown)}. It knows batch (pages at once), rows (rows of a pass "
-                "for drafts), prefill_chunk (positions between two passes), cache_mib (memory for keys and values), "
-                "mlx_cache_mib (freed buffers that are kept for reuse), context (positions of a page), bits (8 or 4: "
-                "the decoder that 'dotsctl convert' has quantised), group_size (of its weights) and dtype "
-                f"({', '.join(DTYPES)})"
-            )
-        dtype = options.get("dtype")
-        if dtype is not None and dtype not in DTYPES:
-            raise UsageError(f"decoder mlx: dtype={dtype!r} is unknown; use {', '.join(DTYPES)}")
-        numbers = {key: value for key, value in options.items() if key != "dtype"}
-        for key, value in numbers.items():
-            if not value.isdecimal() or int(value) < 1:
-                raise UsageError(f"decoder mlx: {key}={value!r} is no number above 0; write {key}=8")
-        return cls(**{key: int(value) for key, value in numbers.items()}, dtype=dtype)
+
+def mlx_decoder_need(facts: CheckpointFacts, options: MLXDecoderOptions) -> Need:
+    """Return the memory of the decoder; quantised weights are their bits, and a scale and an offset for each group."""
+    bytes_, asked = item_bytes(options.dtype), options.quantisation()
+    weights = facts.decoder.parameters * (asked.bits / 8 + 2 * bytes_ / asked.group_size) if asked else None
+    return decoder_need(facts, bytes_, options.cache_mib << 20, None if weights is None else int(weights))

@@ -18,17 +18,17 @@ from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build
 from dotsctl.encoder_worker.coreml.probing import Probe
 from dotsctl.encoder_worker.plugin import Report
 from dotsctl.protocol.errors import CommandFailedError
-from dotsctl.protocol.machine import Machine, framework_versions, this_machine
-from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, complaints, recall, recall_mlx, remember
+from dotsctl.protocol.machine.identity import Machine, framework_versions, this_machine
+from dotsctl.protocol.machine.verdicts import Trial, Verdict, build_digest, complaints, recall, recall_mlx, remember
 
 log = logging.getLogger(__name__)
 
-REMEDY = "Use --encoder mlx; 'dotsctl doctor --coreml' tries it again and writes a report"
+REMEDY = "use --encoder mlx; 'dotsctl doctor --coreml' tries it again and writes a report"
 
 
 @dataclass(frozen=True)
 class Admission:
-    """What is to be admitted."""
+    """A build whose page sizes are to be admitted."""
 
     model: Path
     """Directory of the model."""
@@ -138,12 +138,12 @@ class Admission:
         """Raise CommandFailedError, as no page size works."""
         if verdict.reason:
             raise CommandFailedError(
-                f"Core ML build {self.folder.name} does not work on {self.units} here: {verdict.reason}. {REMEDY}"
+                f"Core ML build {self.folder.name} does not work on {self.units} here: {verdict.reason}", REMEDY
             )
         others = "+".join(map(str, verdict.good_buckets))
         self._refuse_trial(
             next(trial for trial in verdict.trials if trial.bucket in buckets),
-            f"coreml:buckets={others} uses the page sizes that work. " if others else "",
+            f"coreml:buckets={others} uses the page sizes that work; or " if others else "",
         )
 
     def _refuse_trial(self, trial: Trial, remedy: str = "") -> None:
@@ -153,5 +153,5 @@ class Admission:
         name, bucket = self.folder.name, trial.bucket
         what = f"Core ML build {name} does not work on {self.units} here, for pages of {bucket} patches"
         if self.units == REFERENCE:
-            raise CommandFailedError(f"{what}: {trial.reason}. Convert the model again, or use --encoder mlx")
-        raise CommandFailedError(f"{what}: {trial.reason}. {remedy}{REMEDY}")
+            raise CommandFailedError(f"{what}: {trial.reason}", "convert the model again, or use --encoder mlx")
+        raise CommandFailedError(f"{what}: {trial.reason}", f"{remedy}{REMEDY}")

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from dotsctl.protocol.errors import CommandFailedError, OutputError
-from dotsctl.protocol.machine import this_machine
+from dotsctl.protocol.machine.identity import this_machine
 
 COMPILED = "compiled-"
 """Begin of the name of the folder, in the folder of the build; the build number of macOS follows."""
 UNUSED_S = 7 * 24 * 3600.0
-"""After which the folder of another system is removed: another Python or a worker may still use a younger one."""
+"""The time after which another system's folder is removed: another Python or a worker may still use a younger one."""
 COPIES = 2
-"""Room that one package takes beside itself: the compiled copy, and what the framework caches for the compute units."""
+"""The copies of one package that need room: the compiled one, and what the framework caches for the compute units."""
 
 
 def compiled_folder(build: Path) -> Path:
@@ -55,9 +55,9 @@ def compiled_package(package: Path, folder: Path, ct: Any, report: Callable[[str
         ct.models.utils.compile_model(str(package), str(partial))
         _rename(partial, path)
     except OSError as error:
-        raise OutputError(f"cannot write {path} ({error.strerror or error}): free some disk space") from error
+        raise OutputError(f"cannot write {path} ({error.strerror or error})", "free some disk space") from error
     except Exception as error:  # the bindings raise RuntimeError and others, with the framework's own text
-        raise CommandFailedError(f"Core ML cannot compile {package} ({error}): convert the model again") from error
+        raise CommandFailedError(f"Core ML cannot compile {package} ({error})", "convert the model again") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return path
@@ -90,5 +90,6 @@ def _check_room(package: Path, folder: Path) -> None:
     if free < needed:
         raise OutputError(
             f"compiling {package.name} takes about {needed / 1e6:,.0f} MB, and {existing} has {free / 1e6:,.0f} MB "
-            "free: free some disk space, or move the models to another disk with DOTSCTL_MODELS"
+            "free",
+            "free some disk space, or move the models to another disk with DOTSCTL_MODELS",
         )

@@ -33,7 +33,7 @@ def compiler_failures() -> Iterator[list[str]]:
 
     The framework writes to the file descriptor, not to ``sys.stderr``. Where that is a file that can be read, as in the
     probe, it is read; else it is redirected to a temporary file and passed on afterwards. A pipe and a thread would not
-    do: a load holds the interpreter's lock, so nobody would empty the pipe.
+    do: a load holds the interpreter's lock, so no thread would empty the pipe.
     """
     found: list[str] = []
     sys.stderr.flush()

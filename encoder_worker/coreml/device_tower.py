@@ -40,9 +40,9 @@ def load_function(compiled: Path, units: Any, function: str | None, ct: Any) -> 
             model = ct.models.CompiledMLModel(str(compiled), compute_units=units, function_name=function)
         except Exception as error:  # the bindings raise RuntimeError and others, with the framework's own text
             text = " ".join(str(error).split())
-            raise CommandFailedError(f"Core ML cannot load {where} ({text}): {INSTEAD}") from error
+            raise CommandFailedError(f"Core ML cannot load {where} ({text})", f"{INSTEAD}") from error
     if failed:
-        raise CommandFailedError(f"Core ML cannot compile {where} ({failed[0]}): {INSTEAD}")
+        raise CommandFailedError(f"Core ML cannot compile {where} ({failed[0]})", f"{INSTEAD}")
     return model
 
 

@@ -23,6 +23,6 @@ def require_neural_engine(units: str) -> None:
     """
     if units == "cpu_and_ne" and NEURAL_ENGINE not in (found := available_devices()):
         raise MissingError(
-            f"compute_units={units}: this machine offers Core ML no Neural Engine (its devices: {', '.join(found)}). "
-            "Use --encoder mlx"
+            f"compute_units={units}: this machine offers Core ML no Neural Engine (its devices: {', '.join(found)})",
+            "use --encoder mlx",
         )

@@ -1,7 +1,7 @@
-"""How far embeddings may lie from golden ones, so that the text that comes of them does not suffer. Pure.
+"""The limits for the distance of embeddings from golden ones, so that the decoded text does not suffer. Pure.
 
 The limits were read off a curve: noise of known size on the embeddings of 40 printed pages, and the characters that the
-demo model's decoder then writes otherwise (``python -P -m dotsctl.tools.noise --pages 40 --seeds 2``). With another
+demo model's decoder then writes otherwise (``python -P -m dotsctl.tools.dev.noise --pages 40 --seeds 2``). With another
 model the curve may be another one; the same command measures it.
 """
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 GOLDEN_COSINE = 0.99995
 """Least mean over tokens: the smallest cosine on the curve at which at most 0.5 % of the characters change.
 
-That was 0.32 % for the first demo model (revision 582870d), and 0.62 % at 0.9999. The present one is less touchy:
-0.22 % here, 0.34 % at 0.9999, 0.87 % at 0.9995, 1.0 % at 0.999 and 3.2 % at 0.98; the stricter limit stays. A tower in
-bfloat16, at 0.99998, changes 0.17 %."""
+That was 0.32 % for the first demo model (revision 582870d), and 0.62 % at 0.9999. That of revision c9698eb was less
+touchy: 0.22 % here, 0.34 % at 0.9999, 0.87 % at 0.9995, 1.0 % at 0.999 and 3.2 % at 0.98; the stricter limit stays. A
+tower in bfloat16, at 0.99998, changes 0.17 %."""
 WORST_COSINE = 0.999
 """Least of any single token, which the mean would not show. Real errors are uneven: a sound tower in bfloat16 has
 0.9999 at its worst token."""

@@ -1,20 +1,21 @@
-"""The golden page: what a build carries to find out whether a machine computes it right.
+"""The golden page: the part of a build that tests whether a machine computes it right.
 
-It is one drawn page of the build's smallest size, with some of the embeddings that the tower in float64 makes of it.
-The page is drawn again wherever it is needed, so that the build holds the embeddings alone, at most
-``MAX_ROWS`` rows spread over the page: 0.8 MB for dots.ocr. ``tools/reference/golden.py`` writes them.
+It is one drawn page of the build's smallest size, with some of the embeddings that the tower in float64 computes for
+it. The page is drawn again wherever it is needed, so that the build holds the embeddings alone, at most ``MAX_ROWS``
+rows spread over the page: 0.8 MB for dots.ocr. ``tools/reference/golden.py`` writes them.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from dotsctl.encoder_worker.arrays import open_arrays
 from dotsctl.encoder_worker.coreml.golden import GOLDEN_COSINE, WORST_COSINE, judge
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, REFERENCE, Build
 from dotsctl.encoder_worker.image import Patches, patchify
-from dotsctl.protocol.buckets import grids
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.geometry import CELL_PX, PATCH_PX, PixelLimits
+from dotsctl.protocol.model.buckets import grids
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,8 +24,8 @@ SEED = 2_026
 REFERENCE_COSINES = {"float32": 0.999_999, "float16": 0.9999}
 """Least cosine of any token by the interpreter, which rounds as declared and no more. Measured in float16: 0.99999."""
 QUANTISED_COSINES = {"int8": 0.99, "int8-per-tensor": 0.98, "palette6": 0.95, "int4": 0.9}
-"""Least cosine of any token of weights that are stored in fewer bits, which are away from the embeddings by themselves.
-They tell a broken machine, whose cosines are near 0; how good such a build is, ``verify --encoder coreml`` tells."""
+"""Least cosine of any token of weights that are stored in fewer bits, whose embeddings differ by themselves. The limit
+detects a broken machine, whose cosines are near 0; ``verify --encoder coreml`` measures how good such a build is."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,23 @@ class Golden:
         """Read it from the folder of a build. Raises MissingError when it is damaged."""
         path = folder / GOLDEN
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                return cls(int(stored["bucket"]), stored["rows"], stored["embeddings"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise MissingError(f"{path} cannot be read ({error}): convert the model again") from None
+            with open_arrays(path) as stored:
+                found = cls(int(stored["bucket"]), stored["rows"], stored["embeddings"])
+                if found.rows.dtype.kind != "i" or found.embeddings.dtype.kind != "f" or found.embeddings.ndim != 2:
+                    raise ValueError("its arrays have other types")
+                if found.rows.shape != found.embeddings.shape[:1] or not found.rows.size:
+                    raise ValueError(f"{found.rows.shape} rows, {found.embeddings.shape} embeddings")
+                if found.rows.min() < 0 or 4 * found.rows.max() >= found.bucket:
+                    raise ValueError(f"it has rows that a page of {found.bucket} patches has not")
+                return found
+        except (OSError, ValueError) as error:
+            raise MissingError(f"{path} cannot be read ({error})", "convert the model again") from None
 
     def check(self, embeddings: NDArray[np.floating], build: Build, units: str) -> tuple[float, str]:
-        """Smallest cosine over the stored tokens, and what is wrong with it; empty: nothing.
+        """Return the smallest cosine over the stored tokens, and what is wrong with it; empty: nothing.
 
-        Weights of the build's own precision are judged as ``golden.py`` says, by the interpreter more strictly.
+        Weights of the build's own precision are judged by the limits of ``golden.py``, by the interpreter more
+        strictly.
 
         Args:
             embeddings: (bucket / 4, width) of the golden page.
@@ -75,14 +84,14 @@ class Golden:
 
 
 def golden_of(embeddings: NDArray[np.floating]) -> Golden:
-    """What to store of the embeddings (bucket / 4, width) of the golden page."""
+    """Return what is stored of the embeddings (bucket / 4, width) of the golden page."""
     count = len(embeddings)
     rows = np.unique(np.linspace(0, count - 1, min(count, MAX_ROWS)).round().astype(np.int64))
     return Golden(4 * count, rows, embeddings[rows].astype(np.float32))
 
 
 def not_finite(embeddings: NDArray[np.floating]) -> str:
-    """Return how many embeddings (count, width) have values that are not finite, in words; empty: none."""
+    """Return how many embeddings (count, width) have values that are not finite, as text; empty: none."""
     bad = int(np.count_nonzero(~np.isfinite(embeddings).all(axis=1)))
     return f"{bad} of {len(embeddings)} embeddings have values that are no numbers" if bad else ""
 
@@ -108,5 +117,5 @@ def draw_page(bucket: int) -> Patches:
 
 
 def patches_of(page: Image.Image) -> Patches:
-    """A picture whose sides are whole cells as the tower takes it, without resizing."""
+    """Return the patches of a picture whose sides are whole cells, without resizing."""
     return patchify(page, page.size, 1, PixelLimits(CELL_PX**2, max(CELL_PX**2, page.width * page.height)))

@@ -1,7 +1,7 @@
 """The compute unit ``reference``: executes a function of a saved package with numpy, on any machine.
 
 It proves what a program computes, with the weights as they are stored and with each result rounded to its declared type
-once; not what a Neural Engine makes of it, which may round and add up otherwise inside of an operation. Values are held
+once; not what a Neural Engine computes, which may round and add up otherwise inside of an operation. Values are held
 in float32, whatever their type, because numpy multiplies float16 matrices slowly; each is freed at its last use.
 """
 
@@ -51,7 +51,7 @@ class Interpreter:
         holds something that is not a number."""
 
     def run(self, inputs: Mapping[str, Array], wanted: Iterable[str] = ()) -> dict[str, Array]:
-        """The function's outputs by name, and the values of other names that are ``wanted``, all float32.
+        """Return the function's outputs by name, and the values of other names that are ``wanted``, all float32.
 
         Raises:
             CommandFailedError: inputs of wrong names or shapes, or a name that no value has.
@@ -124,7 +124,8 @@ def _widened(value: Any) -> Any:
 
 
 def _rounded(values: Array, declared: tuple[tuple[int, ...], np.dtype[Any]]) -> Array:
-    """In float32, rounded to the declared type. Raises CommandFailedError for another shape than the declared one."""
+    """Return float32 values, rounded to the declared type. Raises CommandFailedError for another than the declared
+    shape."""
     shape, dtype = declared
     if values.shape != shape:
         raise CommandFailedError(f"a value of shape {values.shape} is declared as {shape}: the package is damaged")

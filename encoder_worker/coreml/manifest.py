@@ -1,4 +1,4 @@
-"""A build: the Core ML packages that were made from one model with one set of options, and the file that describes it.
+"""A build: the Core ML packages of one model with one set of options, and the file that describes it.
 
 Builds lie under ``derived_directory(fingerprint)/coreml/NAME``, each with ``manifest.json`` and its packages. A folder
 without a manifest is none; the converter writes under a hidden name and renames, so there are no half-made ones.
@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.protocol.model_directory import derived_directory
+from dotsctl.protocol.machine.verdicts import FOLDER
+from dotsctl.protocol.model.directory import derived_directory
+from dotsctl.protocol.model.files import open_regular, read_file
 from dotsctl.protocol.typed_values import WrongValueError, brief, from_plain, plain_json
 
 MANIFEST = "manifest.json"
@@ -62,18 +64,18 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Build:
-    """What ``manifest.json`` says."""
+    """The content of ``manifest.json``."""
 
     fingerprint: str
-    """Of the model that it was made from."""
+    """The fingerprint of the model that it is derived from."""
     precision: str
     """``float16`` or ``float32``: of weights, inputs, outputs and everything between."""
     weights: str
-    """How matrices are stored; ``same``: in that precision."""
+    """The scheme in which matrices are stored; ``same``: in that precision."""
     buckets: tuple[int, ...]
     query_tile: int
     compute_units: str
-    """What the plugin uses unless told otherwise."""
+    """The default compute units of the plugin for this build."""
     embed_dim: int
     """Channels between packages."""
     head_dim: int
@@ -81,7 +83,7 @@ class Build:
     """Columns of the embeddings."""
     chunks: tuple[Chunk, ...]
     versions: dict[str, str]
-    """Of the libraries that wrote it."""
+    """The versions of the libraries that wrote it."""
     residual_exponent: int = 0
     """The residual stream between packages is ``2**residual_exponent`` times that of the model."""
     golden: tuple[int, str] | None = None
@@ -110,16 +112,16 @@ class Build:
         """Read a manifest. Raises MissingError when it is damaged or of another version of dotsctl."""
         path = folder / MANIFEST
         try:
-            content = plain_json(path.read_bytes())
+            content = plain_json(read_file(path))
             if isinstance(content, dict) and content.get("format") != FORMAT:
                 found = brief(content.get("format"))
                 raise MissingError(
-                    f"{folder} has packages of format {found}, this version of dotsctl uses format {FORMAT}. "
-                    "Convert the model again: dotsctl convert MODEL --encoder coreml"
+                    f"{folder} has packages of format {found}, this version of dotsctl uses format {FORMAT}",
+                    "convert the model again: dotsctl convert MODEL --encoder coreml",
                 )
             return from_plain(cls, content)
         except (OSError, WrongValueError) as error:
-            raise MissingError(f"{path} cannot be read ({error}): convert the model again") from None
+            raise MissingError(f"{path} cannot be read ({error})", "convert the model again") from None
 
     def check_files(self, folder: Path, *, contents: bool = False) -> None:
         """Compare the packages with what was written.
@@ -140,23 +142,23 @@ class Build:
             found = path.stat().st_size if path.is_file() else None
             if found != size:
                 state = "is missing" if found is None else f"has {found} bytes instead of {size}"
-                raise MissingError(f"{path} {state}: the package is damaged, convert the model again")
+                raise MissingError(f"{path} {state}: the package is damaged", "convert the model again")
             if contents and _sha256(path) != digest:
-                raise MissingError(f"{path} has other bytes than were written: convert the model again")
+                raise MissingError(f"{path} has other bytes than were written", "convert the model again")
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def builds_directory(fingerprint: str) -> Path:
     """Folder of the builds of the model with this fingerprint."""
-    return derived_directory(fingerprint) / "coreml"
+    return derived_directory(fingerprint) / FOLDER
 
 
 def find_build(model: Path, fingerprint: str, name: str | None) -> tuple[Path, Build]:
-    """The build to use, with its folder.
+    """Return the build to use, with its folder.
 
     Args:
         model: directory of the model, for the message.
@@ -164,7 +166,7 @@ def find_build(model: Path, fingerprint: str, name: str | None) -> tuple[Path, B
         name: what the user chose; none: the only one, or else ``float16``.
 
     Raises:
-        MissingError: there is none, it is damaged, or it was made from another model.
+        MissingError: there is none, it is damaged, or it belongs to another model.
         UsageError: several fit and none was chosen.
     """
     folder = builds_directory(fingerprint)
@@ -173,16 +175,16 @@ def find_build(model: Path, fingerprint: str, name: str | None) -> tuple[Path, B
         wanted = "no Core ML packages" if name is None else f"no Core ML build {name!r}"
         there = f" (there are: {', '.join(names)})" if names else ""
         raise MissingError(
-            f"{wanted} of this model in {folder}{there}. Make them with: dotsctl convert {model} --encoder coreml"
+            f"{wanted} of this model in {folder}{there}", f"make them with: dotsctl convert {model} --encoder coreml"
         )
     if name is None and len(names) > 1 and STANDARD_BUILD not in names:
-        raise UsageError(f"there are several builds, choose one with --encoder coreml:build=NAME: {', '.join(names)}")
+        raise UsageError(f"there are several builds: {', '.join(names)}", "choose one with --encoder coreml:build=NAME")
     chosen = folder / (name or (names[0] if len(names) == 1 else STANDARD_BUILD))
     build = Build.read(chosen)
     if build.fingerprint != fingerprint:
         raise MissingError(
-            f"{chosen} was made from another checkpoint ({build.fingerprint[:12]}) than {model} ({fingerprint[:12]}): "
-            f"dotsctl convert {model} --encoder coreml"
+            f"{chosen} was made from another checkpoint ({build.fingerprint[:12]}) than {model} ({fingerprint[:12]})",
+            f"dotsctl convert {model} --encoder coreml",
         )
     build.check_files(chosen)
     return chosen, build

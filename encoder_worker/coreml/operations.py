@@ -44,14 +44,14 @@ def matmul(a: Arguments) -> Array:
 
 
 def softmax(a: Arguments) -> Array:
-    """Along one axis."""
+    """Compute softmax along one axis."""
     y = np.exp(a["x"] - a["x"].max(axis=a["axis"], keepdims=True))
     y /= y.sum(axis=a["axis"], keepdims=True)
     return y
 
 
 def layer_norm(a: Arguments) -> Array:
-    """Over the channels of (1, channels, 1, patches), without scales and shifts."""
+    """Normalise over the channels of (1, channels, 1, patches), without scales and shifts."""
     x = a["x"]
     require(not {"gamma", "beta"} & a.keys(), "layer_norm", "scales or shifts")
     require(list(a["axes"]) == [1] and x.ndim == 4, "layer_norm", f"axes {a['axes']}")
@@ -79,7 +79,7 @@ def silu(a: Arguments) -> Array:
 
 
 def gelu(a: Arguments) -> Array:
-    """With the error function itself."""
+    """Compute GELU with the error function itself."""
     require(a["mode"] == "EXACT", "gelu", f"mode {a['mode']}")
     x = a["x"]
     return x * ((1 + _erf(x * math.sqrt(0.5)).astype(x.dtype)) * x.dtype.type(0.5))
@@ -95,7 +95,7 @@ def blockwise_shift_scale(a: Arguments) -> Array:
 
 
 def lut_to_dense(a: Arguments) -> Array:
-    """Each index replaced by its value in the one table of the tensor."""
+    """Replace each index by its value in the one table of the tensor."""
     table = a["lut"]
     require(table.size == table.shape[-2], "constexpr_lut_to_dense", f"tables of shape {table.shape}")
     return table.reshape(-1)[a["indices"]]
@@ -118,4 +118,4 @@ OPERATIONS: dict[str, Callable[[Arguments], Array | list[Array]]] = {
     "split": split,
     "transpose": lambda a: a["x"].transpose(a["perm"]),
 }
-"""By the name that they have in a program; ``const`` is the interpreter's own."""
+"""The operations by their names in a program; ``const`` is the interpreter's own."""

@@ -1,8 +1,8 @@
 """Reading a saved ``.mlpackage`` without the Core ML framework: its program, and its weights as numpy arrays.
 
-Layout: ``Manifest.json`` names the root model below ``Data/``, a serialised ``Model`` message; beside it lies the
-folder ``weights`` with ``weight.bin``. There a 64-byte record stands in front of each array and says what it is.
-Source: ``mlmodel/format/MIL.proto`` and ``mlmodel/src/MILBlob/Blob`` of https://github.com/apple/coremltools.
+Layout: ``Manifest.json`` names the root model below ``Data/``, a serialised ``Model`` message; next to it lies the
+folder ``weights`` with ``weight.bin``. There a 64-byte record in front of each array describes it. Source:
+``mlmodel/format/MIL.proto`` and ``mlmodel/src/MILBlob/Blob`` of https://github.com/apple/coremltools.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from dotsctl.encoder_worker.coreml.library import import_coremltools
 from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.model.files import read_file
 from numpy.typing import NDArray
 
 BLOB_SENTINEL = 0xDEADBEEF
@@ -37,14 +38,14 @@ class Package:
         self._files: dict[str, NDArray[np.uint8]] = {}
         model_pb2 = import_coremltools("coremltools.proto.Model_pb2")
         try:
-            manifest = json.loads((path / "Manifest.json").read_text(encoding="utf-8"))
+            manifest = json.loads(read_file(path / "Manifest.json"))
             entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
             self._model_file = path / "Data" / entry["path"]
-            self.model = model_pb2.Model.FromString(self._model_file.read_bytes())
+            self.model = model_pb2.Model.FromString(read_file(self._model_file))
         except Exception as error:  # protobuf's own class for damage is found in no public module
-            raise MissingError(f"{path} is no sound Core ML package ({error}): convert the model again") from None
+            raise MissingError(f"{path} is no sound Core ML package ({error})", "convert the model again") from None
         if self.model.WhichOneof("Type") != "mlProgram":
-            raise MissingError(f"{path} holds no ML program: convert the model again")
+            raise MissingError(f"{path} holds no ML program", "convert the model again")
 
     @property
     def function_names(self) -> list[str]:
@@ -79,13 +80,15 @@ class Package:
     def _blob(self, name: str, offset: int) -> NDArray[Any]:
         """The array, flat, whose record stands at ``offset`` of a weight file."""
         raw = self._file(name)
-        damaged = f"{self.path}: the record at byte {offset} of {name} is damaged, convert the model again"
+        damaged = MissingError(
+            f"{self.path}: the record at byte {offset} of {name} is damaged", "convert the model again"
+        )
         if offset + 64 > len(raw):
-            raise MissingError(damaged)
+            raise damaged
         sentinel, kind = raw[offset : offset + 8].view("<u4").tolist()
         size, start, unused_bits = raw[offset + 8 : offset + 32].view("<u8").tolist()
         if sentinel != BLOB_SENTINEL or start + size > len(raw) or kind not in BLOB_TYPES:
-            raise MissingError(damaged)
+            raise damaged
         stored = raw[start : start + size]
         dtype, bits = BLOB_TYPES[kind]
         if not bits:
@@ -98,7 +101,7 @@ class Package:
             try:
                 self._files[name] = np.memmap(path, np.uint8, "r")
             except (OSError, ValueError) as error:
-                raise MissingError(f"{path} cannot be read ({error}): convert the model again") from None
+                raise MissingError(f"{path} cannot be read ({error})", "convert the model again") from None
         return self._files[name]
 
 

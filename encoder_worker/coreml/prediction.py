@@ -58,7 +58,7 @@ def predict(model: Any, inputs: Mapping[str, NDArray[np.floating]]) -> dict[str,
         return model.predict(arrays)
     except Exception as error:  # the bindings raise RuntimeError and others, with the framework's own text
         text = " ".join(str(error).split())
-        raise CommandFailedError(f"Core ML cannot compute a prediction ({text}): use --encoder mlx") from error
+        raise CommandFailedError(f"Core ML cannot compute a prediction ({text})", "use --encoder mlx") from error
 
 
 def _keep_for_ever(array: NDArray[Any]) -> None:

@@ -1,7 +1,7 @@
 """Does one thing with a build that may hang or end its process: ``python -P -m dotsctl.encoder_worker.coreml.probe``.
 
 ``encode`` loads all packages for one page size on some compute units, or the MLX encoder, encodes the drawn page of
-that size a few times and saves the embeddings. ``plan`` asks Core ML where the operations of a page size are to run.
+that size a few times and saves the embeddings. ``plan`` queries Core ML where the operations of a page size are to run.
 
 Steps and results go to standard output, a JSON object a line, so that ``probing.py`` knows how far the process came. It
 ends by itself when a step takes too long, even where the framework holds the interpreter's lock, and when its standard
@@ -27,11 +27,10 @@ from dotsctl.encoder_worker.coreml.devices import require_neural_engine
 from dotsctl.encoder_worker.coreml.golden_page import draw_page, draw_picture
 from dotsctl.encoder_worker.coreml.manifest import Build, function_name
 from dotsctl.encoder_worker.coreml.residency import PlannedOperation, plan_packages, planned_operations, residency
+from dotsctl.encoder_worker.plugins import MLX
 from dotsctl.protocol.errors import DotsctlError, ExitCode
 from numpy.typing import NDArray
 
-MLX = "mlx"
-"""In place of compute units: the MLX encoder."""
 WARM_PAGES = 3
 """Pages after the first one; their median counts, as others may use the machine meanwhile."""
 Encode = Callable[[], NDArray[np.float32]]
@@ -85,12 +84,13 @@ def _mlx(order: argparse.Namespace, steps: Steps) -> Encode:
     """The MLX encoder as it is used on this machine; it is imported for this alone."""
     from dotsctl.encoder_worker.plugin import PageImage
     from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
-    from dotsctl.protocol.blas import preload_blas
+    from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions
+    from dotsctl.protocol.worker.blas import preload_blas
 
     preload_blas()
     encoder = MLXEncoder()
     steps.begin("loading the MLX encoder")
-    spec = encoder.load(order.model, {}, steps.begin)
+    spec = encoder.load(order.model, MLXEncoderOptions(), steps.begin)
     image = PageImage(None, np.asarray(draw_picture(order.bucket)), None)
 
     def one_page() -> NDArray[np.float32]:
@@ -138,10 +138,10 @@ def main() -> None:
         build = Build.read(order.folder)
         (encode if order.task == "encode" else plan)(order, build, steps)
     except DotsctlError as error:
-        steps.say("error", reason=str(error))
+        steps.say("error", reason=error.problem, remedy=error.remedy)
         code = error.exit_code
     except Exception as error:  # of the framework's bindings, whatever they raise: it is the result
-        steps.say("error", reason=f"{type(error).__name__}: {error}")
+        steps.say("error", reason=f"{type(error).__name__}: {error}", remedy="")
         code = ExitCode.COMMAND
     sys.stderr.flush()
     os._exit(code)

@@ -21,7 +21,7 @@ STEP_LIMIT_S = 900.0
 """Longest time of one step. The first load of one function for the Neural Engine was seen to take up to 560 s
 (Whisper large turbo on an M2 Pro, argmax-oss-swift issue 309)."""
 OWN_LIMIT_SLACK_S = 30.0
-"""After which the child ends itself, should nobody be left to end it."""
+"""The additional time after which the child ends itself, should no process be left to end it."""
 REPORT_S = 30.0
 """Longest time without a report to the caller."""
 END_S = 10.0
@@ -38,7 +38,9 @@ class Findings:
     step: str = "starting"
     """The last step that began."""
     reason: str = ""
-    """Why it ended before its work was done; empty: it did not."""
+    """The reason why it ended before its work was done; empty: it did not."""
+    remedy: str = ""
+    """The remedy of an error that the probe raised."""
     hangs: bool = False
     """Whether it was ended because it made no progress."""
     compiler: list[str] = field(default_factory=list)
@@ -72,7 +74,7 @@ def run_probe(
         else:
             with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs after its work was done
                 child.wait(END_S)
-            _raise_if_not_its_fault(child.returncode, findings.reason)
+            _raise_if_not_its_fault(child.returncode, findings)
             findings.reason = findings.reason or _how_it_ended(child.returncode, findings.step, said)
         said.seek(0)
         findings.compiler = failures(said.read().decode("utf-8", "replace"))
@@ -82,12 +84,12 @@ def run_probe(
     return findings
 
 
-def _raise_if_not_its_fault(code: int | None, reason: str) -> None:
-    """Raise for what says nothing about the build: a missing library or file, and a full disk."""
-    if reason and code == ExitCode.MISSING:
-        raise MissingError(reason)
-    if reason and code == ExitCode.OUTPUT:
-        raise OutputError(reason)
+def _raise_if_not_its_fault(code: int | None, findings: Findings) -> None:
+    """Raise for what is no evidence about the build: a missing library or file, and a full disk."""
+    if findings.reason and code == ExitCode.MISSING:
+        raise MissingError(findings.reason, findings.remedy)
+    if findings.reason and code == ExitCode.OUTPUT:
+        raise OutputError(findings.reason, findings.remedy)
 
 
 @contextlib.contextmanager
@@ -105,7 +107,7 @@ def _child(words: list[str], said: IO[bytes]) -> Iterator["subprocess.Popen[byte
 
 
 def _lines(child: "subprocess.Popen[bytes]", limit_s: float, waiting: Callable[[], None]) -> Iterator[bytes | None]:
-    """Its lines as they come, to the end of its output; none, at last, when there was no line for ``limit_s``."""
+    """Yield its lines as they come, to the end of its output; none, at last, when there was no line for ``limit_s``."""
     if child.stdout is None:
         raise ValueError("the output of the child is not piped")
     output = child.stdout.fileno()
@@ -142,10 +144,11 @@ def _take(line: bytes, findings: Findings, report: Report) -> None:
         findings.content = content
     elif event == "error":
         findings.reason = f"{content['reason']} (while {findings.step})"
+        findings.remedy = content["remedy"]
 
 
 def _how_it_ended(code: int | None, step: str, said: IO[bytes]) -> str:
-    """Why the process is gone, with its last line; empty when it ended normally."""
+    """Return why the process is gone, with its last line; empty when it ended normally."""
     if code == 0:
         return ""
     said.seek(max(0, said.seek(0, 2) - TAIL_BYTES))

@@ -3,7 +3,7 @@
 For each page size the drawn page is encoded on the compute units, by the same packages on ``cpu_only``, and by the MLX
 encoder, and the embeddings are compared: wrong numbers of a Neural Engine depend on the length of a page. A child that
 hangs, dies or errs is a result too, with its reason. A failure counts as the fault of one page size only where another
-one works; until then it is one of the whole build.
+one works; until then it is one of the complete build.
 """
 
 import contextlib
@@ -20,12 +20,13 @@ from dotsctl.encoder_worker.coreml.golden_page import QUANTISED_COSINES, Golden,
 from dotsctl.encoder_worker.coreml.manifest import Build
 from dotsctl.encoder_worker.coreml.probe_process import STEP_LIMIT_S, Findings, Report, run_probe
 from dotsctl.encoder_worker.coreml.tower_work import page_flops
+from dotsctl.encoder_worker.plugins import MLX
 from dotsctl.protocol.errors import DotsctlError, MissingError
-from dotsctl.protocol.machine import Machine, framework_versions
-from dotsctl.protocol.verdicts import BROKEN, NE_UNITS, Trial, Verdict, build_digest, remember_mlx, slowness
+from dotsctl.protocol.machine.identity import Machine, framework_versions
+from dotsctl.protocol.machine.verdicts import BROKEN, NE_UNITS, Trial, Verdict, build_digest, remember_mlx, slowness
 from numpy.typing import NDArray
 
-CPU_ONLY, MLX = "cpu_only", "mlx"
+CPU_ONLY = "cpu_only"
 ENOUGH_FAILURES = 2
 """Page sizes that fail before any works; then the fault is not one of page sizes, and no more are tried."""
 Embeddings = NDArray[np.floating]
@@ -49,7 +50,7 @@ class Probe:
     references: Path | None = None
     """Folder where embeddings of ``cpu_only`` and MLX are kept for other compute units; none: they are not kept."""
     plans: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """By page size: the operations with their devices and the counts, as the trial found them."""
+    """The operations with their devices and the counts, by page size, as the trial found them."""
 
     def verdict(self, buckets: Sequence[int], machine: Machine, report: Report, before: Verdict | None) -> Verdict:
         """Try page sizes in this order and judge, keeping what is known of others.
@@ -195,7 +196,7 @@ class Probe:
     def _nothing_known(self, machine: Machine) -> Verdict:
         digest = build_digest(self.folder)
         if digest is None:
-            raise MissingError(f"{self.folder} has no manifest: convert the model again")
+            raise MissingError(f"{self.folder} has no manifest", "convert the model again")
         build = self.build
         return Verdict(
             build.fingerprint, self.folder.name, digest, self.units, machine, build.buckets,

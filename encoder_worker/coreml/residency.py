@@ -1,7 +1,7 @@
-"""Where Core ML plans to run the operations of a compiled package: its ``MLComputePlan``.
+"""The placement of the operations of a compiled package, as Core ML plans it: its ``MLComputePlan``.
 
 Source of the calls: ``coremltools/models/compute_plan.py`` and ``compute_device.py``, version 9.0. The plan has no
-choice of a function, so it may say nothing about the functions that are not the default; such operations are counted
+choice of a function, so it may not cover the functions that are not the default; such operations are counted
 as unknown, not as absent from the Neural Engine. That is why a build has packages with a single function for the plan.
 """
 
@@ -37,20 +37,20 @@ class PlannedOperation:
     """Number of its package, from 1."""
     function: str
     name: str
-    """Of its first output."""
+    """The name of its first output."""
     kind: str
-    """As in ``conv``."""
+    """The kind of the operation, as in ``conv``."""
     device: str
     """``ne``, ``gpu``, ``cpu`` or ``unknown``."""
     cost: float | None
-    """Its estimated share of the time of its function, 0 to 1; none: not told."""
+    """Its estimated share of the time of its function, 0 to 1; none: not reported."""
 
 
 def plan_packages(build: Build, bucket: int) -> list[tuple[int, str]]:
     """Return number, from 1, and file of the packages that stand for a page size in a plan.
 
     The first, a middle one and the last: the ones between differ in their weights alone, and a plan takes a compilation
-    of minutes for each. A build without packages for the plan, as on a disk without hard links, is asked as it is.
+    of minutes for each. A build without packages for the plan, as on a disk without hard links, is queried as it is.
     """
     files = build.plan_packages(bucket) or [chunk.file for chunk in build.chunks]
     numbers = sorted({1, (len(files) + 1) // 2, len(files)})
@@ -88,14 +88,14 @@ def planned_operations(
 
 @dataclass(frozen=True)
 class Residency:
-    """How much of a build runs where."""
+    """The share of a build that runs on each device."""
 
     counts: dict[str, int]
     """Operations by device."""
     ne_share: float | None
-    """Of the operations whose device is known; none: no device is known."""
+    """The share of the operations whose device is known; none: no device is known."""
     ne_cost_share: float | None
-    """Likewise, by estimated cost; none: no cost is known."""
+    """The same share by estimated cost; none: no cost is known."""
 
 
 def residency(operations: Iterable[PlannedOperation]) -> Residency:

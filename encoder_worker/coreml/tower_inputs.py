@@ -2,8 +2,8 @@
 
 Patches come to the packages in *quarter order*: first the top left patches of all 2x2 blocks, then all top right ones,
 all bottom left ones, all bottom right ones. The merger, which joins the four patches of a block, is then a cut of the
-patch axis into quarters, and needs no transposition. Attention takes no notice of the order, as the rotary tables say
-where a patch is.
+patch axis into quarters, and needs no transposition. Attention takes no notice of the order, as the rotary tables hold
+the place of each patch.
 """
 
 import numpy as np

@@ -23,7 +23,7 @@ about 5 s (reports of MLX users); an M1, the slowest, has a peak of 2.6 TFLOP/s.
 
 
 def smaller_chunks(query_chunk: int, num_patches: int) -> Iterator[int]:
-    """Query chunks to try in turn: the given one (0 is the whole image), then half of it, down to 64."""
+    """Query chunks to try in turn: the given one (0 is the complete image), then half of it, down to 64."""
     yield query_chunk
     chunk = min(query_chunk or num_patches, num_patches)
     while chunk > SMALLEST_CHUNK:

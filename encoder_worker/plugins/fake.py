@@ -1,7 +1,7 @@
-"""An encoder without a model: deterministic, as fast or slow as asked, and faulty on request.
+"""An encoder without a model: deterministic, as fast or slow as requested, and faulty on request.
 
-What it makes of a page is the digest of the page's bytes, repeated over the whole array; the ``fake`` decoder checks
-every value and writes the digest as text. So a test can tell that the right bytes arrived whole.
+The result for a page is the digest of the page's bytes, repeated over the complete array; the ``fake`` decoder checks
+every value and writes the digest as text. So a test can check that the right bytes arrived completely.
 """
 
 import hashlib
@@ -10,77 +10,85 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
-from dotsctl.protocol.errors import MissingError, PageError, UsageError
-from dotsctl.protocol.fakes import (
+from dotsctl.protocol.errors import MissingError, PageError
+from dotsctl.protocol.geometry import PATCH_PX, PageGeometry, PixelLimits, fit
+from dotsctl.protocol.parts import Device
+from dotsctl.protocol.worker.fakes import (
     FAULTS,
     LOAD_FAULTS,
     WIDTH,
     fake_fingerprint,
     hold_lock,
     misbehave,
-    read_options,
     wait_at_gate,
 )
-from dotsctl.protocol.geometry import PATCH_PX, PageGeometry, PixelLimits, fit
-from dotsctl.protocol.gpu_faults import REFUSED_TEXTS
-from dotsctl.protocol.parts import Device
+from dotsctl.protocol.worker.gpu_faults import REFUSED_TEXTS
+from dotsctl.protocol.worker.plugin_options import option
+from dotsctl.protocol.worker.plugins import PluginDescription
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid", "no-memory", "blank")
 
 
-@dataclass
-class FakeOptions:
+@dataclass(frozen=True)
+class FakeEncoderOptions:
     """Options of ``--encoder fake:key=value,...``."""
 
-    encode_ms: float = 0.0
-    """Milliseconds that a page takes, the making of its array included."""
-    embed_mib: float = 1 / 64
-    """Size of a page's embeddings."""
-    fault: str = field(default="", metadata={"one_of": PAGE_FAULTS})
-    """What happens to the pages chosen by ``on``."""
-    on: str = ""
-    """Only pages whose bytes contain this text are faulty; empty: all."""
-    load_fault: str = field(default="", metadata={"one_of": LOAD_FAULTS})
-    """What happens instead of loading."""
-    hold_ms: float = 0.0
-    """Milliseconds of each page in which the interpreter's lock is held, besides ``encode_ms``."""
-    gpu_pages: int = 0
-    """Pages after which the GPU refuses all further work of this process, as Metal does after faults; 0: never."""
-    model: str = ""
-    """Pretend to hold another model, of this name."""
-    side_px: int = 0
-    """Side of the square that every page counts as: its geometry follows the resize rule; 0: a page has the size of
-    its embeddings."""
-    gate: str = ""
-    """Path of a FIFO: a page is held while the FIFO exists and until a writer has opened and closed it."""
-    load_gate: str = ""
-    """The same for loading."""
-    buckets: str = ""
-    """Page sizes in patches that it claims to have, as ``336+960``; empty: pages of any size."""
-    device: str = field(default=Device.CPU, metadata={"one_of": tuple(Device)})
-    """Device that it claims to compute on."""
-    resolution_loss: float = 0.0
-    """Share of each page's resolution that it claims to have lost, 0 to 1."""
+    encode_ms: float = option(0.0, "milliseconds that a page takes, the making of its array included", minimum=0)
+    embed_mib: float = option(1 / 64, "size of a page's embeddings in MiB", minimum=0, maximum=1024)
+    fault: str = option("", "what happens to the pages chosen by 'on'", choices=PAGE_FAULTS)
+    on: str = option("", "only pages whose bytes contain this text are faulty", shown_default="all")
+    load_fault: str = option("", "what happens instead of loading", choices=LOAD_FAULTS)
+    hold_ms: float = option(
+        0.0, "milliseconds of each page in which the interpreter's lock is held, besides encode_ms", minimum=0
+    )
+    gpu_pages: int = option(
+        0, "pages after which the GPU refuses all work of this process, as Metal does after faults; 0: never", minimum=0
+    )
+    model: str = option("", "name of another model that it pretends to hold")
+    side_px: int = option(
+        0,
+        "side of the square that every page counts as; 0: a page has its own size where it comes as pixels",
+        minimum=0,
+    )
+    gate: str = option("", "FIFO: a page is held while it exists and until a writer has opened and closed it")
+    load_gate: str = option("", "the same for loading")
+    buckets: tuple[int, ...] = option((), "page sizes in patches that it claims to have", shown_default="any size")
+    device: Device = option(Device.CPU, "device that it claims to compute on")
+    resolution_loss: float = option(
+        0.0, "share of each page's resolution that it claims to have lost", minimum=0, maximum=1
+    )
 
 
 class FakeEncoder:
     """See the module's docstring."""
 
-    def load(self, model: Path, options: dict[str, str], report: Report) -> EncoderSpec:
-        """Read the options; takes no time and needs no model."""
-        self._options = read_options(FakeOptions, options, "encoder fake")
+    description = PluginDescription(
+        help="No model: embeddings that stand for the bytes of a page, for tests and measurements of the runtime.",
+        options=FakeEncoderOptions,
+        device=lambda options: options.device,
+        needs_model=False,
+        reads_pages=False,
+    )
+
+    def load(self, model: Path, options: FakeEncoderOptions, report: Report) -> EncoderSpec:
+        """Keep the options; takes no time and needs no model."""
+        self._options = options
         match self._options.load_fault:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
                 threading.Event().wait()
             case "refuse":
-                raise MissingError("encoder fake was told to miss something: take load_fault away")
+                raise MissingError("encoder fake was told to miss something", "take load_fault away")
         if self._options.load_gate:
             wait_at_gate(Path(self._options.load_gate))
         self._warm, self._num_pages = False, 0
@@ -88,12 +96,12 @@ class FakeEncoder:
             fake_fingerprint(model, self._options.model),
             WIDTH,
             "<f4",
-            buckets=_page_sizes(self._options.buckets),
-            device=Device(self._options.device),
+            buckets=self._options.buckets,
+            device=self._options.device,
         )
 
     def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
-        """Digest of each image's bytes, or the fault that was asked for; the warm-up page is never faulty."""
+        """Return the digest of each image's bytes, or cause the requested fault; the warm-up page is never faulty."""
         return [self._encode(image) for image in images]
 
     def _encode(self, page: PageImage) -> EncodedPage:
@@ -117,7 +125,7 @@ class FakeEncoder:
         values = digest_rows(hashlib.sha256(content).digest(), rows)
         values = {"wrong-width": values[:, :-1].copy(), "wrong-dtype": values.astype("f8")}.get(fault, values)
         if fault == "not-finite":
-            values[0, 0] = np.nan
+            values[0, 0] = float("nan")
         grid = (2, 2 * rows + (4 if fault == "wrong-grid" else 0))
         remaining_s = self._options.encode_ms / 1000 - (time.monotonic() - started)
         if remaining_s > 0:
@@ -127,12 +135,16 @@ class FakeEncoder:
     def _geometry(self, page: PageImage, grid: tuple[int, int]) -> PageGeometry:
         if side_px := self._options.side_px:
             return fit((side_px, side_px), 1, PixelLimits().lowered(page.max_pixels))
-        size = (grid[1] * PATCH_PX, grid[0] * PATCH_PX)
         loss = self._options.resolution_loss
+        if page.pixels is not None:
+            height, width = page.pixels.shape[:2]
+            fitted = fit((width, height), 1, PixelLimits().lowered(page.max_pixels))
+            return replace(fitted, resolution_loss=max(loss, fitted.resolution_loss))
+        size = (grid[1] * PATCH_PX, grid[0] * PATCH_PX)
         return PageGeometry(source=size, orientation=1, resized=size, scale=(1.0, 1.0), resolution_loss=loss)
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing; there is nothing to free."""
 
     @staticmethod
     def _misbehave(fault: str) -> None:
@@ -145,15 +157,9 @@ class FakeEncoder:
                 misbehave(fault, "encoder fake")
 
 
-def _page_sizes(text: str) -> tuple[int, ...]:
-    """Numbers of patches in ascending order. Raises UsageError."""
-    parts = text.split("+") if text else []
-    if not all(part.isdecimal() for part in parts):
-        raise UsageError(f"encoder fake: buckets={text!r} is no list of page sizes; write buckets=336+960")
-    return tuple(sorted(map(int, parts)))
-
-
-def digest_rows(digest: bytes, rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def digest_rows(digest: bytes, rows: int) -> "NDArray[np.float32]":
     """(rows, WIDTH) float32: the 32 bytes of a digest as numbers, again and again."""
+    import numpy as np
+
     row = np.tile(np.frombuffer(digest, np.uint8).astype(np.float32), WIDTH // 32)  # (WIDTH,)
     return np.tile(row, (rows, 1))  # (rows, WIDTH)

@@ -1,7 +1,7 @@
 """The encoder plugin ``mlx``: the vision tower on the GPU of a Mac, or on the CPU under Linux.
 
-Nothing of MLX is imported before ``load``: a fast BLAS must come first, and a missing MLX must be an error that
-says what to install.
+Nothing of MLX is imported before ``load``: a fast BLAS must come first, and a missing MLX must be an error that names
+what to install. Nor is numpy: the command line imports this module for its description.
 """
 
 import time
@@ -9,43 +9,53 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dotsctl.encoder_worker.blank import is_blank
-from dotsctl.encoder_worker.image import Patches, patchify
-from dotsctl.encoder_worker.opening import open_page, read_limits, window_of
-from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, EncoderSpec, PageImage, Report
-from dotsctl.encoder_worker.plugins.mlx_options import MLXOptions
+from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage, Report
+from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
-from dotsctl.protocol.blas import preload_blas
-from dotsctl.protocol.checkpoint import read_json, tensor_files
-from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.geometry import PixelLimits, fit
-from dotsctl.protocol.half_precision import read_plan
-from dotsctl.protocol.memory import encoder_need, require_memory
-from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.geometry import PixelLimits
+from dotsctl.protocol.machine.libraries import MLX_EXTRA
+from dotsctl.protocol.machine.memory import encoder_need, require_memory
+from dotsctl.protocol.model.checkpoint import read_json, tensor_files
+from dotsctl.protocol.model.directory import fingerprint
+from dotsctl.protocol.model.half_precision import read_plan
+from dotsctl.protocol.model.validation import validate_checkpoint
 from dotsctl.protocol.parts import Device, Role
+from dotsctl.protocol.worker import mlx as mlx_facts
+from dotsctl.protocol.worker.blas import preload_blas
+from dotsctl.protocol.worker.plugins import PluginDescription
 
 WIRE_DTYPES = {"float32": "<f4", "bfloat16": "bf16", "float16": "<f2"}
 """Type of the embeddings on the wire, by the option ``dtype``."""
 
 
 class MLXEncoder:
-    """Reads a dots.ocr snapshot as it is. Float32 on a CPU, bfloat16 on a GPU, unless told otherwise."""
+    """Reads a dots.ocr snapshot as it is. Float32 on a CPU, bfloat16 on a GPU, by default."""
+
+    description = PluginDescription(
+        help="The vision encoder on the GPU of a Mac, or on the CPU under Linux; takes pages of any size.",
+        options=MLXEncoderOptions,
+        memory=lambda facts, options: encoder_need(facts, mlx_facts.item_bytes(options.dtype)),
+        available=lambda options: mlx_facts.unavailable(),
+        extra=MLX_EXTRA,
+        device=lambda options: mlx_facts.expected_device(),
+    )
 
     def __init__(self) -> None:
         self._runner: Any = None
         self._mx: Any = None
         self._limits = PixelLimits()
 
-    def load(self, model: Path, options: dict[str, str], report: Report) -> EncoderSpec:
+    def load(self, model: Path, options: MLXEncoderOptions, report: Report) -> EncoderSpec:
         """Load the tower; see :class:`dotsctl.encoder_worker.plugin.Encoder`, and ``mlx_options`` for the options.
 
         Raises:
-            UsageError: an unknown option, a wrong value, a model of another kind, or one that float16 cannot compute.
+            UsageError: a model of another kind, or one that float16 cannot compute.
             MissingError: MLX is not installed, the model is broken, or too large for this machine; or its magnitudes,
                 which ``dtype=float16`` needs, were not measured.
         """
-        asked = MLXOptions.read(options)
+        from dotsctl.encoder_worker.opening import read_limits
+
         facts = validate_checkpoint(model)
         self._limits = read_limits(model)
         config = VisionConfig.from_json(read_json(model, "config.json").get("vision_config", {}))
@@ -55,11 +65,11 @@ class MLXEncoder:
             import mlx.core as mx
             from dotsctl.encoder_worker.plugins import tower_runner, vision_tower, vision_weights
         except ImportError as error:
-            raise MissingError(f"MLX cannot be imported ({error}): pip install 'dotsctl[all]'") from None
+            raise MissingError(f"MLX cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
         self._mx = mx
-        mx.set_cache_limit(asked.mlx_cache_mib << 20)
+        mx.set_cache_limit(options.mlx_cache_mib << 20)
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
-        chosen = asked.on(on_gpu, config.head_dim in vision_tower.FUSED_HEAD_DIMS)
+        chosen = options.on(on_gpu, config.head_dim in vision_tower.FUSED_HEAD_DIMS)
         dtype = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}[str(chosen.dtype)]
         require_memory(encoder_need(facts, item_bytes=dtype.size))
         report("computing the model's fingerprint")
@@ -67,7 +77,7 @@ class MLXEncoder:
         plan = vision_weights.UNSCALED
         if dtype == mx.float16:
             plan = read_plan(digest, Role.ENCODER, model)
-            plan.require_possible("Use --encoder mlx:dtype=bfloat16")
+            plan.require_possible("use --encoder mlx:dtype=bfloat16")
             report(f"float16: {plan.imprecise or 'measured and exact enough'}")
         report("loading the vision tower")
         files = [str(file) for file in tensor_files(model, vision_weights.PREFIXES)]
@@ -84,9 +94,11 @@ class MLXEncoder:
 
         Raises:
             PageError: an image is no readable picture, cannot be resized, or does not fit into memory.
-            BlankPage: nothing is on the page, and the client wanted to know.
+            BlankPage: nothing is on the page, and the client requested this check.
         """
-        prepared = [self._prepare(image) for image in images]
+        from dotsctl.encoder_worker.opening import prepare_page
+
+        prepared = [prepare_page(image, self._limits) for image in images]
         pages = [patches for patches, _ in prepared]
         start = time.perf_counter()
         embeddings = self._runner.encode([page.values for page in pages], [page.grid for page in pages])
@@ -95,18 +107,6 @@ class MLXEncoder:
             EncodedPage(rows, page.grid, page.geometry, timings | {"encode": share_ms * len(page.values)})
             for rows, (page, timings) in zip(embeddings, prepared, strict=True)
         ]
-
-    def _prepare(self, page: PageImage) -> tuple[Patches, dict[str, float]]:
-        """Patches, and the milliseconds that they took."""
-        start = time.perf_counter()
-        image, source, orientation = open_page(page)
-        decoded = time.perf_counter()
-        limits = self._limits.lowered(page.max_pixels)
-        if page.check_blank and is_blank(image):
-            raise BlankPage(fit(source, orientation, limits), {"open": (decoded - start) * 1e3})
-        patches = patchify(image, source, orientation, limits, window_of(page, image))
-        resized = time.perf_counter()
-        return patches, {"open": (decoded - start) * 1e3, "resize": (resized - decoded) * 1e3}
 
     def close(self) -> None:
         """Free the tower and MLX's unused buffers."""

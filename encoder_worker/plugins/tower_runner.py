@@ -11,8 +11,8 @@ from dotsctl.encoder_worker.plugins.exhaustion import free_bytes, gpu_chunk, nee
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.geometry import PATCH_PX
-from dotsctl.protocol.gpu_faults import is_interrupted
-from dotsctl.protocol.memory import is_exhaustion
+from dotsctl.protocol.machine.memory import is_exhaustion
+from dotsctl.protocol.worker.gpu_faults import is_interrupted
 from numpy.typing import NDArray
 
 Grid = tuple[int, int]
@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 
 class TowerRunner:
-    """A tower with what is chosen about it."""
+    """A tower with its chosen options."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class TowerRunner:
         self.tower, self.config, self.dtype = tower, config, dtype
         self.query_chunk, self.pack_patches, self.on_gpu = query_chunk, pack_patches, on_gpu
         self._interruption = ""
-        """What MLX raised when macOS last ended a call for the present image; empty: it did not."""
+        """The last error of MLX for the current image after macOS ended a call; empty: there was none."""
 
     def encode(self, patches: Sequence[NDArray[np.float32]], grids: Sequence[Grid]) -> list[NDArray[Any]]:
         """Embeddings (num_embeddings, hidden_size) of each image, float32, float16, or bfloat16 held as uint16.
@@ -65,7 +65,7 @@ class TowerRunner:
         return found
 
     def _encode_group(self, patches: list[NDArray[np.float32]], grids: list[Grid]) -> list[NDArray[Any]]:
-        """Embeddings of images in one call, or, when that fails for want of memory or time, in a call for each."""
+        """Embeddings of images in one call, or, when that fails for lack of memory or time, in a call for each."""
         if len(patches) == 1:
             return [self._encode_single(patches[0], grids[0])]
         chunk = self._first_chunk(max(len(values) for values in patches))
@@ -84,17 +84,18 @@ class TowerRunner:
         if self._interruption:
             raise PageError(
                 f"macOS ended the computation of {len(patches)} patches on the GPU, even with {chunk} queries a call "
-                f"({self._interruption}). Make the page smaller with --max-pixels {len(patches) * PATCH_PX**2 // 2}, "
+                f"({self._interruption})",
+                f"make the page smaller with --max-pixels {len(patches) * PATCH_PX**2 // 2}, "
                 "or close other programs that use the GPU",
-                ErrorCode.OOM,  # tried once more alone, as a page that did not fit into memory
+                code=ErrorCode.OOM,  # tried once more alone, as a page that did not fit into memory
             )
         needed = needed_bytes(self.config, len(patches), chunk)
         free = free_bytes()
         raise PageError(
             f"not enough memory to encode {len(patches)} patches: about {needed / MIB:,.0f} MiB are needed beside the "
-            f"model{'' if free is None else f', {free / MIB:,.0f} MiB are free'}. Make the page smaller with "
-            f"--max-pixels {len(patches) * PATCH_PX**2 // 2}, or close other programs",
-            ErrorCode.OOM,
+            f"model{'' if free is None else f', {free / MIB:,.0f} MiB are free'}",
+            f"make the page smaller with --max-pixels {len(patches) * PATCH_PX**2 // 2}, or close other programs",
+            code=ErrorCode.OOM,
         )
 
     def _first_chunk(self, num_patches: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 from dotsctl.protocol.errors import UsageError
 
 FIXED = {"num_channels": 3, "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 1}
-"""What no dots.ocr model has otherwise, and what the cutting of pages into patches relies on."""
+"""The values that no dots.ocr model has otherwise, and that the cutting of pages into patches relies on."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ FUSED_HEAD_DIMS = (64, 80, 128)
 
 
 class Places:
-    """Where the rows of a call belong: the same for all blocks."""
+    """The places of the rows of a call: the same for all blocks."""
 
     def __init__(self, grids: Sequence[tuple[int, int]], head_dim: int, query_chunk: int) -> None:
         """Compute the tables; the arguments are those of :class:`VisionTower`'s call."""
@@ -98,7 +98,7 @@ class VisionBlock(nn.Module):
 
 
 class Patchifier(nn.Module):
-    """The convolution over whole patches, as a product with the flattened patch, and a norm."""
+    """The convolution over complete patches, as a product with the flattened patch, and a norm."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class PatchMerger(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """The whole encoder half of dots.ocr."""
+    """The complete encoder half of dots.ocr."""
 
     def __init__(self, config: VisionConfig, compile_elementwise: bool = False) -> None:
         """Make a tower without weights.
@@ -159,9 +159,9 @@ class VisionTower(nn.Module):
         self.merger = PatchMerger(config)
 
     def __call__(self, patches: mx.array, grids: Sequence[tuple[int, int]], query_chunk: int = 0) -> mx.array:
-        """Embeddings of all images, (num_patches / 4, hidden_size), those of the first image first.
+        """Return the embeddings of all images, (num_patches / 4, hidden_size), those of the first image first.
 
-        What an image gives does not depend on the images beside it, apart from rounding.
+        What an image gives does not depend on the other images, apart from rounding.
 
         Args:
             patches: (num_patches, 588), those of all images one after the other.

@@ -5,13 +5,13 @@ from typing import cast
 import mlx.core as mx
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.encoder_worker.plugins.vision_tower import VisionTower
-from dotsctl.protocol.checkpoint_layout import is_harmless
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.half_precision import HalfPlan
+from dotsctl.protocol.model.half_precision import HalfPlan
+from dotsctl.protocol.model.layout import is_harmless
 from mlx.utils import tree_flatten
 
 PREFIXES = ("vision_tower.", "model.vision_tower.")
-"""In front of the tower's tensor names; the second one is what newer conversions write."""
+"""The prefixes of the tower's tensor names; the second one is what newer conversions write."""
 UNSCALED = HalfPlan()
 
 
@@ -41,7 +41,7 @@ def load_tower(
     compile_elementwise: bool = False,
     plan: HalfPlan = UNSCALED,
 ) -> VisionTower:
-    """Tower with the weights of a checkpoint, evaluated.
+    """Return the tower with the weights of a checkpoint, evaluated.
 
     Args:
         config: its sizes.
@@ -51,11 +51,11 @@ def load_tower(
         plan: powers of two to scale weights with; the embeddings stay the same.
 
     Raises:
-        MissingError: a tensor is absent or has another shape than the configuration says.
+        MissingError: a tensor is absent or has another shape than the configuration states.
     """
     tower = read_tower(config, files, dtype, compile_elementwise, plan)
     for _, weight in tree_flatten(tower.parameters()):
-        mx.eval(weight)  # one by one: all at once, the stored tensors are in memory beside their float32 copies
+        mx.eval(weight)  # one by one: all at once, the stored tensors are in memory together with their float32 copies
     return tower
 
 
@@ -71,7 +71,7 @@ def read_tower(
     try:
         tower.load_weights(_read(files, dtype, plan))
     except ValueError as error:
-        raise MissingError(f"the weights do not fit vision_config ({error}): download the model again") from None
+        raise MissingError(f"the weights do not fit vision_config ({error})", "download the model again") from None
     _scale_epsilons(tower, plan.epsilon_factor)
     return tower
 

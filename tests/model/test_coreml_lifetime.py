@@ -12,7 +12,7 @@ from dotsctl.encoder_worker.coreml.golden_page import draw_page
 from dotsctl.encoder_worker.coreml.manifest import Build
 from dotsctl.encoder_worker.coreml.prediction import owned_input, predict
 from dotsctl.protocol.errors import CommandFailedError
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.model.directory import demo_directory
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
 
@@ -64,7 +64,8 @@ def test_the_stand_in_notices_an_input_that_its_caller_has_dropped(
 ) -> None:
     monkeypatch.setattr(prediction, "owned_input", lambda name, shape: np.zeros(shape, np.float32))
     framework.records_inputs = False
-    encode(folder)
+    with framework.is_held_back:  # until the caller has dropped its inputs, however long its predictions take
+        encode(folder)
     wait_released(framework, 6)
     assert set(framework.crashes) >= {"patches", "hidden"}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
 from dotsctl.encoder_worker.coreml.package import Package
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.model.directory import demo_directory
 from dotsctl.tools.coreml import lint
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.lint import RULES, lint_package, operation_counts

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.client.sizes import tree_bytes
+from dotsctl.client.files.sizes import tree_bytes
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, find_build, function_name
 from dotsctl.encoder_worker.coreml.package import Package
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
-from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
-from dotsctl.protocol.half_precision import HalfPlan
-from dotsctl.protocol.model_directory import demo_directory, fingerprint
+from dotsctl.protocol.model.checkpoint import read_json
+from dotsctl.protocol.model.directory import demo_directory, fingerprint
+from dotsctl.protocol.model.half_precision import HalfPlan
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
 from dotsctl.tools.reference.exact_tower import ExactTower, difference
@@ -312,7 +312,9 @@ def test_the_only_build_is_found_and_one_that_is_not_there_is_named(copied: Path
 
 def test_of_several_builds_float16_is_taken_or_one_must_be_chosen(copied: Path) -> None:
     shutil.copytree(copied, copied.with_name("other"))
-    with pytest.raises(UsageError, match=r"coreml:build=NAME: build-\d+, other"):
+    with pytest.raises(
+        UsageError, match=r"several builds: build-\d+, other: choose one with --encoder coreml:build=NAME"
+    ):
         find()
     assert find("other")[0].name == "other"
     shutil.copytree(copied, copied.with_name("float16"))
@@ -329,7 +331,9 @@ def test_a_build_of_another_checkpoint_is_refused(copied: Path) -> None:
 def test_a_build_of_another_format_is_refused(copied: Path) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
     (copied / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(MissingError, match=r"format 99, .* format 2\. .*: dotsctl convert MODEL --encoder coreml"):
+    with pytest.raises(
+        MissingError, match=r"format 99, .* format 2: convert the model again: dotsctl convert MODEL --encoder coreml"
+    ):
         find()
 
 
@@ -384,7 +388,7 @@ def test_a_damaged_package_is_refused(copied: Path, name: str, damage: str) -> N
     file.unlink()
     if damage == "cut":
         file.write_bytes(content[:-10])
-    with pytest.raises(MissingError, match=r"damaged, convert the model again"):
+    with pytest.raises(MissingError, match=r"damaged: convert the model again"):
         find()
 
 

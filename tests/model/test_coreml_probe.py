@@ -18,13 +18,15 @@ from dotsctl.encoder_worker.coreml.probing import Probe
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.coreml import CoreMLEncoder
 from dotsctl.protocol.errors import CommandFailedError, MissingError, OutputError, PageError
-from dotsctl.protocol.machine import Machine, framework_versions, this_machine
-from dotsctl.protocol.model_directory import demo_directory, fingerprint
-from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, recall, recall_mlx, remember, verdicts_of
+from dotsctl.protocol.machine.identity import Machine, framework_versions, this_machine
+from dotsctl.protocol.machine.verdicts import Trial, Verdict, build_digest, recall, recall_mlx, remember, verdicts_of
+from dotsctl.protocol.model.directory import demo_directory, fingerprint
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
 
 from tests.coreml_stand_in import Framework, use
+from tests.forked_probe import fork_children
+from tests.plugins import load_plugin
 
 pytest.importorskip("coremltools")
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
@@ -63,7 +65,13 @@ def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Framework]:
 
 
 @pytest.fixture
-def trial(folder: Path, references: Path, on_a_mac: Callable[..., Framework]) -> Callable[..., Verdict]:
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Child processes that execute packages are forks of this one."""
+    fork_children(monkeypatch)
+
+
+@pytest.fixture
+def trial(folder: Path, references: Path, on_a_mac: Callable[..., Framework], forked: None) -> Callable[..., Verdict]:
     """``trial(faults, ...)``: the verdict of a complete trial with these faults in its child processes."""
 
     def run(words: str = "", buckets: Sequence[int] = BUCKETS, units: str = UNITS, limit_s: float = 60.0) -> Verdict:
@@ -86,7 +94,7 @@ def remember_good(folder: Path, ne_share: float = 0.75) -> None:
 
 def load(notes: list[str] | None = None, **options: str) -> CoreMLEncoder:
     encoder = CoreMLEncoder()
-    encoder.load(demo_directory(), options, (notes if notes is not None else []).append)
+    load_plugin(encoder, demo_directory(), options, (notes if notes is not None else []).append)
     return encoder
 
 
@@ -212,9 +220,9 @@ def test_a_process_that_is_killed_once_is_tried_again_and_its_end_is_kept(
 ) -> None:
     once = tmp_path / "once"
     program = (
-        f"import os, pathlib, runpy, signal, sys; once = pathlib.Path({str(once)!r})\n"
+        f"import os, pathlib, signal, sys; once = pathlib.Path({str(once)!r})\n"
         "if sys.argv[1] == 'encode' and not once.exists(): once.touch(); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "runpy.run_module('dotsctl.encoder_worker.coreml.probe', run_name='__main__')"
+        "from tests.forked_probe import run_probe; run_probe()"
     )
     monkeypatch.setattr(probe_process, "COMMAND", (sys.executable, "-P", "-c", program))
     monkeypatch.setattr("dotsctl.encoder_worker.coreml.probing.Probe._compared", lambda self, trial, *_: trial)
@@ -224,7 +232,7 @@ def test_a_process_that_is_killed_once_is_tried_again_and_its_end_is_kept(
 
 
 def test_a_build_that_kills_its_process_is_refused_with_a_remedy_and_not_tried_again(
-    folder: Path, on_a_mac: Callable[..., Framework]
+    folder: Path, on_a_mac: Callable[..., Framework], forked: None
 ) -> None:
     framework = on_a_mac("", "kill")
     for _ in range(2):
@@ -246,14 +254,14 @@ def test_page_sizes_that_fail_are_left_out_with_a_warning(folder: Path, on_a_mac
     encoder = load(notes)
     assert encoder._buckets == (24,)
     assert any("WARNING" in note and "pages of 48 patches are not available: it hung" in note for note in notes)
-    with pytest.raises(CommandFailedError, match=r"for pages of 48 patches: it hung\. coreml:buckets=24 uses"):
+    with pytest.raises(CommandFailedError, match=r"for pages of 48 patches: it hung: coreml:buckets=24 uses"):
         load(buckets="48")
 
 
 def test_without_a_neural_engine_it_is_refused_at_once(folder: Path, on_a_mac: Callable[..., Framework]) -> None:
     on_a_mac("no-ne")
     notes: list[str] = []
-    with pytest.raises(MissingError, match=r"no Neural Engine \(its devices: cpu, gpu\)\. Use --encoder mlx"):
+    with pytest.raises(MissingError, match=r"no Neural Engine \(its devices: cpu, gpu\): use --encoder mlx"):
         load(notes)
     assert not any("trying" in note for note in notes) and known(folder) is None
 
@@ -342,7 +350,7 @@ def test_the_interpreter_has_a_tight_limit_and_a_wrong_build_is_refused_each_tim
 ) -> None:
     monkeypatch.setitem(golden_page.REFERENCE_COSINES, "float16", 1.0)
     for _ in range(2):
-        with pytest.raises(CommandFailedError, match=r"on reference here.*golden page is wrong.*Convert the model"):
+        with pytest.raises(CommandFailedError, match=r"on reference here.*golden page is wrong.*convert the model"):
             load(compute_units="reference")
 
 

@@ -12,8 +12,8 @@ from dotsctl.encoder_worker.coreml.manifest import function_name
 from dotsctl.encoder_worker.coreml.package import Package
 from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, patches_input, rotary_inputs
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
-from dotsctl.protocol.checkpoint import read_json
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.model.checkpoint import read_json
+from dotsctl.protocol.model.directory import demo_directory
 from dotsctl.tools.coreml.lint import lint_package
 from dotsctl.tools.coreml.scaling import normal_exponent, stream_exponent, tensor_exponents
 from dotsctl.tools.reference.exact_tower import ExactTower, difference
@@ -38,12 +38,12 @@ def tower_function(
     from dotsctl.tools.coreml.attention import AttentionOptions
     from dotsctl.tools.coreml.package import TARGET
     from dotsctl.tools.coreml.stored_weights import StoredWeights
-    from dotsctl.tools.coreml.tower import Part, TowerBuilder
+    from dotsctl.tools.coreml.tower import TowerBuilder, TowerPart
 
     config = config_of(model)
     weights = StoredWeights(TowerTensors(model), precision, scheme, exponents)
     builder = TowerBuilder(config, weights, AttentionOptions(query_tile=10), residual_exponent)
-    return builder.function(Part(0, config.num_hidden_layers, config.num_hidden_layers), GRID[0] * GRID[1], TARGET)
+    return builder.function(TowerPart(0, config.num_hidden_layers, config.num_hidden_layers), GRID[0] * GRID[1], TARGET)
 
 
 def write_tower(model: Path, path: Path, **options: Any) -> Path:

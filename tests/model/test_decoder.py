@@ -13,6 +13,8 @@ from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.protocol.errors import ErrorCode, MissingError, PageError, UsageError
 from dotsctl.protocol.parts import FinishReason
 
+from tests.plugins import load_plugin
+
 mx = pytest.importorskip("mlx.core")
 ByteLevel = pytest.importorskip("tokenizers.pre_tokenizers").ByteLevel
 
@@ -33,7 +35,7 @@ class Reference(NamedTuple):
 
 def make(folder: Path, **options: str) -> MLXDecoder:
     decoder = MLXDecoder()
-    decoder.load(folder, options, lambda note: None)
+    load_plugin(decoder, folder, options, lambda note: None)
     return decoder
 
 
@@ -340,14 +342,14 @@ def test_the_page_may_be_overwritten_after_admission(endless: Path, pages: list[
 
 
 def test_load_states_width_capacity_and_tasks(model: Path) -> None:
-    spec = MLXDecoder().load(model, {"batch": "3"}, lambda note: None)
+    spec = load_plugin(MLXDecoder(), model, {"batch": "3"}, lambda note: None)
     assert (spec.width, spec.capacity, spec.tasks) == (48, 3, ("text",))
 
 
 @pytest.mark.parametrize("options", [{"batches": "3"}, {"batch": "0"}, {"rows": "many"}])
 def test_wrong_options_are_refused(model: Path, options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="decoder mlx"):
-        MLXDecoder().load(model, options, lambda note: None)
+        load_plugin(MLXDecoder(), model, options, lambda note: None)
 
 
 def test_end_tokens_may_be_one_number_and_must_be_there(write_model: Writer) -> None:
@@ -364,7 +366,7 @@ def test_end_tokens_may_be_one_number_and_must_be_there(write_model: Writer) -> 
 def test_a_text_tensor_that_is_missing_is_named(write_model: Writer, tensors: dict[str, np.ndarray]) -> None:
     less = {name: tensor for name, tensor in tensors.items() if name != "model.norm.weight"}
     with pytest.raises(MissingError, match=r"norm\.weight"):
-        MLXDecoder().load(write_model(tensors=less), {}, lambda note: None)
+        load_plugin(MLXDecoder(), write_model(tensors=less), {}, lambda note: None)
 
 
 def test_without_mlx_the_error_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +375,7 @@ def test_without_mlx_the_error_says_what_to_install(model: Path, monkeypatch: py
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mlx.core", None)
     with pytest.raises(MissingError, match=r"pip install 'dotsctl\[all\]'"):
-        MLXDecoder().load(model, {}, lambda note: None)
+        load_plugin(MLXDecoder(), model, {}, lambda note: None)
 
 
 def test_close_works_before_load() -> None:

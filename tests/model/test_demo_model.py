@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from dotsctl import Client
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.model.directory import demo_directory
+
+from tests.conftest import sample
 
 pytest.importorskip("mlx.core")
 pytestmark = pytest.mark.model
@@ -31,14 +33,16 @@ def test_it_reads_the_sample_pages(run_folder: Path, task: str) -> None:
     assert edits <= 0.1 * characters, f"{edits} edits in {characters} characters"
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("options", [("--limit", "0.12"), ("--task", "layout", "--min-json", "0.9")], ids=str)
+@pytest.mark.sampled
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("options", [("--limit", "0.15"), ("--task", "layout", "--min-json", "0.9")], ids=str)
 def test_it_reads_new_pages(run_folder: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("matplotlib")
     pytest.importorskip("rapidfuzz")
-    from dotsctl.tools.evaluate.main import main
+    from dotsctl.tools.dev.evaluate.main import main
 
-    outcome = CliRunner().invoke(main, ["--pages", "40", "--words", "documentation", "--json", *options])
+    pages = sample(10, of=20)
+    outcome = CliRunner().invoke(main, ["--pages", str(pages), "--json", *options])
     assert outcome.exit_code == 0, outcome.output
     found = json.loads(outcome.stdout)
-    assert (found["pages"], found["style"]) == (40, "full")
+    assert (found["pages"], found["style"]) == (pages, "full")

@@ -4,16 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.model.directory import demo_directory
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
 from dotsctl.tools.doctor_coreml.laboratory import build_packages, run_package
-from dotsctl.tools.doctor_coreml.order import Order, SectionFailedError
+from dotsctl.tools.doctor_coreml.order import SectionFailedError, SectionRequest
 from dotsctl.tools.doctor_coreml.sections import SECTIONS
 
 from tests import coreml_stand_in
@@ -35,14 +35,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """``start(faults, options)``: the command in a process, in an empty folder."""
+    """``start(faults, options)``: the command, or another one, in a process, in an empty folder."""
     monkeypatch.setenv("DOTSCTL_MODELS", str(models))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(coreml_stand_in.SITE))
 
-    def run(faults: str, *options: str) -> "subprocess.Popen[str]":
+    def run(faults: str, *options: str, command: Sequence[str] = ("doctor", "--coreml")) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "dotsctl.tools.doctor_coreml", *options],
+            [sys.executable, "-P", "-m", "dotsctl", *command, *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
             env={**os.environ, coreml_stand_in.VARIABLE: faults},
         )  # fmt: skip
@@ -91,57 +91,66 @@ def test_a_report_that_was_killed_is_finished_by_resume_and_names_a_process_that
 
 
 @pytest.fixture
-def here(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Order]:
+def here(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], SectionRequest]:
     """``here(faults)``: sections in this process."""
 
-    def use(faults: str) -> Order:
+    def use(faults: str) -> SectionRequest:
         coreml_stand_in.use(monkeypatch, faults)
         monkeypatch.setenv("DOTSCTL_MODELS", str(models))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        return Order(str(demo_directory()), None, str(tmp_path / "work"))
+        return SectionRequest(str(demo_directory()), None, str(tmp_path / "work"))
 
     return use
 
 
-def build(order: Order) -> Any:
+def build(order: SectionRequest) -> Any:
     from dotsctl.encoder_worker.coreml.manifest import find_build
-    from dotsctl.protocol.model_directory import fingerprint
+    from dotsctl.protocol.model.directory import fingerprint
 
     return find_build(Path(order.model), fingerprint(Path(order.model)), None)[1]
 
 
-def test_the_laboratory_times_plans_and_compares_each_package_and_deletes_it(here: Callable[[str], Order]) -> None:
+def test_the_laboratory_times_plans_and_compares_each_package_and_deletes_it(
+    here: Callable[[str], SectionRequest],
+) -> None:
     order, steps = here(""), list[str]()
     found, _ = build_packages(order, build(order), steps.append)
     assert found["patches"] == 24 and len(found["packages"]) == 12
     entry = found["packages"][0]
-    result, text = run_package(Order(order.model, None, order.work, entry["name"]), steps.append)
+    result, text = run_package(SectionRequest(order.model, None, order.work, entry["name"]), steps.append)
     assert result["ne_share"] == 1.0 and result["cpu_cosine"] > 0.9999
     assert result["prediction_s"] > 0 and result["tflops"] > 0 and result["attention"] == entry["attention"]
     assert "Neural Engine: 100% of the operations" in text[0]
     assert not Path(entry["path"]).exists()
     here("wrong")
     with pytest.raises(SectionFailedError, match="wrong numbers: smallest cosine to the CPU"):
-        run_package(Order(order.model, None, order.work, found["packages"][1]["name"]), steps.append)
+        run_package(SectionRequest(order.model, None, order.work, found["packages"][1]["name"]), steps.append)
     assert len([path for path in Path(entry["path"]).parent.iterdir() if path.suffix == ".mlpackage"]) == 10
 
 
 def test_the_energy_of_core_ml_is_metered_with_the_framework(
-    here: Callable[[str], Order], monkeypatch: pytest.MonkeyPatch
+    here: Callable[[str], SectionRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dotsctl.tools.bench import energy
     from dotsctl.tools.doctor_coreml import sections
 
     order = here("")
-    sample = (
-        "import plistlib, sys; sys.stdout.buffer.write(plistlib.dumps({'elapsed_ns': 10**9, 'processor': "
-        "{'cpu_energy': 1000, 'gpu_energy': 0, 'ane_energy': 2000}}))"
-    )
-    metering = energy.metering
-    monkeypatch.setattr(energy, "metering", lambda seconds: metering(seconds, [sys.executable, "-P", "-c", sample]))
-    monkeypatch.setattr(sections, "ENERGY_S", 1.0)
+    monkeypatch.setattr(energy, "IDLE_S", 0.5)
+    monkeypatch.setattr(sections, "ENERGY_S", 2.0)
     monkeypatch.setattr(energy, "_usual_patches", lambda model: 24)
-    result, text = SECTIONS["energy"](Order(order.model, None, order.work, "coreml:compute_units=cpu_only"), print)
+    result, text = SECTIONS["energy"](
+        SectionRequest(order.model, None, order.work, "coreml:compute_units=cpu_only"), print
+    )
     (found,) = result["encoders"]
     assert found["encoder"] == "coreml:compute_units=cpu_only" and found["pages"] >= 1 and found["page_s"] > 0
+    assert found["watts"]["cpu"] > found["watts"]["ane"] > 0 and found["wh_per_1000_pages"] > 0
     assert "Wh/1,000 pages" in text[0]
+
+
+def test_bench_energy_measures_each_encoder_of_a_model_with_packages(start: Start, models: Path) -> None:
+    bench = start("", "--model", "demo", "--patches", "24", "--seconds", "5", "--json", command=("bench", "energy"))
+    out, err = bench.communicate(timeout=500)
+    assert bench.returncode == 0, err
+    measured = json.loads(out)["encoders"]
+    assert [each["encoder"] for each in measured] == ["mlx", "coreml"]
+    assert all(each["pages"] >= 1 and each["wh_per_1000_pages"] > 0 and each["patches"] == 24 for each in measured)

@@ -7,9 +7,11 @@ import pytest
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 from dotsctl.protocol.errors import ExitCode
-from dotsctl.protocol.model_directory import demo_directory, fingerprint
+from dotsctl.protocol.model.directory import demo_directory, fingerprint
 from dotsctl.tools import embed
 from PIL import Image
+
+from tests.plugins import load_plugin
 
 pytest.importorskip("mlx.core")
 pytestmark = pytest.mark.model
@@ -26,7 +28,7 @@ def test_a_png_and_a_pdf_become_what_the_encoder_makes_of_them(
     inputs = (str(LETTER), "one.pdf")
     assert embed.run(inputs=inputs, max_pixels=40_000, force=False, **order) == ExitCode.OK
     encoder = MLXEncoder()
-    encoder.load(demo_directory(), {}, lambda _: None)
+    load_plugin(encoder, demo_directory(), {}, lambda _: None)
     (expected,) = encoder.encode([PageImage(LETTER.read_bytes(), None, 40_000)])
     found = {path.name: np.load(path) for path in tmp_path.rglob("*.npz")}
     assert sorted(found) == ["letter.npz", "one.npz"]

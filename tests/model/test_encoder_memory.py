@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.tools import encoder_memory
-from dotsctl.tools.encoder_memory import page_of, resident_peak_bytes
+from dotsctl.tools.dev import encoder_memory
+from dotsctl.tools.dev.encoder_memory import page_of, resident_peak_bytes
 
 pytestmark = pytest.mark.model
 

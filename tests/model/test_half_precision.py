@@ -16,11 +16,11 @@ from dotsctl.encoder_worker.image import Patches
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
-from dotsctl.protocol.checkpoint import read_json, tensor_files
-from dotsctl.protocol.checkpoint_layout import TextSizes, VisionSizes
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
-from dotsctl.protocol.half_precision import LEAST_COSINE, HalfPlan
-from dotsctl.protocol.model_directory import demo_directory, fingerprint
+from dotsctl.protocol.model.checkpoint import read_json, tensor_files
+from dotsctl.protocol.model.directory import demo_directory, fingerprint
+from dotsctl.protocol.model.half_precision import LEAST_COSINE, HalfPlan
+from dotsctl.protocol.model.layout import TextSizes, VisionSizes
 from dotsctl.protocol.tensor import describe
 from dotsctl.tools.half_precision import command
 from dotsctl.tools.half_precision.pages import drawn_pages
@@ -32,6 +32,9 @@ from PIL import Image, ImageDraw, ImageFont
 mx = pytest.importorskip("mlx.core")
 from dotsctl.tools.half_precision.decoder import plan_decoder  # noqa: E402
 from dotsctl.tools.half_precision.encoder import plan_encoder  # noqa: E402
+from dotsctl.tools.half_precision.trial import Measured  # noqa: E402
+
+from tests.plugins import load_plugin  # noqa: E402
 
 pytestmark = pytest.mark.model
 Tensors = dict[str, np.ndarray]
@@ -114,7 +117,7 @@ def test_any_scaling_of_the_encoder_leaves_its_embeddings_as_they_are(
     variant: Path, page: Patches, data: st.DataObject
 ) -> None:
     from dotsctl.encoder_worker.plugins.vision_weights import PREFIXES, read_tower
-    from dotsctl.tools.half_precision.encoder import Measured, plan_of, tensor_peaks
+    from dotsctl.tools.half_precision.encoder import plan_of, tensor_peaks
 
     config = config_of(variant)
     files = [str(file) for file in tensor_files(variant, PREFIXES)]
@@ -133,7 +136,7 @@ def test_any_scaling_of_the_encoder_leaves_its_embeddings_as_they_are(
 @SLOW
 def test_any_scaling_of_the_decoder_leaves_its_logits_as_they_are(variant: Path, data: st.DataObject) -> None:
     from dotsctl.decoder_worker.model import read_network
-    from dotsctl.tools.half_precision.decoder import Measured, plan_of, tensor_peaks
+    from dotsctl.tools.half_precision.decoder import plan_of, tensor_peaks
 
     network = read_network(variant, mx.float32)
     places = st.fixed_dictionaries(dict.fromkeys(DECODER_PLACES, POWERS))
@@ -151,7 +154,7 @@ def test_any_scaling_of_the_decoder_leaves_its_logits_as_they_are(variant: Path,
 def test_scaling_leaves_the_logits_of_a_quantised_decoder_as_they_are() -> None:
     from dotsctl.decoder_worker.model import load_model, read_network
     from dotsctl.tools.convert.decoder import convert
-    from dotsctl.tools.half_precision.decoder import Measured, plan_of, tensor_peaks
+    from dotsctl.tools.half_precision.decoder import plan_of, tensor_peaks
 
     demo = demo_directory()
     quantised = convert("demo", demo, fingerprint(demo), Quantisation(8, 32), lambda line: None).decoder
@@ -316,14 +319,16 @@ def test_a_gate_that_is_too_large_is_named_and_its_model_is_refused(
     with pytest.raises(CommandFailedError, match=problem):
         command.run(str(model), lambda line: None, force=False, as_json=False)
     half = problem.partition(":")[0]
-    with pytest.raises(UsageError, match=f"{problem.partition(': ')[2]}.*Use --{half} mlx:dtype=bfloat16"):
-        {"encoder": MLXEncoder(), "decoder": MLXDecoder()}[half].load(model, {"dtype": "float16"}, lambda line: None)
+    with pytest.raises(UsageError, match=f"{problem.partition(': ')[2]}.*use --{half} mlx:dtype=bfloat16"):
+        load_plugin(
+            {"encoder": MLXEncoder(), "decoder": MLXDecoder()}[half], model, {"dtype": "float16"}, lambda line: None
+        )
 
 
 @pytest.mark.parametrize("half", [MLXEncoder, MLXDecoder])
 def test_float16_without_a_measurement_is_refused_with_the_command_that_measures(model: Path, half: Any) -> None:
     with pytest.raises(MissingError, match=f"dotsctl convert {re.escape(str(model))} --float16"):
-        half().load(model, {"dtype": "float16"}, lambda line: None)
+        load_plugin(half(), model, {"dtype": "float16"}, lambda line: None)
 
 
 def page_bytes() -> bytes:
@@ -353,10 +358,10 @@ def read_page(model: Path, dtype: str) -> tuple[str, np.ndarray, str]:
     """Type and embeddings (num_embeddings, width) of a page, and its answer of 20 tokens."""
     encoder, decoder = MLXEncoder(), MLXDecoder()
     try:
-        spec = encoder.load(model, {"dtype": dtype}, lambda line: None)
+        spec = load_plugin(encoder, model, {"dtype": dtype}, lambda line: None)
         (page,) = encoder.encode([PageImage(page_bytes(), None, None)])
         header = describe(page.embeddings, spec.dtype)
-        decoder.load(model, {"dtype": dtype}, lambda line: None)
+        load_plugin(decoder, model, {"dtype": dtype}, lambda line: None)
         decoder.admit(EncodedPrompt(1, page.embeddings, "text", None, 20, ""))
         finished = None
         while finished is None:

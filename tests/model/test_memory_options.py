@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from dotsctl.protocol.errors import UsageError
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.model.directory import demo_directory
+
+from tests.plugins import load_plugin
 
 pytestmark = pytest.mark.model
 mx = pytest.importorskip("mlx.core")
@@ -32,7 +34,7 @@ def test_the_encoder_keeps_as_many_freed_buffers_as_it_is_told(options: dict[str
     from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 
     encoder = MLXEncoder()
-    encoder.load(demo_directory(), options, lambda _: None)
+    load_plugin(encoder, demo_directory(), options, lambda _: None)
     assert limit_now() == mib * MIB
     encoder.close()
 
@@ -49,7 +51,7 @@ def test_the_decoder_keeps_its_share_and_wires_nothing(
     monkeypatch.setattr(mx, "device_info", lambda *_: device)
     monkeypatch.setattr(mx, "set_wired_limit", lambda limit: wired.append(limit) or 0)
     decoder = MLXDecoder()
-    decoder.load(demo_directory(), options, lambda _: None)  # decodes its warm-up page
+    load_plugin(decoder, demo_directory(), options, lambda _: None)  # decodes its warm-up page
     assert (limit_now(), wired) == (mib * MIB, [])
     decoder.close()
 
@@ -60,4 +62,4 @@ def test_a_share_that_is_no_number_is_refused() -> None:
 
     for plugin in (MLXEncoder(), MLXDecoder()):
         with pytest.raises(UsageError, match="mlx_cache_mib"):
-            plugin.load(demo_directory(), {"mlx_cache_mib": "much"}, lambda _: None)
+            load_plugin(plugin, demo_directory(), {"mlx_cache_mib": "much"}, lambda _: None)

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
-from dotsctl.encoder_worker.plugins.mlx_options import MLXOptions
+from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions
 from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.worker.plugin_options import parse_options
 from PIL import Image
+
+from tests.plugins import load_plugin
 
 pytestmark = pytest.mark.model
 
@@ -28,7 +31,7 @@ def png(width: int, height: int) -> bytes:
 @pytest.fixture
 def encoder(model: Path) -> Any:
     made = MLXEncoder()
-    made.load(model, {}, lambda note: None)
+    load_plugin(made, model, {}, lambda note: None)
     yield made
     made.close()
 
@@ -58,7 +61,8 @@ def test_a_lower_pixel_limit_makes_fewer_embeddings_and_a_higher_one_changes_not
 def test_an_encoder_process_gets_by_without_mlx_lm(model: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from dotsctl.encoder_worker.plugins.mlx import MLXEncoder;"
-        f"MLXEncoder().load(Path({str(model)!r}), {{}}, print);"
+        "from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions;"
+        f"MLXEncoder().load(Path({str(model)!r}), MLXEncoderOptions(), print);"
         "print('mlx.core' in sys.modules, 'mlx_lm' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=50, check=True)
@@ -68,7 +72,7 @@ def test_an_encoder_process_gets_by_without_mlx_lm(model: Path) -> None:
 def test_images_of_one_request_give_what_each_gives_alone(model: Path) -> None:
     images = [PageImage(png(*size), None, None) for size in [(120, 90), (60, 200), (56, 56), (300, 280)]]
     made = MLXEncoder()
-    made.load(model, {"pack_patches": "150"}, lambda note: None)
+    load_plugin(made, model, {"pack_patches": "150"}, lambda note: None)
     together = made.encode(images)
     alone = [made.encode([image])[0] for image in images]
     made.close()
@@ -81,8 +85,8 @@ def test_images_of_one_request_give_what_each_gives_alone(model: Path) -> None:
 
 def test_bfloat16_is_announced_and_travels_as_bits(model: Path) -> None:
     wide, narrow = MLXEncoder(), MLXEncoder()
-    wide.load(model, {"dtype": "float32"}, lambda note: None)
-    spec = narrow.load(model, {"dtype": "bfloat16"}, lambda note: None)
+    load_plugin(wide, model, {"dtype": "float32"}, lambda note: None)
+    spec = load_plugin(narrow, model, {"dtype": "bfloat16"}, lambda note: None)
     image = PageImage(png(120, 90), None, None)
     (expected,), (found,) = wide.encode([image]), narrow.encode([image])
     assert (spec.dtype, found.embeddings.dtype) == ("bf16", np.uint16)
@@ -92,7 +96,7 @@ def test_bfloat16_is_announced_and_travels_as_bits(model: Path) -> None:
 
 def test_a_compiled_encoder_gives_the_same(model: Path, encoder: MLXEncoder) -> None:
     compiled = MLXEncoder()
-    compiled.load(model, {"compile": "on"}, lambda note: None)
+    load_plugin(compiled, model, {"compile": "on"}, lambda note: None)
     image = PageImage(png(120, 90), None, None)
     (expected,), (found,) = encoder.encode([image]), compiled.encode([image])
     assert np.abs(found.embeddings - expected.embeddings).max() < 1e-5
@@ -101,37 +105,44 @@ def test_a_compiled_encoder_gives_the_same(model: Path, encoder: MLXEncoder) -> 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"chunk": "3"}, r"no option chunk.*query_chunk.*pack_patches.*compile.*dtype"),
-        ({"query_chunk": "x"}, "query_chunk='x' is no number"),
-        ({"pack_patches": "-1"}, "pack_patches='-1' is no number"),
-        ({"compile": "yes"}, "compile='yes' is unknown; it is on or off"),
-        ({"dtype": "float8"}, "dtype='float8' is unknown; it is float32, bfloat16 or float16"),
+        ({"chunk": "3"}, "no option 'chunk': write query_chunk; 'dotsctl plugins' explains all options"),
+        (
+            {"query_chunk": "x"},
+            "query_chunk='x' is not a whole number, at least 0: correct it",
+        ),
+        ({"pack_patches": "-1"}, r"pack_patches='-1' is not a whole number, at least 0: .*default: 4096"),
+        ({"compile": "yes"}, "compile='yes' is not on or off"),
+        ({"dtype": "float8"}, "dtype='float8' is not float32, bfloat16 or float16"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_is_known(model: Path, option: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        MLXEncoder().load(model, option, lambda note: None)
+        load_plugin(MLXEncoder(), model, option, lambda note: None)
 
 
 @pytest.mark.parametrize(
     ("on_gpu", "fused", "expected"),
     [
-        (False, True, MLXOptions(256, 4096, False, "float32")),
-        (True, True, MLXOptions(None, 4096, True, "bfloat16")),
-        (True, False, MLXOptions(1024, 4096, True, "bfloat16")),
+        (False, True, MLXEncoderOptions(256, 4096, False, "float32")),
+        (True, True, MLXEncoderOptions(None, 4096, True, "bfloat16")),
+        (True, False, MLXEncoderOptions(1024, 4096, True, "bfloat16")),
     ],
 )
-def test_what_the_user_leaves_open_depends_on_the_device(on_gpu: bool, fused: bool, expected: MLXOptions) -> None:
-    assert MLXOptions.read({}).on(on_gpu, fused) == expected
+def test_what_the_user_leaves_open_depends_on_the_device(
+    on_gpu: bool, fused: bool, expected: MLXEncoderOptions
+) -> None:
+    assert MLXEncoderOptions().on(on_gpu, fused) == expected
     chosen = {"query_chunk": "7", "pack_patches": "0", "compile": "off", "dtype": "float32"}
-    assert MLXOptions.read(chosen).on(on_gpu, fused) == MLXOptions(7, 0, False, "float32")
+    assert parse_options(MLXEncoderOptions, chosen, "encoder mlx").on(on_gpu, fused) == MLXEncoderOptions(
+        7, 0, False, "float32"
+    )
 
 
 def test_a_model_that_prepares_pages_otherwise_is_refused(write_model: Callable[..., Path]) -> None:
     folder = write_model()
     (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
     with pytest.raises(UsageError, match="image_mean"):
-        MLXEncoder().load(folder, {}, lambda note: None)
+        load_plugin(MLXEncoder(), folder, {}, lambda note: None)
 
 
 def test_without_mlx_the_error_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,4 +150,4 @@ def test_without_mlx_the_error_says_what_to_install(model: Path, monkeypatch: py
     for module in ("tower_runner", "vision_tower", "vision_weights"):
         monkeypatch.delitem(sys.modules, f"dotsctl.encoder_worker.plugins.{module}", raising=False)
     with pytest.raises(MissingError, match=r"pip install 'dotsctl\[all\]'"):
-        MLXEncoder().load(model, {}, lambda note: None)
+        load_plugin(MLXEncoder(), model, {}, lambda note: None)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from dotsctl.protocol.errors import DotsctlError, NoInputError, UsageError
-from dotsctl.tools.noise import main as noise
-from dotsctl.tools.verify import main as verify
+from dotsctl.tools.dev.noise import main as noise
+from dotsctl.tools.dev.verify import main as verify
 
 pytest.importorskip("rapidfuzz")
 pytestmark = pytest.mark.model

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.model.directory import demo_directory
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
-from dotsctl.tools.prove_encoder import main
+from dotsctl.tools.dev.prove_encoder import main
 
 pytest.importorskip("coremltools")
 pytestmark = pytest.mark.model

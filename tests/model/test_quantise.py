@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from dotsctl.client.inputs import pages_of_file
+from dotsctl.client.inputs.pages import pages_of_file
 from dotsctl.encoder_worker.coreml.manifest import Build, builds_directory
 from dotsctl.encoder_worker.opening import read_limits
 from dotsctl.protocol.errors import DotsctlError, NoInputError, UsageError
-from dotsctl.protocol.model_directory import demo_directory, fingerprint
+from dotsctl.protocol.model.directory import demo_directory, fingerprint
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
+from dotsctl.tools.dev.quantise import main as quantise
+from dotsctl.tools.dev.quantise.layers import LayerErrors, exact_stages, prepared, run_build
 from dotsctl.tools.measuring.encoding import page_image
-from dotsctl.tools.quantise import main as quantise
-from dotsctl.tools.quantise.layers import LayerErrors, exact_stages, prepared, run_build
 from dotsctl.tools.reference.exact_tower import MERGER, ExactTower, difference
 
 pytest.importorskip("coremltools")

@@ -7,8 +7,10 @@ import pytest
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
-from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
-from dotsctl.tools.random_checkpoint.shape import Shape
+from dotsctl.tools.dev.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.dev.random_checkpoint.shape import Shape
+
+from tests.plugins import load_plugin
 
 pytestmark = pytest.mark.model
 mx = pytest.importorskip("mlx.core")
@@ -33,12 +35,12 @@ def test_bfloat16_tensors_are_the_rounded_float32_ones(folders: dict[str, Path])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_both_workers_load_one_and_embeddings_are_neither_tiny_nor_huge(folders: dict[str, Path], dtype: str) -> None:
     encoder, decoder = MLXEncoder(), MLXDecoder()
-    assert encoder.load(folders[dtype], {}, lambda note: None).width == 32
+    assert load_plugin(encoder, folders[dtype], {}, lambda note: None).width == 32
     pixels = np.random.default_rng(0).integers(0, 256, (112, 84, 3), np.uint8)
     embeddings = encoder.encode([PageImage(None, pixels, None)])[0].embeddings
     assert embeddings.shape == (12, 32)
     assert np.isfinite(embeddings).all()
     assert 0.1 < embeddings.std() < 10
-    assert decoder.load(folders[dtype], {}, lambda note: None).width == 32
+    assert load_plugin(decoder, folders[dtype], {}, lambda note: None).width == 32
     encoder.close()
     decoder.close()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from dotsctl.protocol.errors import UsageError
-from dotsctl.tools import trimming
+from dotsctl.tools.dev import trimming
 from dotsctl.tools.pages.truths import generated_pages
 from PIL import Image
 

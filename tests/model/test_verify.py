@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from dotsctl.protocol.errors import DotsctlError, MissingError, UsageError
-from dotsctl.tools.random_checkpoint.tokenizer import tokenizer_json
-from dotsctl.tools.verify import main as verify
-from dotsctl.tools.verify import own as verify_own
-from dotsctl.tools.verify import peer as verify_peer
-from dotsctl.tools.verify import references as verify_references
-from dotsctl.tools.verify import run as verify_run
-from dotsctl.tools.verify import stored as verify_stored
-from dotsctl.tools.verify.compare import bfloat16_rows, errors, float32_rows, table
-from dotsctl.tools.verify.pages import draw, make_pages, prompt_ids, read_tokenizer
-from dotsctl.tools.verify.stages import STAGES, Inputs, Results
-from dotsctl.tools.verify.stored import STORED, TINY
+from dotsctl.tools.dev.random_checkpoint.tokenizer import tokenizer_json
+from dotsctl.tools.dev.verify import main as verify
+from dotsctl.tools.dev.verify import own as verify_own
+from dotsctl.tools.dev.verify import peer as verify_peer
+from dotsctl.tools.dev.verify import references as verify_references
+from dotsctl.tools.dev.verify import run as verify_run
+from dotsctl.tools.dev.verify import stored as verify_stored
+from dotsctl.tools.dev.verify.compare import bfloat16_rows, errors, float32_rows, table
+from dotsctl.tools.dev.verify.pages import draw, make_pages, prompt_ids, read_tokenizer
+from dotsctl.tools.dev.verify.stages import STAGES, Inputs, Results
+from dotsctl.tools.dev.verify.stored import STORED, TINY
 from tokenizers import Tokenizer
 
 pytestmark = pytest.mark.model

@@ -9,18 +9,19 @@ import pytest
 from click.testing import CliRunner, Result
 from dotsctl.encoder_worker.coreml.manifest import Build, builds_directory
 from dotsctl.protocol.errors import UsageError
-from dotsctl.protocol.machine import Machine
-from dotsctl.protocol.model_directory import demo_directory, fingerprint
-from dotsctl.protocol.verdicts import recall_mlx, verdicts_of
+from dotsctl.protocol.machine.identity import Machine
+from dotsctl.protocol.machine.verdicts import recall_mlx, verdicts_of
+from dotsctl.protocol.model.directory import demo_directory, fingerprint
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
-from dotsctl.tools.verify import main as verify
-from dotsctl.tools.verify.coreml import comparison as verify_coreml
-from dotsctl.tools.verify.coreml import report as verify_coreml_report
-from dotsctl.tools.verify.coreml.comparison import Order, compare, limit_of, rows_of
-from dotsctl.tools.verify.coreml.streams import Streams
+from dotsctl.tools.dev.verify import main as verify
+from dotsctl.tools.verify_coreml import comparison as verify_coreml
+from dotsctl.tools.verify_coreml import report as verify_coreml_report
+from dotsctl.tools.verify_coreml.comparison import BuildRequest, compare, limit_of, rows_of
+from dotsctl.tools.verify_coreml.streams import Streams
 
 from tests.coreml_stand_in import use
+from tests.forked_probe import fork_children
 
 pytest.importorskip("coremltools")
 pytest.importorskip("matplotlib")
@@ -80,7 +81,7 @@ def test_a_build_that_computes_something_else_is_no_match_and_ends_with_1(monkey
 
 def test_an_unknown_page_size_and_options_without_the_encoder_are_refused() -> None:
     with pytest.raises(UsageError, match="build float16 has no pages of 96 patches; it has 24, 48"):
-        compare(Order("demo", "float16", (96,)), lambda line: None)
+        compare(BuildRequest("demo", "float16", (96,)), lambda line: None)
     assert isinstance(CliRunner().invoke(verify.cli, ["--bucket", "24"]).exception, UsageError)
 
 
@@ -94,7 +95,7 @@ def test_values_that_are_no_numbers_are_no_match_and_stay_out_of_json() -> None:
     truth = {"float64": Streams({"embeddings": ones}, 1.0)}
     (row,) = rows_of(builds(), 24, "reference", Streams({"embeddings": ones * np.nan}, 1.0), truth)
     assert not row.match and row.min_cosine == 0
-    found = verify_coreml.Comparison("x", [row])
+    found = verify_coreml.BuildComparison("x", [row])
     assert json.loads(json.dumps(verify_coreml_report.content(found, builds())))["rows"][0]["max_error"] is None
 
 
@@ -114,7 +115,8 @@ def test_on_a_mac_each_of_the_units_is_tried_timed_and_compared(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     use(monkeypatch)
-    folder, found = compare(Order("demo", "float16", (24,), ("cpu_and_ne",)), lambda line: None, MAC)
+    fork_children(monkeypatch)
+    folder, found = compare(BuildRequest("demo", "float16", (24,), ("cpu_and_ne",)), lambda line: None, MAC)
     (device,) = found.devices
     assert device.verdict.is_good and device.cold_load_s is not None and device.warm_load_s is not None
     assert device.speed_up.keys() == {24, 48} and device.speed_up[24] > 0
@@ -136,7 +138,7 @@ def test_on_a_mac_each_of_the_units_is_tried_timed_and_compared(
 
 def test_units_that_passed_a_trial_are_compared_without_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     framework = use(monkeypatch)
-    order = Order("demo", "float16", (24,), tried_units=("cpu_only",))
+    order = BuildRequest("demo", "float16", (24,), tried_units=("cpu_only",))
     _, found = compare(order, lambda line: None, MAC)
     assert found.devices == [] and {row.executed for row in found.rows} == {"reference", "cpu_only"}
     assert [units for _, units, _ in framework.loaded] == ["CPU_ONLY"] * 2
@@ -144,7 +146,8 @@ def test_units_that_passed_a_trial_are_compared_without_another_one(monkeypatch:
 
 def test_units_that_do_not_work_are_reported_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     framework = use(monkeypatch, "", "load")
-    _, found = compare(Order("demo", "float16", (24,), ("cpu_and_ne",)), lambda line: None, MAC)
+    fork_children(monkeypatch)
+    _, found = compare(BuildRequest("demo", "float16", (24,), ("cpu_and_ne",)), lambda line: None, MAC)
     (device,) = found.devices
     assert (device.cold_load_s, device.warm_load_s, device.speed_up) == (None, None, {})
     assert {row.executed for row in found.rows} == {"reference"}

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,9 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from dotsctl.client import launch
-from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.client.session import Session
+from dotsctl.client.connection import launch
+from dotsctl.client.connection.session import Session
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol.endpoints import instance_directory
 from dotsctl.protocol.messages import PageFailed, PageResult, Restarted, Status, Submit
 from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions, Role
@@ -104,10 +105,13 @@ class Instance:
         return pid
 
     def wait_status(self, holds: Callable[[Status], bool], what: str) -> Status:
-        """Ask for the status until it is as awaited; each answer is the event that the next question waits for."""
+        """Ask for the status until it is as awaited, at most 100 times a second: without a pause, a runtime and a test
+        that wait for a worker to start would take both cores from it."""
         until = time.monotonic() + WAIT_S
+        pause = select.poll()
         while not holds(status := self.status()):
             assert time.monotonic() < until, f"{what} did not come in {WAIT_S:.0f} s: {status}"
+            pause.poll(10)
         return status
 
     def wait_restarted(self, job: str) -> Restarted:
@@ -177,13 +181,14 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         (metadata / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{metadata.name}/RECORD"]))
         paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        monkeypatch.syspath_prepend(str(site))  # the client looks at the plugin's description
 
     return lay_out
 
 
 def dotsctl(*arguments: str, **options: object) -> "subprocess.Popen[str]":
     """The command line in a child process."""
-    command = [sys.executable, "-P", "-m", "dotsctl.client", *arguments]
+    command = [sys.executable, "-P", "-m", "dotsctl", *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, **options
     )  # type: ignore[call-overload]

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from dotsctl import Client, UsageError
-from dotsctl.client.inputs import pages_of
+from dotsctl import Client, PageRestarted, UsageError
+from dotsctl.client.inputs.pages import pages_of
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.errors import PageError
-from dotsctl.protocol.messages import Restarted
 
+from tests.decoding import text_of_files
 from tests.process.conftest import START_S, dotsctl
 from tests.process.test_library import picture, stored
 from tests.process.test_pdf import stored as pdf_of
@@ -23,7 +23,7 @@ def client(decoder: str = "fake") -> Client:
 
 
 def half(content: bytes) -> str:
-    return fake_text(content, tokens=4)
+    return text_of_files(content, tokens=4)
 
 
 def test_a_question_about_several_inputs_is_one_prompt_in_their_order(run_folder: Path, tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_question_about_several_inputs_is_one_prompt_in_their_order(run_folder
     (tmp_path / "a.png").write_bytes(contents[1])
     with client() as one:
         answer = one.ask("Which is red?", [contents[0], tmp_path / "a.png", contents[2]])
-        assert (answer.text, answer.task) == (fake_text(*contents), "ask")
+        assert (answer.text, answer.task) == (text_of_files(*contents), "ask")
         with pytest.raises(UsageError, match="no question"):
             one.ask("  ", contents)
         with pytest.raises(PageError, match="about no images"):
@@ -46,7 +46,7 @@ def test_the_command_ask_prints_the_answer_alone(run_folder: Path, tmp_path: Pat
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for colour, path in enumerate(paths):
         path.write_bytes(stored(picture(colour)))
-    expected = fake_text(*(path.read_bytes() for path in paths))
+    expected = text_of_files(*(path.read_bytes() for path in paths))
     process = dotsctl("ask", "Which?", *map(str, paths), *FAKES)
     out, err = process.communicate(timeout=START_S)
     assert (process.returncode, out) == (0, expected + "\n"), err
@@ -76,16 +76,18 @@ def test_an_image_that_cannot_be_read_stops_a_question_before_a_model_is_loaded(
 
 def test_a_page_that_loops_is_read_again_a_little_smaller_and_told(run_folder: Path) -> None:
     contents = [stored(picture(colour)) for colour in range(4)]
-    restarts: list[Restarted] = []
+    restarts: list[PageRestarted] = []
     with client("fake:fault=loop-once,batch=2") as one:
         pages = sorted(
-            one.ocr(contents, on_event=lambda event: restarts.append(event) if isinstance(event, Restarted) else None),
+            one.ocr(
+                contents, on_event=lambda event: restarts.append(event) if isinstance(event, PageRestarted) else None
+            ),
             key=lambda page: page.index,
         )
         assert one.status().counters["done"] == 8
-    assert [page.text for page in pages] == [fake_text(content) for content in contents]
+    assert [page.text for page in pages] == [text_of_files(content) for content in contents]
     assert {(page.status, page.finish_reason, page.reread) for page in pages} == {("ok", "stop", "loop")}
-    assert sorted(restart.page_index for restart in restarts) == [0, 1, 2, 3]
+    assert sorted(restart.index for restart in restarts) == [0, 1, 2, 3]
     assert all("read again at full quality, at most" in restart.reason for restart in restarts)
 
 
@@ -96,7 +98,7 @@ def test_a_page_that_fails_below_full_quality_is_read_again_at_full(fault: str, 
         (page,) = one.ocr([content], task="layout", quality="balanced")
         (again,) = one.ocr([content], task="layout", quality="balanced")
         assert one.status().counters["done"] == 3
-    assert (page.text, page.status, page.reread) == (fake_text(content), "ok", reason)
+    assert (page.text, page.status, page.reread) == (text_of_files(content), "ok", reason)
     assert (page.quality, page.input_width) == ("full", 1988)
     assert (again.quality, again.input_width, again.reread) == ("balanced", 1260, "")
 

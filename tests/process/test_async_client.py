@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from dotsctl import AsyncClient, Client, Page, RuntimeLostError, UsageError
-from dotsctl.client import launch
-from dotsctl.client.wire import Wire
-from dotsctl.decoder_worker.plugins.fake import fake_text
+from dotsctl.client.connection import launch
+from dotsctl.client.connection.wire import Wire
 from dotsctl.protocol.messages import Submit
 
 from tests.conftest import processes_in
+from tests.decoding import text_of_files
 from tests.process.conftest import START_S
 from tests.process.test_library import picture, stored
 
@@ -71,9 +71,9 @@ def test_many_tasks_get_their_own_pages_and_no_page_is_sent_twice(monkeypatch: p
             asked, streamed, read = await asyncio.gather(
                 asyncio.gather(*asking), asyncio.gather(*streaming), asyncio.gather(*reading)
             )
-            assert read == [[fake_text(content) for content in each] for each in contents]
-            assert streamed == [fake_text(each[0]) for each in contents[:3]]
-            assert [page.text for page in asked] == [fake_text(*each) for each in contents[:3]]
+            assert read == [[text_of_files(content) for content in each] for each in contents]
+            assert streamed == [text_of_files(each[0]) for each in contents[:3]]
+            assert [page.text for page in asked] == [text_of_files(*each) for each in contents[:3]]
             assert (await one.status()).counters["done"] == 66
 
     run(scene())
@@ -110,7 +110,7 @@ def test_a_task_that_ends_takes_its_pages_back_and_leaves_the_others(how: str) -
                 with pytest.raises(asyncio.CancelledError):
                     await task
             await asyncio.wait([task])
-            assert await texts_of(one, contents, max_tokens=2) == [fake_text(c, tokens=2) for c in contents]
+            assert await texts_of(one, contents, max_tokens=2) == [text_of_files(c, tokens=2) for c in contents]
             status = await one.status()
             assert status.requests == {} and status.counters["done"] == 4 and status.counters["cancelled"] >= 1
 
@@ -160,7 +160,7 @@ def test_a_runtime_that_goes_away_ends_all_calls_and_the_next_call_starts_anothe
             ends = await asyncio.gather(*calls, return_exceptions=True)
             assert [type(end) for end in ends] == [RuntimeLostError] * 3
             assert len({id(end) for end in ends}) == 3, "each has a traceback of its own"
-            assert await texts_of(one, [content], max_tokens=2) == [fake_text(content, tokens=2)]
+            assert await texts_of(one, [content], max_tokens=2) == [text_of_files(content, tokens=2)]
             assert (await one.status()).pid != pid
 
     run(scene())

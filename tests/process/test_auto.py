@@ -10,18 +10,18 @@ from dataclasses import replace
 
 import pytest
 from dotsctl import Client
-from dotsctl.client import launch
-from dotsctl.client.config import AutoEncoders, PluginChoice, RuntimeConfig
-from dotsctl.client.memory_plan import fitted
-from dotsctl.client.session import Session
-from dotsctl.client.swap import swap_encoder
+from dotsctl.client.connection import launch
+from dotsctl.client.connection.session import Session
+from dotsctl.client.connection.swap import swap_encoder
+from dotsctl.client.settings.memory_plan import fitted
+from dotsctl.client.settings.runtime_config import AutoEncoders, PluginChoice, RuntimeConfig
 from dotsctl.decoder_worker.plugins.fake import fake_text
-from dotsctl.protocol import measured_costs
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.machine import this_machine
-from dotsctl.protocol.measured_costs import Preference
+from dotsctl.protocol.machine import measured_costs
+from dotsctl.protocol.machine.identity import this_machine
+from dotsctl.protocol.machine.measured_costs import Preference
 from dotsctl.protocol.messages import PageFailed, PageResult, Status
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.model.directory import demo_directory
 from dotsctl.protocol.parts import WorkerReport
 from PIL import Image
 
@@ -132,7 +132,7 @@ def test_pages_go_on_while_the_other_encoder_is_loading(auto: Start, gates: list
     [
         ("load_fault=refuse", "told to miss something"),
         ("load_fault=die", "it failed 3 times in a row, last: it died by signal SIGKILL"),
-        ("load_fault=hang", "said nothing for 3 s of loading"),
+        ("load_fault=hang", "made no progress for 3 s while loading"),
         ("fault=die", "it failed 3 times in a row, last: it died by signal SIGKILL"),
         ("fault=raise", "it failed 3 times in a row, last: encoder fake:fault=raise,buckets=2016 failed"),
         ("fault=hang", "it failed 3 times in a row, last: it died by signal SIGKILL (no progress for 1 s"),

@@ -3,14 +3,17 @@
 import os
 import shutil
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.messages import PageFailed
+from dotsctl.protocol.model.directory import demo_directory
 from PIL import Image
 
-from tests.process.conftest import dotsctl
+from tests.hostile_pdfs import laughs
+from tests.process.conftest import Instance, dotsctl
 
 pytestmark = [
     pytest.mark.process,
@@ -104,7 +107,7 @@ def test_every_kind_of_bad_input_is_one_line_and_the_other_pages_are_read(
     assert code == 1, err
     check_lines(err, bad)
     sources = tuple(f"{path}:1: " for path in inputs)
-    summary = f"2 pages read, {len(bad)} failed"
+    summary = f"2 pages read, 1 blank ({pixel}:1), {len(bad)} failed"
     assert [line for line in err.splitlines() if not line.startswith(sources)] == [summary]
     texts = dict(part.split(" <==\n", 1) for part in out.removeprefix("==> ").split("\n==> "))
     assert len(texts[str(GOOD)].strip()) > 20, out
@@ -120,4 +123,13 @@ def test_input_of_which_nothing_can_be_read_is_exit_code_4(run_folder: Path, bad
 def test_a_page_of_one_pixel_reads_as_empty(run_folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), "white").save(tmp_path / "pixel.png")
     code, out, err = ocr(tmp_path / "pixel.png")
-    assert (code, out.strip(), err) == (0, "", "")
+    assert (code, out.strip()) == (0, "")
+    assert err.startswith("1 page read, 1 blank (")
+
+
+def test_a_file_of_another_client_is_decoded_within_the_render_timeout_of_the_settings(
+    start: Callable[..., Instance],
+) -> None:
+    instance = start("mlx", "mlx", model=str(demo_directory()), model_name="demo", render_timeout_s=1.0)
+    answer = instance.read([laughs()])[0]
+    assert isinstance(answer, PageFailed) and "not rendered within 1 s" in answer.message

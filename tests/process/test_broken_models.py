@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
-from dotsctl.tools.random_checkpoint.shape import Shape
+from dotsctl.tools.dev.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.dev.random_checkpoint.shape import Shape
 
 from tests.process.conftest import dotsctl
 
@@ -48,11 +48,23 @@ def no_tokenizer(model: Path) -> None:
     (model / "tokenizer.json").unlink()
 
 
+def no_numbers(model: Path) -> None:
+    for path in model.glob("*.safetensors"):
+        content = bytearray(path.read_bytes())
+        length = int.from_bytes(content[:8], "little")
+        for name, tensor in json.loads(content[8 : 8 + length]).items():
+            if name.startswith("model.layers.0.self_attn.q_proj"):
+                start, end = tensor["data_offsets"]
+                content[8 + length + start : 8 + length + end] = b"\xff" * (end - start)
+        path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (no_numbers, ("the model computes NaN or infinity", "download it again")),
         (remove_shard, ("model.safetensors.index.json", SECOND, "not in the folder", "download the model again")),
-        (cut_shard, (SECOND, "cut off", "Download it again")),
+        (cut_shard, (SECOND, "cut off", "download it again")),
         (two_layers, ("model.layers.1.input_layernorm.weight is missing", "and 7 more", "download the model again")),
         (no_tokenizer, ("tokenizer.json is missing", "download the whole dots.ocr snapshot")),
     ],
@@ -64,7 +76,7 @@ def test_a_broken_model_is_one_message_and_exit_code_3(
     code, out, err = ocr(model)
     assert (code, out) == (3, ""), err
     assert all(word in err for word in words), err
-    assert err.count("What to do: ") + err.count(" is missing: ") + err.count("Download it again") == 1, err
+    assert err.count(": download ") == 1, err
     assert "Traceback" not in err
 
 

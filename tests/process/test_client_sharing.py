@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from dotsctl import AsyncClient, Client, PageError, RuntimeLostError, UsageError
-from dotsctl.client import launch
-from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.decoder_worker.plugins.fake import fake_text
+from dotsctl.client.connection import launch
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol import endpoints
 
 from tests.conftest import Gate
+from tests.decoding import text_of_files
 from tests.process.conftest import START_S
 from tests.process.test_library import by_index, picture, stored
 
@@ -57,7 +57,7 @@ def test_several_threads_get_their_own_pages_through_one_client(run_folder: Path
             return [page.text for page in by_index(one.ocr(each))]
 
         with ThreadPoolExecutor(len(contents)) as pool:
-            assert list(pool.map(read, contents)) == [[fake_text(content) for content in each] for each in contents]
+            assert list(pool.map(read, contents)) == [[text_of_files(content) for content in each] for each in contents]
         assert one.status().counters["done"] == 40
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("dotsctl")] == []
 
@@ -75,15 +75,16 @@ def test_a_thread_that_breaks_off_leaves_the_pages_of_another(run_folder: Path, 
             gates[0].remove()
             gates[0].open()
             (page,) = other.result(WAIT_S)
-        assert page.text == fake_text(stored(picture(2)), tokens=64)
+        assert page.text == text_of_files(stored(picture(2)), tokens=64)
 
 
 def test_a_client_that_is_forgotten_leaves_no_thread(named: Callable[..., int]) -> None:
     named()
     one = Client(name=NAME)
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "dotsctl-wire"]
-    del one
-    gc.collect()
+    with pytest.warns(ResourceWarning, match="Client was not closed: use it in a 'with' block"):
+        del one
+        gc.collect()
     thread.join(WAIT_S)
     assert not thread.is_alive()
 
@@ -93,7 +94,7 @@ def test_a_client_finds_a_runtime_again_that_was_restarted_between_calls(
     named: Callable[..., int], number: signal.Signals
 ) -> None:
     content, slow = stored(picture(1)), "fake:decode_ms=20000,tokens=2000"
-    expected = fake_text(content, tokens=2)
+    expected = text_of_files(content, tokens=2)
     first = named(decoder=slow)
     with Client(name=NAME) as one:
         assert next(one.ocr([content], max_tokens=2)).text == expected
@@ -134,10 +135,10 @@ def test_an_async_client_finds_a_restarted_runtime_again_from_several_tasks(name
 
     async def scene() -> None:
         async with AsyncClient(name=NAME) as one:
-            assert await read(one) == fake_text(content)
+            assert await read(one) == text_of_files(content)
             pid = named()  # in the main thread, as `launch.stop` needs it
             async with asyncio.timeout(WAIT_S):
-                assert set(await asyncio.gather(*[read(one) for _ in range(5)])) == {fake_text(content)}
+                assert set(await asyncio.gather(*[read(one) for _ in range(5)])) == {text_of_files(content)}
             status = await one.status()
             assert (status.pid, status.clients) == (pid, 1)
 

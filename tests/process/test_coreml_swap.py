@@ -7,15 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from dotsctl.client import launch
-from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.client.session import Session
-from dotsctl.client.swap import swap_encoder
+from dotsctl.client.connection import launch
+from dotsctl.client.connection.session import Session
+from dotsctl.client.connection.swap import swap_encoder
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.encoder_worker.coreml.golden_page import draw_picture
 from dotsctl.protocol.endpoints import instance_directory
 from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.protocol.messages import PageResult
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.model.directory import demo_directory
 
 from tests import coreml_stand_in
 from tests.process.conftest import NAME, START_S, Instance

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dotsctl.client import launch
-from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.client.session import Session
+from dotsctl.client.connection import launch
+from dotsctl.client.connection.session import Session
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol import endpoints
 from dotsctl.protocol.errors import AlreadyRunningError
@@ -18,6 +18,7 @@ from dotsctl.protocol.messages import PageResult
 from PIL import Image
 
 from tests.conftest import HAS_PROC, Gate, processes_in, wait_gone
+from tests.decoding import text_of_files
 from tests.process.conftest import START_S, Instance, dotsctl
 
 pytestmark = pytest.mark.process
@@ -103,7 +104,7 @@ def test_a_killed_runtime_takes_its_workers_along_and_the_next_one_starts_over_i
     assert endpoints.lock_holder(endpoints.instance_directory(NAME)) is None
     assert named() != pid
     code, out, err = finish(dotsctl("ocr", str(page), "--name", NAME))
-    assert (code, out.strip()) == (0, fake_text(page.read_bytes())), err
+    assert (code, out.strip()) == (0, text_of_files(page.read_bytes())), err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -119,7 +120,7 @@ def test_a_signal_lets_the_running_page_finish_and_leaves_nothing(
     up.send_signal(number)
     gates[0].open()
     code, out, err = finish(client)
-    assert (code, out.strip()) == (0, fake_text(page.read_bytes())), err
+    assert (code, out.strip()) == (0, text_of_files(page.read_bytes())), err
     code, _, err = finish(up)
     assert code == 0, err
     assert processes_in(run_folder) == []
@@ -160,7 +161,7 @@ def test_a_second_runtime_of_the_same_name_is_refused_and_the_first_one_serves_o
         runtime.wait_ready(START_S)
     assert (run_folder / NAME / "c.sock").stat().st_ino == socket
     code, out, err = finish(dotsctl("ocr", str(page), "--name", NAME))
-    assert (code, out.strip()) == (0, fake_text(page.read_bytes())), err
+    assert (code, out.strip()) == (0, text_of_files(page.read_bytes())), err
 
 
 @pytest.mark.macos

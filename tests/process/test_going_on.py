@@ -60,9 +60,9 @@ def test_after_a_kill_of_everything_the_same_command_reads_only_what_is_missing(
     process = ocr(scan, output, decoder)
     out, err = process.communicate(timeout=START_S)
     assert (process.returncode, out) == (0, ""), err
-    taken_over = len(re.findall(r"read before the last run broke off", err))
+    taken_over = len(re.findall(r": resumed from an interrupted run", err))
     assert taken_over in (told - 1, told), "the last one was told just before it was noted"
-    assert f"{NUM_PAGES - taken_over} pages read, {taken_over} taken over" in err
+    assert f"{NUM_PAGES - taken_over} pages read, {taken_over} resumed from an interrupted run" in err
     (written,) = tmp_path.rglob("*.txt")
     assert written.read_text().split("\n\n") == [*EXPECTED[:-1], EXPECTED[-1] + "\n"]
     hidden = {path.name for path in tmp_path.rglob(".*")}
@@ -91,7 +91,7 @@ def test_ctrl_c_finishes_the_pages_in_work_and_the_same_command_goes_on(
     process = ocr(scan, f"{tmp_path}/out/", decoder)
     _, err = process.communicate(timeout=START_S)
     assert process.returncode == 0, err
-    assert f"{NUM_PAGES - int(told)} pages read, {told} taken over" in err
+    assert f"{NUM_PAGES - int(told)} pages read, {told} resumed from an interrupted run" in err
     assert (tmp_path / "out/scan.txt").read_text().split() == " ".join(EXPECTED).split()
 
 

@@ -22,7 +22,7 @@ PLUGIN = """\
 import json
 
 from dotsctl.decoder_worker.plugin import DecoderSpec, Finish, Piece
-from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.model.directory import fingerprint
 from dotsctl.protocol.parts import FinishReason
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dotsctl import Client, Page, RuntimeLostError, UsageError
-from dotsctl.client import launch
-from dotsctl.client.config import PluginChoice, RuntimeConfig
+from dotsctl import Client, Page, PageRestarted, PageText, RuntimeLostError, UsageError
+from dotsctl.client.connection import launch
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.errors import PageError
-from dotsctl.protocol.messages import PageTokens, Restarted
 from dotsctl.protocol.parts import Role
 from PIL import Image
 
 from tests.conftest import HAS_PROC, Gate, processes_in
+from tests.decoding import decode_image, text_of_files
 from tests.process.conftest import START_S
 
 pytestmark = pytest.mark.process
@@ -72,7 +72,8 @@ def test_paths_bytes_images_and_arrays_are_read_in_one_call(client: Callable[...
     inputs = [path, str(path), stored(picture(2)), picture(3), array, 4]
     pages = by_index(client().ocr(inputs))
     assert [page.source for page in pages] == [str(path), str(path), "<bytes>", "<image>", "<image>", "<int>"]
-    contents = [path.read_bytes(), path.read_bytes(), inputs[2], picture(3).tobytes(), array.tobytes()]
+    files = [decode_image(content)[0].tobytes() for content in (path.read_bytes(), inputs[2])]
+    contents = [files[0], *files, picture(3).tobytes(), array.tobytes()]
     assert [page.text for page in pages[:5]] == [fake_text(content) for content in contents]
     assert pages[5].error is not None and "int is not a path" in pages[5].error.message
     assert all(page.markdown == page.text and page.model == "fake" for page in pages[:5])
@@ -90,13 +91,13 @@ def test_the_frames_of_a_tiff_are_pages(client: Callable[..., Client], tmp_path:
 def test_more_pages_than_the_window_come_back_each_with_its_own_text(client: Callable[..., Client]) -> None:
     contents = [stored(picture(colour)) for colour in range(60)]
     pages = by_index(client(decoder="fake:batch=4", window=3).ocr(iter(contents)))
-    assert [page.text for page in pages] == [fake_text(content) for content in contents]
+    assert [page.text for page in pages] == [text_of_files(content) for content in contents]
 
 
 def test_a_stream_gives_text_while_the_page_is_decoded(client: Callable[..., Client], gates: list[Gate]) -> None:
     content = stored(picture(1))
     stream = client(decoder=f"fake:tokens=64,gate={gates[0].path}").stream(content)
-    whole = fake_text(content, tokens=64)
+    whole = text_of_files(content, tokens=64)
     pieces = [next(stream)]
     gates[0].wait_entered()  # half of the page is written, and the decoder does not go on before the gate opens
     while len("".join(pieces)) < len(whole) // 3:
@@ -118,7 +119,7 @@ def test_a_stream_repeats_nothing_after_a_restart(client: Callable[..., Client],
     gates[0].remove()
     os.kill(decoder_pid(one), signal.SIGKILL)
     pieces += stream
-    assert "".join(pieces) == fake_text(content, tokens=64)
+    assert "".join(pieces) == text_of_files(content, tokens=64)
     assert [worker.restarts for worker in one.status().workers if worker.role is Role.DECODER] == [1]
 
 
@@ -126,11 +127,11 @@ def test_events_tell_of_tokens_and_of_restarts(client: Callable[..., Client], ga
     content = stored(picture(1))
     one = client(decoder=f"fake:tokens=64,gate={gates[0].path}")
     text = ""
-    restarts: list[Restarted] = []
+    restarts: list[PageRestarted] = []
 
-    def on_event(event: PageTokens | Restarted) -> None:
+    def on_event(event: PageText | PageRestarted) -> None:
         nonlocal text
-        if isinstance(event, Restarted):
+        if isinstance(event, PageRestarted):
             restarts.append(event)
             text = ""
         else:
@@ -147,7 +148,7 @@ def test_events_tell_of_tokens_and_of_restarts(client: Callable[..., Client], ga
     (page,) = one.ocr([content], on_event=on_event)
     killer.join(20)
     assert len(restarts) == 1 and "SIGKILL" in restarts[0].reason
-    assert text == page.text == fake_text(content, tokens=64)
+    assert text == page.text == text_of_files(content, tokens=64)
     assert page.attempt == 2
 
 
@@ -170,7 +171,7 @@ def test_breaking_off_cancels_the_rest_and_the_next_call_works(client: Callable[
         stream.close()  # type: ignore[attr-defined]
     started = time.monotonic()
     (page,) = one.ocr([contents[0]], max_tokens=2)
-    assert page.text == fake_text(contents[0], tokens=2)
+    assert page.text == text_of_files(contents[0], tokens=2)
     assert time.monotonic() - started < 2.5, "the page waited for pages that nobody wants"
     status = one.status()
     assert status.requests == {} and status.counters["done"] == 1
@@ -187,7 +188,7 @@ def test_two_generators_of_one_client_do_not_disturb_each_other(client: Callable
             pages.append(next(generator))
     assert all(next(generator, None) is None for generator in calls)
     for pages, contents in zip(found, (first, second), strict=True):
-        assert [page.text for page in by_index(iter(pages))] == [fake_text(content) for content in contents]
+        assert [page.text for page in by_index(iter(pages))] == [text_of_files(content) for content in contents]
 
 
 def test_a_running_runtime_is_used_and_lives_on(running: int, client: Callable[..., Client], run_folder: Path) -> None:
@@ -197,7 +198,7 @@ def test_a_running_runtime_is_used_and_lives_on(running: int, client: Callable[.
         assert sorted(processes_in(run_folder)) == before
         assert one.status().pid == running
         (page,) = one.ocr([content])
-    assert page.text == fake_text(content)
+    assert page.text == text_of_files(content)
     assert sorted(processes_in(run_folder)) == before
 
 
@@ -211,7 +212,7 @@ def test_a_private_client_leaves_the_running_runtime_alone(
         (page,) = one.ocr([content])
         if HAS_PROC:
             assert len(set(processes_in(run_folder)) - before) == 3
-    assert page.text == fake_text(content)
+    assert page.text == text_of_files(content)
     assert set(processes_in(run_folder)) == before
 
 
@@ -251,7 +252,7 @@ def test_a_runtime_that_goes_away_in_a_job_is_told_within_two_seconds(
     assert time.monotonic() - killed_at[0] < 2.5
     assert all(page.error and "stopped by SIGQUIT" in page.error.message for page in pages)
     (page,) = one.ocr([stored(picture(2))], max_tokens=2)  # the next call starts another one
-    assert page.text == fake_text(stored(picture(2)), tokens=2) and one.status().pid != pid
+    assert page.text == text_of_files(stored(picture(2)), tokens=2) and one.status().pid != pid
 
 
 def test_closing_leaves_nothing_even_in_the_middle_of_a_page(client: Callable[..., Client], run_folder: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from dotsctl import Client
-from dotsctl.client import launch
-from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.client.log_files import cut_off
+from dotsctl.client.connection import launch
+from dotsctl.client.connection.log_files import cut_off
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from PIL import Image
 
 from tests.process.conftest import START_S, dotsctl

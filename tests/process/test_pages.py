@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from dotsctl.client.session import Session
+from dotsctl.client.connection.session import Session
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.errors import CommandFailedError, ErrorCode, MissingError, UsageError
 from dotsctl.protocol.messages import CancelJob, PageFailed, PageResult, PageTokens
@@ -99,7 +99,7 @@ def test_a_cancelled_job_leaves_room_for_the_next(start: Start) -> None:
         ("fake", "fake:load_fault=refuse", UsageError, "told to refuse"),
         ("nobody", "fake", UsageError, "no plugin 'nobody'"),
         ("fake:speed=9", "fake", UsageError, "no option 'speed'"),
-        ("fake:encode_ms=fast", "fake", UsageError, "is not a number"),
+        ("fake:encode_ms=fast", "fake", UsageError, "encode_ms='fast' is not a number, at least 0"),
     ],
 )
 def test_a_start_that_cannot_succeed_says_why_at_once(
@@ -115,7 +115,7 @@ def test_a_worker_that_dies_while_loading_is_given_up_with_its_signal(start: Sta
 
 
 def test_a_load_that_hangs_ends_at_its_limit(start: Start) -> None:
-    with pytest.raises(CommandFailedError, match="said nothing for 1 s of loading"):
+    with pytest.raises(CommandFailedError, match="made no progress for 1 s while loading"):
         start("fake:load_fault=hang", load_timeout_s=1.0)
 
 

@@ -2,14 +2,19 @@
 
 import io
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from dotsctl import Client
-from dotsctl.client import pdf
 from dotsctl.decoder_worker.plugins.fake import fake_text
+from dotsctl.protocol.render.exchange import RenderRequest
+from dotsctl.protocol.render.process import PendingAnswer, RenderProcess
 from PIL import Image
 
+from tests.conftest import Gate
+from tests.decoding import answer
+from tests.hostile_pdfs import laughs
 from tests.process.conftest import START_S, dotsctl
 
 pytestmark = pytest.mark.process
@@ -23,7 +28,7 @@ def stored(count: int) -> bytes:
 
 
 def text_of(content: bytes, page: int, dpi: int) -> str:
-    return fake_text(pdf.render_page(io.BytesIO(content), page, dpi, None)[0])
+    return fake_text(answer(content, page, dpi=dpi)[1])
 
 
 def test_a_pdf_gives_a_record_for_each_page_in_order(run_folder: Path, tmp_path: Path) -> None:
@@ -32,7 +37,7 @@ def test_a_pdf_gives_a_record_for_each_page_in_order(run_folder: Path, tmp_path:
     arguments = ["three.pdf", "--encoder", "fake", "--decoder", "fake", "-o", "three.json"]
     process = dotsctl("ocr", *arguments, cwd=tmp_path)
     out, err = process.communicate(timeout=40)
-    assert (process.returncode, out, err) == (0, "", "")
+    assert (process.returncode, out, err) == (0, "", "3 pages read\n")
     records = json.loads((tmp_path / "three.json").read_text())
     assert [(record["path"], record["page"], record["num_pages"]) for record in records] == [
         ("three.pdf", number, 3) for number in (1, 2, 3)
@@ -42,14 +47,19 @@ def test_a_pdf_gives_a_record_for_each_page_in_order(run_folder: Path, tmp_path:
     assert {record["status"] for record in records} == {"ok"}
 
 
-def test_pages_are_rendered_at_most_a_window_ahead(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    window, rendered, render = 3, [], pdf.render_page
-    monkeypatch.setattr(pdf, "render_page", lambda *given: rendered.append(given[1]) or render(*given))
+def test_pages_are_rendered_at_most_a_window_and_one_ahead(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    window, rendered, ask = 3, [], RenderProcess.ask
+
+    def noted(process: RenderProcess, request: RenderRequest, content: bytes) -> PendingAnswer:
+        rendered.extend([request.page] if request.asked == "page" else [])
+        return ask(process, request, content)
+
+    monkeypatch.setattr(RenderProcess, "ask", noted)
     with Client(encoder="fake", decoder="fake", window=window, timeout_s=START_S) as client:
         assert rendered == []
         for read, page in enumerate(client.ocr([stored(300)], dpi=36), start=1):
             assert page.error is None and page.num_pages == 300
-            assert len(rendered) <= read - 1 + window
+            assert len(rendered) <= read - 1 + window + 1
     assert rendered == list(range(1, 301))
 
 
@@ -60,3 +70,19 @@ def test_the_library_takes_pages_and_resolution(run_folder: Path) -> None:
         assert found == [(page, text_of(content, page, 72)) for page in (2, 4, 5)]
         streamed = "".join(client.stream(content, pages="2", dpi=100))
         assert streamed == text_of(content, 2, 100)
+
+
+def test_ctrl_c_takes_effect_while_a_page_is_rendered(run_folder: Path, tmp_path: Path, gates: list[Gate]) -> None:
+    (tmp_path / "laughs.pdf").write_bytes(laughs())
+    Image.new("RGB", (30, 20)).save(tmp_path / "page.png")
+    arguments = ["page.png", "laughs.pdf", "--encoder", f"fake:gate={gates[0].path}", "--decoder", "fake", "-o", "out"]
+    process = dotsctl("ocr", *arguments, cwd=tmp_path)
+    gates[0].wait_entered()  # the first page is sent, and the second one at work
+    assert process.stderr is not None
+    process.send_signal(signal.SIGINT)
+    assert any("stopping" in line for line in process.stderr)
+    gates[0].open()
+    gates[0].remove()
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, "1 pages were read" in err) == (130, True), err
+    assert "laughs" not in err and "Traceback" not in err

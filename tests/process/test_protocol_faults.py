@@ -1,19 +1,23 @@
 """Faults 22 and 24: peers that speak wrongly. A plain client sends what no client of ours would."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 
 import msgpack
 import pytest
+from dotsctl.client.connection import launch
+from dotsctl.client.connection.session import Session
+from dotsctl.client.runtime.machine import RELEASE
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol import codec
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.link import Link, Links
 from dotsctl.protocol.messages import ClientHello, Ping, Refused, Status, StatusRequest, Welcome
 from dotsctl.tools.measuring.memory import rss_bytes
 
-from tests.process.conftest import Instance, submit
+from tests.process.conftest import START_S, Instance, submit
 
 pytestmark = pytest.mark.process
-Start = Callable[..., Instance]
 
 
 class Plain:
@@ -34,11 +38,22 @@ class Plain:
         return None
 
 
+@pytest.fixture(scope="module")
+def runtime(module_run_folder: Path) -> Iterator[launch.RuntimeProcess]:
+    """One runtime, as nothing that a peer sends may change it."""
+    fake = PluginChoice.parse("fake")
+    started = launch.start(RuntimeConfig(launch.private_name(), "fake", "", fake, fake), private=True)
+    started.wait_ready(START_S)
+    yield started
+    started.end(now=True)
+
+
 @pytest.fixture
-def plain(start: Start) -> Iterator[tuple[Instance, Plain]]:
-    instance = start()
+def plain(runtime: launch.RuntimeProcess) -> Iterator[tuple[Instance, Plain]]:
+    instance = Instance(runtime, Session(runtime.directory, START_S))
     with Links() as links:
-        yield instance, Plain(links, links.dealer(instance.runtime.directory.client_endpoint))
+        yield instance, Plain(links, links.dealer(runtime.directory.client_endpoint))
+    instance.session.close()
 
 
 def changed(frames: list[codec.Buffer], **fields: object) -> list[codec.Buffer]:
@@ -58,7 +73,7 @@ def test_another_major_version_is_told_both_versions(plain: tuple[Instance, Plai
 
 def test_a_higher_minor_version_may_bring_new_keys(plain: tuple[Instance, Plain]) -> None:
     _, peer = plain
-    frames = changed(codec.encode(ClientHello(1, "9.9")), colour="blue")
+    frames = changed(codec.encode(ClientHello(1, RELEASE)), colour="blue")
     peer.send([b"DOTS\x02\x09", *frames[1:]])
     assert isinstance(peer.reply(), Welcome)
 
@@ -75,11 +90,12 @@ def test_a_wrong_header_is_refused_with_the_field(
     plain: tuple[Instance, Plain], fields: dict[str, object], code: ErrorCode, words: str
 ) -> None:
     instance, peer = plain
+    before = instance.status().counters["bad_messages"]
     peer.send(changed(codec.encode(ClientHello(1, "0.1")), **fields))
     reply = peer.reply()
     assert isinstance(reply, Refused) and reply.code is code
     assert words in reply.message
-    assert instance.status().counters["bad_messages"] == 1
+    assert instance.status().counters["bad_messages"] == before + 1
 
 
 def test_a_header_that_claims_ten_gibibytes_is_refused_without_taking_memory(plain: tuple[Instance, Plain]) -> None:
@@ -111,10 +127,11 @@ def test_a_giant_frame_cuts_its_sender_off_and_nobody_else(plain: tuple[Instance
 
 
 def test_garbage_is_counted_and_the_next_message_is_served(plain: tuple[Instance, Plain]) -> None:
-    _, peer = plain
+    instance, peer = plain
+    before = instance.status().counters["bad_messages"]
     for frames in ([b""], [b"GET / HTTP/1.1\r\n\r\n"], [b"DOTS\x02\x00", b"\xc1"], [b"DOTS\x02\x00", b"\x91" * 500]):
         peer.send(frames)  # type: ignore[arg-type]
         assert isinstance(peer.reply(), Refused)
     peer.send(codec.encode(StatusRequest()))
     status = peer.reply()
-    assert isinstance(status, Status) and status.counters["bad_messages"] == 4
+    assert isinstance(status, Status) and status.counters["bad_messages"] == before + 4

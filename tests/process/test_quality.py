@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from dotsctl import Client
-from dotsctl.protocol.machine import this_machine
-from dotsctl.protocol.measured_costs import Cost, Decoding, recall, remember
-from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.machine.identity import this_machine
+from dotsctl.protocol.machine.measured_costs import Cost, Decoding, recall, remember
+from dotsctl.protocol.model.directory import fingerprint
 
 from tests.process.conftest import START_S, dotsctl
 from tests.process.test_library import picture, stored

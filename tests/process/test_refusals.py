@@ -1,19 +1,20 @@
 """Faults 6, 27 and 29, and the end of a runtime: what is given up, with which words and which exit code."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dotsctl.client import launch
 from dotsctl.client.api import Client
-from dotsctl.client.session import Session
+from dotsctl.client.connection import launch
+from dotsctl.client.connection.session import Session
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol import endpoints
 from dotsctl.protocol.errors import ErrorCode, RuntimeLostError
-from dotsctl.protocol.fakes import fake_fingerprint
-from dotsctl.protocol.messages import PageFailed, PageResult, Shutdown
+from dotsctl.protocol.messages import PageFailed, PageResult
 from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.fakes import fake_fingerprint
 from PIL import Image
 
 from tests.conftest import HAS_PROC, Gate, processes_in
@@ -89,10 +90,10 @@ def test_a_client_that_comes_while_the_runtime_ends_is_told_that_it_is_lost(
     instance.session.send(*submit("job", 0, b"page"))
     gates[0].wait_entered()
     gates[0].remove()
-    instance.session.send(Shutdown(now=False))
+    instance.runtime.process.send_signal(signal.SIGTERM)
     instance.wait_status(lambda status: status.state == "stopping", "the drain")
     name = instance.runtime.directory.name
-    with pytest.raises(RuntimeLostError, match="is stopping: the runtime was stopped by a client"):
+    with pytest.raises(RuntimeLostError, match="is stopping: the runtime was stopped by SIGTERM"):
         Session(instance.runtime.directory, START_S)
     with pytest.raises(RuntimeLostError):
         Client(name=name)

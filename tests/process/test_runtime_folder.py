@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dotsctl.client import launch
-from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.decoder_worker.plugins.fake import fake_text
+from dotsctl.client.connection import launch
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol import endpoints
 from PIL import Image
 
 from tests.conftest import HAS_PROC, processes_in
+from tests.decoding import text_of_files
 from tests.process.conftest import START_S, dotsctl
 
 pytestmark = pytest.mark.process
@@ -131,7 +131,7 @@ def test_a_folder_with_a_path_too_long_for_sockets_serves_all_the_same(
 
 def test_a_runtime_that_can_write_nothing_says_where_and_why(folder: Path) -> None:
     """Row 20: exit 7, with the path and the system's reason."""
-    command = [sys.executable, "-P", "-m", "dotsctl.client", "up", "-d", "--name", NAME, *FAKES]
+    command = [sys.executable, "-P", "-m", "dotsctl", "up", "-d", "--name", NAME, *FAKES]
     limited = ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh", *command]  # every write to a file fails, as on a full disk
     done = subprocess.run(limited, capture_output=True, text=True, timeout=40, check=False)
     assert done.returncode == 7, done.stderr
@@ -163,7 +163,7 @@ def test_a_full_or_read_only_disk_under_the_runtime_is_named(
     folder: Path, run_folder: Path, size: str, reason: str
 ) -> None:
     """Row 20, with a real file system that has no room for more files, or takes none at all."""
-    command = [sys.executable, "-P", "-m", "dotsctl.client", "up", "-d", "--name", NAME, *FAKES]
+    command = [sys.executable, "-P", "-m", "dotsctl", "up", "-d", "--name", NAME, *FAKES]
     done = in_small_filesystem(run_folder, size, command)
     assert done.returncode == 7, done.stderr
     assert reason in done.stderr and str(run_folder) in done.stderr
@@ -178,7 +178,7 @@ def test_a_full_disk_under_the_results_is_told_and_the_next_run_goes_on(run_fold
     out = tmp_path / "out"
     out.mkdir()
     disk = str(out)
-    command = [sys.executable, "-P", "-m", "dotsctl.client", "ocr", str(pages), "-o", disk, *FAKES]
+    command = [sys.executable, "-P", "-m", "dotsctl", "ocr", str(pages), "-o", disk, *FAKES]
     # Room for the journal and one result; then the names run out.
     done = in_small_filesystem(
         out, "nr_inodes=4", ["sh", "-c", f'"$@"; code=$?; ls -A {disk} >&2; exit $code', "sh", *command]
@@ -190,7 +190,7 @@ def test_a_full_disk_under_the_results_is_told_and_the_next_run_goes_on(run_fold
     code, err = call("ocr", str(pages), "-o", str(out), *FAKES)
     assert code == 0, err
     texts = {path.stem: path.read_text().strip() for path in out.glob("*.md")}
-    assert texts == {path.stem: fake_text(path.read_bytes()) for path in pages.iterdir()}
+    assert texts == {path.stem: text_of_files(path.read_bytes()) for path in pages.iterdir()}
 
 
 def test_nobody_is_signalled_for_a_number_that_was_never_written(folder: Path) -> None:

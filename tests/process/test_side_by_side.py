@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from dotsctl import Client
-from dotsctl.client import launch
-from dotsctl.client.config import PluginChoice
-from dotsctl.client.swap import swap_encoder
+from dotsctl.client.connection import launch
+from dotsctl.client.connection.swap import swap_encoder
+from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, UsageError
 from dotsctl.protocol.messages import Accepted, PageResult

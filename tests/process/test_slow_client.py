@@ -20,7 +20,7 @@ Start = Callable[..., Instance]
 TOKENS = 100_000
 CLIENT = """
 import sys
-from dotsctl.client.session import Session
+from dotsctl.client.connection.session import Session
 from dotsctl.protocol.endpoints import instance_directory
 from dotsctl.protocol.messages import PageResult, PageTokens
 from tests.process.conftest import submit

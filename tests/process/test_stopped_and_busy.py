@@ -33,7 +33,7 @@ def text_of(answer: object) -> str:
 def test_a_load_that_hangs_is_ended_at_its_limit_with_a_traceback(start: Start, run_folder: Path) -> None:
     """Row 7: between 0.9 and 1.5 of the limit, from the worker's last word to the end of the runtime."""
     started = time.monotonic()
-    with pytest.raises(CommandFailedError, match="encoder worker said nothing for 2 s of loading") as caught:
+    with pytest.raises(CommandFailedError, match="encoder worker made no progress for 2 s while loading") as caught:
         start("fake:load_fault=hang", load_timeout_s=2.0)
     took_s = time.monotonic() - started
     assert took_s >= 0.9 * 2.0

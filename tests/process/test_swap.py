@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from dotsctl import Client
-from dotsctl.client.config import PluginChoice
-from dotsctl.client.swap import swap_encoder
+from dotsctl.client.connection.swap import swap_encoder
+from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.errors import CommandFailedError, RuntimeLostError
 from dotsctl.protocol.messages import PageResult

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from dotsctl.decoder_worker.plugins.fake import fake_text
-from dotsctl.protocol.errors import CommandFailedError, ErrorCode
+from dotsctl.protocol.errors import CommandFailedError, ErrorCode, ExitCode
 from dotsctl.protocol.messages import PageFailed, PageResult, PageTokens, Restarted
 from dotsctl.protocol.parts import Role
 
@@ -135,4 +135,4 @@ def test_a_worker_that_dies_on_every_page_is_given_up(start: Start) -> None:
     instance = start("fake:fault=die", "fake")
     with pytest.raises(CommandFailedError, match=r"encoder worker died 5 times in a row, last by signal SIGKILL"):
         instance.read([b"page %d" % n for n in range(40)])
-    assert instance.runtime.process.wait(10) == CommandFailedError.exit_code
+    assert instance.runtime.process.wait(10) == ExitCode.COMMAND

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dotsctl.protocol.machine import Machine
+from dotsctl.protocol.machine.identity import Machine
 
 from tests.fake_client import FakeClient
 from tests.fake_hub import FakeHub, serving, snapshot_files
@@ -20,7 +20,7 @@ def client(monkeypatch: pytest.MonkeyPatch, run_folder: Path, tmp_path: Path) ->
     fake = type("FakeClient", (FakeClient,), kept)
     monkeypatch.setattr("dotsctl.client.api.Client", fake)
     # On a Mac the encoder auto is a choice, and told of.
-    monkeypatch.setattr("dotsctl.client.auto_encoder.this_machine", lambda: Machine("x86_64", "Linux 6", "1"))
+    monkeypatch.setattr("dotsctl.client.settings.auto_encoder.this_machine", lambda: Machine("x86_64", "Linux 6", "1"))
     model = tmp_path / "models" / "small"
     model.mkdir(parents=True)
     (model / "config.json").write_text("{}")
@@ -47,7 +47,7 @@ def pull_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "hf" / "token"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("dotsctl.client.download.FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("dotsctl.client.models.download.FIRST_PAUSE_S", 0.0)
     return tmp_path / "models"
 
 

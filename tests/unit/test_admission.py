@@ -1,7 +1,8 @@
 """Which page may go now: each encoder has its credits, bytes count for all, and a suspect waits for its encoder."""
 
 from dotsctl.client.runtime.admission import choose
-from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.client.runtime.ledger import Ledger
+from dotsctl.client.runtime.request import Request, RequestState
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.messages import Submit
 from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions
@@ -26,7 +27,7 @@ def dispatch(ledger: Ledger, limits: Limits, ready: set[int]) -> list[Request]:
     """All that may go."""
     sent = []
     while request := choose(ledger, limits, WIDTH, ready):
-        request.state = State.ENCODING
+        request.state = RequestState.ENCODING
         sent.append(request)
     return sent
 

@@ -7,15 +7,17 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from dotsctl.client.runtime.auto import ALTERNATIVE, FIRST, MAX_FAILURES, AutoChoice, SlotState
+from dotsctl.client.runtime.auto import ALTERNATIVE, FIRST, MAX_FAILURES, AutoChoice
+from dotsctl.client.runtime.auto_slots import SlotState
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import GiveUp, Retire, ToClient, ToWorker, Wake
 from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.views import Limits
-from dotsctl.protocol.buckets import TOLERATED_LOSS, place, standard_buckets
+from dotsctl.client.runtime.worker_table import SwapTrial
+from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.protocol.errors import ErrorCode
-from dotsctl.protocol.geometry import PixelLimits
-from dotsctl.protocol.measured_costs import Preference
+from dotsctl.protocol.geometry import PageGeometry, PixelLimits
+from dotsctl.protocol.machine.measured_costs import Preference
 from dotsctl.protocol.messages import (
     CancelJob,
     Consumed,
@@ -30,16 +32,18 @@ from dotsctl.protocol.messages import (
     RequestFailed,
     Submit,
 )
-from dotsctl.protocol.parts import FinishReason, Geometry, ImageHeader, ImageKind, PageOptions, Quality, Role
-from dotsctl.tools.bucket_search import draw_pages
+from dotsctl.protocol.model.buckets import TOLERATED_LOSS, place, standard_buckets
+from dotsctl.protocol.parts import FinishReason, ImageHeader, ImageKind, PageOptions, Quality, Role
+from dotsctl.tools.dev.bucket_search import draw_pages
 
 LIMITS = PixelLimits()
 """The pixel limits of dots.ocr."""
 STANDARD = standard_buckets(LIMITS)
 OPTIONS = PageOptions("text", None, None, None, "")
-GEOMETRY = Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
+GEOMETRY = PageGeometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
 FASTER, SLOWER = 1.0, 3.0
 """Seconds of the alternative, where the first encoder takes 2."""
+FIRST_SEAT, OTHER_SEAT = Seat(Role.ENCODER, FIRST), Seat(Role.ENCODER, ALTERNATIVE)
 SMALL, LARGE = (280, 280), (2520, 2880)
 DECODING = 2
 
@@ -52,16 +56,20 @@ class Runtime:
             Limits(stall_timeout_s=1e6, page_timeout_s=1e6), ["first", "other"], "decoder", auto=choice
         )
         self.choice, self.now, self._buckets, self._index = choice, 0.0, buckets, 0
+        self._epochs: dict[Seat, int] = {}
         self.ready(DECODER, batch)
         self.ready(Seat(Role.ENCODER, choice.leader))
 
     def ready(self, seat: Seat, capacity: int = 1) -> None:
         buckets = self._buckets if seat.place == ALTERNATIVE else ()
+        self._epochs[seat] = self.core.table.launch(seat).epoch
         self.core.worker_ready(seat, self.epoch(seat), Ready("f", 8, "d", capacity, ("text",), 0.0, buckets), self.now)
 
-    @staticmethod
-    def epoch(seat: Seat) -> int:
-        return 10 + seat.place
+    def epoch(self, seat: Seat) -> int:
+        return self._epochs[seat]
+
+    def place(self, epoch: int) -> int:
+        return next(seat.place for seat in self._epochs if seat != DECODER and self.epoch(seat) == epoch)
 
     def submit(self, size: tuple[int, int] = SMALL, options: PageOptions = OPTIONS, encoder: int | None = None) -> int:
         image = ImageHeader(ImageKind.FILE, 1, *size)
@@ -76,7 +84,7 @@ class Runtime:
         for command in self.core.take_commands():
             if isinstance(command, ToWorker) and isinstance(command.message, Encode):
                 page = self.core.ledger.requests[command.message.request_id].submit.page_index
-                sent[page] = command.epoch - 10
+                sent[page] = self.place(command.epoch)
         return sent
 
     def request(self, page: int) -> tuple[int, int]:
@@ -85,10 +93,10 @@ class Runtime:
         return found.request_id, found.attempt
 
     def encoder_says(self, place: int, message: object) -> None:
-        self.core.worker_message(Role.ENCODER, 10 + place, message, self.now)  # type: ignore[arg-type]
+        self.core.worker_message(Role.ENCODER, self.epoch(Seat(Role.ENCODER, place)), message, self.now)  # type: ignore[arg-type]
 
     def decoder_says(self, message: object) -> None:
-        self.core.worker_message(Role.DECODER, 10, message, self.now)  # type: ignore[arg-type]
+        self.core.worker_message(Role.DECODER, self.epoch(DECODER), message, self.now)  # type: ignore[arg-type]
 
     def encoded(self, page: int, place: int) -> None:
         """A page comes through its encoder and into the decoder's batch."""
@@ -337,7 +345,7 @@ def test_the_encoder_that_is_needed_less_is_unloaded_and_comes_back_when_a_page_
 ) -> None:
     made = runtime(FASTER, idle_s=60.0)
     made.core.tick(61.0)
-    assert made.core.take_commands() == [Retire(10)]
+    assert made.core.take_commands() == [Retire(made.epoch(FIRST_SEAT))]
     assert made.choice.slots[FIRST].state is SlotState.DORMANT
     made.now = 62.0
     small, large = made.submit(), made.submit(LARGE)
@@ -360,6 +368,7 @@ def test_without_a_page_neither_the_last_encoder_nor_the_leading_one_is_unloaded
 def test_a_swap_forgets_what_was_measured(runtime: Callable[..., Runtime]) -> None:
     made = runtime(FASTER)
     ready = Ready("f", 8, "", 1, (), 0.0, (2016,))
-    made.core.encoder_swapped(Seat(Role.ENCODER, ALTERNATIVE), 99, replace(ready, buckets=(400,)), "new", 0.0)
+    worker = made.core.table.launch(OTHER_SEAT, SwapTrial(b"client", PluginChoice("new")))
+    made.core.encoder_swapped(OTHER_SEAT, worker.epoch, replace(ready, buckets=(400,)), "new", 0.0)
     assert not made.choice.preferences and made.core.encoder_names == ["first", "new"]
     assert (made.choice.buckets, made.choice.needed, made.choice.options(ALTERNATIVE)) == ((400,), set(), {})

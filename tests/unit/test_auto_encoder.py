@@ -3,17 +3,19 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from dotsctl.client import auto_encoder, settings
-from dotsctl.client.auto_encoder import AutoPlan, choose_encoder
-from dotsctl.client.config import RuntimeConfig
-from dotsctl.protocol import machine as machines
-from dotsctl.protocol import measured_costs
-from dotsctl.protocol.machine import Machine, framework_versions
-from dotsctl.protocol.measured_costs import Preference
-from dotsctl.protocol.model_directory import demo_directory, derived_directory, fingerprint
-from dotsctl.protocol.verdicts import Trial, Verdict, build_digest, remember
+from dotsctl.client.settings import auto_encoder
+from dotsctl.client.settings import choices as settings
+from dotsctl.client.settings.auto_encoder import AutoPlan, choose_encoder
+from dotsctl.client.settings.runtime_config import RuntimeConfig
+from dotsctl.protocol.machine import identity as machines
+from dotsctl.protocol.machine import measured_costs
+from dotsctl.protocol.machine.identity import Machine, framework_versions
+from dotsctl.protocol.machine.measured_costs import Preference
+from dotsctl.protocol.machine.verdicts import Trial, Verdict, build_digest, remember
+from dotsctl.protocol.model.directory import demo_directory, derived_directory, fingerprint
 
 MAC = Machine("Apple M2", "macOS 26.1", "25B1")
 GOOD = (Trial(96, "", 60.0, 0.9, 0.5, 0.999), Trial(264, "", 60.0, 1.9, 1.5))
@@ -67,6 +69,44 @@ def test_packages_that_were_never_tried_are_loaded_in_the_background() -> None:
     assert (str(plan.encoder), str(plan.alternative)) == ("mlx", TRIED)
     assert plan.auto is not None and plan.auto.buckets == (96, 264) and not plan.auto.is_proved
     assert str(plan) == (f"mlx; {TRIED} is loaded in the background and takes over the pages that it reads sooner")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"trials": [{"page_s": "fast"}]},
+        {"trials": [{"ne_share": "half"}]},
+        {"trials": [{"bucket": 0}]},
+        {"trials": [{"load_s": None}]},
+        {"trials": [], "buckets": []},
+        {"buckets": "96"},
+        {"build": "a\0b"},
+        {"machine": {"chip": 2}},
+    ],
+)
+def test_a_stored_verdict_of_a_wrong_type_counts_as_none_and_the_packages_are_tried_again(
+    home: Path, wrong: dict[str, Any]
+) -> None:
+    tried()
+    (path,) = home.rglob("verdict-*.json")
+    content = json.loads(path.read_text())
+    trials = wrong.get("trials")
+    changed = [{**content["trials"][0], **trials[0]}] if trials else trials
+    path.write_text(json.dumps(content | wrong | ({"trials": changed} if "trials" in wrong else {})))
+    assert auto().auto is not None and str(auto().alternative) == TRIED
+    assert auto() == choose_again(path)
+
+
+def choose_again(path: Path) -> AutoPlan:
+    """The plan without the verdict."""
+    path.unlink()
+    return auto()
+
+
+@pytest.mark.parametrize("buckets", ["[1e999]", '"96"', "[null]", "{}"])
+def test_a_manifest_with_wrong_page_sizes_offers_no_packages(buckets: str) -> None:
+    (build() / "manifest.json").write_text(f'{{"compute_units": "cpu_and_ne", "buckets": {buckets}}}')
+    assert auto().alternative is None
 
 
 def test_packages_that_passed_their_trial_and_were_never_compared_prove_nothing_yet() -> None:

@@ -3,12 +3,13 @@
 from dotsctl.client.runtime import backlog
 from dotsctl.client.runtime.backlog import JOINED_CHARACTERS, Backlog
 from dotsctl.protocol import codec
+from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import Message, PageResult, PageTokens, Restarted
-from dotsctl.protocol.parts import FinishReason, Geometry
+from dotsctl.protocol.parts import FinishReason
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-GEOMETRY = Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
+GEOMETRY = PageGeometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
 
 
 def tokens(page: int, attempt: int, text: str, count: int = 1) -> PageTokens:

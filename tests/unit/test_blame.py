@@ -4,7 +4,7 @@ import random
 
 import pytest
 from dotsctl.client.runtime.blame import MAX_EXTRA_DEATHS, REMEMBERED_S, SOLO_DEATHS, Blame
-from dotsctl.client.runtime.ledger import Request
+from dotsctl.client.runtime.request import Request
 from dotsctl.protocol.messages import Submit
 from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions
 

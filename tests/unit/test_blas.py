@@ -6,7 +6,7 @@ import pytest
 
 PROGRAM = """
 import os, sys
-from dotsctl.protocol.blas import preload_blas
+from dotsctl.protocol.worker.blas import preload_blas
 said = preload_blas()
 import ctypes
 print(said, os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS"))

@@ -4,7 +4,9 @@ import random
 from statistics import median
 
 import pytest
-from dotsctl.protocol.buckets import (
+from dotsctl.protocol.errors import PageError, UsageError
+from dotsctl.protocol.geometry import PixelLimits, fit
+from dotsctl.protocol.model.buckets import (
     MAX_FUNCTIONS,
     MAX_STRETCH,
     PATCH_PX,
@@ -15,10 +17,8 @@ from dotsctl.protocol.buckets import (
     place,
     standard_buckets,
 )
-from dotsctl.protocol.errors import PageError, UsageError
-from dotsctl.protocol.geometry import PixelLimits, fit
 from dotsctl.protocol.parts import QUALITY_PIXELS, Quality
-from dotsctl.tools.bucket_search import coverage, draw_pages
+from dotsctl.tools.dev.bucket_search import coverage, draw_pages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -147,19 +147,20 @@ def test_a_box_comes_back_within_one_pixel(
     if max(width, height) > 200 * min(width, height):
         return
     geometry = place((width, height), orientation, REAL, buckets).geometry
-    x0, x1 = sorted(corner * width for corner in corners[:2])
-    y0, y1 = sorted(corner * height for corner in corners[2:])
-    resized = geometry.box_to_resized((x0, y0, x1, y1))
+    shown_width, shown_height = geometry.oriented
+    x0, x1 = sorted(corner * shown_width for corner in corners[:2])
+    y0, y1 = sorted(corner * shown_height for corner in corners[2:])
+    resized = geometry.box_from_oriented((x0, y0, x1, y1))
     assert all(-1e-6 <= value <= side + 1e-6 for value, side in zip(resized, geometry.resized * 2, strict=True))
-    assert geometry.box_to_source(resized) == pytest.approx((x0, y0, x1, y1), abs=1e-6 * max(width, height))
+    assert geometry.box_to_oriented(resized) == pytest.approx((x0, y0, x1, y1), abs=1e-6 * max(width, height))
 
 
 def test_boxes_in_whole_pixels_of_the_model_are_within_one_pixel_of_it() -> None:
     for width, height in page_sizes(200):
         geometry = place((width, height), 1, REAL, (960, 4032)).geometry
         box = (0.13 * width, 0.21 * height, 0.74 * width, 0.93 * height)
-        rounded = tuple(float(round(value)) for value in geometry.box_to_resized(box))
-        found = geometry.box_to_source(rounded)  # type: ignore[arg-type]
+        rounded = tuple(float(round(value)) for value in geometry.box_from_oriented(box))
+        found = geometry.box_to_oriented(rounded)  # type: ignore[arg-type]
         for axis, (value, expected) in enumerate(zip(found, box, strict=True)):
             assert abs(value - expected) * geometry.scale[axis % 2] <= 1
 

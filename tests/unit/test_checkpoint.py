@@ -3,9 +3,9 @@ from math import prod
 from pathlib import Path
 
 import pytest
-from dotsctl.protocol.checkpoint import INDEX, read_json, tensor_files
-from dotsctl.protocol.checkpoint_layout import VisionSizes
 from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.model.checkpoint import INDEX, read_json, tensor_files
+from dotsctl.protocol.model.layout import VisionSizes
 
 
 def shards(folder: Path, places: dict[str, str]) -> None:

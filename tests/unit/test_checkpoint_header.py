@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.safetensors_header import MOST_HEADER_BYTES, StoredTensor, read_header, shown
+from dotsctl.protocol.model.safetensors_header import MOST_HEADER_BYTES, StoredTensor, read_header, shown
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +87,7 @@ HOSTILE: dict[str, tuple[object, str]] = {
     "an offset before the tensors": (changed(data_offsets=[-4, 20]), "no valid data_offsets"),
     "offsets that do not fit the shape": (changed(data_offsets=[0, 20]), "has 20 bytes, its shape"),
     "offsets in the wrong order": (changed(data_offsets=[24, 0]), "has -24 bytes"),
-    "a place behind the end": (changed(data_offsets=[8, 32]), "is cut off.*a is not whole"),
+    "a place behind the end": (changed(data_offsets=[8, 32]), "is cut off.*a is truncated"),
     "a place far behind the end": (changed(data_offsets=[1 << 62, (1 << 62) + 24]), "is cut off"),
     "an overlap": (GOOD | {"d": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}, "an overlap at"),
     "a gap in front": ({"a": {"dtype": "U8", "shape": [20], "data_offsets": [6, 26]}}, "a gap before a"),
@@ -99,7 +99,7 @@ HOSTILE: dict[str, tuple[object, str]] = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_header_that_breaks_the_format_is_refused_with_the_file_and_a_remedy(tmp_path: Path, kind: str) -> None:
     header, words = HOSTILE[kind]
-    with pytest.raises(MissingError, match=rf"(?s)x\.safetensors is no whole.*{words}.*Download it again"):
+    with pytest.raises(MissingError, match=rf"(?s)x\.safetensors is no whole.*{words}.*download it again"):
         read_header(stored(tmp_path, header))
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from dotsctl.client.cli import cli
-from dotsctl.client.cli_runtime import ROLES
-from dotsctl.client.config import RuntimeConfig
+from dotsctl.client.cli.main import cli
+from dotsctl.client.cli.runtime import ROLES
+from dotsctl.client.settings.runtime_config import RuntimeConfig
 from dotsctl.protocol.errors import AlreadyRunningError
 from dotsctl.protocol.messages import Status
 from dotsctl.protocol.parts import Role, WorkerReport
@@ -43,13 +43,15 @@ def test_help_lines_fit_a_terminal() -> None:
 
 def test_up_starts_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[RuntimeConfig] = []
-    monkeypatch.setattr("dotsctl.client.launch.start_foreground", lambda config, _: started.append(config) or 0)
-    Path("dotsctl.toml").write_text('encoder = "fake:fault=none"')
+    monkeypatch.setattr(
+        "dotsctl.client.connection.launch.start_foreground", lambda config, _: started.append(config) or 0
+    )
+    Path("dotsctl.toml").write_text('encoder = "fake:encode_ms=1"')
     result = call("up", "--name", "nightly")
     assert result.exit_code == 0
     (config,) = started
-    assert (config.instance, config.model_name, str(config.encoder)) == ("nightly", "small", "fake:fault=none")
-    assert "starting 'nightly': model small, encoder fake:fault=none, decoder mlx" in result.stderr
+    assert (config.instance, config.model_name, str(config.encoder)) == ("nightly", "small", "fake:encode_ms=1")
+    assert "starting 'nightly': model small, encoder fake:encode_ms=1, decoder mlx" in result.stderr
 
 
 def test_up_detached_returns_when_the_runtime_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +59,9 @@ def test_up_detached_returns_when_the_runtime_is_ready(monkeypatch: pytest.Monke
         pid = 77
 
     waits: list[float] = []
-    monkeypatch.setattr("dotsctl.client.launch.start_detached", lambda _, wait: waits.append(wait) or Facts())
+    monkeypatch.setattr(
+        "dotsctl.client.connection.launch.start_detached", lambda _, wait: waits.append(wait) or Facts()
+    )
     result = call("up", "-d", "--timeout", "5")
     assert (result.exit_code, result.stdout, waits) == (0, "", [5.0])
     assert "pid 77" in result.stderr
@@ -67,7 +71,7 @@ def test_up_says_which_runtime_is_running_already(monkeypatch: pytest.MonkeyPatc
     def refuse(*_: object) -> None:
         raise AlreadyRunningError("instance 'default' is already running (pid 5)")
 
-    monkeypatch.setattr("dotsctl.client.launch.start_detached", refuse)
+    monkeypatch.setattr("dotsctl.client.connection.launch.start_detached", refuse)
     result = call("up", "-d")
     assert result.exit_code == 8
     assert "(pid 5)" in result.stderr
@@ -76,7 +80,7 @@ def test_up_says_which_runtime_is_running_already(monkeypatch: pytest.MonkeyPatc
 def test_down_stops_the_named_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, bool, float]] = []
     monkeypatch.setattr(
-        "dotsctl.client.launch.stop", lambda name, *, now, timeout_s: calls.append((name, now, timeout_s))
+        "dotsctl.client.connection.launch.stop", lambda name, *, now, timeout_s: calls.append((name, now, timeout_s))
     )
     monkeypatch.setenv("DOTSCTL_NAME", "nightly")
     assert call("down", "--now", "--timeout", "7").stderr == "'nightly' is stopped\n"
@@ -87,16 +91,16 @@ def test_logs_show_the_last_lines_of_each_role(monkeypatch: pytest.MonkeyPatch) 
     for role in ROLES:
         Path(f"{role}.log").write_text("".join(f"{role} {number}\n" for number in range(9)) + "unfinished")
     files = {role: Path(f"{role}.log") for role in ROLES}
-    monkeypatch.setattr("dotsctl.client.launch.log_files", lambda _: files)
+    monkeypatch.setattr("dotsctl.client.connection.launch.log_files", lambda _: files)
     assert call("logs", "encoder", "-n", "2").stdout == "encoder 8\nunfinished\n"
     everything = call("logs", "-n", "1").stdout
     assert everything == "\n".join(f"==> {role}: {role}.log <==\nunfinished\n" for role in ROLES)
 
 
 def test_logs_of_a_runtime_that_never_was_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dotsctl.client.launch.log_files", lambda _: {})
+    monkeypatch.setattr("dotsctl.client.connection.launch.log_files", lambda _: {})
     result = call("logs", "decoder")
-    assert (result.exit_code, result.stderr.count("\n")) == (7, 1)
+    assert (result.exit_code, result.stderr.count("\nWhat to do: ")) == (7, 1)
 
 
 def test_status_without_a_runtime_is_exit_6_and_says_how_to_start_one() -> None:
@@ -112,7 +116,7 @@ def test_status_is_readable_for_people_and_for_machines(monkeypatch: pytest.Monk
     status = Status(
         "id", 5, "0.1.0", "demo", "f" * 64, "ready", 3725.0, (worker,), 1, {"queued": 3, "held": 0}, {}, 8 << 30
     )
-    monkeypatch.setattr("dotsctl.client.cli_status.ask_status", lambda _: status)
+    monkeypatch.setattr("dotsctl.client.connection.status.ask_status", lambda _: status)
     lines = call("status").stdout.splitlines()
     assert lines == [
         "default: ready, pid 5, up 1 h 2 min, dotsctl 0.1.0",
@@ -124,18 +128,9 @@ def test_status_is_readable_for_people_and_for_machines(monkeypatch: pytest.Monk
     assert json.loads(call("status", "--json").stdout)["workers"][0]["role"] == "encoder"
 
 
-def test_bench_passes_arguments_and_exit_code_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    program = tmp_path / "python"
-    program.write_text('#!/bin/sh\necho "$@" > arguments\nexit 7\n')
-    program.chmod(0o755)
-    monkeypatch.setattr("dotsctl.client.cli_status.sys.executable", str(program))
-    assert call("bench", "pipeline", "--pages", "3", "--help").exit_code == 7
-    assert Path("arguments").read_text() == "-P -m dotsctl.tools.bench pipeline --pages 3 --help\n"
-
-
-def test_bench_without_arguments_explains_itself() -> None:
-    assert "bench transport" in call("bench").stdout
-    assert "bench transport" in call("bench", "--help").stdout
+def test_bench_explains_itself_and_its_parts() -> None:
+    assert "transport" in call("bench", "--help").stdout
+    assert "ENCODE_MS/DECODE_MS" in call("bench", "pipeline", "--pages", "8", "--help").stdout
 
 
 def test_version_names_the_libraries() -> None:

@@ -1,7 +1,8 @@
 from pathlib import Path
 
 import pytest
-from dotsctl.client.cli_arguments import parse_box, read_prompt
+from dotsctl import testing
+from dotsctl.client.cli.arguments import parse_box, read_prompt
 from dotsctl.protocol.errors import UsageError
 
 from tests.fake_client import FakeClient, call, pictures
@@ -23,6 +24,46 @@ def test_a_prompt_file_that_cannot_be_used_is_named(tmp_path: Path, content: byt
         path.write_bytes(content)
     with pytest.raises(UsageError, match=words):
         read_prompt(f"@{path}")
+
+
+def test_a_device_without_an_end_is_no_prompt() -> None:
+    with pytest.raises(UsageError, match="is empty or larger than 1 MiB"):
+        read_prompt("@/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--max-tokens", "1" + 30 * "0", "max_tokens: expected an integer of 64 bits"),
+        ("--max-pixels", str(2**70), "max_pixels: expected an integer of 64 bits"),
+        ("--dpi", "1" + 30 * "0", "dpi: expected an integer of 64 bits"),
+        ("--prompt", "\udcff", "prompt is no UTF-8 text"),
+        ("--prompt", "p" * (2 << 20), "prompt is longer than 1048576 bytes"),
+        ("--box", "1,1,1e400,3", "is no box"),
+    ],
+)
+def test_a_value_that_no_runtime_takes_is_a_usage_error(
+    client: type[FakeClient], option: str, value: str, words: str
+) -> None:
+    pictures("a.png")
+    result = call("ocr", "a.png", option, value)
+    assert result.exit_code == 2 and words in result.stderr
+
+
+def test_a_question_that_is_no_text_is_a_usage_error(client: type[FakeClient]) -> None:
+    pictures("a.png")
+    with testing.FakeClient("x") as fake, pytest.raises(UsageError, match="prompt is no UTF-8 text"):
+        fake.ask("\udcff", "a.png")
+
+
+def test_times_that_the_system_cannot_wait_for_are_usage_errors(
+    client: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in (["doctor", "--timeout"], ["up", "--timeout"], ["up", "--stall-timeout"], ["status", "--watch"]):
+        assert call(*words, "1e300").exit_code == 2
+    monkeypatch.setenv("DOTSCTL_PAGE_TIMEOUT", "1e300")
+    result = call("up")
+    assert result.exit_code == 2 and "is no number of seconds, 1 to 31536000" in result.stderr
 
 
 def test_a_box_is_four_numbers() -> None:

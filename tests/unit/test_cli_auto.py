@@ -4,9 +4,11 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from dotsctl.client import cli_ocr, launch, settings
-from dotsctl.client.auto_encoder import AutoPlan
-from dotsctl.client.config import AutoEncoders, PluginChoice
+from dotsctl.client.cli import ocr as cli_ocr
+from dotsctl.client.connection import launch
+from dotsctl.client.settings import choices as settings
+from dotsctl.client.settings.auto_encoder import AutoPlan
+from dotsctl.client.settings.runtime_config import AutoEncoders, PluginChoice
 from dotsctl.protocol.endpoints import RuntimeFacts
 from dotsctl.protocol.parts import Role, WorkerReport
 

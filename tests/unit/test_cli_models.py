@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from dotsctl.client.model_record import write_record
-from dotsctl.protocol.model_directory import DEMO, demo_directory, fingerprint
+from dotsctl.client.models.record import write_record
+from dotsctl.protocol.model.directory import DEMO, demo_directory, fingerprint
 
 from tests.local_models import RECORD, WEIGHTS, call, derive, install, refused
 
@@ -42,7 +42,7 @@ def test_ls_json_has_what_the_table_has(models: Path, monkeypatch: pytest.Monkey
 def test_ls_does_not_hash_a_large_model(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(models / "large")
     derive("0" * 64)
-    monkeypatch.setattr("dotsctl.client.model_facts.CHEAP_BYTES", 10)
+    monkeypatch.setattr("dotsctl.client.models.facts.CHEAP_BYTES", 10)
     assert call("ls").stdout.splitlines()[1].split() == ["*", "large", "14.4", "kB", "?", "-", "?"]
     assert "--unused" not in call("ls").stdout  # it may belong to the model that is not known
     digest = fingerprint(models / "large")

@@ -1,7 +1,10 @@
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
+from dotsctl.client.jobs.page_options import ReadingOptions, ReadOptions
 from dotsctl.protocol.errors import (
     AlreadyRunningError,
     CommandFailedError,
@@ -59,7 +62,7 @@ def test_a_folder_becomes_a_folder_of_texts_and_is_skipped_the_next_time(client:
 
 
 def test_a_run_with_everything_done_starts_no_runtime(client: type[FakeClient]) -> None:
-    from dotsctl.protocol.model_directory import find_model, fingerprint
+    from dotsctl.protocol.model.directory import find_model, fingerprint
 
     client.fingerprint = fingerprint(find_model("small")[1])  # as the runtime would say
     pictures("a.png", "b.png")
@@ -86,8 +89,19 @@ def test_the_options_reach_the_client(client: type[FakeClient]) -> None:
     (asked,) = client.asked
     assert callable(asked.pop("on_notice"))
     expected = {"task": "layout", "prompt": "P", "max_tokens": 5, "max_pixels": 1000, "check_blank": True}
-    assert asked == {**expected, "box": None, "reread": True, "quality": "fast"}
+    unchosen = ReadingOptions().given(ReadOptions)
+    assert asked == {**unchosen, **expected, "quality": "fast"}
     assert client.closed == 1
+
+
+def test_a_prompt_from_a_fifo_is_read_once_and_reaches_the_client(client: type[FakeClient]) -> None:
+    pictures("a.png")
+    os.mkfifo("prompt")
+    writer = threading.Thread(target=Path("prompt").write_text, args=("hi there\n",), daemon=True)
+    writer.start()
+    result = call("ocr", "a.png", "--prompt", "@prompt", "-o", "out/")
+    writer.join(20)
+    assert (result.exit_code, [asked["prompt"] for asked in client.asked]) == (0, ["hi there"]), result.stderr
 
 
 def test_a_cut_page_is_told_but_is_no_failure(client: type[FakeClient]) -> None:
@@ -95,7 +109,25 @@ def test_a_cut_page_is_told_but_is_no_failure(client: type[FakeClient]) -> None:
     client.statuses["a.png"] = "length"
     result = call("ocr", "a.png")
     assert (result.exit_code, result.stdout) == (0, "text of a.png\n")
-    assert result.stderr == "a.png:1: the text is cut, the limit of tokens was reached\n"
+    assert result.stderr == (
+        "a.png:1: partial: the text is cut, the limit of tokens was reached\n"
+        "1 page read, 1 of them partial (text is missing)\n"
+    )
+
+
+def test_a_partial_page_is_a_failure_where_that_is_asked_for(client: type[FakeClient]) -> None:
+    pictures("a.png", "b.png")
+    client.statuses["a.png"] = "length"
+    assert call("ocr", "a.png", "b.png", "--strict").exit_code == 1
+    assert call("ocr", "b.png", "--strict").exit_code == 0
+
+
+def test_blank_pages_are_counted_and_named(client: type[FakeClient]) -> None:
+    pictures(*(f"{name}.png" for name in "abcdefgh"))
+    client.statuses |= {f"{name}.png": "blank" for name in "abcdef"}
+    assert call("ocr", "a.png").stderr == "1 page read, 1 blank (a.png:1)\n"
+    summary = "8 pages read, 6 blank (a.png:1, b.png:1, c.png:1, d.png:1, e.png:1, ...)\n"
+    assert call("ocr", ".", "-o", "out").stderr.endswith(summary)
 
 
 def test_lost_resolution_is_reported_once_a_run_with_the_figures_and_the_remedy(client: type[FakeClient]) -> None:
@@ -159,7 +191,7 @@ def test_an_unknown_task_is_a_usage_error_that_lists_the_known_ones(client: type
     pictures("a.png")
     result = call("ocr", "a.png", "--task", "poem")
     assert (result.exit_code, client.closed) == (2, 1)
-    assert result.stderr == "dotsctl: unknown task 'poem'; demo knows: text, layout\n"
+    assert result.stderr == "dotsctl: unknown task 'poem'; the model 'demo' knows: text, layout\n"
 
 
 @pytest.mark.parametrize("arguments", [["ocr"], ["ocr", "a.png", "--max-pixels", "9"], ["frobnicate"]])
@@ -175,14 +207,19 @@ def test_an_output_that_cannot_be_written_is_exit_5_before_a_runtime_starts(clie
     assert "dotsctl: cannot write file/out: Not a directory" in result.stderr
 
 
-def test_an_output_that_fails_later_keeps_what_was_written() -> None:
+def test_an_output_that_cannot_be_written_is_the_failure_of_its_document_alone() -> None:
     pictures("a.png", "b.png", "c.png")
     Path("out/b.md").mkdir(parents=True)
     result = call("ocr", "a.png", "b.png", "c.png", "-o", "out")
-    assert result.exit_code == 5
-    assert "out/b.md: Is a directory" in result.stderr
-    assert Path("out/a.md").read_text() == "text of a.png\n"
-    assert not Path("out/c.md").exists()
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "3 pages read, 1 result not written")
+    assert "b.png: cannot write out/b.md: Is a directory" in result.stderr
+    assert [Path(f"out/{name}.md").read_text() for name in "ac"] == ["text of a.png\n", "text of c.png\n"]
+    result = call("ocr", "a.png", "b.png", "c.png", "-o", "out", "--retry-failed")
+    assert result.exit_code == 1 and "2 inputs left alone" in result.stderr
+    Path("out/b.md").rmdir()
+    result = call("ocr", "a.png", "b.png", "c.png", "-o", "out")
+    assert (result.exit_code, Path("out/b.md").read_text()) == (0, "text of b.png\n")
+    assert result.stderr.startswith("0 pages read, 1 resumed from an interrupted run"), "its page was kept"
 
 
 @pytest.mark.parametrize(("error", "code"), [(RuntimeLostError("gone"), 6), (KeyboardInterrupt(), 130)])

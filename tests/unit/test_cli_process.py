@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -29,9 +30,9 @@ def pictures(*names: str) -> None:
 
 FAKE_PROGRAM = """
 import sys, types
-from dotsctl.client import settings
-from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.client.records import Page
+from dotsctl.client.settings import choices as settings
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
+from dotsctl.client.results.page import Page
 class Client:
     model_name, fingerprint, encoder, decoder, tasks = "demo", "f", "mlx", "mlx", ("text",)
     def __init__(self, **_): pass
@@ -46,7 +47,7 @@ api.Client = Client
 mlx = PluginChoice("mlx")
 settings.runtime_config = lambda choices, name: RuntimeConfig(name, "demo", "", mlx, mlx)
 sys.modules["dotsctl.client.api"] = api
-from dotsctl.client.cli import main
+from dotsctl.client.cli.main import main
 main()
 """
 
@@ -115,14 +116,14 @@ def after(process: "subprocess.Popen[bytes]", text: bytes) -> None:
         seen += piece
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_finishes_the_pages_in_work_and_the_same_command_goes_on(number: signal.Signals) -> None:
     with reading() as process:
         process.send_signal(number)
         after(process, b"stopping: the pages in work are finished first; Ctrl-C once more stops now")
         assert process.poll() is None
         out, err = process.communicate(b"\n", CHILD_TIMEOUT_S)
-        assert (process.returncode, out) == (130, b""), err
+        assert (process.returncode, out) == (128 + number, b""), err
         assert b"interrupted: 1 pages were read" in err and b"Traceback" not in err
     assert [path.name for path in Path("out").iterdir() if path.suffix == ".txt"] == ["a.txt"]
     assert [path.name for path in Path("out").glob(".*")] == [".dotsctl-journal.jsonl"]
@@ -146,7 +147,7 @@ def test_the_second_ctrl_c_stops_now_and_keeps_what_is_done() -> None:
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     program = (
         "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "from dotsctl.client.interruption import Interruption\n"
+        "from dotsctl.client.cli.interruption import Interruption\n"
         "with Interruption(quiet=True) as one, one.reading():\n"
         "    signal.raise_signal(signal.SIGINT)\n    assert not one.is_asked\n"
         "    signal.raise_signal(signal.SIGTERM)\n    assert one.is_asked\n"
@@ -158,6 +159,7 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
 # --- help ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["ocr", "--help"], ["up", "--help"], ["pull", "--help"], ["--version"]]
 )
@@ -166,7 +168,7 @@ def test_help_imports_nothing_heavy_and_answers_at_once(arguments: list[str]) ->
         "import atexit, os, sys\n"
         f"heavy = lambda: ' '.join({HEAVY} & set(sys.modules))\n"
         "atexit.register(lambda: sys.stderr.write(f'{heavy()}|{sum(os.times()[:2])}'))\n"
-        "from dotsctl.client.cli import main\n"
+        "from dotsctl.client.cli.main import main\n"
         "main()"
     )
     cpu_s = []
@@ -182,7 +184,7 @@ def test_help_imports_nothing_heavy_and_answers_at_once(arguments: list[str]) ->
 
 
 def test_the_module_is_the_command() -> None:
-    command = [sys.executable, "-P", "-m", "dotsctl.client", "--version"]
+    command = [sys.executable, "-P", "-m", "dotsctl", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=True)
     assert done.stdout.startswith("dotsctl ")
 
@@ -226,9 +228,29 @@ def test_results_and_bar_share_a_terminal_without_mixing() -> None:
     assert before.endswith("\x1b[2K")  # the bar's line was erased just before
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_sequences_in_names_and_answers_do_not_reach_a_terminal(stream: str) -> None:
+    name = "\x1b]0;title\x07red\x1b[31m.png"
+    pictures(name, "b.png")
+    program = FAKE_PROGRAM.replace("{between}", "pass").replace('"text " * 10_000', '"\\x1b[2Jtext\\tof\\x9b31m page "')
+    program = program.replace('1, 1, "ok"', '1, 1, "partial"')
+    with terminal() as (ours, theirs):
+        command = [sys.executable, "-P", "-c", program, "ocr", name, "b.png"]
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: theirs}
+        environment = {**os.environ, "TERM": "dumb"}
+        done = subprocess.run(command, **streams, env=environment, timeout=CHILD_TIMEOUT_S, check=True)
+        shown = os.read(ours, 1 << 16).decode()
+    assert "\\x1b]0;title\\x07red\\x1b[31m.png" in shown
+    assert not set(shown) & {"\x1b", "\x07", "\x9b"}
+    if stream == "stdout":
+        assert "\\x1b[2Jtext\tof\\x9b31m page" in shown
+    else:
+        assert b"\x1b[2Jtext\tof\xc2\x9b31m page" in done.stdout  # a file or a program gets the answer as it is
+
+
 def test_standard_input_that_is_the_terminal_is_a_usage_error() -> None:
     with terminal() as (_, theirs):
-        command = [sys.executable, "-P", "-m", "dotsctl.client", "ocr", "-"]
+        command = [sys.executable, "-P", "-m", "dotsctl", "ocr", "-"]
         done = subprocess.run(command, stdin=theirs, capture_output=True, timeout=CHILD_TIMEOUT_S)
     assert done.returncode == 2
     assert b"pipe one into the command" in done.stderr

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from dotsctl.protocol.model_directory import cached_fingerprint, fingerprint
+from dotsctl.protocol.model.directory import cached_fingerprint, fingerprint
 
 from tests.fake_hub import COMMIT, REPO, FakeHub
 from tests.local_models import call, refused
 from tests.pulling import WEIGHTS
 
 CHILD_TIMEOUT_S = 30.0
-COMMAND = [sys.executable, "-P", "-m", "dotsctl.client", "pull", REPO]
+COMMAND = [sys.executable, "-P", "-m", "dotsctl", "pull", REPO]
 pytestmark = pytest.mark.usefixtures("run_folder")
 
 
@@ -77,5 +77,5 @@ def test_ctrl_c_is_exit_130_and_says_that_nothing_is_lost(remote: FakeHub) -> No
             process.kill()
         assert select.select([process.stderr], [], [], CHILD_TIMEOUT_S)[0]
         said = process.stderr.read().decode()
-    assert said.endswith("stopped; the same command goes on where this one was\n")
+    assert said.endswith("stopped; run the same command to resume\n")
     assert "Traceback" not in said

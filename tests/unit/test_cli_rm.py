@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from dotsctl.client.partial_folder import PartialFolder
+from dotsctl.client.files.partial_folder import PartialFolder
 from dotsctl.protocol import endpoints
 from dotsctl.protocol.endpoints import InstanceLock, RuntimeFacts, instance_directory
 from dotsctl.protocol.errors import RuntimeLostError
 from dotsctl.protocol.messages import Status
-from dotsctl.protocol.model_directory import DEMO, demo_directory, fingerprint
+from dotsctl.protocol.model.directory import DEMO, demo_directory, fingerprint
+from dotsctl.protocol.model.files import write_cache
 
 from tests.local_models import WEIGHTS, call, derive, install, refused
 
@@ -27,7 +28,7 @@ def test_rm_removes_a_model_with_what_was_made_from_it(models: Path) -> None:
     size_bytes = sum(path.stat().st_size for path in folder.iterdir()) + 5000
     result = call("rm", "small", "--yes")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert f"{size_bytes / 1000:.1f} kB are free again" in result.stderr
+    assert f"freed {size_bytes / 1000:.1f} kB" in result.stderr
     assert (folder.exists(), made.exists(), other.exists(), kept.exists()) == (False, False, True, True)
     assert {path.name for path in models.iterdir()} == {"other", ".derived"}
 
@@ -39,7 +40,7 @@ def test_rm_asks_on_a_terminal_and_takes_no_for_an_answer(models: Path, answer: 
     ours, theirs = os.openpty()
     try:
         os.write(ours, answer)
-        command = [sys.executable, "-P", "-m", "dotsctl.client", "rm", "small"]
+        command = [sys.executable, "-P", "-m", "dotsctl", "rm", "small"]
         done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S)
     finally:
         os.close(ours)
@@ -53,7 +54,7 @@ def test_rm_of_a_link_leaves_its_target(models: Path, tmp_path: Path) -> None:
     models.mkdir()
     (models / "linked").symlink_to(target)
     made = derive(fingerprint(target))
-    assert "5 kB are free" in call("rm", "linked", "-y").stderr
+    assert "freed 5 kB" in call("rm", "linked", "-y").stderr
     assert (os.path.lexists(models / "linked"), made.exists()) == (False, False)
     assert len(list(target.iterdir())) == 4
 
@@ -113,7 +114,7 @@ def test_rm_says_which_file_stays_when_one_cannot_be_removed(models: Path, monke
     def fail(_: Path) -> None:
         raise PermissionError(13, "Permission denied", "/x")
 
-    monkeypatch.setattr("dotsctl.client.partial_folder.shutil.rmtree", fail)
+    monkeypatch.setattr("dotsctl.client.files.folders.shutil.rmtree", fail)
     assert "/x cannot be removed (Permission denied)" in refused(7, "rm", "small", "-y")
     assert call("ls").stdout.count("small") == 2  # an unfinished removal, and how to end it
     monkeypatch.undo()
@@ -135,7 +136,7 @@ def test_a_model_that_a_runtime_holds_stays(
 ) -> None:
     folder = install(models / "small")
     lock = InstanceLock(runtime)
-    runtime.write_facts(RuntimeFacts("i", 5, "by-path", fingerprint(folder), "mlx", "mlx"))
+    write_cache(runtime.facts_path, RuntimeFacts("i", 5, "by-path", fingerprint(folder), "mlx", "mlx"))
     try:
         assert "the model 'small' is in use by the runtime 'busy'" in refused(7, *command)
     finally:
@@ -150,7 +151,7 @@ def test_another_model_of_that_name_in_a_runtime_does_no_harm(
 ) -> None:
     install(models / "small")
     lock = InstanceLock(runtime)
-    runtime.write_facts(RuntimeFacts("i", 5, "small", "0" * 64, "mlx", "mlx"))
+    write_cache(runtime.facts_path, RuntimeFacts("i", 5, "small", "0" * 64, "mlx", "mlx"))
     try:
         assert call("rm", "small", "-y").exit_code == 0
     finally:
@@ -163,7 +164,7 @@ def test_a_runtime_that_is_starting_is_asked(
 ) -> None:
     install(models / "small")
     status = Status("i", 5, "0.1.0", "small", "", "starting", 1.0, (), 0, {}, {})
-    monkeypatch.setattr("dotsctl.client.cli_status.ask_status", lambda _: status)
+    monkeypatch.setattr("dotsctl.client.connection.status.ask_status", lambda _: status)
     lock = InstanceLock(runtime)
     try:
         assert "'small' is in use by the runtime 'busy'" in refused(7, "rm", "small", "-y")
@@ -178,7 +179,7 @@ def test_a_runtime_that_does_not_answer_is_not_ignored(
         raise RuntimeLostError("no answer")
 
     install(models / "small")
-    monkeypatch.setattr("dotsctl.client.cli_status.ask_status", lost)
+    monkeypatch.setattr("dotsctl.client.connection.status.ask_status", lost)
     lock = InstanceLock(runtime)
     try:
         assert "the runtime 'busy' does not say which model it holds" in refused(7, "rm", "small", "-y")

@@ -12,6 +12,7 @@ import pytest
 from dotsctl.protocol import PROTOCOL_VERSION, messages, parts
 from dotsctl.protocol.codec import decode, encode
 from dotsctl.protocol.errors import ErrorCode, ProtocolError
+from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import MESSAGE_TYPES, Message
 from dotsctl.protocol.parts import FRAME_BYTES
 from hypothesis import given, settings
@@ -71,8 +72,10 @@ def instances(declared: Any) -> st.SearchStrategy[Any]:
         return st.one_of(*(st.none() if a is type(None) else instances(a) for a in arguments))
     hints = typing.get_type_hints(declared)
     fields = {field.name: instances(hints[field.name]) for field in dataclasses.fields(declared)}
-    if declared is parts.Geometry:
-        fields |= {"resolution_loss": st.floats(0, 1)}
+    if declared is PageGeometry:
+        sizes, scales = st.tuples(positive, positive), st.floats(1e-9, 1e9)
+        fields |= {"source": sizes, "resized": sizes, "scale": st.tuples(scales, scales)}
+        fields |= {"orientation": st.integers(1, 8), "resolution_loss": st.floats(0, 1)}
     if declared in (messages.Ready, parts.Capability):
         fields |= {"buckets": st.sets(positive, max_size=4).map(lambda found: tuple(sorted(found)))}
     if declared is messages.Submit:
@@ -83,8 +86,8 @@ def instances(declared: Any) -> st.SearchStrategy[Any]:
         fields["images"] = st.lists(files | pictures, min_size=1, max_size=parts.MAX_IMAGES).map(tuple)
     if declared is messages.Embeddings:
         sizes = st.shared(st.lists(st.tuples(small, small), min_size=1, max_size=3), key="sizes")
-        fields["grids"] = sizes.map(lambda each: tuple((2 * height, 2 * width) for height, width in each))
-        fields["geometries"] = sizes.flatmap(lambda each: st.tuples(*[instances(parts.Geometry)] * len(each)))
+        fields["rows"] = sizes.map(lambda each: tuple(map(math.prod, each)))
+        fields["geometries"] = sizes.flatmap(lambda each: st.tuples(*[instances(PageGeometry)] * len(each)))
         fields["tensor"] = st.builds(tensor, dtypes, sizes.map(lambda each: sum(map(math.prod, each))), small)
     return st.builds(declared, **fields)
 

@@ -49,6 +49,14 @@ def less_than_a_megabyte() -> Iterator[None]:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("megapixels", [24, 48])
+def test_four_photos_of_a_telephone_fit_into_one_request(megapixels: int) -> None:
+    width, height = {24: (5712, 4284), 48: (8064, 6048)}[megapixels]
+    header = parts.ImageHeader(parts.ImageKind.RGB, 3 * width * height, width, height)
+    submit = messages.Submit("job", 0, "digest", (header,) * 4, OPTIONS, False)
+    assert len(encode(submit, [memoryview(bytes(header.nbytes))] * 4)) <= MAX_FRAMES
+
+
 @pytest.mark.parametrize("major", [0, MAJOR + 1, 255])
 @pytest.mark.parametrize("minor", [0, MINOR, MINOR + 1, 255])
 def test_another_major_version_is_refused_by_naming_both(major: int, minor: int) -> None:
@@ -151,12 +159,19 @@ WRONG_FIELDS: list[tuple[str, dict[str, Any], str]] = [
     ("ClientHello", {"pid": 1, "version": 7}, "ClientHello.version: expected a string, got int '7'"),
     ("ClientHello", {"pid": 1, "version": None}, "ClientHello.version: expected a string"),
     ("ClientHello", {"pid": 1}, "ClientHello: missing key 'version'"),
-    ("Shutdown", {"now": 1}, "Shutdown.now: expected true or false"),
     ("CancelJob", {"job_id": "j", "page_index": False}, "CancelJob.page_index: expected an integer"),
     ("Refused", {"message": "r", "code": "E_WHATEVER"}, "Refused.code: expected one of E_BAD_IMAGE"),
     ("Refused", {"message": "r", "code": 3}, "Refused.code: expected one of E_BAD_IMAGE"),
-    ("Configure", {"plugin": "p", "options": {"a": 1}, "model": "m", "model_name": "n"}, "Configure.options.a: "),
-    ("Configure", {"plugin": "p", "options": ["a"], "model": "m", "model_name": "n"}, "options: expected a map"),
+    (
+        "Configure",
+        {"plugin": "p", "options": {"a": 1}, "model": "m", "model_name": "n", "render_timeout_s": 1.0},
+        "Configure.options.a: ",
+    ),
+    (
+        "Configure",
+        {"plugin": "p", "options": ["a"], "model": "m", "model_name": "n", "render_timeout_s": 1.0},
+        "options: expected a map",
+    ),
 ]
 
 
@@ -190,7 +205,7 @@ def test_a_float_must_be_a_finite_number(value: Any) -> None:
         ("options", {"box": [-1, 0, 5, 9]}, "box (-1.0, 0.0, 5.0, 9.0) is not"),
         ("", {"images": []}, "0 images, not 1 to"),
         ("", {"images": [PICTURE_MAP] * 17}, "17 images, not 1 to 16"),
-        ("", {"images": [{**PICTURE_MAP, "kind": "file", "nbytes": 200 << 20}] * 2}, "bytes together, at most"),
+        ("", {"images": [{**PICTURE_MAP, "kind": "file", "nbytes": 200 << 20}] * 3}, "bytes together, at most"),
         ("options", {"hint": ["h"]}, "Submit.options.hint: expected a string, got list"),
         ("image", {"width": 0}, "Submit.images[0]: image of 0x2 px"),
         ("image", {"nbytes": 13}, "nbytes 13 is not 3 * width * height"),
@@ -206,22 +221,22 @@ def test_a_value_out_of_range_is_refused_with_its_number(part: str, fields: dict
 
 
 @pytest.mark.parametrize(
-    ("tensor", "grid", "text"),
+    ("tensor", "rows", "text"),
     [
-        ({"dtype": "<f8"}, (2, 4), "dtype '<f8' is none of"),
-        ({"shape": [0, 8]}, (2, 4), "shape[0] 0 is not 1 to 57600"),
-        ({"shape": [57_601, 8]}, (2, 4), "shape[0] 57601 is not"),
-        ({"shape": [2, 65_537]}, (2, 4), "shape[1] 65537 is not"),
-        ({"shape": [2, 8, 1]}, (2, 4), "Embeddings.tensor.shape: expected an array of 2, got list"),
-        ({"shape": [2, -8]}, (2, 4), "shape[1] -8 is not"),
-        ({"nbytes": 63}, (2, 4), "nbytes 63 is not 64 as shape and dtype say"),
-        ({}, (2, 6), "grids ((2, 6),) have 3 embeddings, not 2"),
-        ({}, (3, 3), "grid (3, 3) is not of 2x2 blocks"),
-        ({}, (-2, -4), "grid (-2, -4) is not of 2x2 blocks"),
+        ({"dtype": "<f8"}, (2,), "dtype '<f8' is none of"),
+        ({"shape": [0, 8]}, (2,), "shape[0] 0 is not 1 to 57600"),
+        ({"shape": [57_601, 8]}, (2,), "shape[0] 57601 is not"),
+        ({"shape": [2, 65_537]}, (2,), "shape[1] 65537 is not"),
+        ({"shape": [2, 8, 1]}, (2,), "Embeddings.tensor.shape: expected an array of 2, got list"),
+        ({"shape": [2, -8]}, (2,), "shape[1] -8 is not"),
+        ({"nbytes": 63}, (2,), "nbytes 63 is not 64 as shape and dtype say"),
+        ({}, (3,), "rows (3,) are 3 together, not 2"),
+        ({}, (1, 1), "rows of 2 images, 1 geometries"),
+        ({}, (-2,), "rows (-2,) are not positive"),
     ],
 )
 def test_embeddings_that_do_not_fit_their_header_are_refused(
-    tensor: dict[str, Any], grid: tuple[int, int], text: str
+    tensor: dict[str, Any], rows: tuple[int, ...], text: str
 ) -> None:
     geometry = {
         "source": [56, 28],
@@ -232,13 +247,13 @@ def test_embeddings_that_do_not_fit_their_header_are_refused(
         "resolution_loss": 0.0,
     }
     header = {
-        "t": NUMBERS["Embeddings"], "request_id": 1, "attempt": 1, "grids": [[2, 4]], "geometries": [geometry],
+        "t": NUMBERS["Embeddings"], "request_id": 1, "attempt": 1, "rows": [2], "geometries": [geometry],
         "tensor": {"dtype": "<f4", "shape": [2, 8], "nbytes": 64}, "options": header_of(SUBMIT)["options"],
         "timings_ms": {},
     }  # fmt: skip
     assert isinstance(decode([PREAMBLE, packed(**header), bytes(64)]).message, messages.Embeddings)
     header["tensor"].update(tensor)
-    assert text in str(refusal(PREAMBLE, packed(**{**header, "grids": [grid]}), bytes(64)))
+    assert text in str(refusal(PREAMBLE, packed(**{**header, "rows": list(rows)}), bytes(64)))
 
 
 @pytest.mark.parametrize("message", [messages.ClientHello(2**65, "1"), messages.ClientHello(1, "half \ud800 a pair")])

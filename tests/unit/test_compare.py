@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dotsctl.client.records import Failure, Page
+from dotsctl.client.results.page import Failure, Page
 from dotsctl.decoder_worker.plugins.fake import FakeDecoder
 from dotsctl.protocol.errors import CommandFailedError, ExitCode, MissingError, NoInputError, OutputError, UsageError
 from dotsctl.tools.compare import main as compare
-from dotsctl.tools.compare.comparison import Comparison, Row, Version
+from dotsctl.tools.compare.comparison import EncoderComparison, PageRow, Version
 from dotsctl.tools.measuring.distance import Distance
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,12 +67,16 @@ def test_a_page_that_fails_in_one_encoder_is_a_row_with_the_error(run: Run, caps
     save("a.png", 1), save("b.png", 2)
     assert run("a.png", "b.png", encoders=("fake:fault=raise", "fake")) == ExitCode.SOME_FAILED
     shown = capsys.readouterr().out
-    assert shown.count("failed: the encoder raised ZeroDivisionError: encoder fake was told to raise") == 2
+    assert shown.count("failed: encoder fake:fault=raise raised ZeroDivisionError: encoder fake was told to raise") == 2
     assert "2 failed" in shown
     assert run("a.png", "b.png", encoders=("fake", "fake:fault=refuse"), as_json=True) == ExitCode.SOME_FAILED
     for page in json.loads(capsys.readouterr().out)["pages"]:
         ours, reference = page["encoders"]
-        assert reference["error"] == {"code": "E_BAD_IMAGE", "message": "encoder fake was told to refuse this page"}
+        assert reference["error"] == {
+            "code": "E_BAD_IMAGE",
+            "problem": "encoder fake was told to refuse this page",
+            "remedy": "",
+        }
         assert ours["md"] and (ours["error_rate"], ours["cosine_min"], ours["error"]) == (None, None, None)
 
 
@@ -135,6 +139,19 @@ def test_encoders_or_a_decoder_of_different_models_are_refused(run: Run, monkeyp
         run("a.png", encoders=("fake", "fake:encode_ms=1"))
 
 
+def test_a_report_replaces_a_file_only_with_overwrite_and_never_an_input(run: Run) -> None:
+    content = save("a.png")
+    Path("report.html").write_text("notes by hand")
+    with pytest.raises(UsageError, match=r"report\.html exists, and dotsctl did not write it"):
+        run("a.png", output="report.html", encoders=("fake:load_fault=refuse", "fake"))
+    assert Path("report.html").read_text() == "notes by hand"
+    assert run("a.png", output="report.html", overwrite=True) == ExitCode.OK
+    assert Path("report.html").read_text().endswith("</html>\n")
+    with pytest.raises(UsageError, match="is an input and would be lost"):
+        run("a.png", output="a.png", overwrite=True)
+    assert Path("a.png").read_bytes() == content
+
+
 def test_a_report_that_cannot_be_written_is_told_before_anything_is_loaded(run: Run) -> None:
     save("a.png")
     with pytest.raises(OutputError, match=r"a\.png"):
@@ -176,12 +193,12 @@ def version(name: str, text: str | None, ms: float, smallest: float | None = Non
 
 def test_medians_are_over_the_pages_that_have_a_number() -> None:
     rows = [
-        Row([version("a", "four", 1, 0.9), version("b", "four", 10)]),
-        Row([version("a", "f0ur", 3, 0.5), version("b", "four", 20)]),
-        Row([version("a", "f00r", 5, 0.7), version("b", "four", 30)]),
-        Row([version("a", None, 99), version("b", "four", 40)]),
+        PageRow([version("a", "four", 1, 0.9), version("b", "four", 10)]),
+        PageRow([version("a", "f0ur", 3, 0.5), version("b", "four", 20)]),
+        PageRow([version("a", "f00r", 5, 0.7), version("b", "four", 30)]),
+        PageRow([version("a", None, 99), version("b", "four", 40)]),
     ]
-    ours, reference = Comparison({}, rows).medians()
+    ours, reference = EncoderComparison({}, rows).medians()
     assert (ours.ms, ours.cosine_min, ours.failed) == (4, 0.7, 1)
     assert ours.relative_error == pytest.approx(0.3)
     assert (ours.error_rate, ours.same_texts, ours.texts) == (0.25, 1, 3)
@@ -189,11 +206,11 @@ def test_medians_are_over_the_pages_that_have_a_number() -> None:
 
 
 def test_a_text_where_the_reference_has_none_is_all_other_and_no_number_in_json() -> None:
-    row = Row([version("a", "words", 1), version("b", "", 1)])
+    row = PageRow([version("a", "words", 1), version("b", "", 1)])
     assert row.error_rate(row.versions[0]) == math.inf
-    assert "all" in Comparison({}, [row]).table()
+    assert "all" in EncoderComparison({}, [row]).table()
     assert row.record()["encoders"][0]["error_rate"] is None
-    both = Row([version("a", "", 1), version("b", "", 1)])
+    both = PageRow([version("a", "", 1), version("b", "", 1)])
     assert both.error_rate(both.versions[0]) == 0
 
 

@@ -11,7 +11,7 @@ import pytest
 from dotsctl.encoder_worker.coreml import compiled_packages
 from dotsctl.encoder_worker.coreml.compiled_packages import UNUSED_S, compiled_folder, compiled_package
 from dotsctl.protocol.errors import CommandFailedError, OutputError
-from dotsctl.protocol.machine import Machine
+from dotsctl.protocol.machine.identity import Machine
 
 MAC = Machine("Apple M2", "macOS 26.1", "25B78")
 

@@ -2,10 +2,11 @@
 
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import ToClient
-from dotsctl.client.runtime.ledger import State
+from dotsctl.client.runtime.request import RequestState
 from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.views import Limits
 from dotsctl.protocol.errors import ErrorCode
+from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import (
     CancelJob,
     Consumed,
@@ -20,14 +21,14 @@ from dotsctl.protocol.messages import (
     RequestFailed,
     Submit,
 )
-from dotsctl.protocol.parts import FinishReason, Geometry, ImageHeader, ImageKind, PageOptions, Role
+from dotsctl.protocol.parts import FinishReason, ImageHeader, ImageKind, PageOptions, Role
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CREDITS = 2
 PAGES = 4
 CLIENT = b"client"
-GEOMETRY = Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
+GEOMETRY = PageGeometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
 IMAGE = ImageHeader(ImageKind.FILE, 1, 280, 280)
 OPTIONS = PageOptions("text", None, None, None, "")
 WORDS = ("encoded", "received", "consumed", "decoded", "done", "dropped", "failed")
@@ -56,7 +57,7 @@ def say(core: Coordinator, epochs: dict[Role, int], word: str, request_id: int, 
 
 
 def make_ready(core: Coordinator, epochs: dict[Role, int], role: Role, now: float) -> None:
-    epochs[role] = epochs.get(role, 0) + 1
+    epochs[role] = core.table.launch(Seat(role)).epoch
     core.worker_ready(Seat(role), epochs[role], Ready("f" * 64, 8, f"d.{epochs[role]}", 2, ("text",), 0.0), now)
 
 
@@ -82,7 +83,7 @@ def test_no_order_of_messages_breaks_the_credits_or_answers_a_page_twice(script:
         accepted |= core.ledger.requests.keys()
         messages = [c.message for c in core.take_commands() if isinstance(c, ToClient)]
         ended += [m.request_id for m in messages if isinstance(m, PageResult | PageFailed)]
-        outstanding = sum(State.QUEUED < r.state < State.DECODING for r in core.ledger.requests.values())
+        outstanding = sum(RequestState.QUEUED < r.state < RequestState.DECODING for r in core.ledger.requests.values())
         assert 0 <= outstanding <= CREDITS
         assert len(ended) == len(set(ended)), "a page was answered twice"
         assert not set(ended) & core.ledger.requests.keys(), "an answered page is still in the ledger"

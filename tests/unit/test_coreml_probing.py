@@ -11,8 +11,10 @@ from dotsctl.encoder_worker.coreml.manifest import Build, Chunk
 from dotsctl.encoder_worker.coreml.probe_process import run_probe
 from dotsctl.encoder_worker.coreml.probing import Probe
 from dotsctl.protocol.errors import MissingError, OutputError
-from dotsctl.protocol.machine import Machine
-from dotsctl.protocol.verdicts import Verdict, recall_mlx
+from dotsctl.protocol.machine.identity import Machine
+from dotsctl.protocol.machine.verdicts import Verdict, recall_mlx
+
+from tests.forked_probe import fork_children
 
 MACHINE = Machine("Apple M2", "macOS 26.1", "25B1")
 BUCKETS = (96, 264, 308)
@@ -36,7 +38,9 @@ USUAL = "plan() if task == 'plan' else encode()"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of its own; children are forked, as importing numpy in each of them takes longer than all else."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fork_children(monkeypatch)
 
 
 @pytest.fixture
@@ -111,7 +115,7 @@ def test_a_failure_is_tried_again_once_and_noted(build: tuple[Path, Build]) -> N
 
 
 def test_an_error_and_a_bare_exit_are_reported_with_their_text(build: tuple[Path, Build]) -> None:
-    program = "say('error', reason='RuntimeError: ANECCompile failed'); sys.exit(7)"
+    program = "say('error', reason='RuntimeError: ANECCompile failed', remedy=''); sys.exit(7)"
     assert tried(build, program).reason == "RuntimeError: ANECCompile failed (while starting)"
     assert tried(build, "sys.exit('no such thing')").reason == (
         "the process ended with code 1 while starting: no such thing"
@@ -120,9 +124,9 @@ def test_an_error_and_a_bare_exit_are_reported_with_their_text(build: tuple[Path
 
 def test_a_full_disk_and_a_missing_library_are_no_verdict(build: tuple[Path, Build]) -> None:
     with pytest.raises(OutputError, match="no room"):
-        tried(build, "say('error', reason='no room'); sys.exit(5)")
+        tried(build, "say('error', reason='no room', remedy='free some'); sys.exit(5)")
     with pytest.raises(MissingError, match="no coremltools"):
-        tried(build, "say('error', reason='no coremltools'); sys.exit(3)")
+        tried(build, "say('error', reason='no coremltools', remedy='install it'); sys.exit(3)")
 
 
 def test_a_compiler_that_failed_is_the_reason_even_where_the_child_ends_well(build: tuple[Path, Build]) -> None:
@@ -169,7 +173,7 @@ def test_a_death_after_the_work_costs_nothing_and_one_in_the_plan_the_plan_alone
 
 def test_what_was_known_of_other_page_sizes_is_kept(build: tuple[Path, Build]) -> None:
     before = tried(build, USUAL)
-    again = tried(build, f"if is_ne: say('error', reason='odd'); sys.exit(7)\n{USUAL}", 20.0, before, 264)
+    again = tried(build, f"if is_ne: say('error', reason='odd', remedy=''); sys.exit(7)\n{USUAL}", 20.0, before, 264)
     assert [trial.reason for trial in again.trials] == ["", "odd (while starting)", ""]
 
 

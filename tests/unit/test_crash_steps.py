@@ -4,6 +4,7 @@ The steps are Python's audit events about the folder of results (opening, making
 ``os.fsync``. One process forks a run for each step, which kills itself in front of it.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,19 +13,23 @@ PROGRAM = '''
 import io, os, shutil, signal, sys
 from pathlib import Path
 
-from dotsctl.client.cell import Cell
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.output_base import Reading
-from dotsctl.client.outputs import choose_output
-from dotsctl.client.records import Page
-from dotsctl.client.render import Style
-from dotsctl.client.sources import expand
+from dotsctl.client.results.cell import Cell
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.outputs.output_base import Reading, State
+from dotsctl.client.outputs.destination import choose_output
+from dotsctl.client.results.page import Page
+from dotsctl.client.formats.style import Style
+from dotsctl.client.inputs.sources import expand
 from PIL import Image
 
+from dotsctl.client.inputs import loading
+from tests.decoding import RendererHere
+
+loading.RENDERER = RendererHere()  # a process for each of the forked ones would take most of the time
 BASE, OUT = Path.cwd(), str(Path.cwd() / sys.argv[1])
 SINGLE = not OUT.endswith("out")
 FOLDER = Path(OUT).parent if SINGLE else Path(OUT)
-READING = Reading("f" * 64, "mlx", "mlx", "layout")
+READING = Reading("f" * 64, "mlx", "mlx", {"task": "layout"})
 frames = [Image.new("RGB", (40, 30), (colour, 0, 0)) for colour in (1, 2)]
 (BASE / "in").mkdir()
 frames[0].save(BASE / "in/a.tif", save_all=True, append_images=frames[1:])
@@ -57,7 +62,7 @@ def run():
     output = choose_output(OUT, DOCUMENTS, Style.of("md", to_stdout=False), print)
     output.prepare()
     for document in DOCUMENTS:
-        if output.is_done(document, READING):
+        if output.take(document, READING) is not State.TO_READ:
             continue
         for page in document.pages():
             if (kept := output.kept(page)) is not None:
@@ -71,13 +76,14 @@ def run():
             place = (page.source, page.path, page.page, page.num_pages)
             output.add(Page(*place, "ok", "raw", cells, 40, 30, task="layout", chosen=page.chosen))
     output.finish()
+    output.close()
 
 
 def content():
     """All files that a user sees."""
     return {
         path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in FOLDER.rglob("*")
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(FOLDER).parts)
     } if FOLDER.exists() else {}
 
 
@@ -119,7 +125,8 @@ print(count)
 def outcome(tmp_path: Path, target: str) -> int:
     """How many steps there were."""
     command = [sys.executable, "-P", "-c", PROGRAM, target]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, env=environment)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 

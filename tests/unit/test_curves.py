@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from dotsctl.protocol.errors import UsageError
-from dotsctl.tools import curves
-from dotsctl.tools.curves import operations, values_of
-from dotsctl.tools.evaluate.evaluation import Evaluation, Reading
+from dotsctl.tools.dev import curves
+from dotsctl.tools.dev.curves import operations, values_of
+from dotsctl.tools.dev.evaluate.evaluation import EvaluatedPage, Evaluation
 from dotsctl.tools.measuring.scores import Score
 from dotsctl.tools.pages.truths import Truth
 
@@ -51,7 +51,9 @@ def fake_run(calls: list[tuple[int | None, str | None]]) -> Any:
         count = len(list(pages))
         calls.append((max_pixels, choices["decoder"]))
         readings = [
-            Reading(Truth("a", Path("a"), "", ""), "", "", "", 0, (), {"image": 2, "prompt": 7, "completion": 5}, "")
+            EvaluatedPage(
+                Truth("a", Path("a"), "", ""), "", "", "", 0, (), {"image": 2, "prompt": 7, "completion": 5}, ""
+            )
         ]
         return Evaluation(task, Score(count, 100, 10), seconds=3.0, readings=readings), {"model": "demo"}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("tokenizers", reason="tokenizers is not installed")
-from dotsctl.tools.demo.tokenizer import (
+from dotsctl.tools.dev.demo.tokenizer import (
     LARGEST_NUMBER,
     SPECIAL_TOKENS,
     make_tokenizer,

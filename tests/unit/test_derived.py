@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from dotsctl.client.files.folders import staged
 from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.tools import derived
 
@@ -16,21 +17,21 @@ def target(tmp_path: Path) -> Path:
 
 
 def make(target: Path, text: str) -> None:
-    with derived.staged(target) as partial:
+    with staged(target) as partial:
         (partial / "weights").write_text(text)
 
 
 def test_a_folder_appears_when_it_is_complete(target: Path) -> None:
-    with derived.staged(target) as partial:
+    with staged(target) as partial:
         (partial / "weights").write_text("new")
         assert not target.exists()
     assert [path.name for path in target.parent.iterdir()] == ["decoder"]
     assert (target / "weights").read_text() == "new"
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError, CommandFailedError])
-def test_an_interrupted_folder_leaves_nothing(target: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), derived.staged(target) as partial:
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), MemoryError(), CommandFailedError("full")])
+def test_an_interrupted_folder_leaves_nothing(target: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)), staged(target) as partial:
         (partial / "weights").write_text("half")
         raise error
     assert not target.parent.exists()
@@ -38,7 +39,7 @@ def test_an_interrupted_folder_leaves_nothing(target: Path, error: type[BaseExce
 
 def test_an_interrupted_folder_leaves_the_old_one_as_it_is(target: Path) -> None:
     make(target, "old")
-    with pytest.raises(KeyboardInterrupt), derived.staged(target) as partial:
+    with pytest.raises(KeyboardInterrupt), staged(target) as partial:
         (partial / "weights").write_text("half")
         raise KeyboardInterrupt
     assert [path.name for path in target.parent.iterdir()] == ["decoder"]
@@ -56,14 +57,14 @@ def test_a_new_folder_that_cannot_be_renamed_gives_its_place_back_to_the_old_one
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(target, "old")
-    replace = Path.replace
+    rename = Path.rename
 
     def refuse_new(path: Path, other: Path) -> Path:
         if other == target and not path.name.endswith(".old"):
             raise OSError(5, "Input/output error")
-        return replace(path, other)
+        return rename(path, other)
 
-    monkeypatch.setattr(Path, "replace", refuse_new)
+    monkeypatch.setattr(Path, "rename", refuse_new)
     with pytest.raises(CommandFailedError, match="Input/output error"):
         make(target, "new")
     assert [path.name for path in target.parent.iterdir()] == ["decoder"]
@@ -87,7 +88,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -
 
 
 def test_a_full_disk_while_writing_is_told_and_leaves_nothing(target: Path) -> None:
-    with pytest.raises(CommandFailedError, match="No space left on device"), derived.staged(target):
+    with pytest.raises(CommandFailedError, match="No space left on device"), staged(target):
         raise OSError(28, "No space left on device")
     assert not target.parent.exists()
 
@@ -105,7 +106,7 @@ def test_too_little_room_is_refused_with_the_numbers(target: Path, monkeypatch: 
     assert "900 MB free: free 1.07 GB more, or set DOTSCTL_MODELS" in str(refused.value)
 
 
-def test_a_replaced_text_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replaced_file_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "manifest.json"
     derived.write_synced(path, "old")
 
@@ -115,5 +116,5 @@ def test_a_replaced_text_is_never_half_written(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(CommandFailedError, match="Input/output error"):
         derived.write_synced(path, "new and longer")
-    assert path.read_text() == "old"
+    assert path.read_text() == '"old"\n'
     assert list(tmp_path.iterdir()) == [path]

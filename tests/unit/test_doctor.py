@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dotsctl.client.config import PluginChoice
+from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.protocol.endpoints import InstanceLock, create, instance_directory
 from dotsctl.protocol.errors import UsageError
-from dotsctl.protocol.memory import Machine
-from dotsctl.protocol.model_directory import DEMO, demo_directory
+from dotsctl.protocol.machine.memory import MemoryLimit
+from dotsctl.protocol.model.directory import DEMO, demo_directory
 from dotsctl.protocol.parts import Role
 from dotsctl.tools.doctor import libraries as doctor_libraries
 from dotsctl.tools.doctor import machine as doctor_machine
 from dotsctl.tools.doctor import models as doctor_models
 from dotsctl.tools.doctor import runtime as doctor_runtime
-from dotsctl.tools.doctor.child import Outcome, ask
+from dotsctl.tools.doctor.child import ChildOutcome, ask
 from dotsctl.tools.doctor.libraries import check_base, check_blas, check_extra
 from dotsctl.tools.doctor.machine import check_models_disk, check_python, check_system, check_system_version
 from dotsctl.tools.doctor.models import check_default_model, check_memory, check_model, check_settings, model_checks
 from dotsctl.tools.doctor.plugins import check_plugin, plugin_checks
-from dotsctl.tools.doctor.report import Finding, Verdict, of_error
+from dotsctl.tools.doctor.report import CheckStatus, Finding, of_error
 from dotsctl.tools.doctor.runtime import check_directory, check_left_over, check_running
 from dotsctl.tools.doctor.setup import Setup, read_setup
 
@@ -44,7 +44,7 @@ def setup(encoder: str = "fake", decoder: str = "fake", model: str = DEMO, limit
 
 def verdict(finding: Finding) -> str:
     """The verdict, of a finding that has a remedy if there is something to mend."""
-    assert finding.found and bool(finding.remedy) is (finding.verdict is not Verdict.OK)
+    assert finding.found and bool(finding.remedy) is (finding.verdict is not CheckStatus.OK)
     return finding.verdict.value
 
 
@@ -129,7 +129,10 @@ def test_a_missing_extra_fails_only_where_a_chosen_plugin_needs_it(monkeypatch: 
 def test_a_slow_blas_is_told_with_what_it_costs(
     best: Any, plain: float | None, found: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = [Outcome(best, "signal SIGILL", "Illegal instruction"), Outcome({"gflops": plain}, "exit code 0", "")]
+    answers = [
+        ChildOutcome(best, "signal SIGILL", "Illegal instruction"),
+        ChildOutcome({"gflops": plain}, "exit code 0", ""),
+    ]
     monkeypatch.setattr(doctor_libraries, "ask", lambda *_: answers.pop(0))
     finding = check_blas()
     assert verdict(finding) == found and words in finding.found
@@ -163,7 +166,7 @@ def test_a_broken_model_fails_if_it_is_chosen_and_is_a_warning_beside_another_on
 
 @pytest.mark.parametrize(("gib", "found"), [(64, "ok"), (1, "warn"), (0.2, "fail")])
 def test_memory_is_compared_with_what_the_model_takes(gib: float, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_models, "this_machine", lambda: Machine(int(gib * (1 << 30))))
+    monkeypatch.setattr(doctor_models, "memory_limit", lambda: MemoryLimit(int(gib * (1 << 30))))
     assert verdict(check_memory(setup("mlx", "mlx"))) == found
 
 
@@ -217,8 +220,8 @@ def test_what_dead_instances_left_is_told_and_what_runs_is_not_taken_for_it(
     (run_folder / "dead" / "runtime.json").write_text("{}")
     (run_folder / "Not Ours").mkdir()
     lock = InstanceLock(instance_directory("alive"))
-    monkeypatch.setattr("dotsctl.client.cli_status.STATUS_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("dotsctl.client.session.STATUS_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("dotsctl.client.connection.status.STATUS_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("dotsctl.client.connection.session.STATUS_TIMEOUT_S", 0.1)
     finding, running = check_left_over(), check_running()
     lock.release()
     (run_folder / "dead" / "runtime.json").unlink()

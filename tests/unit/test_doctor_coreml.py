@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from dotsctl.protocol.errors import MissingError, OutputError, UsageError
-from dotsctl.protocol.machine import Machine
+from dotsctl.protocol.machine.identity import Machine
 from dotsctl.tools.doctor_coreml import main as doctor
-from dotsctl.tools.doctor_coreml.order import Order
-from dotsctl.tools.doctor_coreml.report import Report, Section, State
+from dotsctl.tools.doctor_coreml.order import SectionRequest
+from dotsctl.tools.doctor_coreml.report import CoreMLReport, ReportSection, SectionState
 
 MAC = Machine("Apple M2", "macOS 26.1", "25B78")
 DEVICES = ["cpu", "gpu", "ne"]
@@ -34,15 +34,17 @@ class Children:
         self.seen: list[dict[str, Any]] = []
         self.at: Callable[[str], None] = lambda name: None
 
-    def __call__(self, kind: str, order: Order, limit_s: float, attempts: int, say: Callable[[str], None]) -> Section:
+    def __call__(
+        self, kind: str, order: SectionRequest, limit_s: float, attempts: int, say: Callable[[str], None]
+    ) -> ReportSection:
         name = f"{kind}: {order.subject}" if order.subject else kind
         self.run.append(name)
         self.seen.append(json.loads(Path("dotsctl-coreml-report.json").read_text()))
         self.at(name)
         say("a step")
         if kind in self.failing or name in self.failing:
-            return Section(State.FAILED, attempts, 1.0, f"{name} is broken")
-        return Section(State.DONE, attempts, 1.0, "", self.results.get(kind, {}), [f"about {name}"])
+            return ReportSection(SectionState.FAILED, attempts, 1.0, f"{name} is broken")
+        return ReportSection(SectionState.DONE, attempts, 1.0, "", self.results.get(kind, {}), (f"about {name}",))
 
 
 @pytest.fixture
@@ -124,11 +126,11 @@ def test_a_report_that_broke_off_is_resumed_at_the_section_it_broke_off_in(child
 
 
 def test_a_section_in_which_the_report_broke_off_twice_is_not_run_again(children: Children) -> None:
-    broken = Report("demo", None, ("auto",), {"system": Section(State.RUNNING, 2)})
+    broken = CoreMLReport("demo", None, ("auto",), {"system": ReportSection(SectionState.RUNNING, 2)})
     broken.write(Path("dotsctl-coreml-report.json"))
     assert run("--resume").exit_code == 1
     assert "system" not in children.run and "auto" in children.run
-    assert report()["sections"]["system"]["failure"] == "the report broke off in it 2 times"
+    assert report()["sections"]["system"]["failure"] == "the report was interrupted in it 2 times"
 
 
 @pytest.mark.parametrize(
@@ -151,16 +153,26 @@ def test_a_file_that_is_there_is_never_overwritten(
     assert children.run == [] and (content is None or path.read_text() == content)
 
 
+def test_a_folder_that_would_be_removed_at_the_end_is_refused(children: Children) -> None:
+    work = Path("dotsctl-coreml-report.json.work")
+    work.mkdir()
+    (work / "notes").write_text("by hand")
+    result = run()
+    assert isinstance(result.exception, UsageError) and "exists, and would be removed" in str(result.exception)
+    assert (work / "notes").read_text() == "by hand" and children.run == []
+
+
 def test_a_report_is_resumed_with_its_own_options_alone(children: Children) -> None:
-    Report("demo", "float16").write(Path("dotsctl-coreml-report.json"))
+    CoreMLReport("demo", "float16").write(Path("dotsctl-coreml-report.json"))
     for options in (["--build", "other"], ["--only", "auto"]):
         result = run("--resume", *options)
         assert "is a report on model demo, build float16" in str(result.exception)
 
 
 def test_a_report_that_cannot_be_written_is_an_error_before_anything_is_run(children: Children) -> None:
-    result = run("-o", "no/such/folder/report.json")
-    assert isinstance(result.exception, OutputError) and "choose another file with -o" in str(result.exception)
+    Path("file").touch()
+    result = run("-o", "file/report.json")
+    assert isinstance(result.exception, OutputError) and "choose another place with -o" in str(result.exception)
     assert children.run == []
 
 

@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 from dotsctl.protocol.errors import ExitCode, MissingError
 from dotsctl.tools.doctor import main as doctor
-from dotsctl.tools.doctor.report import Check, Finding, Verdict, as_json, examine, fail, ok, summary, text_line, warn
+from dotsctl.tools.doctor.report import (
+    Check,
+    CheckStatus,
+    Finding,
+    as_json,
+    examine,
+    fail,
+    ok,
+    summary,
+    text_line,
+    warn,
+)
 
 
 def raises(error: Exception) -> Finding:
@@ -29,7 +40,7 @@ def test_a_check_that_fails_breaks_or_hangs_never_hides_the_others(hang: threadi
         return ok("hangs", "at last")
 
     checks = [
-        Check("ours", lambda: raises(MissingError("it is not there. What to do: put it there"))),
+        Check("ours", lambda: raises(MissingError("it is not there", "put it there"))),
         Check("broken", lambda: raises(ZeroDivisionError("odd"))),
         Check("hangs", never, limit_s=0.1),
         Check("good", lambda: ok("good", "all is well")),
@@ -38,7 +49,7 @@ def test_a_check_that_fails_breaks_or_hangs_never_hides_the_others(hang: threadi
     assert findings[0] == fail("ours", "it is not there", "put it there")
     assert "ZeroDivisionError: odd" in findings[1].found
     assert findings[2].found == "no answer within 0 s"
-    assert [finding.verdict for finding in findings] == [Verdict.FAIL] * 3 + [Verdict.OK]
+    assert [finding.verdict for finding in findings] == [CheckStatus.FAIL] * 3 + [CheckStatus.OK]
 
 
 def test_a_line_has_verdict_name_and_finding_and_the_remedy_below() -> None:
@@ -51,7 +62,7 @@ def test_a_line_has_verdict_name_and_finding_and_the_remedy_below() -> None:
 
 def test_the_last_line_counts() -> None:
     findings = [ok("a", ""), warn("b", "", "x"), fail("c", "", "y")]
-    assert summary(findings) == "1 ok, 1 warn, 1 FAIL: pages cannot be read as asked until what FAILs is mended\n"
+    assert summary(findings) == "1 ok, 1 warn, 1 FAIL: pages cannot be read: fix the FAIL lines first\n"
     assert summary(findings[:2]).endswith("0 FAIL: pages can be read\n")
 
 
@@ -74,7 +85,7 @@ def test_only_a_failure_is_exit_7(
     finding: Finding, code: ExitCode, json_: bool, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any
 ) -> None:
     monkeypatch.setattr(doctor, "checks", lambda _: [Check("a", lambda: finding)])
-    assert doctor.run(model="demo", encoder=None, decoder=None, timeout_s=5.0, json_=json_, coreml=False) is code
+    assert doctor.run(model="demo", encoder=None, decoder=None, timeout_s=5.0, json_=json_) is code
     out = capfdbinary.readouterr().out.decode()
     assert ('"ok"' in out) is json_
     assert finding.verdict.value in out.lower()

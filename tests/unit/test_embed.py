@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.client.inputs import PageInput
+from dotsctl.client.inputs.pages import PageInput
 from dotsctl.encoder_worker.plugins.fake import digest_rows
 from dotsctl.protocol.errors import CommandFailedError, ExitCode, MissingError, UsageError
 from dotsctl.tools import embed
 from dotsctl.tools.measuring.encoding import as_float32
 from PIL import Image
+
+from tests.decoding import decode_image
 
 Run = Callable[..., ExitCode]
 
@@ -47,13 +49,13 @@ def written(folder: Path) -> set[str]:
 
 
 def test_a_picture_becomes_a_file_with_what_the_encoder_made(run: Run, tmp_path: Path) -> None:
-    content = save(tmp_path / "a.png", 1).read_bytes()
+    content = decode_image(save(tmp_path / "a.png", 1).read_bytes())[0].tobytes()
     assert run("a.png") == ExitCode.OK
     page = load("out/a.npz")
     expected = digest_rows(hashlib.sha256(content).digest(), 4)
     assert page["embeddings"].dtype == np.float32 and np.array_equal(page["embeddings"], expected)
     assert page["grid"].tolist() == [2, 8]
-    assert page["resized"].tolist() == [28, 112]
+    assert page["resized"].tolist() == [56, 84]
     assert len(page["fingerprint"].item()) == 64
 
 
@@ -114,8 +116,17 @@ def test_a_page_is_embedded_again_when_something_else_was_chosen(
     assert "0 pages embedded, 1 skipped" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("damage", ["other picture", "cut file", "other npz", "text"])
-def test_a_changed_picture_or_a_damaged_result_is_embedded_again(
+def test_a_changed_picture_is_embedded_again(run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path / "a.png", 1)
+    run("a.png")
+    save(tmp_path / "a.png", 2)
+    capfd.readouterr()
+    run("a.png")
+    assert "1 page embedded into" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["cut file", "other npz", "text"])
+def test_a_result_that_was_changed_is_kept_and_named_until_overwrite_is_given(
     run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: str
 ) -> None:
     save(tmp_path / "a.png", 1)
@@ -123,8 +134,6 @@ def test_a_changed_picture_or_a_damaged_result_is_embedded_again(
     result = tmp_path / "out" / "a.npz"
     good = result.read_bytes()
     match damage:
-        case "other picture":
-            save(tmp_path / "a.png", 2)
         case "cut file":
             result.write_bytes(good[: len(good) // 2])
         case "other npz":
@@ -133,10 +142,38 @@ def test_a_changed_picture_or_a_damaged_result_is_embedded_again(
             result.write_bytes(stream.getvalue())
         case "text":
             result.write_text("nothing")
+    changed = result.read_bytes()
     capfd.readouterr()
-    run("a.png")
+    for force in (False, True):
+        assert run("a.png", force=force) == ExitCode.OK
+        named, summary = capfd.readouterr().err.splitlines()[-2:]
+        assert named == "out/a.npz is kept: it was changed since, or dotsctl did not write it"
+        assert summary.startswith("0 pages embedded, 1 kept (changed since, or not written by dotsctl; --overwrite")
+        assert result.read_bytes() == changed
+    assert run("a.png", overwrite=True) == ExitCode.OK
     assert "1 page embedded into" in capfd.readouterr().err
-    assert (result.read_bytes() == good) == (damage != "other picture")
+    assert load("out/a.npz")["embeddings"].shape == (4, 1024)
+
+
+def test_a_file_of_somebody_else_and_a_fifo_are_kept_and_the_other_pages_are_embedded(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "t.tiff", 1, 2, 3)
+    (tmp_path / "out" / "t").mkdir(parents=True)
+    (tmp_path / "out" / "t" / "page-0001.npz").write_text("notes by hand")
+    os.mkfifo(tmp_path / "out" / "t" / "page-0003.npz")
+    assert run("in") == ExitCode.OK
+    assert (tmp_path / "out" / "t" / "page-0001.npz").read_text() == "notes by hand"
+    assert load("out/t/page-0002.npz")["page"].item() == 2
+    run("in", overwrite=True)
+    assert load("out/t/page-0001.npz")["page"].item() == 1
+    assert (tmp_path / "out" / "t" / "page-0003.npz").is_fifo()
+
+
+def test_a_result_that_a_link_leads_to_is_written_through_the_link(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "a.png", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.npz").symlink_to(tmp_path / "elsewhere.npz")
+    run("a.png")
+    assert (tmp_path / "out" / "a.npz").is_symlink() and load("elsewhere.npz")["page"].item() == 1
 
 
 def test_a_page_that_fails_is_one_line_and_the_others_go_on(
@@ -160,10 +197,10 @@ def test_no_readable_input_has_an_exit_code_of_its_own(run: Run, tmp_path: Path)
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("raise", "the encoder raised ZeroDivisionError"),
+        ("raise", "encoder 'fake' raised ZeroDivisionError"),
         ("refuse", "told to refuse"),
-        ("wrong-width", "embeddings of shape (4, 1023)"),
-        ("wrong-grid", "for a grid of 2x12 patches"),
+        ("wrong-width", "embeddings have shape (4, 1023), not (4, 1024)"),
+        ("wrong-grid", "not (6, 1024) as grid 2x12"),
         ("not-finite", "1 of 4096 embedding values are not finite"),
         ("no-memory", "lower --max-pixels"),
     ],
@@ -192,12 +229,11 @@ def test_an_encoder_that_fails_at_the_warm_up_page_ends_the_run(
 ) -> None:
     closed: list[bool] = []
     monkeypatch.setattr("dotsctl.encoder_worker.plugins.fake.FakeEncoder.close", lambda _: closed.append(True))
-    monkeypatch.setattr("dotsctl.tools.measuring.encoding.blank_page", lambda: b"", raising=True)
     monkeypatch.setattr(
         "dotsctl.encoder_worker.plugins.fake.digest_rows", lambda _, rows: np.zeros((rows, 5), np.float32)
     )
     save(tmp_path / "a.png", 1)
-    with pytest.raises(CommandFailedError, match=r"encoder 'fake' fails at a blank page: .*shape"):
+    with pytest.raises(CommandFailedError, match=r"encoder 'fake' fails on the warm-up page: .*shape"):
         run("a.png")
     assert closed == [True]
 
@@ -228,7 +264,7 @@ def test_bfloat16_becomes_float32_exactly() -> None:
 
 def test_the_command_reads_standard_input_and_names_what_it_wrote(run_folder: Path, tmp_path: Path) -> None:
     picture = save(tmp_path / "a.png", 1)
-    command = [sys.executable, "-P", "-m", "dotsctl.client", "embed", "-", "--output", "out", "--encoder", "fake"]
+    command = [sys.executable, "-P", "-m", "dotsctl", "embed", "-", "--output", "out", "--encoder", "fake"]
     with picture.open("rb") as stream:
         done = subprocess.run(
             command, stdin=stream, capture_output=True, text=True, timeout=50, cwd=tmp_path, env=os.environ, check=False

@@ -29,6 +29,7 @@ from dotsctl.protocol.endpoints import (
     run_directory,
 )
 from dotsctl.protocol.errors import AlreadyRunningError, CommandFailedError, UsageError
+from dotsctl.protocol.model.files import write_cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -223,7 +224,7 @@ def test_a_link_in_the_folders_place_is_refused(run_folder: Path, tmp_path: Path
 
 def test_a_folder_that_cannot_be_made_is_told_with_the_reason_and_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CommandFailedError, match=r"/file: File exists; set DOTSCTL_RUNTIME_DIR to a folder"):
+    with pytest.raises(CommandFailedError, match=r"/file: File exists: set DOTSCTL_RUNTIME_DIR to a folder"):
         create(InstanceDirectory("test", tmp_path / "file" / "test"))
 
 
@@ -249,11 +250,12 @@ def test_a_lock_file_without_a_living_holder_means_nothing(directory: InstanceDi
     assert not directory.lock_path.exists()
 
 
-def test_a_holder_that_has_not_written_its_pid_yet_is_a_holder(directory: InstanceDirectory) -> None:
+@pytest.mark.parametrize("content", ["", "²", "pid"])
+def test_a_holder_that_has_not_written_its_pid_yet_is_a_holder(directory: InstanceDirectory, content: str) -> None:
     lock = InstanceLock(directory)
-    directory.lock_path.write_text("")
+    directory.lock_path.write_text(content, encoding="utf-8")
     assert lock_holder(directory) == 0
-    with pytest.raises(AlreadyRunningError, match="pid unknown"):
+    with pytest.raises(AlreadyRunningError, match=f"pid {content or 'unknown'}"):
         InstanceLock(directory)
     lock.release()
 
@@ -283,7 +285,7 @@ def test_the_ruins_of_a_dead_instance_are_removed(directory: InstanceDirectory) 
     for name in ("c.sock", "w.sock", "d.7.sock"):
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(directory.path / name))
-    directory.write_facts(FACTS)
+    write_cache(directory.facts_path, FACTS)
     (directory.path / "runtime.part").touch()
     remove_stale(directory)
     assert list(directory.path.iterdir()) == []
@@ -303,7 +305,7 @@ def test_what_is_no_socket_is_left_alone_and_named(directory: InstanceDirectory,
 
 def test_facts_come_back_as_they_were_written(directory: InstanceDirectory) -> None:
     assert directory.read_facts() is None
-    directory.write_facts(FACTS)
+    write_cache(directory.facts_path, FACTS)
     assert directory.read_facts() == FACTS
     assert [path.name for path in directory.path.iterdir()] == ["runtime.json"]
     directory.facts_path.unlink()
@@ -335,3 +337,34 @@ def test_only_the_folders_of_dead_private_instances_are_removed(run_folder: Path
     assert made.keys() - {path.name for path in run_folder.iterdir()} == {"p-1-dead", names[4], names[5]}
     living.release()
     shutil.rmtree(run_folder)
+
+
+def test_a_relative_runtime_folder_of_the_desktop_is_ignored() -> None:
+    if sys.platform == "darwin":
+        pytest.skip("macOS has no such variable")
+    assert run_directory({"XDG_RUNTIME_DIR": "run"}) == run_directory({})
+    assert run_directory({"XDG_RUNTIME_DIR": "/run/user/7"}) == Path("/run/user/7/dotsctl")
+
+
+def test_the_lock_in_a_folder_that_others_may_write_to_is_nobodys(directory: InstanceDirectory) -> None:
+    with held_by_another_process(directory):
+        assert lock_holder(directory)
+        directory.path.chmod(0o777)
+        with pytest.raises(CommandFailedError, match="must be a folder of yours with mode 0700"):
+            lock_holder(directory)
+        directory.path.chmod(0o700)
+    directory.lock_path.unlink()
+
+
+def test_a_folder_of_another_user_is_not_joined(directory: InstanceDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: directory.path.stat().st_uid + 1)
+    with pytest.raises(CommandFailedError, match="folder of yours"):
+        lock_holder(directory)
+
+
+def test_a_link_in_place_of_the_folder_is_not_followed(directory: InstanceDirectory, tmp_path: Path) -> None:
+    directory.path.rmdir()
+    directory.path.symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(CommandFailedError, match="folder of yours"):
+        lock_holder(directory)
+    directory.path.unlink()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from dotsctl.client.cells import Cell
+from dotsctl.client.results.cells import Cell
 from dotsctl.protocol.errors import DotsctlError, UsageError
-from dotsctl.tools.evaluate import main as tool
-from dotsctl.tools.evaluate.evaluation import Evaluation, Read, evaluate, record, table
-from dotsctl.tools.evaluate.report import worst, write_report
+from dotsctl.tools.dev.evaluate import main as tool
+from dotsctl.tools.dev.evaluate.evaluation import Evaluation, Read, evaluate, record, table
+from dotsctl.tools.dev.evaluate.report import worst, write_report
 from dotsctl.tools.measuring.scores import Box, BoxScore, Score, edit_distance, overlap, pairs
 from dotsctl.tools.pages.elements import Element
 from dotsctl.tools.pages.fonts import EVERYWHERE

@@ -5,8 +5,8 @@ import sys
 import pytest
 from dotsctl.encoder_worker.plugins.exhaustion import CALL_FLOP, free_bytes, gpu_chunk, needed_bytes, smaller_chunks
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
-from dotsctl.protocol.gpu_faults import is_interrupted, is_refused
-from dotsctl.protocol.memory import is_exhaustion
+from dotsctl.protocol.machine.memory import is_exhaustion
+from dotsctl.protocol.worker.gpu_faults import is_interrupted, is_refused
 from hypothesis import given
 from hypothesis import strategies as st
 

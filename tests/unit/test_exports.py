@@ -44,7 +44,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_the_public_classes_are_those_of_their_modules() -> None:
-    from dotsctl.client.records import Page
+    from dotsctl.client.results.page import Page
     from dotsctl.protocol.errors import DotsctlError, PageError
 
     assert dotsctl.Page is Page

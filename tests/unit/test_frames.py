@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from dotsctl.protocol import PROTOCOL_VERSION, parts
 from dotsctl.protocol.codec import decode, encode
+from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import MESSAGE_TYPES, Message
 
 FRAMES = Path(__file__).parents[1] / "frames"
@@ -25,9 +26,17 @@ STORED = sorted(path.relative_to(FRAMES).as_posix() for path in FRAMES.glob("v*/
 FIXED: dict[Any, Any] = {
     parts.ImageHeader: parts.ImageHeader(parts.ImageKind.RGB, 18, 3, 2),
     parts.TensorHeader: parts.TensorHeader("<f2", (4, 3), 24),
-    parts.Geometry: parts.Geometry((1170, 827), 6, (840, 1176), (840 / 827, 1176 / 1170), (-12.0, 0.0), 0.03125),
+    PageGeometry: PageGeometry((1170, 827), 6, (840, 1176), (840 / 827, 1176 / 1170), (-12.0, 0.0), 0.03125),
     parts.PageOptions: parts.PageOptions(
-        "layout", None, 500, 1_000_000, "Rechnung Nr. 7 für Zoë", (1.0, 2.5, 30.0, 40.0), True, parts.Quality.BALANCED
+        "layout",
+        None,
+        500,
+        1_000_000,
+        "Rechnung Nr. 7 für Zoë",
+        (1.0, 2.5, 30.0, 40.0),
+        True,
+        parts.Quality.BALANCED,
+        "scan-007",
     ),
 }
 """Parts whose fields depend on each other."""
@@ -56,7 +65,7 @@ def one_of(declared: Any, numbers: "count[int]") -> Any:
 def build(cls: Any, numbers: "count[int]") -> Any:
     hints = typing.get_type_hints(cls)
     fields = {field.name: one_of(hints[field.name], numbers) for field in dataclasses.fields(cls)}
-    return cls(**{**fields, "grids": ((2, 2),) * 2 + ((2, 4),)} if "grids" in fields else fields)
+    return cls(**{**fields, "rows": (1, 1, 2)} if "rows" in fields else fields)
 
 
 def frames_of(message: Message) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Readers of bytes from sockets and files: hypothesis damages the stored corpus; ``tools/fuzz`` does so too."""
+"""Readers of bytes from sockets and files: hypothesis damages the stored corpus; ``tools/dev/fuzz`` does so too."""
 
 import os
 import random
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from dotsctl.tools.fuzz import main as fuzz
-from dotsctl.tools.fuzz.mutation import Fuzzer, mutated
-from dotsctl.tools.fuzz.targets import JSON_TOKENS, TARGETS, Target
+from dotsctl.tools.dev.fuzz import main as fuzz
+from dotsctl.tools.dev.fuzz.mutation import Fuzzer, mutated
+from dotsctl.tools.dev.fuzz.targets import JSON_TOKENS, TARGETS, Target
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +72,7 @@ def test_a_reader_that_hangs_is_a_finding(tmp_path: Path, monkeypatch: pytest.Mo
             pass
         return "read"
 
-    monkeypatch.setattr("dotsctl.tools.fuzz.mutation.HANG_S", 0.3)
+    monkeypatch.setattr("dotsctl.tools.dev.fuzz.mutation.HANG_S", 0.3)
     outcome = Fuzzer(Target(reader, (b"\xff",)), [b""], tmp_path).run(messages=50_000, seconds=None)
     assert outcome.finding == b"\xff" and "HangError" in outcome.trace
 

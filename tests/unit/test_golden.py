@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 from dotsctl.encoder_worker.coreml.golden import GOLDEN_COSINE, GOLDEN_ERROR, WORST_COSINE, judge
+from dotsctl.tools.dev.noise.main import noise_length, perturbed
 from dotsctl.tools.measuring.distance import Distance
-from dotsctl.tools.noise.main import noise_length, perturbed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

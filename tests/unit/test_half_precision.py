@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dotsctl.decoder_worker.plugins.mlx_options import MLXOptions as DecoderOptions
-from dotsctl.encoder_worker.plugins.mlx_options import MLXOptions as EncoderOptions
+from dotsctl.decoder_worker.plugins.mlx_options import MLXDecoderOptions
+from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.protocol.half_precision import LIMIT, TARGET, HalfPlan, Site, plan_file, read_plan, solve
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.model.directory import demo_directory
+from dotsctl.protocol.model.half_precision import LIMIT, TARGET, HalfPlan, Site, plan_file, read_plan, solve
 from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.plugin_options import parse_options
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,7 +80,7 @@ def test_a_gate_beyond_the_limit_is_named_with_its_layer_and_its_magnitude() -> 
     plan = plan_of(1.0, plain(gate=123_456.0), plain())
     assert plan.hopeless == ("layer 1: values of the gate reach 123,456, more than 32,752",)
     with pytest.raises(UsageError, match="123,456"):
-        plan.require_possible("Use dtype=bfloat16")
+        plan.require_possible("use dtype=bfloat16")
 
 
 @pytest.mark.parametrize("magnitude", [math.inf, math.nan])
@@ -121,7 +122,7 @@ def test_a_damaged_plan_is_refused_with_the_command_that_makes_it_again(stored: 
 
 
 def test_a_type_that_the_plugins_do_not_have_is_refused_with_those_that_they_have() -> None:
-    for options in (EncoderOptions, DecoderOptions):
-        assert options.read({"dtype": "float16"}).dtype == "float16"
-        with pytest.raises(UsageError, match=r"dtype='float8' is unknown.*float32, bfloat16.*float16"):
-            options.read({"dtype": "float8"})
+    for options in (MLXEncoderOptions, MLXDecoderOptions):
+        assert parse_options(options, {"dtype": "float16"}, "plugin").dtype == "float16"
+        with pytest.raises(UsageError, match="dtype='float8' is not float32, bfloat16 or float16"):
+            parse_options(options, {"dtype": "float8"}, "plugin")

@@ -1,4 +1,4 @@
-"""HEIC and AVIF: the client reads their size, the encoder's preprocessing their pixels, upright exactly once."""
+"""HEIC and AVIF: upright exactly once."""
 
 import io
 import subprocess
@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dotsctl.client.inputs import pages_of
-from dotsctl.encoder_worker.image import decode_image
-from dotsctl.protocol import pixels
+from dotsctl.client.inputs.pages import pages_of
 from dotsctl.protocol.errors import PageError
+from dotsctl.protocol.model import pixels
 from dotsctl.protocol.parts import ImageKind
 from PIL import Image
+
+from tests.decoding import decode_image
 
 
 def marked() -> Image.Image:
@@ -39,12 +40,12 @@ def test_a_phone_picture_is_turned_upright_once(kind: str, orientation: int) -> 
     exif[274] = orientation
     marked().save(plain, "PNG", exif=exif)
     expected, _, _ = decode_image(plain.getvalue())
-    shown, source, turned = decode_image(content)
+    shown, _, turned = decode_image(content)
     assert shown.size == expected.size == ((40, 80) if orientation >= 5 else (80, 40))
     difference = np.abs(np.asarray(shown, np.int16) - np.asarray(expected, np.int16))  # (height, width, 3)
     assert difference.mean() < 3, "the corner lies elsewhere"
     header = next(pages_of(content)).load()[0]
-    assert (header.kind, (header.width, header.height)) == (ImageKind.FILE, source)
+    assert (header.kind, (header.width, header.height)) == (ImageKind.RGB, shown.size)
     assert (turned == 1) == (kind == "HEIF" or orientation == 1)
 
 
@@ -58,17 +59,17 @@ def test_a_process_that_has_met_no_heic_reads_its_first_one(tmp_path: Path) -> N
     path = tmp_path / "a.heic"
     path.write_bytes(stored("HEIF", 6))
     program = (
-        "import sys; from pathlib import Path; from dotsctl.client.inputs import pages_of\n"
-        "from dotsctl.protocol.pixels import open_picture\n"
+        "import sys; from pathlib import Path; from dotsctl.protocol.model.pixels import open_picture\n"
         "assert 'pillow_heif' not in sys.modules\n"
-        "(page,) = pages_of(sys.argv[1]); header = page.load()[0]; assert 'pillow_heif' in sys.modules\n"
-        "with open_picture(Path(sys.argv[1])) as image: print(header.width, header.height, *image.size)"
+        "with open_picture(Path(sys.argv[1])) as image: print(*image.size)"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-W", "error", "-c", program, str(path)],
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
-    assert (done.stdout.split(), done.stderr) == (["40", "80", "40", "80"], "")
+    assert (done.stdout.split(), done.stderr) == (["40", "80"], "")
+    (page,) = pages_of(path)
+    assert (page.load()[0].width, page.load()[0].height) == (40, 80)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
@@ -84,10 +85,9 @@ def test_without_the_library_a_heic_names_the_line_that_installs_it(monkeypatch:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.delitem(Image.OPEN, "HEIF")  # as in a process that has met none
     monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
-    (page,) = pages_of(content)
-    assert "pip install 'dotsctl[pdf]'" in str(page.error)
-    (page,) = pages_of(stored_png())
-    assert page.error is None
+    with pytest.raises(PageError, match=r"pip install 'dotsctl\[pdf\]'"):
+        decode_image(content)
+    assert decode_image(stored_png())[0].size == (80, 40)
 
 
 def stored_png() -> bytes:

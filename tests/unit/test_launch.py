@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from dotsctl.client import launch
-from dotsctl.client.config import PluginChoice, RuntimeConfig
+from dotsctl.client.connection import launch
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol.endpoints import InstanceLock, create, instance_directory, lock_holder
 from dotsctl.protocol.errors import CommandFailedError
 
@@ -63,3 +63,45 @@ def test_a_lock_that_stays_held_is_waited_for_up_to_the_deadline(run_folder: Pat
     assert 0.2 <= time.monotonic() - started < 5.0
     lock.release()
     assert launch._gone(directory, time.monotonic())
+
+
+def test_secrets_of_the_environment_are_not_passed_on() -> None:
+    kept = {
+        "PATH": "/bin",
+        "TOKENIZERS_PARALLELISM": "0",
+        "SSH_AUTH_SOCK": "s",
+        "DOTSCTL_MODELS": "m",
+        "KEYBOARD": "de",
+    }
+    secret = dict.fromkeys(
+        (
+            "DOTSCTL_PASSWORD",
+            "HF_TOKEN",
+            "HUGGING_FACE_HUB_TOKEN",
+            "OPENAI_API_KEY",
+            "AWS_SECRET_ACCESS_KEY",
+            "db_password",
+        ),
+        "x",
+    )
+    assert launch.without_secrets(kept | secret) == kept
+
+
+def test_a_runtime_is_started_without_the_secrets_of_its_client(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOTSCTL_PASSWORD", "hidden")
+    started: dict[str, object] = {}
+
+    def popen(command: list[str], **options: object) -> None:
+        started.update(options)
+        raise OSError("not today")
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    fake = PluginChoice("fake")
+    with pytest.raises(CommandFailedError, match="not today"):
+        launch.start(RuntimeConfig("test", "", "", fake, fake), private=False)
+    environment = started["env"]
+    assert isinstance(environment, dict)
+    assert "PATH" in environment
+    assert "hidden" not in environment.values()

@@ -4,7 +4,8 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from dotsctl.client.runtime.ledger import Ledger, Request, State
+from dotsctl.client.runtime.ledger import Ledger
+from dotsctl.client.runtime.request import Request, RequestState
 from dotsctl.protocol.messages import Submit
 from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ def fill(ledger: Ledger, costs: dict[bytes, list[int]]) -> None:
 def take(ledger: Ledger) -> Request:
     request = ledger.take_next({0})
     assert request is not None
-    request.state = State.ENCODING
+    request.state = RequestState.ENCODING
     return request
 
 
@@ -99,7 +100,7 @@ def test_a_client_that_keeps_one_page_waiting_gets_no_more_than_its_share() -> N
     fill(ledger, {b"a": [10] * 100})
     served: Counter[bytes] = Counter()
     for index in range(60):
-        if not any(r.state is State.QUEUED for r in ledger.of_client(b"b")):
+        if not any(r.state is RequestState.QUEUED for r in ledger.of_client(b"b")):
             ledger.add(b"b", page(index, 30), [], 0.0)
         request = take(ledger)
         served[request.client] += request.cost
@@ -119,7 +120,8 @@ def test_clients_that_are_served_and_gone_leave_nothing_behind(others: int) -> N
         ledger.remove(request)
         assert ledger.take_next({0}) is None or others
     assert len(ledger.of_client(b"a")) == len(ledger.requests)
-    assert len(ledger._marks) == len(ledger._queues) <= 3
+    assert len(ledger._queue._clients) <= 3
+    assert sum(map(len, ledger._queue._heaps.values())) <= 6
     assert ledger._by_key.keys() == {request.key for request in ledger.requests.values()}
 
 
@@ -180,6 +182,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.flying: list[Request] = []
         self.count = 0
 
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), state=st.sampled_from(list(RequestState)[1:]))
+    def move(self, data: st.DataObject, state: RequestState) -> None:
+        data.draw(st.sampled_from(self.flying)).state = state
+
     @rule(client=st.sampled_from(CLIENTS), cost=st.integers(1, 30))
     def add(self, client: bytes, cost: int) -> None:
         self.count += 1
@@ -192,7 +199,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert not any(self.waiting.values())
             return
         assert self.waiting[request.client].pop(0) is request
-        request.state = State.ENCODING
+        request.state = RequestState.ENCODING
         self.flying.append(request)
 
     @precondition(lambda self: self.suspects)
@@ -200,7 +207,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def take_suspect(self) -> None:
         request = self.ledger.take_suspect()
         assert self.suspects.pop(0) is request
-        request.state = State.ENCODING
+        request.state = RequestState.ENCODING
         self.flying.append(request)
 
     @precondition(lambda self: self.flying)
@@ -210,7 +217,7 @@ class LedgerMachine(RuleBasedStateMachine):
         request.suspect = suspect
         attempt = request.attempt
         self.ledger.requeue(request, 0.0)
-        assert (request.state, request.attempt) == (State.QUEUED, attempt + 1)
+        assert (request.state, request.attempt) == (RequestState.QUEUED, attempt + 1)
         if suspect:
             self.suspects.append(request)
         else:
@@ -233,6 +240,15 @@ class LedgerMachine(RuleBasedStateMachine):
         assert all(self.ledger.find(request.key) is request for request in known)
         assert {r.request_id for r in self.ledger.in_flight()} == {r.request_id for r in self.flying}
         assert self.ledger.next_suspect() is (self.suspects[0] if self.suspects else None)
+
+    @invariant()
+    def the_index_agrees_with_the_states(self) -> None:
+        requests = self.ledger.requests.values()
+        for state in RequestState:
+            assert self.ledger.in_state(state) == [r for r in requests if r.state is state]
+        for client in CLIENTS:
+            assert self.ledger.of_client(client) == [r for r in requests if r.client == client]
+        assert self.ledger.held_bytes == sum(r.nbytes for r in requests)
 
 
 TestLedgerMachine = LedgerMachine.TestCase

@@ -2,18 +2,19 @@ import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.job import Answer, News, Told
-from dotsctl.client.live_cells import new_cells
-from dotsctl.client.records import Failure
-from dotsctl.client.waiting import iterate
+from dotsctl.client.connection.waiting import iterate
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.jobs.job import News, PageAnswer, Told
+from dotsctl.client.jobs.live_cells import new_cells
+from dotsctl.client.results.page import Failure
 from dotsctl.protocol.errors import PageError
+from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import PageResult, PageTokens, Restarted
-from dotsctl.protocol.parts import FinishReason, Geometry
+from dotsctl.protocol.parts import FinishReason
 
 PAGE = PageInput("a.png", None)
-WHOLE = Geometry((400, 600), 1, (200, 300), (0.5, 0.5), (0.0, 0.0))
-SMALLER = Geometry((400, 600), 1, (100, 150), (0.25, 0.25), (0.0, 0.0))
+WHOLE = PageGeometry((400, 600), 1, (200, 300), (0.5, 0.5), (0.0, 0.0))
+SMALLER = PageGeometry((400, 600), 1, (100, 150), (0.25, 0.25), (0.0, 0.0))
 
 
 def answer(count: int, unit: int = 10) -> str:
@@ -21,15 +22,15 @@ def answer(count: int, unit: int = 10) -> str:
     return json.dumps(cells)
 
 
-def tokens(text: str, geometry: Geometry | None = None) -> PageTokens:
+def tokens(text: str, geometry: PageGeometry | None = None) -> PageTokens:
     return PageTokens("job", 0, 1, 1, text, 1, geometry)
 
 
-def end(text: str, geometry: Geometry = WHOLE) -> Answer:
+def end(text: str, geometry: PageGeometry = WHOLE) -> PageAnswer:
     result = PageResult(
         "job", 0, 1, 1, text, FinishReason.STOP, (geometry,), 1, 1, 1, encoder="e", decoder="d", timings_ms={}
     )
-    return Answer(result)
+    return PageAnswer(result)
 
 
 RESTARTED = Restarted("job", 0, 1, 2, "the decoder died")

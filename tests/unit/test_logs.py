@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from dotsctl.client import log_follow
-from dotsctl.client.cli_status import last_lines
-from dotsctl.client.log_files import cut_off, remove_log
-from dotsctl.client.log_follow import FollowedLog, follow
+from dotsctl.client.cli import log_follow
+from dotsctl.client.cli.log_follow import FollowedLog, follow
+from dotsctl.client.cli.status import last_lines
+from dotsctl.client.connection.log_files import cut_off, remove_log
 from dotsctl.client.runtime.log_rotation import RETRY_S, LogRotation, rotate
 from dotsctl.protocol.endpoints import InstanceLock, create, instance_directory, log_directory
 

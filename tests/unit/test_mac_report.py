@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from dotsctl.tools import mac_report
-from dotsctl.tools.mac_report import Section, cli, examine, pack, private_names, run, scrub, sections
+from dotsctl.tools.dev import mac_report
+from dotsctl.tools.dev.mac_report import MacSection, cli, examine, pack, private_names, run, scrub, sections
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,8 +19,8 @@ from tests.conftest import wait_gone
 PRIVATE = {"/Users/ada": "~", "ada": "USER", "adas-mac.local": "HOST", "adas-mac": "HOST"}
 
 
-def python(name: str, program: str, timeout_s: float = 30.0) -> Section:
-    return Section(name, (sys.executable, "-c", program), timeout_s)
+def python(name: str, program: str, timeout_s: float = 30.0) -> MacSection:
+    return MacSection(name, (sys.executable, "-c", program), timeout_s)
 
 
 def test_a_section_that_fails_is_a_line_of_the_report_and_the_next_one_runs(tmp_path: Path) -> None:

@@ -5,17 +5,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from dotsctl.encoder_worker.image import DEVIATION, MEAN, Patches, decode_image, patchify
+from dotsctl.encoder_worker.coreml.laying_out import prepare
+from dotsctl.encoder_worker.image import DEVIATION, MEAN, Patches, patchify
 from dotsctl.encoder_worker.margins import find_window
 from dotsctl.encoder_worker.opening import window_of
 from dotsctl.encoder_worker.plugin import PageImage
-from dotsctl.encoder_worker.plugins.coreml import prepare
-from dotsctl.protocol.buckets import place
 from dotsctl.protocol.geometry import PixelLimits, fit
+from dotsctl.protocol.model.buckets import place
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw, ImageOps
+
+from tests.decoding import decode_image
 
 Rectangle = tuple[int, int, int, int]
 """x0, y0, x1, y1; x1 and y1 are the first pixels outside."""
@@ -125,6 +127,14 @@ def turned(page: Image.Image, orientation: int) -> bytes:
     return stream.getvalue()
 
 
+def shown_box(box: Rectangle, size: tuple[int, int], orientation: int) -> Rectangle | None:
+    """A box of the stored page where Pillow shows it."""
+    mask = Image.new("L", size)
+    mask.paste(255, box)
+    mask.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(mask).getbbox()
+
+
 @quick
 @given(st.data(), st.integers(150, 700), st.integers(150, 700), st.integers(1, 8), st.booleans(), st.booleans())
 def test_a_box_drawn_on_the_page_maps_to_itself(
@@ -141,9 +151,9 @@ def test_a_box_drawn_on_the_page_maps_to_itself(
     rows, columns = np.nonzero(pixels_of(patches) < 0.5)  # the middle between ink and paper
     geometry = patches.geometry
     drawn = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
-    found = geometry.box_to_source(drawn)
+    found = geometry.box_to_oriented(drawn)
     rounding = max(1 / side for side in geometry.scale)  # a pixel of the resized page, in pixels of the page
-    assert found == pytest.approx(box, abs=rounding)
+    assert found == pytest.approx(shown_box(box, (width, height), orientation), abs=rounding)
 
 
 @quick

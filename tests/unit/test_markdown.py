@@ -1,7 +1,7 @@
 import pytest
-from dotsctl.client.cell import Cell
-from dotsctl.client.latex import formula_block
-from dotsctl.client.markdown import block, to_markdown, to_plain, unfenced, without_marks
+from dotsctl.client.results.cell import Cell
+from dotsctl.client.results.latex import formula_block
+from dotsctl.client.results.markdown import block, to_markdown, to_plain, unfenced, without_marks
 
 
 def cell(category: str, text: str = "") -> Cell:
@@ -22,8 +22,6 @@ def cell(category: str, text: str = "") -> Cell:
         (r"\begin{align}a&=b\\c&=d\end{align}", r"\begin{aligned}a&=b\\c&=d\end{aligned}"),
         (r"\begin{pmatrix}1\\[2pt]2\end{pmatrix}", r"\begin{pmatrix}1\\[2pt]2\end{pmatrix}"),
         (r"\documentclass{article}\begin{document}$$x^2$$\end{document}", "x^2"),
-        ("\frac{a}{b} \times \neq \beta\r\ro", "\\frac{a}{b} \\times \\neq \\beta\r\ro"),
-        ("\theta", r"\theta"),
     ],
 )
 def test_a_formula_becomes_a_block_whatever_its_marks(text: str, body: str) -> None:
@@ -87,3 +85,12 @@ def test_a_text_that_repeats_itself_takes_no_time(part: str) -> None:
         assert block(long)
         assert to_plain([long])
     without_marks(long.text)
+
+
+def test_code_and_names_of_python_keep_their_underscores_in_plain_text() -> None:
+    code = 'if __name__ == "__main__": self.__init__()'
+    assert without_marks(code) == code
+    assert without_marks("# **Bold**, __Bold words__, `**kwargs` and ``a `__x y__` b``") == (
+        "Bold, Bold words, `**kwargs` and ``a `__x y__` b``"
+    )
+    assert without_marks("let `$x^2$` be `code`") == "let $x^2$ be `code`"

@@ -1,11 +1,12 @@
 """Measured costs: what is remembered comes back, for the same model and machine alone."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dotsctl.protocol.machine import Machine
-from dotsctl.protocol.measured_costs import Cost, Decoding, MeasuredCosts, recall, remember
+from dotsctl.protocol.machine.identity import Machine
+from dotsctl.protocol.machine.measured_costs import Cost, Decoding, MeasuredCosts, Preference, recall, remember
 
 HERE = Machine("Apple M2", "macOS 15.5", "24F74")
 MODEL = "f" * 64
@@ -40,6 +41,16 @@ def test_newer_figures_replace_older_ones_of_the_same_kind_and_no_others() -> No
     assert found.of_encoder("coreml", decoder_busy=True) == {8640: 8.0}
     assert found.of_decoder("mlx") == Decoding("mlx", 50.0, 700.0)
     assert found.of_decoder("fake") is None
+
+
+def test_a_figure_of_a_wrong_type_makes_the_file_count_as_nothing(cache: Path) -> None:
+    remember(MODEL, HERE, [Cost("mlx", 8640, 12.0, True)], preferences=[Preference("coreml", "mlx", 96, 0.9, 1.2)])
+    (file,) = cache.rglob("*.json")
+    for field in ("page_s", "instead_page_s", "patches"):
+        content = json.loads(file.read_text())
+        content["preferences"][0][field] = "fast"
+        file.write_text(json.dumps(content))
+        assert recall(MODEL, HERE) == MeasuredCosts()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 99, "costs": [], "decodings": []}', '{"format": 1}'])

@@ -5,22 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dotsctl.protocol import memory, sysctl
-from dotsctl.protocol.checkpoint_layout import parameters
-from dotsctl.protocol.checkpoint_validation import CheckpointFacts, HalfFacts, PatchLayout
 from dotsctl.protocol.errors import ExitCode, MissingError
 from dotsctl.protocol.geometry import PixelLimits
-from dotsctl.protocol.memory import (
-    Machine,
+from dotsctl.protocol.machine import memory, sysctl
+from dotsctl.protocol.machine.memory import (
+    MemoryLimit,
     encoder_need,
     group_limits,
+    memory_limit,
     metal_working_set_bytes,
     pipeline_need,
     position_bytes,
     require_memory,
-    this_machine,
 )
-from dotsctl.tools.random_checkpoint.shape import PRESETS
+from dotsctl.protocol.model.layout import parameters
+from dotsctl.protocol.model.validation import CheckpointFacts, HalfFacts
+from dotsctl.tools.dev.random_checkpoint.shape import PRESETS
 
 GIB = 1 << 30
 FLOAT32, BFLOAT16 = 4, 2
@@ -30,10 +30,9 @@ FLOAT32, BFLOAT16 = 4, 2
 def dots() -> CheckpointFacts:
     """Facts of the real model."""
     shape = PRESETS["full"]
-    encoder = HalfFacts(304, parameters(shape.vision.tensors()), 2_524_182_528, ("BF16",))
-    decoder = HalfFacts(339, parameters(shape.text.tensors()), 3_554_176_000, ("BF16",))
-    layout = PatchLayout.CHANNELS_FIRST
-    return CheckpointFacts(shape.text, shape.vision, encoder, decoder, layout, PixelLimits(), 131_072)
+    encoder = HalfFacts(parameters(shape.vision.tensors()), 2_524_182_528)
+    decoder = HalfFacts(parameters(shape.text.tensors()), 3_554_176_000)
+    return CheckpointFacts(shape.text, shape.vision, encoder, decoder, PixelLimits())
 
 
 def test_weights_are_counted_in_the_type_that_computes(dots: CheckpointFacts) -> None:
@@ -66,10 +65,10 @@ def test_the_cache_counts_as_a_whole_only_where_it_may_run_short(dots: Checkpoin
 def test_the_full_model_in_float32_needs_13_gib(dots: CheckpointFacts, gib: int, fits: bool) -> None:
     need = pipeline_need(dots, FLOAT32, 4 * GIB)
     if fits:
-        require_memory(need, Machine(gib * GIB))
+        require_memory(need, MemoryLimit(gib * GIB))
         return
     with pytest.raises(MissingError) as caught:
-        require_memory(need, Machine(gib * GIB))
+        require_memory(need, MemoryLimit(gib * GIB))
     assert caught.value.exit_code is ExitCode.MISSING
     for words in (
         "5.05 GB (encoder)",
@@ -82,14 +81,14 @@ def test_the_full_model_in_float32_needs_13_gib(dots: CheckpointFacts, gib: int,
 
 
 def test_the_encoder_alone_runs_where_both_halves_do_not(dots: CheckpointFacts) -> None:
-    machine = Machine(8 * GIB)
+    machine = MemoryLimit(8 * GIB)
     require_memory(encoder_need(dots, FLOAT32), machine)
     with pytest.raises(MissingError, match=r"encoder's weights take 5\.05 GB and one small page.*there are 4\.29 GB"):
-        require_memory(encoder_need(dots, FLOAT32), Machine(4 * GIB))
+        require_memory(encoder_need(dots, FLOAT32), MemoryLimit(4 * GIB))
 
 
 def test_a_quantised_decoder_runs_where_the_original_does_not(dots: CheckpointFacts) -> None:
-    machine = Machine(8 * GIB)
+    machine = MemoryLimit(8 * GIB)
     with pytest.raises(MissingError):
         require_memory(pipeline_need(dots, FLOAT32, GIB), machine)
     require_memory(pipeline_need(dots, FLOAT32, GIB, decoder_bytes=1_000_000_000), machine)
@@ -97,26 +96,26 @@ def test_a_quantised_decoder_runs_where_the_original_does_not(dots: CheckpointFa
 
 def test_a_limit_of_the_control_group_counts_and_is_named(dots: CheckpointFacts) -> None:
     need = pipeline_need(dots, FLOAT32, GIB)
-    require_memory(need, Machine(64 * GIB, limit_bytes=1 << 62))
+    require_memory(need, MemoryLimit(64 * GIB, limit_bytes=1 << 62))
     with pytest.raises(MissingError, match=r"there are 68\.72 GB, of which this process may use 8\.59 GB"):
-        require_memory(need, Machine(64 * GIB, limit_bytes=8 * GIB))
+        require_memory(need, MemoryLimit(64 * GIB, limit_bytes=8 * GIB))
 
 
 def test_memory_that_may_run_short_is_a_warning_with_remedies(
     dots: CheckpointFacts, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        require_memory(pipeline_need(dots, FLOAT32, 4 * GIB), Machine(64 * GIB))
+        require_memory(pipeline_need(dots, FLOAT32, 4 * GIB), MemoryLimit(64 * GIB))
     assert not caplog.messages
     with caplog.at_level(logging.WARNING):
-        require_memory(pipeline_need(dots, FLOAT32, 4 * GIB), Machine(16 * GIB))
+        require_memory(pipeline_need(dots, FLOAT32, 4 * GIB), MemoryLimit(16 * GIB))
     (message,) = caplog.messages
     for words in ("9.56 GB", "4.29 GB", "17.18 GB", "Close other programs", "--max-pixels", "cache_mib"):
         assert words in message
 
 
 def test_this_machine_has_memory() -> None:
-    machine = this_machine()
+    machine = memory_limit()
     assert 256 << 20 < machine.physical_bytes < 1 << 50
     assert 0 < machine.usable_bytes <= machine.physical_bytes
 
@@ -136,14 +135,14 @@ def test_a_wired_limit_that_the_user_has_set_replaces_the_default(
 ) -> None:
     monkeypatch.setattr(memory.sys, "platform", "darwin")
     monkeypatch.setattr(sysctl, "LIBRARY", str(libsystem))
-    assert this_machine().limit_bytes == metal_working_set_bytes(this_machine().physical_bytes)
+    assert memory_limit().limit_bytes == metal_working_set_bytes(memory_limit().physical_bytes)
     monkeypatch.setenv("STAND_IN_WIRED_LIMIT_MB", "1234")
-    assert this_machine().usable_bytes == 1234 << 20
+    assert memory_limit().usable_bytes == 1234 << 20
 
 
 def test_a_mac_of_8_gb_is_refused_with_both_numbers_and_the_remedy(dots: CheckpointFacts) -> None:
     """In bfloat16 the model and a small page take 6.8 GB: less than the machine has, more than the GPU may hold."""
-    mac = Machine(8 * GIB, metal_working_set_bytes(8 * GIB))
+    mac = MemoryLimit(8 * GIB, metal_working_set_bytes(8 * GIB))
     need = pipeline_need(dots, BFLOAT16, GIB)
     assert mac.usable_bytes < need.least_bytes < mac.physical_bytes
     with pytest.raises(MissingError, match=r"8\.59 GB, of which this process may use 5\.73 GB.*--decoder-bits 4"):

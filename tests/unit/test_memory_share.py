@@ -4,18 +4,26 @@ from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
-from dotsctl.client import memory_plan
-from dotsctl.client.config import PluginChoice, RuntimeConfig, decoder_options, encoder_options
-from dotsctl.client.memory_plan import need_of, with_memory
-from dotsctl.client.settings import choose
-from dotsctl.protocol.checkpoint_layout import parameters
-from dotsctl.protocol.checkpoint_validation import CheckpointFacts, HalfFacts, PatchLayout
+from dotsctl.client.settings.choices import choose
+from dotsctl.client.settings.memory_plan import need_of, with_memory
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig, decoder_options, encoder_options
 from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.geometry import PixelLimits
-from dotsctl.protocol.memory import Need, pipeline_need
-from dotsctl.protocol.memory_share import FREED_BYTES, IN_FLIGHT_BYTES, KEYS_BYTES, MIB, Fixed, parse_size, share
-from dotsctl.protocol.model_directory import demo_directory
-from dotsctl.tools.random_checkpoint.shape import PRESETS
+from dotsctl.protocol.machine.memory import Need, pipeline_need
+from dotsctl.protocol.machine.memory_share import (
+    FREED_BYTES,
+    IN_FLIGHT_BYTES,
+    KEYS_BYTES,
+    MIB,
+    Fixed,
+    parse_size,
+    share,
+)
+from dotsctl.protocol.model.directory import demo_directory
+from dotsctl.protocol.model.layout import parameters
+from dotsctl.protocol.model.validation import CheckpointFacts, HalfFacts
+from dotsctl.protocol.worker import mlx
+from dotsctl.tools.dev.random_checkpoint.shape import PRESETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,11 +35,9 @@ MLX = PluginChoice("mlx")
 def dots() -> CheckpointFacts:
     """Facts of the real model."""
     shape = PRESETS["full"]
-    encoder = HalfFacts(304, parameters(shape.vision.tensors()), 2_524_182_528, ("BF16",))
-    decoder = HalfFacts(339, parameters(shape.text.tensors()), 3_554_176_000, ("BF16",))
-    return CheckpointFacts(
-        shape.text, shape.vision, encoder, decoder, PatchLayout.CHANNELS_FIRST, PixelLimits(), 131_072
-    )
+    encoder = HalfFacts(parameters(shape.vision.tensors()), 2_524_182_528)
+    decoder = HalfFacts(parameters(shape.text.tensors()), 3_554_176_000)
+    return CheckpointFacts(shape.text, shape.vision, encoder, decoder, PixelLimits())
 
 
 def config(encoder: str = "mlx", decoder: str = "mlx") -> RuntimeConfig:
@@ -86,18 +92,18 @@ def test_with_little_memory_every_part_gets_something(dots: CheckpointFacts) -> 
 def test_a_limit_below_the_weights_is_refused_with_the_numbers_and_the_least_that_works(dots: CheckpointFacts) -> None:
     need = pipeline_need(dots, 4, KEYS_BYTES)
     with pytest.raises(UsageError) as caught:
-        share(8 * GIB, need)
+        share(8 * GIB, need, smaller="make a smaller decoder: dotsctl convert MODEL --decoder-bits 4")
     for words in ("8.00 GiB", "4.70 GiB", "6.62 GiB", "raise it to 12.3G", "dotsctl convert MODEL --decoder-bits 4"):
         assert words in str(caught.value)
     share(parse_size("12.3G"), need)
-    with pytest.raises(UsageError, match="or lower cache_mib"):
+    with pytest.raises(UsageError, match="or choose smaller sizes"):
         share(parse_size("12.3G"), need, Fixed(keys_bytes=GIB))
 
 
 def test_a_mac_computes_in_half_the_bytes(dots: CheckpointFacts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_plan.sys, "platform", "linux")
+    monkeypatch.setattr(mlx.sys, "platform", "linux")
     linux = need_of(dots, [MLX], MLX)
-    monkeypatch.setattr(memory_plan.sys, "platform", "darwin")
+    monkeypatch.setattr(mlx.sys, "platform", "darwin")
     mac = need_of(dots, [MLX], MLX)
     assert (linux.encoder_bytes, linux.decoder_bytes) == (2 * mac.encoder_bytes, 2 * mac.decoder_bytes)
     told = need_of(dots, [PluginChoice("mlx", {"dtype": "float32"})], MLX)
@@ -105,7 +111,7 @@ def test_a_mac_computes_in_half_the_bytes(dots: CheckpointFacts, monkeypatch: py
 
 
 def test_float16_takes_half_the_bytes_on_any_machine(dots: CheckpointFacts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_plan.sys, "platform", "linux")
+    monkeypatch.setattr(mlx.sys, "platform", "linux")
     half = PluginChoice("mlx", {"dtype": "float16"})
     need = need_of(dots, [half], half)
     assert (need.encoder_bytes, need.decoder_bytes) == (2 * dots.encoder.parameters, 2 * dots.decoder.parameters)
@@ -115,18 +121,18 @@ def test_float16_takes_half_the_bytes_on_any_machine(dots: CheckpointFacts, monk
 def test_a_quantised_decoder_and_core_ml_count_as_what_they_are(
     dots: CheckpointFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_plan.sys, "platform", "linux")
+    monkeypatch.setattr(mlx.sys, "platform", "linux")
     need = need_of(dots, [PluginChoice("coreml")], PluginChoice("mlx", {"bits": "8"}))
     assert need.encoder_bytes == 2 * dots.encoder.parameters
     assert need.decoder_bytes == dots.decoder.parameters * (1 + 8 / 64)
-    stranger = need_of(dots, [PluginChoice("stranger")], PluginChoice("stranger"))
+    stranger = need_of(dots, [PluginChoice("fake")], PluginChoice("fake"))
     assert replace(stranger, small_page_bytes=0) == Need(0, 0, 0)
 
 
 def test_two_encoders_side_by_side_share_what_one_would_have(
     dots: CheckpointFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_plan.sys, "platform", "darwin")
+    monkeypatch.setattr(mlx.sys, "platform", "darwin")
     one, two = need_of(dots, [MLX], MLX), need_of(dots, [PluginChoice("coreml"), MLX], MLX)
     assert (two.encoder_bytes, two.decoder_bytes) == (2 * one.encoder_bytes, one.decoder_bytes)
     assert two.small_page_bytes - one.small_page_bytes > two.small_tower_bytes / 2 == one.small_tower_bytes
@@ -172,7 +178,7 @@ def test_a_size_is_a_number_with_a_unit(text: str, size_bytes: int) -> None:
 @pytest.mark.parametrize("text", ["much", "8X", "-1G", "0", "1e9", "", "G", "9999999T"])
 def test_what_is_no_size_is_refused_with_where_it_comes_from(text: str) -> None:
     if text:
-        with pytest.raises(UsageError, match=r"write it as 8G or 512M \(DOTSCTL_MEMORY\)"):
+        with pytest.raises(UsageError, match=r"\(DOTSCTL_MEMORY\): write it as 8G or 512M"):
             choose(environment={"DOTSCTL_MEMORY": text}, files=())
     with pytest.raises(UsageError):
         parse_size(text)

@@ -1,7 +1,7 @@
 """Prompts from model cards; the sentences are of this file."""
 
 import pytest
-from dotsctl.client.model_card import TASKS, prompts_of
+from dotsctl.client.models.card import BY_CARD_NAME, prompts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,13 +130,13 @@ PIECES = st.sampled_from(
 @given(st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=40).map("".join))
 def test_no_card_breaks_the_parser(card: str) -> None:
     found = prompts_of(card)
-    assert set(found) <= set(TASKS.values())
+    assert set(found) <= set(BY_CARD_NAME.values())
     assert all(text.strip() for text in found.values())
 
 
 @settings(max_examples=100)
 @given(
-    st.sampled_from(sorted(set(TASKS) - {"prompt_grounding_ocr"})),
+    st.sampled_from(sorted(set(BY_CARD_NAME) - {"prompt_grounding_ocr"})),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=60).filter(
         lambda text: text.strip() and "```" not in text
     ),
@@ -144,4 +144,4 @@ def test_no_card_breaks_the_parser(card: str) -> None:
 )
 def test_a_text_arrives_as_it_was_written(name: str, text: str, whole: bool) -> None:
     line = f"{name} = {text!r}" if whole else f"$ {name}: {text!r}"
-    assert prompts_of(f"```python\n{line}\n```\n") == {TASKS[name]: text}
+    assert prompts_of(f"```python\n{line}\n```\n") == {BY_CARD_NAME[name]: text}

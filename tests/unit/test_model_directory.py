@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.protocol.model_directory import (
+from dotsctl.protocol.model.directory import (
     DEMO,
     cached_fingerprint,
     demo_directory,
@@ -42,19 +42,16 @@ def test_without_a_choice_the_only_installed_model_is_taken(models: Path) -> Non
 def test_several_installed_models_need_a_choice(models: Path) -> None:
     install(models / "b")
     folder = install(models / "a")
-    with pytest.raises(UsageError, match="choose one with --model: a, b"):
+    with pytest.raises(UsageError, match="a, b: choose one with --model"):
         find_model(None)
     assert find_model("a") == ("a", folder.resolve())
 
 
-def test_no_installed_model_is_an_error_with_the_lines_that_help(models: Path) -> None:
+def test_no_installed_model_is_an_error_with_the_three_ways_to_one(models: Path) -> None:
     with pytest.raises(MissingError) as caught:
         find_model(None)
-    lines = str(caught.value).splitlines()
-    assert lines[1].startswith("  dotsctl pull rednote-hilab/dots.ocr ")
-    assert len({line.rindex("   ") for line in lines[1:]}) == 1, "the explanations stand below each other"
-    assert "--model demo" in str(caught.value)
-    assert "--model /path/to" in str(caught.value)
+    ways = ("dotsctl pull rednote-hilab/dots.ocr", "--model demo", "path of a downloaded checkpoint")
+    assert all(way in caught.value.remedy for way in ways)
 
 
 def test_a_model_is_found_by_its_path(models: Path, tmp_path: Path) -> None:
@@ -122,10 +119,18 @@ def test_the_fingerprint_is_read_from_the_cache_while_no_file_changes(models: Pa
     value = fingerprint(folder)
     (entry,) = (tmp_path / "cache" / "dotsctl" / "fingerprints").iterdir()
     assert entry.read_text() == value
-    stamp = (folder / "config.json").stat()
-    (folder / "config.json").write_bytes(b"x" * stamp.st_size)
-    os.utime(folder / "config.json", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert fingerprint(folder) == value
+    entry.write_text("0" * 64)  # no model has it, so it comes from the cache
+    assert fingerprint(folder) == "0" * 64
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"0" * 63, b"../" * 22])
+def test_a_damaged_cache_of_fingerprints_is_computed_again(models: Path, tmp_path: Path, content: bytes) -> None:
+    folder = install(models / "ocr")
+    value = fingerprint(folder)
+    (entry,) = (tmp_path / "cache" / "dotsctl" / "fingerprints").iterdir()
+    entry.write_bytes(content)
+    assert cached_fingerprint(folder) is None
+    assert fingerprint(folder) == value == entry.read_text()
 
 
 def test_a_cached_fingerprint_is_told_only_while_it_holds(models: Path) -> None:
@@ -141,3 +146,17 @@ def test_a_cache_that_cannot_be_written_only_costs_time(models: Path, tmp_path: 
     folder = install(models / "a")
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert fingerprint(folder) == fingerprint(folder)
+
+
+def test_weights_replaced_by_a_tool_that_keeps_size_and_time_have_another_fingerprint(models: Path) -> None:
+    folder = install(models / "one")
+    (weights,) = folder.glob("*.safetensors")
+    before, found = fingerprint(folder), weights.stat()
+    other = weights.with_suffix(".new")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    other.write_bytes(content)
+    os.utime(other, ns=(found.st_atime_ns, found.st_mtime_ns))
+    other.replace(weights)
+    assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (found.st_size, found.st_mtime_ns)
+    assert fingerprint(folder) != before

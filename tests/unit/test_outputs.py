@@ -3,18 +3,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dotsctl.client.folder_output import FolderOutput
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.journal import JOURNAL_NAME, Entry, Journal
-from dotsctl.client.output_base import Output, Reading
-from dotsctl.client.outputs import choose_format, choose_output
-from dotsctl.client.part_file import write_atomically
-from dotsctl.client.records import Page
-from dotsctl.client.render import Style
-from dotsctl.client.sources import Document, expand
+from dotsctl.client.files.part_file import write_atomically
+from dotsctl.client.formats.style import Style
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.inputs.sources import InputFile, expand
+from dotsctl.client.outputs.destination import choose_format, choose_output
+from dotsctl.client.outputs.folder_output import FolderOutput
+from dotsctl.client.outputs.journal import JOURNAL_NAME, Entry, Journal
+from dotsctl.client.outputs.output_base import Output, Reading, WriteOptions
+from dotsctl.client.outputs.runs import RUNS_NAME
+from dotsctl.client.results.page import Failure, Page
 from dotsctl.protocol.errors import OutputError
 
-READING = Reading("f" * 64, "mlx", "mlx", "text")
+from tests.readings import is_done, reading
+
+READING = reading("f" * 64, "mlx", "mlx", task="text")
 
 
 def page(source: str, text: str = "", number: int = 1, of: int = 1) -> Page:
@@ -23,10 +26,10 @@ def page(source: str, text: str = "", number: int = 1, of: int = 1) -> Page:
 
 def failed(source: str, number: int = 1, of: int = 1) -> Page:
     origin = PageInput(source, Path(source), number, of)
-    return Page.from_failure(origin, "E_OOM", "no memory -- sorry", model="demo", fingerprint="", task="text")
+    return Page.from_failure(origin, Failure("E_OOM", "no memory -- sorry"), model="demo", fingerprint="", task="text")
 
 
-def documents(*paths: Path) -> list[Document]:
+def documents(*paths: Path) -> list[InputFile]:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -34,10 +37,10 @@ def documents(*paths: Path) -> list[Document]:
     return list(expand([str(path) for path in paths], io.BytesIO()))
 
 
-def write_all(output: Output, inputs: list[Document]) -> list[str]:
+def write_all(output: Output, inputs: list[InputFile]) -> list[str]:
     """Read what is not done; the text of a page is the name of its input. Returns the names that were read."""
     output.prepare()
-    todo = [document for document in inputs if not output.is_done(document, READING)]
+    todo = [document for document in inputs if not is_done(output, document, READING)]
     for document in todo:
         output.add(page(document.name, f"text of {Path(document.name).name}"))
     output.finish()
@@ -47,7 +50,7 @@ def write_all(output: Output, inputs: list[Document]) -> list[str]:
 def contents(folder: Path) -> dict[str, str]:
     hidden = (JOURNAL_NAME, ".pages")
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(hidden)]
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files if RUNS_NAME not in path.parts}
 
 
 # --- one file --------------------------------------------------------------------------------------------------------
@@ -142,7 +145,7 @@ def test_what_is_done_is_skipped(tmp_path: Path) -> None:
     assert write_all(FolderOutput(out, inputs, Style("md")), inputs) == ["a.png", "b.png"]
     assert write_all(FolderOutput(out, inputs, Style("md")), inputs) == []
     assert write_all(FolderOutput(out, inputs, Style("json")), inputs) == ["a.png", "b.png"]
-    assert write_all(FolderOutput(out, inputs, Style("md"), force=True), inputs) == ["a.png", "b.png"]
+    assert write_all(FolderOutput(out, inputs, Style("md"), WriteOptions(force=True)), inputs) == ["a.png", "b.png"]
 
 
 def test_a_changed_input_and_a_lost_output_are_done_again(tmp_path: Path) -> None:
@@ -164,31 +167,31 @@ def test_an_input_that_was_moved_is_not_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        Reading("0" * 64, "mlx", "mlx", "text"),
-        Reading("f" * 64, "coreml", "mlx", "text"),
-        Reading("f" * 64, "mlx", "fake", "text"),
-        Reading("f" * 64, "mlx", "mlx", "layout"),
-        Reading("f" * 64, "mlx", "mlx", "text", prompt="Read"),
-        Reading("f" * 64, "mlx", "mlx", "text", max_tokens=7),
-        Reading("f" * 64, "mlx", "mlx", "text", max_pixels=1000),
-        Reading("f" * 64, "mlx", "mlx", "text", quality="full"),
+        reading("0" * 64, "mlx", "mlx", task="text"),
+        reading("f" * 64, "coreml", "mlx", task="text"),
+        reading("f" * 64, "mlx", "fake", task="text"),
+        reading("f" * 64, "mlx", "mlx", task="layout"),
+        reading("f" * 64, "mlx", "mlx", task="text", prompt="Read"),
+        reading("f" * 64, "mlx", "mlx", task="text", max_tokens=7),
+        reading("f" * 64, "mlx", "mlx", task="text", max_pixels=1000),
+        reading("f" * 64, "mlx", "mlx", task="text", quality="full"),
     ],
 )
 def test_whatever_changes_the_result_makes_it_undone(tmp_path: Path, other: Reading) -> None:
     inputs = documents(tmp_path / "a.png")
     write_all(FolderOutput(tmp_path / "out", inputs, Style("md")), inputs)
-    assert FolderOutput(tmp_path / "out", inputs, Style("md")).is_done(inputs[0], READING)
-    assert not FolderOutput(tmp_path / "out", inputs, Style("md")).is_done(inputs[0], other)
+    assert is_done(FolderOutput(tmp_path / "out", inputs, Style("md")), inputs[0], READING)
+    assert not is_done(FolderOutput(tmp_path / "out", inputs, Style("md")), inputs[0], other)
 
 
 def test_a_document_with_a_failed_page_is_written_and_done_again_next_time(tmp_path: Path) -> None:
     inputs = documents(tmp_path / "a.tif")
     output = FolderOutput(tmp_path / "out", inputs, Style("md"))
-    assert not output.is_done(inputs[0], READING)
+    assert not is_done(output, inputs[0], READING)
     output.add(failed(inputs[0].name, 2, 2))
     output.add(page(inputs[0].name, "one", 1, 2))
     assert contents(tmp_path / "out")["a.md"].startswith("one\n\n<!-- page 2 failed: E_OOM")
-    assert not FolderOutput(tmp_path / "out", inputs, Style("md")).is_done(inputs[0], READING)
+    assert not is_done(FolderOutput(tmp_path / "out", inputs, Style("md")), inputs[0], READING)
 
 
 def test_a_document_without_a_good_page_is_not_written(tmp_path: Path) -> None:
@@ -203,11 +206,11 @@ def test_a_document_without_a_good_page_is_not_written(tmp_path: Path) -> None:
 def test_an_interrupted_document_keeps_its_pages_and_says_what_is_missing(tmp_path: Path) -> None:
     inputs = documents(tmp_path / "a.tif")
     output = FolderOutput(tmp_path / "out", inputs, Style("md"))
-    output.is_done(inputs[0], READING)
+    is_done(output, inputs[0], READING)
     output.add(page(inputs[0].name, "two", 2, 2))
     output.finish()
     assert contents(tmp_path / "out")["a.md"].startswith("<!-- page 1 failed: E_CANCELLED")
-    assert not FolderOutput(tmp_path / "out", inputs, Style("md")).is_done(inputs[0], READING)
+    assert not is_done(FolderOutput(tmp_path / "out", inputs, Style("md")), inputs[0], READING)
 
 
 def test_a_document_is_written_as_soon_as_its_chosen_pages_are_there(tmp_path: Path) -> None:
@@ -223,8 +226,8 @@ def test_an_interruption_does_not_replace_a_complete_result(tmp_path: Path) -> N
     inputs = documents(tmp_path / "a.tif")
     first, second = page(inputs[0].name, "one", 1, 2), page(inputs[0].name, "two", 2, 2)
     for pages in ([first, second], [second]):
-        output = FolderOutput(tmp_path / "out", inputs, Style("md"), force=True)
-        output.is_done(inputs[0], READING)
+        output = FolderOutput(tmp_path / "out", inputs, Style("md"), WriteOptions(force=True))
+        is_done(output, inputs[0], READING)
         for one in pages:
             output.add(one)
         output.finish()
@@ -236,6 +239,7 @@ def test_a_journal_with_a_cut_last_line_is_read_and_continued(tmp_path: Path) ->
     write_all(FolderOutput(tmp_path / "out", inputs, Style("md")), inputs)
     journal = tmp_path / "out" / JOURNAL_NAME
     journal.write_bytes(journal.read_bytes()[:-9])
+    (tmp_path / "out/c.md").unlink()  # it gets its name after its line
     assert write_all(FolderOutput(tmp_path / "out", inputs, Style("md")), inputs) == ["c.png"]
     assert write_all(FolderOutput(tmp_path / "out", inputs, Style("md")), inputs) == []
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import dotsctl.protocol
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("client", "decoder_worker", "encoder_worker", "protocol", "tools")
@@ -39,8 +40,12 @@ def module_file(module: str) -> Path:
 
 
 def test_every_package_of_the_checkout_is_listed() -> None:
+    left_out = (LINKS, ROOT / "tools" / "dev")  # links for the type checker, and programs for this repository alone
     found = {
-        path.parent for folder in FOLDERS for path in (ROOT / folder).rglob("__init__.py") if LINKS not in path.parents
+        path.parent
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("__init__.py")
+        if not any(part in (path.parent, *path.parents) for part in left_out)
     }
     assert found == {folder_of(package) for package in PACKAGES}
 
@@ -60,7 +65,8 @@ def test_files_that_belong_to_a_package_exist(package: str, pattern: str) -> Non
 
 def test_the_type_checkers_folder_has_exactly_one_link_for_each_package() -> None:
     expected = {folder: ROOT / folder for folder in FOLDERS}
-    expected |= {name: ROOT / "client" / "front" / name for name in ("__init__.py", "py.typed")}
+    package = ROOT / "client" / "package"
+    expected |= {path.name: path for path in package.iterdir() if path.name != "__pycache__"}
     found = {link.name: link for link in LINKS.iterdir() if link.name != "__pycache__"}
     assert all(link.is_symlink() and not link.readlink().is_absolute() for link in found.values())
     assert {name: link.resolve() for name, link in found.items()} == {n: p.resolve() for n, p in expected.items()}
@@ -163,9 +169,60 @@ def test_the_wheel_is_imported_and_not_what_lies_in_the_working_directory(instal
 
 
 def test_a_program_of_the_wheel_starts_among_decoys(installed: Path, decoys: Path) -> None:
-    assert "--seed" in run(["-m", "dotsctl.tools.evaluate", "--help"], installed, decoys)
+    assert "--max-pixels" in run(["-m", "dotsctl", "embed", "--help"], installed, decoys)
 
 
 def test_the_version_of_the_wheel_is_the_version_of_the_code(wheel: Path, installed: Path, decoys: Path) -> None:
     version = run(["-c", "import dotsctl; print(dotsctl.__version__)"], installed, decoys).strip()
     assert wheel.name == f"dotsctl-{version}-py3-none-any.whl"
+
+
+EVERY_HELP = """
+import click
+from click.testing import CliRunner
+from dotsctl.client.cli.main import cli
+
+def walk(command, words):
+    yield words
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from walk(command.get_command(context, name), [*words, name])
+
+for words in walk(cli, []):
+    result = CliRunner().invoke(cli, [*words, "--help"])
+    assert result.exit_code == 0 and "(cannot be loaded)" not in result.output, (words, result.output)
+    print(*words)
+"""
+
+
+def test_every_command_of_the_wheel_explains_itself(installed: Path, tmp_path: Path) -> None:
+    found = set(run(["-c", EVERY_HELP], installed, tmp_path).splitlines())
+    assert {"ocr", "ask", "up", "swap", "pull", "embed", "compare", "convert", "doctor", "version"} <= found
+    assert {f"bench {name}" for name in ("energy", "pipeline", "transport")} <= found
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("embed", "page.png", "-o", "out", "--encoder", "fake"), 0, "1 page embedded"),
+        (("compare", "page.png", "--encoder", "fake", "--encoder", "fake", "--decoder", "fake"), 0, "fake"),
+        (("convert", "demo"), 2, "--encoder coreml"),
+        (("doctor", "--encoder", "fake", "--decoder", "fake"), 0, " ok, "),
+        (("doctor", "--coreml"), 3, "needs a Mac"),
+        (("bench", "transport", "--rounds", "5", "--mib", "0.1"), 0, "ratio"),
+        (("bench", "energy"), 3, "needs a Mac"),
+        (("version",), 0, "protocol"),
+    ],
+)
+def test_the_commands_of_the_wheel_run(
+    words: tuple[str, ...], code: int, text: str, installed: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (112, 112), (200, 200, 200)).save(tmp_path / "page.png")
+    environment = {**os.environ, "PYTHONPATH": str(installed), "DOTSCTL_MODELS": str(tmp_path / "models")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "dotsctl", *words],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert text in done.stdout + done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from dotsctl.tools.page_pdf import DPI, main
+from dotsctl.tools.dev.page_pdf import DPI, main
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pypdfium2 = pytest.importorskip("pypdfium2", reason="pypdfium2 is not installed")

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.tools import page_sets
-from dotsctl.tools.pages import browser_pages as browser
-from dotsctl.tools.pages.cairo_pages import FAMILIES, _check_family, cairo_pages
+from dotsctl.tools.dev.page_sets import __main__ as page_sets
+from dotsctl.tools.dev.page_sets import browser_pages as browser
+from dotsctl.tools.dev.page_sets.cairo_pages import FAMILIES, _check_family, cairo_pages
+from dotsctl.tools.dev.page_sets.page_set import PageSet, ink_box, write_set
+from dotsctl.tools.dev.page_sets.pdf_sheet import pdf_pages
 from dotsctl.tools.pages.characters import CHARACTERS
 from dotsctl.tools.pages.elements import GeneratedPage
 from dotsctl.tools.pages.fonts import EVERYWHERE
-from dotsctl.tools.pages.page_set import PageSet, ink_box, write_set
-from dotsctl.tools.pages.pdf_sheet import pdf_pages
 from PIL import Image
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")

@@ -4,16 +4,18 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from dotsctl.client.cell import Cell
-from dotsctl.client.folder_output import FolderOutput
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.outputs import choose_output
-from dotsctl.client.page_store import PageStore
-from dotsctl.client.records import Page
-from dotsctl.client.render import Style
+from dotsctl.client.formats.style import Style
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.outputs.destination import choose_output
+from dotsctl.client.outputs.folder_output import FolderOutput
+from dotsctl.client.outputs.output_base import WriteOptions
+from dotsctl.client.outputs.page_store import PageStore
+from dotsctl.client.results.cell import Cell
+from dotsctl.client.results.page import Page
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.readings import is_done
 from tests.unit.test_outputs import READING, contents, documents, failed, page
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -62,7 +64,7 @@ def test_pages_come_back_as_they_were_read(tmp_path_factory: pytest.TempPathFact
 
 
 def test_every_field_of_a_page_is_kept_or_told_by_its_input() -> None:
-    from dotsctl.client.page_store import StoredPage
+    from dotsctl.client.outputs.page_store import StoredPage
 
     told = {"source", "path", "num_pages", "chosen", "index", "error"}
     assert {field.name for field in fields(StoredPage)} - {"key"} == {field.name for field in fields(Page)} - told
@@ -71,15 +73,15 @@ def test_every_field_of_a_page_is_kept_or_told_by_its_input() -> None:
 def test_a_document_goes_on_with_the_page_that_is_missing(tmp_path: Path) -> None:
     inputs = documents(tmp_path / "a.tif")
     first = FolderOutput(tmp_path / "out", inputs, Style("md"))
-    assert not first.is_done(inputs[0], READING)
+    assert not is_done(first, inputs[0], READING)
     first.add(page(inputs[0].name, "one", 1, 3))
     first.add(failed(inputs[0].name, 2, 3))
     first.add(page(inputs[0].name, "three", 3, 3))
 
     output = FolderOutput(tmp_path / "out", inputs, Style("txt"))  # another format takes the same pages, too
-    assert not output.is_done(inputs[0], READING)
+    assert not is_done(output, inputs[0], READING)
     again = FolderOutput(tmp_path / "out", inputs, Style("md"))
-    assert not again.is_done(inputs[0], READING) and again.has_failed(inputs[0])
+    assert not is_done(again, inputs[0], READING) and again.has_failed(inputs[0])
     origins = [PageInput(inputs[0].name, inputs[0].path, number, 3) for number in (1, 2, 3)]
     kept = [again.kept(origin) for origin in origins]
     assert [one and one.text for one in kept] == ["one", None, "three"]
@@ -89,20 +91,20 @@ def test_a_document_goes_on_with_the_page_that_is_missing(tmp_path: Path) -> Non
     assert contents(tmp_path / "out") == {"a.md": "one\n\ntwo\n\nthree\n"}
     assert not list((tmp_path / "out").glob("*.pages")), "a whole document needs no pages"
     done = FolderOutput(tmp_path / "out", inputs, Style("md"))
-    assert done.is_done(inputs[0], READING) and not done.has_failed(inputs[0])
+    assert is_done(done, inputs[0], READING) and not done.has_failed(inputs[0])
 
 
 @pytest.mark.parametrize("change", ["model", "input", "force"])
 def test_pages_are_taken_over_only_from_the_same_reading_of_the_same_input(tmp_path: Path, change: str) -> None:
     inputs = documents(tmp_path / "a.tif")
     first = FolderOutput(tmp_path / "out", inputs, Style("md"))
-    first.is_done(inputs[0], READING)
+    is_done(first, inputs[0], READING)
     first.add(page(inputs[0].name, "one", 1, 2))
     reading = replace(READING, fingerprint="0" * 64) if change == "model" else READING
     if change == "input":
         (tmp_path / "a.tif").write_bytes(b"another scan")
-    again = FolderOutput(tmp_path / "out", inputs, Style("md"), force=change == "force")
-    again.is_done(inputs[0], reading)
+    again = FolderOutput(tmp_path / "out", inputs, Style("md"), WriteOptions(force=change == "force"))
+    is_done(again, inputs[0], reading)
     assert again.kept(PageInput(inputs[0].name, inputs[0].path, 1, 2)) is None
 
 
@@ -112,14 +114,14 @@ def test_a_single_file_goes_on_after_a_run_that_broke_off(tmp_path: Path, is_who
     target = f"{tmp_path}/out/all.md"
     output = choose_output(target, inputs, Style("md"), print)
     output.prepare()
-    assert not output.is_done(inputs[0], READING)
+    assert not is_done(output, inputs[0], READING)
     output.add(page(inputs[0].name, "one", 1, 2))
     if is_whole:
         output.add(page(inputs[0].name, "two", 2, 2))
     output.finish(is_whole=is_whole)
     again = choose_output(target, inputs, Style("md"), print)
     again.prepare()
-    assert not again.is_done(inputs[0], READING)
+    assert not is_done(again, inputs[0], READING)
     kept = again.kept(PageInput(inputs[0].name, inputs[0].path, 1, 2))
     assert (kept is None) if is_whole else (kept is not None and kept.text == "one")
 

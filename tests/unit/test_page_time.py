@@ -7,17 +7,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from dotsctl.client import page_time
-from dotsctl.client.default_quality import LONG_S, QualityChoice, reason_for_balanced
-from dotsctl.client.page_time import Pipeline, pipeline_of
-from dotsctl.protocol.buckets import STANDARD
-from dotsctl.protocol.checkpoint_layout import EMBEDDING, TextSizes, VisionSizes
-from dotsctl.protocol.chips import NE_TFLOPS, PROMPT_AND_GENERATION, chip_speed
+from dotsctl.client.jobs import page_time
+from dotsctl.client.jobs.default_quality import LONG_S, QualityChoice, reason_for_balanced
+from dotsctl.client.jobs.page_time import Pipeline, pipeline_of
 from dotsctl.protocol.geometry import PixelLimits
-from dotsctl.protocol.machine import Machine
-from dotsctl.protocol.measured_costs import Cost, Decoding, MeasuredCosts, remember
+from dotsctl.protocol.machine.chips import NE_TFLOPS, PROMPT_AND_GENERATION, chip_speed
+from dotsctl.protocol.machine.identity import Machine
+from dotsctl.protocol.machine.measured_costs import Cost, Decoding, MeasuredCosts, remember
 from dotsctl.protocol.messages import Welcome
-from dotsctl.protocol.model_directory import find_model
+from dotsctl.protocol.model.buckets import STANDARD
+from dotsctl.protocol.model.directory import find_model
+from dotsctl.protocol.model.layout import EMBEDDING, TextSizes, VisionSizes
 from dotsctl.protocol.parts import Capability, Device, ImageHeader, ImageKind, PageOptions, Quality
 
 VISION = VisionSizes(1536, 1536, 4224, 42, 12)

@@ -10,18 +10,23 @@ import os
 import sys
 import threading
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.client import pdf
-from dotsctl.client.inputs import PageInput, pages_of
-from dotsctl.client.selection import PageRanges, Selection
+from dotsctl.client.inputs.pages import PageInput, pages_of
+from dotsctl.client.inputs.selection import PageRanges, Selection
+from dotsctl.encoder_worker.blank import is_blank
 from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.parts import MAX_RGB_BYTES, ImageKind
+from dotsctl.protocol.render import pdf
+from dotsctl.protocol.render.exchange import RenderRequest
+from dotsctl.protocol.render.process import PendingAnswer, RenderProcess
 from dotsctl.tools.measuring.memory import rss_bytes
 from PIL import Image
+
+from tests.decoding import answer
 
 FILES = Path(__file__).parents[1] / "files"
 AT_72 = Selection(dpi=72)
@@ -104,6 +109,48 @@ def test_a_page_without_anything_on_it_is_white() -> None:
     assert set(page.load()[1]) == {255}
 
 
+def without_font() -> bytes:
+    """A page with four Cyrillic letters in a font that is named and not embedded: PDFium draws nothing."""
+    to_unicode = (
+        b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /A def /CMapType 2 def "
+        b"1 begincodespacerange <0000><FFFF> endcodespacerange 1 beginbfrange <0024><003D><0410> endbfrange endcmap "
+        b"end end"
+    )
+    streams = [b"BT /F1 40 Tf 72 700 Td <0024002500260027> Tj ET", to_unicode]
+    shown, named = (b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream) for stream in streams)
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
+        b"/Resources << /Font << /F1 5 0 R >> >> >>",
+        shown,
+        b"<< /Type /Font /Subtype /Type0 /BaseFont /Nowhere /Encoding /Identity-H /DescendantFonts [6 0 R] "
+        b"/ToUnicode 8 0 R >>",
+        b"<< /Type /Font /Subtype /CIDFontType2 /BaseFont /Nowhere /CIDSystemInfo << /Registry (Adobe) "
+        b"/Ordering (Identity) /Supplement 0 >> /DW 600 /CIDToGIDMap /Identity /FontDescriptor 7 0 R >>",
+        b"<< /Type /FontDescriptor /FontName /Nowhere /Flags 4 /FontBBox [0 -200 1000 900] /ItalicAngle 0 /Ascent 900 "
+        b"/Descent -200 /CapHeight 700 /StemV 80 >>",
+        named,
+    ]
+    content, offsets = b"%PDF-1.7\n", []
+    for number, each in enumerate(objects, 1):
+        offsets.append(len(content))
+        content += b"%d 0 obj\n%s\nendobj\n" % (number, each)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    trailer = b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % (len(objects) + 1, len(content))
+    return content + b"xref\n0 %d\n0000000000 65535 f \n%s%s" % (len(objects) + 1, table, trailer)
+
+
+def test_a_page_whose_text_is_not_drawn_is_known_to_have_text() -> None:
+    (page,) = pages_of(without_font())
+    assert is_blank(Image.fromarray(pixels(page)))
+    assert page.has_text()
+    (empty,) = pages_of(blank(200, 100))
+    assert not empty.has_text()
+    (picture,) = pages_of(Image.new("RGB", (20, 20)))
+    assert not picture.has_text()
+
+
 def test_red_is_red() -> None:
     (page,) = pages_of(stored([Image.new("RGB", (20, 10), (250, 0, 0))]), AT_72)
     red, green, blue = pixels(page)[5, 10]
@@ -138,8 +185,7 @@ def test_a_page_too_large_for_its_resolution_is_rendered_at_the_one_that_fits() 
 
 def test_a_large_page_is_rendered_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pdf, "MAX_PAGE_PX", 5_000)
-    (page,) = pages_of(blank(2_000, 1_000))
-    assert pixels(page).shape == (50, 100, 3)
+    assert answer(blank(2_000, 1_000), dpi=200)[0].size == (100, 50)
 
 
 def test_a_page_too_long_for_its_width_is_told_so() -> None:
@@ -173,7 +219,7 @@ def test_a_picture_that_speaks_of_pdf_is_a_picture() -> None:
     Image.new("RGB", (9, 9)).save(stream, "PNG", pnginfo=notes)
     assert b"%PDF-" in stream.getvalue()[:1024]
     (page,) = pages_of(stream.getvalue())
-    assert page.load()[0].kind is ImageKind.FILE
+    assert (page.load()[0].width, page.num_pages) == (9, 1)
 
 
 def test_a_protected_pdf_is_read_with_its_password() -> None:
@@ -199,7 +245,7 @@ def test_a_pdf_without_pages_is_told_so_also_after_one_that_failed_for_another_r
     for before in (None, FILES / "encrypted.pdf", b"%PDF-1.7 damaged"):
         if before is not None:
             assert only_error(before)
-        assert "no pages" in only_error(FILES / "no_pages.pdf")
+        assert "no pages, or its page tree is damaged" in only_error(FILES / "no_pages.pdf")
 
 
 def test_an_empty_file_named_like_a_pdf_is_empty(tmp_path: Path) -> None:
@@ -222,27 +268,32 @@ def test_a_pdf_that_shrank_meanwhile_is_an_error_of_the_page_that_is_gone(tmp_pa
 
 def test_without_the_library_a_pdf_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
-    assert "pip install 'dotsctl[pdf]'" in only_error(numbered(1))
+    with pytest.raises(PageError, match=r"pip install 'dotsctl\[pdf\]'"):
+        answer(numbered(1))
 
 
-def test_a_page_is_rendered_when_it_is_loaded_and_nothing_stays_open(
+def test_a_document_is_opened_once_and_one_page_is_rendered_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rendered: list[int] = []
-    render = pdf.render_page
-    monkeypatch.setattr(pdf, "render_page", lambda *given: rendered.append(given[1]) or render(*given))
+    asked: list[tuple[str, int]] = []
+    ask = RenderProcess.ask
+
+    def noted(process: RenderProcess, request: RenderRequest, content: bytes) -> PendingAnswer:
+        asked.append((request.asked, request.page))
+        return ask(process, request, content)
+
+    monkeypatch.setattr(RenderProcess, "ask", noted)
     path = tmp_path / "long.pdf"
     path.write_bytes(numbered(300, (8, 8)))
-    opened = set(Path("/dev/fd").iterdir())
     pages = pages_of(path, AT_72)
     first = next(pages)
-    assert rendered == []
+    opened = set(Path("/dev/fd").iterdir())
     first.load()
-    second = next(pages)
-    assert rendered == [1]
-    second.load()
-    assert len(list(pages)) == 298
-    assert rendered == [1, 2]
+    assert asked == [("pages", 1), ("page", 1), ("page", 2)]
+    next(pages).load()
+    assert asked[3:] == [("page", 3)]
+    assert round(pixels(list(pages)[-1]).mean()) == 299 % 256
+    assert asked[4:] == [("page", 300)]
     assert set(Path("/dev/fd").iterdir()) == opened
 
 
@@ -267,22 +318,7 @@ def test_three_hundred_pages_leave_memory_flat(tmp_path: Path) -> None:
     assert rss_bytes(os.getpid()) - before[1] < 60 * page_bytes, "PDFium keeps pages: 250 were read since"
 
 
-def test_pages_loaded_by_several_threads_are_rendered_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pypdfium2
-
-    alone: list[bool] = []
-    for owner, name in (
-        (pypdfium2.PdfDocument, "__init__"),
-        (pypdfium2.PdfDocument, "close"),
-        (pypdfium2.PdfPage, "render"),
-    ):
-        call = getattr(owner, name)
-
-        def watched(*given: object, call: Callable[..., object] = call, **more: object) -> object:
-            alone.append(pdf.ONE_AT_A_TIME.locked())
-            return call(*given, **more)
-
-        monkeypatch.setattr(owner, name, watched)
+def test_pages_loaded_by_several_threads_are_the_right_ones() -> None:
     pages = list(pages_of(numbered(24, (200, 200)), AT_72))
     shades: dict[int, int] = {}
 
@@ -296,4 +332,48 @@ def test_pages_loaded_by_several_threads_are_rendered_one_at_a_time(monkeypatch:
     for thread in threads:
         thread.join(20)
     assert shades == {page.page: page.page - 1 for page in pages}
-    assert len(alone) == 2 + 3 * len(pages) and all(alone)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (120, 83, 4), np.uint8)
+SCANS = {
+    "grey": Image.fromarray(NOISE[..., 0]),
+    "colours": Image.fromarray(NOISE[..., :3]),
+    "black and white": Image.fromarray(NOISE[..., 0]).convert("1"),
+}
+OTHERS = {
+    "print colours": Image.fromarray(NOISE, "CMYK"),
+    "palette": Image.fromarray(NOISE[..., 0]).convert("P"),
+    "transparent": Image.fromarray(NOISE),
+}
+
+
+@pytest.mark.parametrize("kind", [*SCANS, *OTHERS])
+@pytest.mark.parametrize("dpi", [200, 150])
+def test_a_scan_that_is_decoded_alone_has_the_pixels_of_the_drawn_page(
+    kind: str, dpi: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone: list[bool] = []
+    scan_of = pdf.scan_of
+
+    def noted(*given: Any) -> Image.Image | None:
+        alone.append((scan := scan_of(*given)) is not None)
+        return scan
+
+    content = stored([{**SCANS, **OTHERS}[kind]], dpi=200)
+    monkeypatch.setattr(pdf, "scan_of", noted)
+    found = answer(content, dpi=dpi)
+    monkeypatch.setattr(pdf, "scan_of", lambda *_: None)
+    assert found == answer(content, dpi=dpi)
+    assert any(alone) == (kind in SCANS and dpi == 200)
+
+
+def test_a_scan_that_is_turned_moved_or_lies_under_something_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = stored([SCANS["colours"]], dpi=200)
+    place = scan.index(b" cm /image Do") if b" cm /image Do" in scan else scan.index(b" cm")
+    moved = scan[: place - 1] + b"9" + scan[place:]
+    hidden = scan.replace(b"/Subtype /Image", b"/Subtype /Image /SMask 99 0 R")
+    for content in (turned(scan, 90), turned(scan, 180), moved, hidden):
+        found = answer(content, dpi=200)
+        with monkeypatch.context() as patch:
+            patch.setattr(pdf, "scan_of", lambda *_: None)
+            assert found == answer(content, dpi=200)

@@ -8,23 +8,26 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from dotsctl.client import html_view
-from dotsctl.client.categories import colour
-from dotsctl.client.cell import Cell
-from dotsctl.client.folder_output import FolderOutput
-from dotsctl.client.journal import JOURNAL_NAME
-from dotsctl.client.output_base import Output, Reading
-from dotsctl.client.outputs import choose_output
-from dotsctl.client.pictures import Images, PagePixels
-from dotsctl.client.records import Page
-from dotsctl.client.render import Style
-from dotsctl.client.sources import Document, expand
-from dotsctl.protocol.errors import OutputError, UsageError
+from dotsctl.client.formats import html_view
+from dotsctl.client.formats.format import Images
+from dotsctl.client.formats.pictures import PagePixels
+from dotsctl.client.formats.style import Style
+from dotsctl.client.inputs.sources import InputFile, expand
+from dotsctl.client.outputs.destination import choose_output
+from dotsctl.client.outputs.folder_output import FolderOutput
+from dotsctl.client.outputs.journal import JOURNAL_NAME
+from dotsctl.client.outputs.output_base import Output, WriteOptions
+from dotsctl.client.outputs.runs import RUNS_NAME
+from dotsctl.client.results.categories import colour
+from dotsctl.client.results.cell import Cell
+from dotsctl.client.results.page import Failure, Page
+from dotsctl.protocol.errors import PageError, UsageError
 from PIL import Image
 
 from tests.fake_client import FakeClient, call
+from tests.readings import is_done, reading
 
-READING = Reading("f" * 64, "mlx", "mlx", "layout")
+READING = reading("f" * 64, "mlx", "mlx", task="layout")
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 CELLS = (
     Cell((5, 5, 60, 15), "Page-header", "top"),
@@ -47,17 +50,17 @@ def scan(path: Path, colours: list[tuple[int, int, int]], **options: object) -> 
     pages[0].save(path, **more, **options)
 
 
-def documents(*paths: Path) -> list[Document]:
+def documents(*paths: Path) -> list[InputFile]:
     return list(expand([str(path) for path in paths], io.BytesIO()))
 
 
-def page(document: Document, number: int = 1, of: int = 1, cells: tuple[Cell, ...] = CELLS) -> Page:
+def page(document: InputFile, number: int = 1, of: int = 1, cells: tuple[Cell, ...] = CELLS) -> Page:
     return Page(document.name, document.path, number, of, "ok", "raw", cells, 60, 40, task="layout")
 
 
-def failed(document: Document, number: int, of: int) -> Page:
+def failed(document: InputFile, number: int, of: int) -> Page:
     return Page(document.name, document.path, number, of, "failed").from_failure(
-        next(document.pages()), "E_OOM", "no <b>memory</b>", model="", fingerprint="", task="layout"
+        next(document.pages()), Failure("E_OOM", "no <b>memory</b>"), model="", fingerprint="", task="layout"
     )
 
 
@@ -72,13 +75,13 @@ def only_shade(image: Image.Image) -> tuple[int, ...]:
 
 def files(folder: Path) -> list[str]:
     found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    return sorted(name for name in found if not name.endswith((JOURNAL_NAME, ".pages")))
+    return sorted(name for name in found if not name.endswith((JOURNAL_NAME, ".pages")) and RUNS_NAME not in name)
 
 
-def write(output: Output, inputs: list[Document], pages: list[Page]) -> None:
+def write(output: Output, inputs: list[InputFile], pages: list[Page]) -> None:
     output.prepare()
     for document in inputs:
-        output.is_done(document, READING)
+        is_done(output, document, READING)
     for one in pages:
         output.add(one)
     output.finish()
@@ -129,7 +132,7 @@ def test_a_turned_scan_and_a_page_of_a_pdf_are_cut_as_viewers_show_them(tmp_path
     turned.save(tmp_path / "a.png", exif=_orientation(8))
     scan(tmp_path / "b.pdf", [BLUE], resolution=200)
     inputs = documents(tmp_path / "a.png", tmp_path / "b.pdf")
-    pixels = PagePixels(inputs)
+    pixels = PagePixels.of_files(inputs)
     assert pixels.load(page(inputs[0])).getpixel((12, 22)) == RED
     blue = pixels.load(page(inputs[1])).getpixel((20, 25))
     assert blue[2] > 150 and blue[0] < 60
@@ -144,11 +147,13 @@ def _orientation(number: int) -> Image.Exif:
 def test_an_input_that_changed_or_went_is_told(tmp_path: Path) -> None:
     scan(tmp_path / "a.png", [RED])
     inputs = documents(tmp_path / "a.png")
-    pixels = PagePixels(inputs)
-    with pytest.raises(OutputError, match="it has 60x40 px instead of 61x40"):
+    pixels = PagePixels.of_files(inputs)
+    with pytest.raises(PageError, match="it has 60x40 px instead of 61x40"):
         pixels.load(replace(page(inputs[0]), width=61))
     (tmp_path / "a.png").unlink()
-    with pytest.raises(OutputError, match="was read, but cannot be read again for its pixels: there is no such file"):
+    with pytest.raises(
+        PageError, match=r"page 1 was read, but cannot be read again for its pixels \(there is no such file"
+    ):
         pixels.load(page(inputs[0]))
 
 
@@ -168,7 +173,7 @@ def test_an_interrupted_document_leaves_no_pictures_where_a_complete_one_is(tmp_
     write(FolderOutput(out, inputs, FILES), inputs, [page(document, n, 2) for n in (1, 2)])
     before = {name: (out / name).read_bytes() for name in files(out)}
     other = (CELLS[1], replace(CELLS[1], bbox=(0, 0, 5, 5)))
-    write(FolderOutput(out, inputs, FILES, force=True), inputs, [page(document, 1, 2, other)])
+    write(FolderOutput(out, inputs, FILES, WriteOptions(force=True)), inputs, [page(document, 1, 2, other)])
     assert {name: (out / name).read_bytes() for name in files(out)} == before
 
 
@@ -188,9 +193,9 @@ def test_another_style_is_another_result(tmp_path: Path) -> None:
     inputs = documents(tmp_path / "a.png")
     out = tmp_path / "out"
     write(FolderOutput(out, inputs, FILES), inputs, [page(inputs[0])])
-    assert FolderOutput(out, inputs, FILES).is_done(inputs[0], READING)
+    assert is_done(FolderOutput(out, inputs, FILES), inputs[0], READING)
     for style in (Style("md"), replace(FILES, header_footer=False), Style("html")):
-        assert not FolderOutput(out, inputs, style).is_done(inputs[0], READING)
+        assert not is_done(FolderOutput(out, inputs, style), inputs[0], READING)
 
 
 # --- overlays --------------------------------------------------------------------------------------------------------
@@ -215,11 +220,11 @@ def test_the_pages_of_a_document_are_a_folder_of_overlays_that_is_done_once(tmp_
     out, style = tmp_path / "out", Style("overlay")
     write(FolderOutput(out, inputs, style), inputs, [page(document, n, 2) for n in (2, 1)])
     assert files(out) == ["a.overlay/page-0001.png", "a.overlay/page-0002.png"]
-    assert FolderOutput(out, inputs, style).is_done(document, READING)
+    assert is_done(FolderOutput(out, inputs, style), document, READING)
     for name in files(out):
         (out / name).unlink()
     (out / "a.overlay").rmdir()
-    assert not FolderOutput(out, inputs, style).is_done(document, READING)
+    assert not is_done(FolderOutput(out, inputs, style), document, READING)
 
 
 def test_one_input_can_have_its_overlay_in_one_file(tmp_path: Path) -> None:
@@ -333,7 +338,7 @@ def test_an_interrupted_html_document_says_what_is_missing(tmp_path: Path) -> No
     write(FolderOutput(tmp_path / "out", inputs, Style("html")), inputs, [page(document, 2, 2)])
     html = (tmp_path / "out/a.html").read_text()
     assert "E_CANCELLED" in html and html.endswith("</html>\n")
-    assert not FolderOutput(tmp_path / "out", inputs, Style("html")).is_done(document, READING)
+    assert not is_done(FolderOutput(tmp_path / "out", inputs, Style("html")), document, READING)
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -347,7 +352,7 @@ def test_the_command_line_writes_all_formats_with_pictures(client: type[FakeClie
         assert "skipped" in call("ocr", "in", "-o", "out/", "-f", format_, "--task", "layout").stderr
     assert files(Path("out")) == ["a.html", "a.md", "a.overlay.png", "a/images/page-0001-01.png"]
     printed = call("ocr", "in/a.png", "--task", "layout", "--no-header-footer")
-    assert printed.stdout == "words <script>alert(1)</script>\n"
+    assert printed.stdout == "words &lt;script>alert(1)&lt;/script>\n"
     assert "![](data:" in call("ocr", "in/a.png", "--task", "layout", "--images", "embed").stdout
 
 

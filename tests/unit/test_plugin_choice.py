@@ -1,7 +1,7 @@
 """``NAME:key=value,...`` as users write it, and the configuration that a runtime process gets."""
 
 import pytest
-from dotsctl.client.config import PluginChoice, RuntimeConfig, encoder_options, with_encoder
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig, encoder_options, with_encoder
 from dotsctl.protocol.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage
 from dotsctl.protocol.errors import CommandFailedError, MissingError
 from dotsctl.protocol.geometry import PixelLimits, fit
-from dotsctl.protocol.machine import Machine
+from dotsctl.protocol.machine.identity import Machine
+from dotsctl.protocol.worker.plugins import described
 from dotsctl.tools.bench import energy as bench_energy
 from dotsctl.tools.bench import main as bench
 from dotsctl.tools.bench import power_meter
-from dotsctl.tools.bench.power_meter import NEEDS_ROOT, command_line, metering
+from dotsctl.tools.bench.power_meter import command_line, metering
 from dotsctl.tools.bench.powermetrics import Sample, above, mean_watts, parse, watt_hours_per_1000
 
 MAC = Machine("Apple M2", "macOS 26.1", "25B1")
@@ -111,7 +112,7 @@ def test_the_meter_gives_its_samples_when_it_has_ended() -> None:
     [
         ("raise SystemExit('sudo: a password is required')", "sudo -v"),
         ("raise SystemExit('odd')", "ended with code 1: odd"),
-        ("raise SystemExit(2)", "code 2: it says nothing"),
+        ("raise SystemExit(2)", "code 2: without a message"),
     ],
 )
 def test_a_meter_that_fails_is_told_with_its_words(text: str, problem: str) -> None:
@@ -147,14 +148,15 @@ class Slow:
 
     clock = 0.0
 
-    def load(self, model: Path, options: dict[str, str], report: Any) -> EncoderSpec:
+    def load(self, model: Path, options: Any, report: Any) -> EncoderSpec:
+        assert options.get("b") in (None, "c")
         return EncoderSpec("f", 4, "<f4")
 
     def encode(self, images: list[PageImage]) -> list[EncodedPage]:
         Slow.clock += 2.0
         pixels = images[0].pixels
-        assert pixels is not None
-        geometry = fit((pixels.shape[1], pixels.shape[0]), 1, PixelLimits())
+        size = (56, 56) if pixels is None else (pixels.shape[1], pixels.shape[0])  # the warm-up page is a file
+        geometry = fit(size, 1, PixelLimits())
         return [EncodedPage(np.zeros((1, 4), np.float32), (2, 2), geometry)]
 
     def close(self) -> None:
@@ -174,7 +176,7 @@ def on_a_mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr(power_meter, "command_line", command)
     monkeypatch.setattr(bench_energy, "this_machine", lambda: MAC)
-    monkeypatch.setattr(bench_energy, "find_plugin", lambda group, name: Slow)
+    monkeypatch.setattr(bench_energy, "find_plugin", lambda role, name: described(role, name, Slow))
     monkeypatch.setattr(bench_energy.time, "perf_counter", lambda: Slow.clock)
     monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -204,4 +206,3 @@ def test_elsewhere_it_says_that_it_needs_a_mac() -> None:
     linux = Machine("x86_64", "Linux 6", "1")
     with pytest.raises(MissingError, match="needs a Mac with Apple silicon, and this is Linux 6 on x86_64"):
         bench_energy.require_mac(linux, "bench energy")
-    assert "sudo -v" in NEEDS_ROOT

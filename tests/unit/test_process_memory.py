@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dotsctl.client.runtime import libproc, process_memory
+from dotsctl.client.runtime import process_memory
 from dotsctl.client.runtime.process_memory import Use, from_proc, memory_of
+from dotsctl.protocol.machine import libproc
 
 MIB = 1 << 20
 

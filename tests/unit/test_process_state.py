@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from dotsctl.client.runtime import libproc, process_state
+from dotsctl.client.runtime import process_state
 from dotsctl.client.runtime.process_state import stopped_processes
+from dotsctl.protocol.machine import libproc
 
 
 @pytest.fixture(params=["this system", "macOS"])

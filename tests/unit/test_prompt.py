@@ -2,10 +2,10 @@ import json
 
 import pytest
 from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids
-from dotsctl.decoder_worker.tasks import SYSTEM_TEXTS
 from dotsctl.protocol.errors import ErrorCode, MissingError, PageError
 from dotsctl.protocol.geometry import PageGeometry
-from dotsctl.tools.random_checkpoint.tokenizer import tokenizer_json
+from dotsctl.protocol.model.tasks import ASK
+from dotsctl.tools.dev.random_checkpoint.tokenizer import tokenizer_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,7 +89,7 @@ def test_several_images_stand_before_the_text_in_their_order() -> None:
 
 def test_a_question_has_a_system_turn_of_plain_text_before_it() -> None:
     ids = builder({"ask": "Describe."}).build("ask", "Why?", [1]).ids
-    system = TOKENIZER.encode(f"<|system|>{SYSTEM_TEXTS['ask']}<|endofsystem|>\n").ids
+    system = TOKENIZER.encode(f"<|system|>{ASK.system}<|endofsystem|>\n").ids
     assert ids == [*system, USER, IMG, PAD, END_IMG, *TOKENIZER.encode("Why?").ids, END_USER, ASSISTANT]
 
 
@@ -112,6 +112,6 @@ def test_the_ids_are_those_with_which_the_real_model_is_served() -> None:
     ids = PromptBuilder(real, {"text": "Read."}, 151665).build("text", None, [3]).ids
     asked = real.encode("Read.", add_special_tokens=False).ids
     assert ids == [151670, 151666, 151665, 151665, 151665, 151667, *asked, 151671, 151672]
-    system = real.encode(f"<|system|>{SYSTEM_TEXTS['ask']}<|endofsystem|>\n", add_special_tokens=False).ids
+    system = real.encode(f"<|system|>{ASK.system}<|endofsystem|>\n", add_special_tokens=False).ids
     with_system = PromptBuilder(real, {"ask": "Describe."}, 151665).build("ask", "Why?", [1]).ids
     assert with_system[: len(system) + 4] == [*system, 151670, 151666, 151665, 151667]

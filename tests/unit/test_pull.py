@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from dotsctl.client import download
-from dotsctl.client.model_record import read_record
-from dotsctl.client.partial_folder import PartialFolder
-from dotsctl.protocol.model_directory import installed_models
+from dotsctl.client.files.partial_folder import PartialFolder
+from dotsctl.client.models import download
+from dotsctl.client.models.record import read_record
+from dotsctl.protocol.model.directory import installed_models
 
 from tests.fake_hub import COMMIT, REPO, FakeHub
 from tests.pulling import WEIGHTS, Listener, fetched, refused, run
@@ -159,7 +159,7 @@ def test_a_killed_process_leaves_nothing_under_the_name_and_the_next_goes_on(rem
     """In a process of its own, which takes address and token from the environment."""
     remote.stalls[WEIGHTS] = 200_000
     environment = {**os.environ, "HF_TOKEN": "hf_secret", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    command = [sys.executable, "-P", "-m", "dotsctl.client", "pull", REPO]
+    command = [sys.executable, "-P", "-m", "dotsctl", "pull", REPO]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
         try:
             assert remote.stalled.wait(CHILD_TIMEOUT_S)

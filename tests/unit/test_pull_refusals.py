@@ -9,10 +9,10 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from dotsctl.client.hub import Hub
-from dotsctl.client.pull import SPARE_BYTES, PullOrder, target_folder
+from dotsctl.client.models.hub import Hub
+from dotsctl.client.models.pull import SPARE_BYTES, PullOrder, target_folder
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
-from dotsctl.protocol.model_directory import installed_models, models_directory
+from dotsctl.protocol.model.directory import installed_models, models_directory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,7 +106,7 @@ def test_a_disk_that_is_too_small_is_refused_with_both_numbers(
     remote: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil._ntuple_diskusage(10**12, 10**12 - 512_300_000, 512_300_000)  # type: ignore[attr-defined]
-    monkeypatch.setattr("dotsctl.client.pull.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("dotsctl.client.models.pull.shutil.disk_usage", lambda _: usage)
     remote.files[WEIGHTS] += bytes(800_000)
     message = refused()
     assert "has 512 MB free, 514 MB are needed (512 MB of them to spare)" in message
@@ -120,7 +120,7 @@ def test_what_is_there_already_needs_no_room(remote: FakeHub, monkeypatch: pytes
     remote.wrong = set()
     room_bytes = SPARE_BYTES + len(remote.files[WEIGHTS])
     usage = shutil._ntuple_diskusage(10**12, 10**12 - room_bytes, room_bytes)  # type: ignore[attr-defined]
-    monkeypatch.setattr("dotsctl.client.pull.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("dotsctl.client.models.pull.shutil.disk_usage", lambda _: usage)
     run()
 
 
@@ -211,3 +211,25 @@ def test_a_file_that_is_longer_than_announced_does_not_fill_the_disk(
     listener = Listener()
     assert "arrived with the digest" in refused(listener)
     assert listener.present_bytes < len(remote.files[WEIGHTS])
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"lfs": {"size": 9, "sha256": "../../../pwned", "pointerSize": 134}},
+        {"lfs": {"size": 9, "sha256": "A" * 64, "pointerSize": 134}},
+        {"size": -1},
+        {"sha": "../../main"},
+        {"rfilename": "weights\x1b]0;title\x07.safetensors"},
+        {"rfilename": "w" * 250 + ".safetensors"},
+    ],
+)
+def test_names_and_digests_of_the_hub_that_have_another_form_are_refused(
+    remote: FakeHub, pull_home: Path, altered: dict[str, object]
+) -> None:
+    remote.altered = altered
+    message = refused()
+    assert "did not answer as the Hugging Face Hub does" in message
+    assert message.isprintable()
+    assert not remote.asked
+    assert not list(pull_home.rglob("*unfinished*"))

@@ -6,7 +6,9 @@ import pytest
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.decoder_worker.quantised import MANIFEST, Quantisation, file_digest, open_quantised
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.protocol.model_directory import demo_directory
+from dotsctl.protocol.model.directory import demo_directory
+
+from tests.plugins import load_plugin
 
 DIGEST = "ab" * 32
 EIGHT = Quantisation(8)
@@ -66,7 +68,7 @@ def test_a_decoder_of_another_kind_is_refused(folder: Path, changes: dict[str, A
     write(folder, **changes)
     message = refusal(demo_directory())
     assert problem in message
-    assert message.endswith("Make it new: dotsctl convert demo --decoder-bits 8 --force")
+    assert message.endswith("make it new: dotsctl convert demo --decoder-bits 8 --force")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", None])
@@ -93,11 +95,11 @@ def test_an_absent_file_is_named(folder: Path) -> None:
         ({"bits": "5"}, "bits are 4 or 8"),
         ({"bits": "8", "group_size": "48"}, "groups are of 32, 64 or 128"),
         ({"group_size": "64"}, "write bits=8,group_size=64"),
-        ({"bits": "eight"}, "bits='eight' is no number"),
-        ({"levels": "8"}, "group_size (of its weights)"),
+        ({"bits": "eight"}, "bits='eight' is not a whole number, at least 1"),
+        ({"levels": "8"}, "use batch, rows, prefill_chunk, cache_mib, mlx_cache_mib, context, bits, group_size, dtype"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_loaded(options: dict[str, str], problem: str) -> None:
     with pytest.raises(UsageError) as refused:
-        MLXDecoder().load(Path("/no/such/model"), options, lambda _: None)
+        load_plugin(MLXDecoder(), Path("/no/such/model"), options, lambda _: None)
     assert problem in str(refused.value)

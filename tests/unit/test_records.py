@@ -1,15 +1,17 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from dotsctl.client.cells import Cell, parse_cells
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.records import Page
-from dotsctl.protocol.errors import ErrorCode
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.results.cells import Cell, parse_cells
+from dotsctl.client.results.page import Failure, Page
+from dotsctl.client.results.repairs import Repair
+from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.geometry import PageGeometry, PixelLimits, fit
 from dotsctl.protocol.messages import PageResult
-from dotsctl.protocol.parts import FinishReason, Geometry, Quality
+from dotsctl.protocol.parts import FinishReason, Quality
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +32,7 @@ def result(text: str, finish_reason: FinishReason = FinishReason.STOP, orientati
         attempt=2,
         text=text,
         finish_reason=finish_reason,
-        geometries=(Geometry((560, 280), orientation, (280, 560), (1.0, 1.0), (0.0, 0.0)),),
+        geometries=(PageGeometry((560, 280), orientation, (280, 560), (1.0, 1.0), (0.0, 0.0)),),
         image_tokens=200,
         prompt_tokens=210,
         completion_tokens=7,
@@ -118,7 +120,7 @@ def test_the_record_has_the_documented_keys_and_is_json() -> None:
 
 
 def test_the_record_tells_the_quality_and_the_greatest_loss_of_all_images() -> None:
-    geometry = Geometry((560, 280), 1, (280, 140), (0.5, 0.5), (0.0, 0.0))
+    geometry = PageGeometry((560, 280), 1, (280, 140), (0.5, 0.5), (0.0, 0.0))
     geometries = tuple(replace(geometry, resolution_loss=loss) for loss in (0.0, 0.25, 0.125))
     read = replace(result("text"), geometries=geometries)
     origin = PageInput("a.png", Path("a.png"))
@@ -128,10 +130,14 @@ def test_the_record_tells_the_quality_and_the_greatest_loss_of_all_images() -> N
 
 def test_a_failed_page_says_why() -> None:
     page = Page.from_failure(
-        PageInput("a.png", None), ErrorCode.BAD_IMAGE, "the file is empty", model="demo", fingerprint="", task="text"
+        PageInput("a.png", None),
+        Failure.of(PageError("the file is empty", "scan it again")),
+        model="demo",
+        fingerprint="",
+        task="text",
     )
     assert page.status == "failed"
-    assert page.record()["error"] == {"code": "E_BAD_IMAGE", "message": "the file is empty"}
+    assert page.record()["error"] == {"code": "E_BAD_IMAGE", "problem": "the file is empty", "remedy": "scan it again"}
     assert (page.record()["width"], page.markdown) == (None, "")
     assert (page.record()["quality"], page.record()["resolution_loss"]) == (None, None)
 
@@ -156,9 +162,9 @@ def test_prose_instead_of_cells_is_kept_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("answer", "num_cells", "repair"),
     [
-        (json.dumps(CELLS)[:-1], 4, "the list was not closed"),
-        (json.dumps(CELLS)[:-8], 4, "cell 4: the answer is cut here"),
-        (json.dumps(CELLS)[: json.dumps(CELLS).rindex("270") + 2], 3, "cell 4: the answer is cut here"),
+        (json.dumps(CELLS)[:-1], 4, "the closing bracket is missing"),
+        (json.dumps(CELLS)[:-8], 4, "cell 4: the answer is cut off here"),
+        (json.dumps(CELLS)[: json.dumps(CELLS).rindex("270") + 2], 3, "cell 4: the answer is cut off here"),
         ("```json\n" + json.dumps(CELLS) + "\n```", 4, ""),
         ("Here is the layout: " + json.dumps(CELLS), 4, ""),
         (json.dumps(CELLS[0]), 1, ""),
@@ -166,10 +172,14 @@ def test_prose_instead_of_cells_is_kept_as_it_is() -> None:
         (json.dumps(CELLS, indent=2), 4, ""),
         ('[{"bbox": [1, 2, 3, 4], "category": "Formula", "text": "\\alpha \\\\beta \\n"}]', 1, "backslashes"),
         ('[{"bbox": [1, 2, 3, 4], "category": "Text", "text": "two\nlines"}]', 1, ""),
-        ('[{"bbox": [1, 2, 3], "category": "Text", "text": "three sides"}]', 1, "no box"),
-        ('[{"bbox": [1, 2, NaN, 4], "category": "Text", "text": "no number"}]', 1, "no box"),
-        ('[{"bbox": [1, 2, 3, 4], "text": "a "b" c"}, {"bbox": [1, 2, 3, 4], "text": "kept"}]', 2, "cell 1: no JSON"),
-        ('[{"bbox": [1, 2, 3, 4', 0, "cell 1: the answer is cut here"),
+        ('[{"bbox": [1, 2, 3], "category": "Text", "text": "three sides"}]', 1, "no usable box"),
+        ('[{"bbox": [1, 2, NaN, 4], "category": "Text", "text": "no number"}]', 1, "no usable box"),
+        (
+            '[{"bbox": [1, 2, 3, 4], "text": "a "b" c"}, {"bbox": [1, 2, 3, 4], "text": "kept"}]',
+            2,
+            "cell 1: broken JSON",
+        ),
+        ('[{"bbox": [1, 2, 3, 4', 0, "cell 1: the answer is cut off here"),
     ],
 )
 def test_a_damaged_answer_costs_as_little_as_possible(answer: str, num_cells: int, repair: str) -> None:
@@ -188,14 +198,43 @@ def test_half_a_character_does_not_reach_a_file() -> None:
     assert cells[0].text == "a?b"
 
 
-def test_a_lost_cell_makes_the_page_partial() -> None:
-    assert page_of(result(json.dumps(CELLS)[:-1]), "layout").status == "partial"
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (json.dumps(CELLS)[:-1], "ok"),  # dots.ocr with some versions of transformers ends so
+        (json.dumps(CELLS)[:-1] + "\n", "ok"),
+        (r'[{"bbox": [1, 2, 3, 4], "text": "$\alpha$"}]', "ok"),
+        ('[{"bbox": ["1", "2", "3", "4"], "text": "a"}]', "ok"),
+        ('[{"bbox": [1, 2, 3, 4], "text": "a "b" c"}]', "ok"),
+        ('[{"bbox": [1, 2, 3], "text": "a"}]', "partial"),
+        (json.dumps(CELLS)[:-8], "partial"),
+    ],
+)
+def test_only_a_loss_makes_a_page_partial_that_ended_by_itself(answer: str, status: str) -> None:
+    assert page_of(result(answer), "layout").status == status
+
+
+def test_a_blank_page_with_text_in_its_document_is_partial_and_says_why() -> None:
+    facts: dict[str, Any] = {"model": "m", "fingerprint": "f", "task": "text"}
+    blank = result("", FinishReason.BLANK)
+    page = Page.from_result(PageInput("a.pdf", None, text_finder=lambda: True), blank, **facts)
+    assert (page.status, page.repaired) == ("partial", (Repair.MISSING_FONTS,))
+    assert Page.from_result(PageInput("a.pdf", None, text_finder=lambda: False), blank, **facts).status == "blank"
+    assert Page.from_result(PageInput("a.png", None), blank, **facts).status == "blank"
+
+
+def test_an_answer_cut_before_its_first_cell_leaves_no_json_in_the_text() -> None:
+    page = page_of(result('[{"bbox": [8, 8, '), "layout")
+    assert page.markdown == "<!-- page 2: the answer was cut off before the first element -->"
+    assert page.plain_text == ""
+    assert page_of(result("```json\n[{"), "layout").markdown.startswith("<!-- ")
+    assert page_of(result("words of another kind"), "layout").markdown == "words of another kind"
 
 
 def test_a_deeply_nested_answer_is_given_up_without_harm() -> None:
     cells, repairs = parse_cells('[{"bbox": ' + "[" * 100_000, SAME_SIZE)
     assert cells == ()
-    assert repairs == ("cell 1: the answer is cut here",)
+    assert repairs == ("cell 1: the answer is cut off here",)
 
 
 sides = st.integers(60, 4000)

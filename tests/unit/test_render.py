@@ -3,11 +3,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.outputs import choose_output
-from dotsctl.client.records import Page
-from dotsctl.client.render import Stream, Style
-from dotsctl.client.sources import Document
+from dotsctl.client.formats.stream import Stream
+from dotsctl.client.formats.style import Style
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.inputs.sources import InputFile
+from dotsctl.client.outputs.destination import choose_output
+from dotsctl.client.results.page import Failure, Page
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,12 +19,12 @@ def page(source: str, text: str = "", number: int = 1, of: int = 1) -> Page:
 
 def failed(source: str, number: int = 1, of: int = 1) -> Page:
     origin = PageInput(source, Path(source), number, of)
-    return Page.from_failure(origin, "E_OOM", "no memory -- sorry", model="demo", fingerprint="", task="text")
+    return Page.from_failure(origin, Failure("E_OOM", "no memory -- sorry"), model="demo", fingerprint="", task="text")
 
 
 def printed(names: Iterable[str], pages: Iterable[Page], format_: str = "md") -> str:
     text: list[str] = []
-    inputs = [Document(name, Path(name), Path.cwd()) for name in names]
+    inputs = [InputFile(name, Path(name), Path.cwd()) for name in names]
     output = choose_output(None, inputs, Style(format_), text.append)
     for one in pages:
         output.add(one)
@@ -43,7 +44,7 @@ def test_several_inputs_are_printed_in_input_order_under_heads() -> None:
 
 def test_a_page_is_printed_as_soon_as_those_before_it_are() -> None:
     text: list[str] = []
-    inputs = [Document(name, Path(name), Path.cwd()) for name in ("a.tif", "b.png")]
+    inputs = [InputFile(name, Path(name), Path.cwd()) for name in ("a.tif", "b.png")]
     output = choose_output("-", inputs, Style("md"), text.append)
     output.add(page("a.tif", "p2", 2, 2))
     output.add(page("b.png", "b"))

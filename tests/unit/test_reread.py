@@ -4,10 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from dotsctl.client.reread import options_to_reread, reason_to_reread
-from dotsctl.protocol.geometry import PixelLimits, fit
+from dotsctl.client.jobs.reread import options_to_reread, reason_to_reread
+from dotsctl.protocol.geometry import PageGeometry, PixelLimits, fit
 from dotsctl.protocol.messages import PageResult
-from dotsctl.protocol.parts import QUALITY_PIXELS, FinishReason, Geometry, PageOptions, Quality
+from dotsctl.protocol.parts import QUALITY_PIXELS, FinishReason, PageOptions, Quality
 
 LIMITS = PixelLimits()
 OPTIONS = PageOptions("layout", None, None, None, "", quality=Quality.BALANCED)
@@ -21,7 +21,7 @@ def result(
 ) -> PageResult:
     """An answer to a page that was read at balanced quality by a model with ``limit``."""
     seen = fit(size, 1, LIMITS.lowered(limit).lowered(QUALITY_PIXELS[Quality.BALANCED]))
-    geometry = Geometry(seen.source, seen.orientation, seen.resized, seen.scale, seen.offset)
+    geometry = PageGeometry(seen.source, seen.orientation, seen.resized, seen.scale, seen.offset)
     return PageResult("job", 0, 1, 1, text, reason, (geometry,), 9, 9, 9, "mlx", "mlx", {})
 
 

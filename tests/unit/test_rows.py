@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from dotsctl.decoder_worker.drafts import Drafter, accepted
-from dotsctl.decoder_worker.rows import PageRun, Rows, RowScheduler
+from dotsctl.decoder_worker.rows import NOT_FINITE, PageRun, Rows, RowScheduler
 from dotsctl.decoder_worker.stop import StopRule
 from dotsctl.protocol.parts import FinishReason
 from hypothesis import given, settings
@@ -172,3 +172,13 @@ def test_pages_too_long_for_the_memory_run_one_after_another() -> None:
     while rows.pages:
         rows.step()
     assert rows.has_room(3_000)
+
+
+def test_a_page_without_finite_scores_fails_alone() -> None:
+    pages, model = scheduler()
+    pages.admit(1, Script(1, [5, NOT_FINITE]), run())
+    pages.admit(2, Script(1, [6, 7]), run())
+    gains = [gain for _ in range(6) for gain in pages.step()]
+    assert [gain.page_id for gain in gains if not gain.is_finite] == [1]
+    assert [token for gain in gains if gain.page_id == 2 for token in gain.tokens] == [6, 7]
+    assert not pages.pages and not model.pages

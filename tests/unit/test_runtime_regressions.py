@@ -9,25 +9,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dotsctl.client import launch
-from dotsctl.client.config import PluginChoice, RuntimeConfig
-from dotsctl.client.inbox import Inbox
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.job import Job
-from dotsctl.client.launch import RuntimeProcess
-from dotsctl.client.records import Failure
+from dotsctl.client.connection import launch
+from dotsctl.client.connection.inbox import Inbox
+from dotsctl.client.connection.launch import RuntimeProcess
+from dotsctl.client.connection.session import Session
+from dotsctl.client.connection.waiting import Blocking, Waiting, completed
+from dotsctl.client.connection.window import Window
+from dotsctl.client.connection.wire import JobMessage
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.jobs.job import Job
+from dotsctl.client.results.page import Failure
 from dotsctl.client.runtime.backlog import MAX_MESSAGES
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
 from dotsctl.client.runtime.peers import ClientPeers
 from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.views import Limits
-from dotsctl.client.session import Session
-from dotsctl.client.waiting import Blocking, Waiting, completed
-from dotsctl.client.window import Window
-from dotsctl.client.wire import JobMessage
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol import codec, endpoints
 from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError, RuntimeLostError
+from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.link import Links
 from dotsctl.protocol.messages import (
     Busy,
@@ -47,10 +48,10 @@ from dotsctl.protocol.messages import (
     StatusRequest,
     Submit,
 )
-from dotsctl.protocol.parts import FinishReason, Geometry, ImageHeader, ImageKind, PageOptions, Role
+from dotsctl.protocol.parts import FinishReason, ImageHeader, ImageKind, PageOptions, Role
 
 CLIENT = b"client"
-GEOMETRY = Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
+GEOMETRY = PageGeometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
 OPTIONS = PageOptions("text", None, None, None, "")
 
 
@@ -59,7 +60,8 @@ def core() -> Coordinator:
     """Both workers are ready at time 0."""
     made = Coordinator(Limits(credits=2, stall_timeout_s=120.0, page_timeout_s=1800.0), ["fake"], "fake")
     for role in Role:
-        made.worker_ready(Seat(role), 1, Ready("f" * 64, 8, "d.1", 1, ("text",), 0.0), 0.0)
+        epoch = made.table.launch(Seat(role)).epoch
+        made.worker_ready(Seat(role), epoch, Ready("f" * 64, 8, "d.1", 1, ("text",), 0.0), 0.0)
     return made
 
 
@@ -103,6 +105,19 @@ def test_nobody_is_killed_because_the_machine_slept(core: Coordinator) -> None:
     for second in range(90_001, 90_122):
         core.tick(float(second))
     assert kills(core) == [Role.ENCODER], "patience ends at last"
+
+
+def test_a_page_that_waits_for_another_attempt_while_the_machine_sleeps_keeps_its_time(core: Coordinator) -> None:
+    submit(core, 0, 0.0)
+    core.tick(1.0)
+    core.worker_dead(Role.ENCODER, 1, "signal SIGKILL", 2.0)
+    core.tick(2.0)
+    core.tick(90_000.0)
+    epoch = core.table.launch(Seat(Role.ENCODER)).epoch
+    core.worker_ready(Seat(Role.ENCODER), epoch, Ready("f" * 64, 8, "", 1, (), 0.0), 90_001.0)
+    core.take_commands()
+    core.tick(90_002.0)
+    assert core.ledger.requests[1].attempt == 2 and core.take_commands() == []
 
 
 def test_nobody_is_killed_by_the_first_look_at_the_clock(core: Coordinator) -> None:

@@ -1,6 +1,6 @@
-from dotsctl.client.answers import has_cells, read_answer
-from dotsctl.client.cell import Cell
-from dotsctl.client.scene import SceneStream
+from dotsctl.client.results.answers import has_cells, read_answer
+from dotsctl.client.results.cell import Cell
+from dotsctl.client.results.scene import SceneStream
 from dotsctl.protocol.geometry import PageGeometry
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ def test_a_line_without_corners_goes_on_with_the_text_before() -> None:
 def test_three_corners_are_no_box_and_cut_corners_are_told() -> None:
     cells, repairs = read_answer("scene", "(1,2),(3,2),(3,4) text\n(1,2),(3,2),(3", PAGE)
     assert cells == (Cell(None, "Scene-text", "text"),)
-    assert repairs == ("cell 1: no box of four pixels", "the answer is cut here")
+    assert repairs == ("cell 1: no usable box", "the answer is cut off here")
 
 
 @settings(max_examples=150)

@@ -64,7 +64,7 @@ def test_actions_are_pinned_to_a_version(path: Path) -> None:
 
 
 def test_the_workflow_for_macos_leaves_out_only_sections_that_exist(tmp_path: Path) -> None:
-    from dotsctl.tools.mac_report import sections
+    from dotsctl.tools.dev.mac_report import sections
 
     text = (ROOT / ".github" / "workflows" / "macos.yml").read_text()
     skipped = set(re.findall(r"--skip (\w+)", text))

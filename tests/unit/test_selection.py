@@ -1,5 +1,5 @@
 import pytest
-from dotsctl.client.selection import PageRanges, Selection
+from dotsctl.client.inputs.selection import PageRanges, Selection
 from dotsctl.protocol.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from dotsctl.client.settings import Choices, choose, user_file
+from dotsctl.client.settings.choices import Choices, choose, runtime_config, user_file
 from dotsctl.protocol.errors import UsageError
 
 
@@ -86,6 +86,11 @@ def test_timeouts_come_from_the_same_layers(tmp_path: Path) -> None:
     assert (chosen.stall_timeout_s, chosen.page_timeout_s) == (600.0, 90.0)
     assert choose(stall_timeout_s=5.0, environment={}, files=(file,)).stall_timeout_s == 5.0
     assert choose(environment={}, files=()).page_timeout_s == 1800.0
+    assert choose(environment={}, files=()).render_timeout_s == 60.0
+    assert choose(environment={"DOTSCTL_RENDER_TIMEOUT": "90"}, files=()).render_timeout_s == 90.0
+    file.write_text("render_timeout = 30")
+    chosen = choose(encoder="fake", decoder="fake", environment={}, files=(file,))
+    assert (chosen.render_timeout_s, runtime_config(chosen, "default").render_timeout_s) == (30.0, 30.0)
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-3", "inf", "nan"])

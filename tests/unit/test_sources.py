@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from dotsctl.client.inputs import shown
-from dotsctl.client.selection import PageRanges, Selection
-from dotsctl.client.sources import Document, expand, natural
+from dotsctl.client.inputs.selection import PageRanges, Selection
+from dotsctl.client.inputs.sources import InputFile, expand, natural
+from dotsctl.protocol.model.file_names import shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,7 +22,7 @@ def names(*arguments: str | Path, stdin: bytes = b"") -> list[str]:
     return [document.name for document in expand([str(argument) for argument in arguments], io.BytesIO(stdin))]
 
 
-def only_document(argument: str) -> Document:
+def only_document(argument: str) -> InputFile:
     (document,) = expand([argument], io.BytesIO())
     return document
 
@@ -96,7 +96,7 @@ def test_standard_input_is_a_document(tmp_path: Path) -> None:
     content = picture(tmp_path / "a.png").read_bytes()
     (document,) = expand(["-"], io.BytesIO(content))
     (page,) = document.pages()
-    assert (page.source, page.path, page.load()[1]) == ("-", None, content)
+    assert (page.source, page.path, page.load()[1]) == ("-", None, b"\xff" * 3600)
     assert document.digest() == hashlib.sha256(content).hexdigest()
 
 

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from dotsctl.protocol import sysctl
-from dotsctl.protocol.sysctl import sysctl_number, sysctl_text
+from dotsctl.protocol.machine import sysctl
+from dotsctl.protocol.machine.sysctl import sysctl_number, sysctl_text
 
 
 def test_texts_and_numbers_of_both_sizes_are_read(libsystem: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from dotsctl.client.tables import ALLOWED, safe_table, table_text
+from dotsctl.client.results.tables import ALLOWED, safe_table, table_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,3 +84,29 @@ def test_random_tables_have_as_many_lines_and_tabulators_as_rows_and_columns() -
         )
         lines = table_text(f"<table><tbody>{body}</tbody></table>").split("\n")
         assert [line.count("\t") for line in lines] == [columns - 1] * rows
+
+
+def test_words_in_angle_brackets_that_are_no_tags_are_text() -> None:
+    html = "<table><tr><td>ping <host></td><td>Ann <ann@x.org></td><td>List<String> v</td></tr></table>"
+    assert table_text(html) == "ping <host>\tAnn <ann@x.org>\tList<String> v"
+    assert safe_table("<table><tr><td>ping <host></td></tr></table>") == (
+        "<table><tr><td>ping &lt;host&gt;</td></tr></table>"
+    )
+    assert table_text("<table><tr><td>0<x and x>1, a<b and c>d, <i class='x'>i</i></td></tr></table>") == (
+        "0<x and x>1, a<b and c>d, i"
+    )
+
+
+def test_cells_that_span_rows_and_columns_leave_the_other_places_empty() -> None:
+    html = '<table><tr><th rowspan="2">Item</th><th colspan="2">2024</th><th>2025</th></tr>'
+    html += "<tr><th>Q1</th><th>Q2</th><th>Q1</th></tr><tr><td>A</td><td>1</td><td>2</td><td>3</td></tr></table>"
+    assert table_text(html) == "Item\t2024\t\t2025\n\tQ1\tQ2\tQ1\nA\t1\t2\t3"
+    assert table_text("<table><tr><td rowspan=3 colspan=2>a</td><td>b</td></tr><tr><td>c</td></tr></table> end") == (
+        "a\t\tb\n\t\tc\nend"
+    )
+
+
+@pytest.mark.timeout(10)
+def test_spans_of_a_damaged_answer_do_not_fill_the_memory() -> None:
+    assert len(table_text("<tr>" + "<td rowspan=1000 colspan=1000>x" * 3000)) < 10_000
+    assert len(table_text("<tr><td rowspan=1000 colspan=1000>x<td>y" * 2000)) < 5_000_000

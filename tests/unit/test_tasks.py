@@ -1,11 +1,12 @@
+import ast
 import json
 from pathlib import Path
 
 import pytest
-from dotsctl.decoder_worker.tasks import OWN_PROMPTS, fill, read_prompts
+from dotsctl.decoder_worker.tasks import fill, read_prompts
 from dotsctl.protocol.errors import PageError, UsageError
 from dotsctl.protocol.geometry import PageGeometry
-from dotsctl.protocol.tasks import DOCUMENT_TASKS, SCENE_TASKS
+from dotsctl.protocol.model.tasks import DOTS_OCR, TASKS, TEXT, answer_kind
 
 GEOMETRY = PageGeometry(source=(100, 50), orientation=6, resized=(56, 84), scale=(56 / 50, 84 / 100), offset=(3.0, 4.0))
 
@@ -22,17 +23,22 @@ def test_a_model_with_prompts_has_exactly_their_tasks(tmp_path: Path) -> None:
 
 
 def test_null_stands_for_our_wording(tmp_path: Path) -> None:
-    assert read_prompts(model(tmp_path, {"text": "Lies!", "svg": None})) == {"text": "Lies!", "svg": OWN_PROMPTS["svg"]}
+    assert read_prompts(model(tmp_path, {"text": "Lies!", "svg": None})) == {
+        "text": "Lies!",
+        "svg": TASKS["svg"].prompt,
+    }
 
 
 def test_dots_ocr_without_prompts_has_the_tasks_of_documents_in_our_words(tmp_path: Path) -> None:
-    assert read_prompts(model(tmp_path)) == {task: OWN_PROMPTS[task] for task in DOCUMENT_TASKS}
+    assert read_prompts(model(tmp_path)) == {
+        name: task.prompt for name, task in TASKS.items() if DOTS_OCR in task.families
+    }
 
 
 def test_dots_mocr_without_prompts_has_all_tasks(tmp_path: Path) -> None:
     known = read_prompts(model(tmp_path, auto_map={"AutoProcessor": "configuration_dots.DotsVLProcessor"}))
-    assert known == OWN_PROMPTS
-    assert next(iter(known)) == "layout" and set(SCENE_TASKS) < known.keys()
+    assert known == {name: task.prompt for name, task in TASKS.items()}
+    assert next(iter(known)) == "layout" and {"text", "ground", "web", "scene", "svg", "ask"} < known.keys()
 
 
 @pytest.mark.parametrize(
@@ -69,3 +75,61 @@ def test_a_box_that_cannot_be_used_is_refused(
 ) -> None:
     with pytest.raises(PageError, match=words):
         fill("Read {box}", geometry, box)
+
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = [
+    path
+    for folder in ("client", "decoder_worker", "encoder_worker", "protocol")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if path.relative_to(ROOT).as_posix() != "protocol/model/tasks.py"
+]
+
+
+def task_literals(source: str) -> list[str]:
+    """Names of tasks that stand as literals in code.
+
+    ``text`` is also a key of the model's JSON, so it counts only where it is compared, or given to something whose
+    name speaks of tasks.
+    """
+    tree = ast.parse(source)
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    found = []
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in TASKS):
+            continue
+        parent = parents[node]
+        is_given = isinstance(parent, ast.keyword) and parent.arg is not None and "task" in parent.arg
+        is_compared = isinstance(parent, ast.Compare) and "task" in ast.unparse(parent)
+        is_assigned = isinstance(parent, ast.Assign | ast.AnnAssign) and "task" in ast.unparse(parent).lower()
+        if node.value != TEXT.name or is_given or is_compared or is_assigned:
+            found.append(f"{node.lineno}: {node.value}")
+    return found
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_task_is_named_outside_its_declaration(path: Path) -> None:
+    assert task_literals(path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['if task == "text": pass', 'read(task="text")', 'TASK = "text"', 'x = {"ground": 1}', 'kind in ("layout",)'],
+)
+def test_a_task_that_is_named_is_found(line: str) -> None:
+    assert len(task_literals(line)) == 1
+    assert task_literals('cell["text"], cell.get("text"), {"text": 1}') == []
+
+
+def test_every_task_is_complete_and_names_are_unique() -> None:
+    assert len({task.card_name for task in TASKS.values()}) == len(TASKS)
+    for name, task in TASKS.items():
+        assert name == task.name and task.prompt and task.families
+        assert task.needs_box == ("{box}" in task.prompt)
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"), [("layout-of-mine", "cells"), ("poem", "words"), ("web", "cells"), ("scene", "lines")]
+)
+def test_an_answer_is_read_by_the_kind_of_its_task(task: str, kind: str) -> None:
+    assert answer_kind(task) == kind

@@ -7,11 +7,12 @@ import pytest
 from dotsctl.protocol import messages, parts
 from dotsctl.protocol.codec import decode, encode
 from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.parts import FRAME_BYTES, MAX_EMBEDDINGS, TensorHeader
 from dotsctl.protocol.tensor import NUMPY_DTYPES, assemble, check_finite, describe
 from numpy.typing import NDArray
 
-GEOMETRY = parts.Geometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
+GEOMETRY = PageGeometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
 OPTIONS = parts.PageOptions("text", None, None, None, "")
 
 
@@ -29,7 +30,7 @@ def test_an_array_is_the_same_behind_the_wire(dtype: str, rows: int, columns: in
         request_id=1,
         attempt=1,
         tensor=header,
-        grids=((2, 2 * rows),),
+        rows=(rows,),
         geometries=(GEOMETRY,),
         options=OPTIONS,
         timings_ms={},

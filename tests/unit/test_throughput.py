@@ -1,7 +1,7 @@
 """Which of two encoders is taken: judged by the seconds between finished pages of a full pipeline."""
 
 from dotsctl.client.runtime.throughput import SAMPLES, Pace, compare, page_s
-from dotsctl.protocol.measured_costs import Preference
+from dotsctl.protocol.machine.measured_costs import Preference
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest import approx

@@ -23,12 +23,12 @@ import torch
 from dotsctl.decoder_worker.prompt import PromptBuilder
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.protocol.geometry import PixelLimits, fit
-from dotsctl.tools import pack_training, train
-from dotsctl.tools.demo import batches as demo_batches
-from dotsctl.tools.demo import loss as demo_loss
-from dotsctl.tools.demo import start as demo_start
-from dotsctl.tools.demo.attention import attend
-from dotsctl.tools.demo.batches import (
+from dotsctl.tools.dev import pack_training, train
+from dotsctl.tools.dev.demo import batches as demo_batches
+from dotsctl.tools.dev.demo import loss as demo_loss
+from dotsctl.tools.dev.demo import start as demo_start
+from dotsctl.tools.dev.demo.attention import attend
+from dotsctl.tools.dev.demo.batches import (
     CURRICULUM,
     TASKS,
     UNUSED,
@@ -41,20 +41,20 @@ from dotsctl.tools.demo.batches import (
     answer_cells,
     cell_targets,
 )
-from dotsctl.tools.demo.checkpoint import export, prompt_ids, write_files
-from dotsctl.tools.demo.loss import NearNumbers, loss_of
-from dotsctl.tools.demo.network import NOTHING, DemoNetwork
-from dotsctl.tools.demo.start import order_numbers, start_from
-from dotsctl.tools.demo.state import State, read_facts, saved_state
-from dotsctl.tools.demo.together import Shared, Together, run_together
-from dotsctl.tools.demo.tokenizer import make_tokenizer, number_ids
-from dotsctl.tools.demo.tower import NetworkShape
+from dotsctl.tools.dev.demo.checkpoint import export, prompt_ids, write_files
+from dotsctl.tools.dev.demo.loss import NearNumbers, loss_of
+from dotsctl.tools.dev.demo.network import NOTHING, DemoNetwork
+from dotsctl.tools.dev.demo.start import order_numbers, start_from
+from dotsctl.tools.dev.demo.state import TrainingState, read_facts, saved_state
+from dotsctl.tools.dev.demo.together import Shared, Together, run_together
+from dotsctl.tools.dev.demo.tokenizer import make_tokenizer, number_ids
+from dotsctl.tools.dev.demo.tower import NetworkShape
+from dotsctl.tools.dev.train import Progress
+from dotsctl.tools.dev.training_plot import main as plot
 from dotsctl.tools.pages.characters import CHARACTERS
 from dotsctl.tools.pages.elements import CATEGORIES, Element, GeneratedPage, Glyph
 from dotsctl.tools.pages.fonts import EVERYWHERE
 from dotsctl.tools.pages.generator import STYLES, generate_page
-from dotsctl.tools.train import Progress
-from dotsctl.tools.training_plot import main as plot
 from PIL import Image
 from tokenizers import Tokenizer
 
@@ -335,23 +335,23 @@ def test_a_stop_that_comes_while_the_processes_share_is_kept(monkeypatch: pytest
     assert read_facts(tmp_path / "state")["progress"]["step"] == 2
 
 
-def trained(net: DemoNetwork, found: Batch) -> State:
+def trained(net: DemoNetwork, found: Batch) -> TrainingState:
     """The state of a network after one step."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     numbers = NearNumbers(number_ids(tokenizer()), tokenizer().get_vocab_size(), torch.device("cpu"))
     loss_of(net, found, numbers).total.backward()
     optimizer.step()
     mean = {name: value * 0.5 for name, value in net.state_dict().items() if not name.startswith("auxiliary")}
-    return State(net, optimizer, mean)
+    return TrainingState(net, optimizer, mean)
 
 
-def fresh_state() -> State:
+def fresh_state() -> TrainingState:
     return fresh_state_of(network(2))
 
 
-def fresh_state_of(net: DemoNetwork) -> State:
+def fresh_state_of(net: DemoNetwork) -> TrainingState:
     mean = {name: value.clone() for name, value in net.state_dict().items() if not name.startswith("auxiliary")}
-    return State(net, torch.optim.AdamW(net.parameters()), mean)
+    return TrainingState(net, torch.optim.AdamW(net.parameters()), mean)
 
 
 def test_a_state_comes_back_with_its_moments_and_its_mean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -410,7 +410,7 @@ def test_each_file_of_the_state_is_small_enough_to_be_returned_by_a_lent_machine
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     mean = {name: value for name, value in net.state_dict().items() if not name.startswith("auxiliary")}
-    State(net, optimizer, mean).save(tmp_path / "state", {})
+    TrainingState(net, optimizer, mean).save(tmp_path / "state", {})
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "state").iterdir()}
     assert len(sizes) <= 6 and max(sizes.values()) < 16 << 20 and sum(sizes.values()) < 42 << 20
 
@@ -454,7 +454,7 @@ def test_a_packed_training_is_resumed_by_the_command_for_a_lent_machine(
         "--fonts",
         "everywhere",
     ]
-    command = [str(ROOT / "tools" / "train_on_gpu.sh"), str(packed), str(out), "1", *options]
+    command = [str(ROOT / "tools" / "dev" / "train_on_gpu.sh"), str(packed), str(out), "1", *options]
     environment = os.environ | {"PYTHON": sys.executable, "HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     (tmp_path / "home").mkdir()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)

@@ -1,6 +1,7 @@
 """Stored JSON becomes a value of the declared type, or an error that names the field."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from dotsctl.protocol.typed_values import WrongValueError, from_json
@@ -38,3 +39,10 @@ def test_a_value_is_read_and_fields_with_a_default_may_be_absent() -> None:
 def test_everything_else_is_refused_with_the_field(text: bytes, problem: str) -> None:
     with pytest.raises(WrongValueError, match=problem):
         from_json(Example, text)
+
+
+def test_keys_of_another_program_may_be_left_out_and_other_types_than_dataclasses_be_read() -> None:
+    text = b'{"name": "a", "sizes": [], "more": 1}'
+    assert from_json(Example, text, ignore_unknown=True) == Example("a", ())
+    assert from_json(dict[str, float], b'{"96": 1}') == {"96": 1.0}
+    assert from_json(dict[str, Any], b'{"a": [null]}') == {"a": [None]}

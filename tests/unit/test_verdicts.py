@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dotsctl.protocol import machine as machines
-from dotsctl.protocol.machine import Machine, framework_versions, this_machine
-from dotsctl.protocol.model_directory import demo_directory, derived_directory, fingerprint
-from dotsctl.protocol.verdicts import (
+from dotsctl.protocol.machine import identity as machines
+from dotsctl.protocol.machine.identity import Machine, framework_versions, this_machine
+from dotsctl.protocol.machine.verdicts import (
     Trial,
     Verdict,
     build_digest,
@@ -25,6 +24,7 @@ from dotsctl.protocol.verdicts import (
     verdicts_directory,
     verdicts_of,
 )
+from dotsctl.protocol.model.directory import demo_directory, derived_directory, fingerprint
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,6 +102,14 @@ def test_times_of_mlx_are_kept_by_page_size() -> None:
     remember_mlx("f", MAC, {264: 2.0})
     assert recall_mlx("f", MAC) == {96: 1.0, 264: 2.0}
     assert recall_mlx("g", MAC) == {}
+
+
+@pytest.mark.parametrize("content", ['{"352": null}', '{"352": "fast"}', "[]", '{"352": 1e999}', '{"\u00b2": 1.0}'])
+def test_damaged_times_of_mlx_count_as_none(content: str) -> None:
+    remember_mlx("f", MAC, {96: 1.0})
+    (path,) = verdicts_directory().rglob("mlx-*.json")
+    path.write_text(content, encoding="utf-8")
+    assert recall_mlx("f", MAC) == {}
 
 
 def with_share(verdict: Verdict, share: float | None) -> Verdict:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from dotsctl.client.window import Window
+from dotsctl.client.connection.window import Window
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from dotsctl.client.config import PluginChoice
+from dotsctl.client.settings.defaults import AUTO_FIRST, AUTO_SECOND
+from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.encoder_worker.coreml.golden_page import draw_picture
 from dotsctl.encoder_worker.coreml.manifest import MANIFEST, builds_directory
+from dotsctl.encoder_worker.loading import load_encoder
 from dotsctl.encoder_worker.opening import read_limits
-from dotsctl.encoder_worker.plugin import Encoder, PageImage
-from dotsctl.protocol.buckets import STANDARD
+from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.geometry import PATCH_PX
-from dotsctl.protocol.machine import Machine, this_machine
-from dotsctl.protocol.model_directory import find_model, fingerprint
-from dotsctl.protocol.worker_shell import find_plugin, import_errors
+from dotsctl.protocol.machine.identity import Machine, this_machine
+from dotsctl.protocol.model.buckets import STANDARD
+from dotsctl.protocol.model.directory import find_model, fingerprint
+from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.plugins import find_plugin
 from dotsctl.tools.bench.power_meter import SLACK_S, metering
 from dotsctl.tools.bench.powermetrics import UNITS, above, mean_watts, watt_hours_per_1000
 
@@ -33,12 +36,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Energy:
-    """What one encoder takes."""
+    """The energy of one encoder."""
 
     encoder: str
     patches: int
     pages: int
-    """That were encoded while the meter ran."""
+    """The number of pages that were encoded while the meter ran."""
     page_s: float
     watts: dict[str, float]
     """Mean power by unit, above idle: ``cpu``, ``gpu``, ``ane``."""
@@ -62,14 +65,14 @@ def measure(model: str | None, encoders: Sequence[str], patches: int | None, sec
 
     Args:
         model: name or path; none: the only installed one.
-        encoders: plugins with options; none: mlx, and coreml where there are packages.
+        encoders: plugins with options; none: those of ``auto``, the second one where there are packages.
         patches: of the page; none: the largest standard one that the model takes, up to 4032.
         seconds: for which the meter watches each encoder.
-        say: told what goes on.
+        say: receives the progress.
 
     Raises:
         MissingError: this is no Mac, or there is no such model.
-        CommandFailedError: the meter may not be read, or tells nothing.
+        CommandFailedError: the meter may not be read, or reports nothing.
         UsageError: an encoder that there is not.
     """
     require_mac(this_machine(), "bench energy")
@@ -84,7 +87,7 @@ def measure(model: str | None, encoders: Sequence[str], patches: int | None, sec
 
 def _usual(model: Path) -> list[PluginChoice]:
     has_builds = any(builds_directory(fingerprint(model)).glob(f"[!.]*/{MANIFEST}"))
-    return [PluginChoice(name) for name in (("mlx", "coreml") if has_builds else ("mlx",))]
+    return [PluginChoice(name) for name in ((AUTO_FIRST, AUTO_SECOND) if has_builds else (AUTO_FIRST,))]
 
 
 def _usual_patches(model: Path) -> int:
@@ -97,19 +100,17 @@ def _measure_one(
 ) -> Energy:
     page = PageImage(None, np.asarray(draw_picture(patches)), None)
     say(f"loading encoder {choice}")
-    with import_errors(f"encoder {choice.name!r}"):
-        encoder: Encoder = find_plugin("dotsctl.encoders", choice.name)()
-        try:
-            encoder.load(model, choice.options, say)
-            encoder.encode([page])  # warms up
-            say(f"encoding pages of {patches} patches for {seconds:.0f} s")
-            with metering(seconds) as meter:
-                started, pages = time.perf_counter(), 0
-                while not pages or (meter.is_running and time.perf_counter() - started < seconds + SLACK_S):
-                    encoder.encode([page])
-                    pages += 1
-                page_s = (time.perf_counter() - started) / pages
-                watts = above(mean_watts(meter.samples()), idle)
-        finally:
-            encoder.close()
+    encoder, _ = load_encoder(find_plugin(Role.ENCODER, choice.name), model, choice.options, say)
+    try:
+        encoder.encode([page])  # warms up
+        say(f"encoding pages of {patches} patches for {seconds:.0f} s")
+        with metering(seconds) as meter:
+            started, pages = time.perf_counter(), 0
+            while not pages or (meter.is_running and time.perf_counter() - started < seconds + SLACK_S):
+                encoder.encode([page])
+                pages += 1
+            page_s = (time.perf_counter() - started) / pages
+            watts = above(mean_watts(meter.samples()), idle)
+    finally:
+        encoder.close()
     return Energy(str(choice), patches, pages, page_s, watts, idle, watt_hours_per_1000(watts, page_s))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dotsctl.client.api import Client
-from dotsctl.client.inputs import LoadedPage, PageInput
+from dotsctl.client.inputs.pages import LoadedPage, PageInput
 from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.protocol.parts import ImageHeader, ImageKind, Role
 from dotsctl.tools.measuring.memory import rss_bytes
@@ -106,7 +106,7 @@ class Memory:
         self._samples: dict[str, list[int]] = {name: [] for name in self._pids}
 
     def sample(self) -> None:
-        """Note the present figures."""
+        """Record the present figures."""
         for name, pid in self._pids.items():
             self._samples[name].append(rss_bytes(pid))
 

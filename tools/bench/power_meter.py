@@ -1,6 +1,6 @@
 """Running ``powermetrics``, the power meter of macOS, for a fixed time.
 
-It runs as root, so it could not be stopped from here; asked for a number of samples, it ends by itself.
+It runs as root, so it could not be stopped from here; with a number of samples it ends by itself.
 """
 
 import contextlib
@@ -18,15 +18,12 @@ POWERMETRICS = "/usr/bin/powermetrics"
 SUDO = "/usr/bin/sudo"
 SAMPLE_MS = 500
 SLACK_S = 60.0
-"""So much longer than it should the meter may take."""
-NEEDS_ROOT = (
-    "powermetrics needs root, and sudo would ask for a password. Run this first, then the same command again within "
-    "five minutes:\n  sudo -v"
-)
+"""The additional time, in seconds, that the meter may take."""
 
 
 def command_line(seconds: float) -> list[str]:
-    """What measures for so many seconds; through sudo, which must not ask, unless this process is root's."""
+    """Return the command that measures for so many seconds; through sudo without a prompt, unless this process is
+    root's."""
     count = max(1, round(seconds * 1000 / SAMPLE_MS))
     words = [POWERMETRICS, "--format", "plist", "--samplers", SAMPLERS, "-i", str(SAMPLE_MS), "-n", str(count)]
     return words if os.geteuid() == 0 else [SUDO, "-n", *words]
@@ -40,14 +37,14 @@ class Meter:
 
     @property
     def is_running(self) -> bool:
-        """Whether it still samples."""
+        """Return whether it still samples."""
         return self._process.poll() is None
 
     def samples(self) -> list[Sample]:
-        """Everything that it saw, when it has ended.
+        """Wait for the end and return all samples.
 
         Raises:
-            CommandFailedError: it may not run, does not end, or tells nothing.
+            CommandFailedError: it may not run, does not end, or reports nothing.
         """
         try:
             code = self._process.wait(self._seconds + SLACK_S)
@@ -59,9 +56,12 @@ class Meter:
             stream.seek(0)
         said = self._said.read().decode("utf-8", "replace").strip()
         if code != 0 and "password is required" in said:
-            raise CommandFailedError(NEEDS_ROOT)
+            raise CommandFailedError(
+                "powermetrics needs root, and sudo would ask for a password",
+                "run sudo -v, then the same command again within five minutes",
+            )
         if code != 0:
-            raise CommandFailedError(f"powermetrics ended with code {code}: {said or 'it says nothing'}")
+            raise CommandFailedError(f"powermetrics ended with code {code}: {said or 'without a message'}")
         return parse(self._output.read())
 
 

@@ -3,7 +3,7 @@
 It writes one property list for each sample, with a NUL between them. Used of each are ``elapsed_ns`` and, below
 ``processor``, ``cpu_energy``, ``gpu_energy`` and ``ane_energy`` in millijoules over the sample, or where they lack
 ``cpu_power`` and so on in milliwatts; newer systems have ``gpu_energy`` below ``gpu``. Source: the keys as open tools
-read them, among them https://github.com/tlkh/asitop; the manual page tells the options alone.
+read them, among them https://github.com/tlkh/asitop; the manual page documents the options alone.
 """
 
 import plistlib
@@ -20,11 +20,11 @@ SAMPLERS = "cpu_power,gpu_power,ane_power"
 
 @dataclass(frozen=True)
 class Sample:
-    """What the meter saw for a while."""
+    """The measurements of one interval."""
 
     seconds: float
     joules: dict[str, float]
-    """By unit."""
+    """The energy by unit, in joules."""
 
 
 def parse(stream: bytes) -> list[Sample]:
@@ -44,7 +44,7 @@ def parse(stream: bytes) -> list[Sample]:
             raise CommandFailedError(f"sample {number} of powermetrics is no property list ({error})") from None
         samples.append(_sample(content, number))
     if not samples:
-        raise CommandFailedError("powermetrics gave no samples: run it by hand to see what it says")
+        raise CommandFailedError("powermetrics gave no samples", "run it by hand to see what it says")
     return samples
 
 
@@ -66,7 +66,9 @@ def _joules(places: Sequence[Any], unit: str, seconds: float, number: int) -> fl
         milliwatts = _number(place, f"{unit}_power")
         if milliwatts is not None:
             return milliwatts / 1e3 * seconds
-    raise CommandFailedError(f"sample {number} of powermetrics tells nothing of {unit}: ask for --samplers {SAMPLERS}")
+    raise CommandFailedError(
+        f"sample {number} of powermetrics tells nothing of {unit}", f"ask for --samplers {SAMPLERS}"
+    )
 
 
 def _number(place: Any, key: str) -> float | None:

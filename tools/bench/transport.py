@@ -12,9 +12,10 @@ import numpy as np
 import zmq
 from dotsctl.protocol import codec, tensor
 from dotsctl.protocol.errors import CommandFailedError
+from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.link import Link, Links
 from dotsctl.protocol.messages import Embeddings
-from dotsctl.protocol.parts import FRAME_BYTES, Geometry, PageOptions
+from dotsctl.protocol.parts import FRAME_BYTES, PageOptions
 from numpy.typing import NDArray
 
 LIMIT = 1.3
@@ -65,7 +66,7 @@ def measure(rounds: int, mib: float) -> TransportOutcome:
 
 
 def _receive_ours(links: Links, pull: Link) -> float:
-    """What the decoder does with embeddings; the time when they are an array."""
+    """Receive as the decoder does; return the time at which the embeddings are an array."""
     if not links.wait(TIMEOUT_S, [pull]):
         raise CommandFailedError(f"no embeddings came within {TIMEOUT_S:.0f} s")
     incoming = pull.receive()
@@ -111,14 +112,14 @@ def _send(commands: Connection, ours_endpoint: str, bare_endpoint: str, mib: flo
 
 
 def _send_ours(links: Links, push: Link, values: NDArray[np.float32]) -> None:
-    """What the encoder does with a page's embeddings."""
+    """Send a page's embeddings as the encoder does."""
     size = (28 * values.shape[0], 28)
     message = Embeddings(
         request_id=1,
         attempt=1,
         tensor=tensor.describe(values, "<f4"),
-        grids=((2, 2 * values.shape[0]),),
-        geometries=(Geometry(size, 1, size, (1.0, 1.0), (0.0, 0.0)),),
+        rows=(values.shape[0],),
+        geometries=(PageGeometry(size, 1, size, (1.0, 1.0), (0.0, 0.0)),),
         options=PageOptions("text", None, None, None, ""),
         timings_ms={},
     )

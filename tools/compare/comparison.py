@@ -1,4 +1,4 @@
-"""What ``dotsctl compare`` found: rows, medians, and both as text and JSON. Pure."""
+"""The result of ``dotsctl compare``: rows, medians, and both as text and JSON. Pure."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from dotsctl.client.records import Page
+from dotsctl.client.results.page import Page
 from dotsctl.tools.measuring.distance import Distance
 from dotsctl.tools.measuring.scores import edit_distance, normal
 
@@ -22,17 +22,17 @@ class Version:
 
     encoder: str
     page: Page
-    """What was read from its embeddings, or why nothing was."""
+    """The text that was read from its embeddings, or why nothing was."""
     grid: tuple[int, int] | None = None
     """Patches from top to bottom and from left to right; none: the encoder failed."""
     total_ms: float | None = None
-    """From the bytes of the page to its embeddings."""
+    """The time from the bytes of the page to its embeddings."""
     distance: Distance | None = None
-    """To the reference's embeddings, on the same pixels."""
+    """The distance to the reference's embeddings, on the same pixels."""
     note: str = ""
 
     def record(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the fields of the JSON output."""
         page = self.page.record()
         kept = ("status", "width", "height", "input_width", "input_height", "finish_reason", "tokens", "error")
         distance = asdict(self.distance) if self.distance else dict.fromkeys(Distance.__dataclass_fields__)
@@ -50,7 +50,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Row:
+class PageRow:
     """One page by all encoders; the last one is the reference."""
 
     versions: Sequence[Version]
@@ -72,7 +72,7 @@ class Row:
         return edits / characters if characters else math.inf if edits else 0.0
 
     def cells(self, version: Version) -> tuple[str, ...]:
-        """A version for people, as ``COLUMNS`` says."""
+        """Return a version as text, in the order of ``COLUMNS``."""
         distance, failure, is_reference = version.distance, version.page.error, version is self.reference
         numbers = (distance.cosine_median, distance.cosine_min, distance.relative_error) if distance else (None,) * 3
         return (
@@ -84,7 +84,7 @@ class Row:
         )
 
     def record(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the fields of the JSON output."""
         versions = []
         for version in self.versions:
             rate = None if version is self.reference else self.error_rate(version)
@@ -96,7 +96,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Medians:
-    """Over pages, for one encoder; none: no page has such a number."""
+    """The medians over pages, for one encoder; none: no page has such a number."""
 
     encoder: str
     ms: float | None
@@ -109,7 +109,7 @@ class Medians:
     failed: int = 0
 
     def cells(self) -> tuple[str, ...]:
-        """For people, as ``COLUMNS`` says."""
+        """Return the medians as text, in the order of ``COLUMNS``."""
         same = f"{self.same_texts} of {self.texts} the same" if self.texts else ""
         failed = f"{self.failed} failed" if self.failed else ""
         return (
@@ -122,12 +122,12 @@ class Medians:
 
 
 @dataclass
-class Comparison:
+class EncoderComparison:
     """All rows."""
 
     about: dict[str, Any]
-    """What was compared with what."""
-    rows: list[Row] = field(default_factory=list)
+    """The facts about the comparison: model, decoder and task."""
+    rows: list[PageRow] = field(default_factory=list)
 
     def medians(self) -> list[Medians]:
         """A line for each encoder, in order."""
@@ -155,7 +155,7 @@ class Comparison:
         )
 
     def record(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the fields of the JSON output."""
         return {
             "schema": SCHEMA,
             **self.about,
@@ -164,7 +164,7 @@ class Comparison:
         }
 
     def table(self) -> str:
-        """For people: a line for each page and encoder, and the medians."""
+        """Return the table as text: a line for each page and encoder, and the medians."""
         head = ("page", *COLUMNS)
         lines: list[tuple[str, ...]] = [head]
         for row in self.rows:
@@ -180,7 +180,7 @@ class Comparison:
             yield each.cells()
 
 
-def _lines(row: Row) -> Iterator[tuple[str, ...]]:
+def _lines(row: PageRow) -> Iterator[tuple[str, ...]]:
     place = f"{row.reference.page.source}:{row.reference.page.page}"
     for version in row.versions:
         yield (place, *row.cells(version))
@@ -195,7 +195,7 @@ def shown_ms(value: float | None) -> str:
 
 
 def _shown_distance(cosine: float | None, smallest: float | None, error: float | None) -> tuple[str, ...]:
-    """With digits enough to tell float16 from float32."""
+    """Return the distance with enough digits to distinguish float16 from float32."""
     cosines = ("" if value is None else f"{value:.7f}" for value in (cosine, smallest))
     return (*cosines, "" if error is None else f"{error:.1e}")
 

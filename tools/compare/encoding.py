@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from dotsctl.client.config import PluginChoice
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.records import Failure
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.results.page import Failure
+from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.encoder_worker.plugin import EncodedPage
 from dotsctl.protocol.errors import CommandFailedError, DotsctlError, ErrorCode, PageError
+from dotsctl.protocol.worker.plugin_faults import raised
 from dotsctl.tools.derived import watched
 from dotsctl.tools.measuring.distance import Distance, as_seen
 from dotsctl.tools.measuring.encoding import PageEncoder, page_image
@@ -24,20 +25,20 @@ from dotsctl.tools.measuring.encoding import PageEncoder, page_image
 
 @dataclass
 class Sight:
-    """What one encoder made of one page."""
+    """The result of one encoder for one page."""
 
     encoder: str
     file: Path
-    """Where its embeddings lie, (num_embeddings, width)."""
+    """The file of its embeddings, (num_embeddings, width)."""
     page: EncodedPage | None = None
     """Its embeddings are empty; none: the encoder failed."""
     total_ms: float = 0.0
-    """From the bytes of the page to its embeddings."""
+    """The time from the bytes of the page to its embeddings."""
     failure: Failure | None = None
     distance: Distance | None = None
-    """To the reference; none for the reference itself, and where the two cannot be compared."""
+    """The distance to the reference; none for the reference itself, and where the two cannot be compared."""
     note: str = ""
-    """What a reader of the numbers should know."""
+    """A note for the reader of the numbers."""
 
     def loaded(self) -> EncodedPage | None:
         """The page with its embeddings."""
@@ -49,9 +50,9 @@ class Encodings:
     """All pages by all encoders."""
 
     fingerprint: str
-    """Of the model."""
+    """The fingerprint of the model."""
     sights: list[list[Sight]]
-    """By page, and by encoder; the last one is the reference."""
+    """The results by page, and by encoder; the last one is the reference."""
 
 
 def encode_pages(
@@ -87,31 +88,31 @@ def encode_pages(
             encoder.close()
     if len(set(fingerprints.values())) > 1:
         told = ", ".join(f"{name} {digest[:12]}" for name, digest in fingerprints.items())
-        raise CommandFailedError(f"the encoders load different models ({told}): compare encoders of the same one")
+        raise CommandFailedError(f"the encoders load different models ({told})", "compare encoders of the same one")
     return Encodings(fingerprints[str(choices[-1])], sights)
 
 
 def _encode(encoder: PageEncoder, page: PageInput, max_pixels: int | None, sight: Sight) -> Failure | None:
-    """Encode a page in the encoder's own way; why not, whatever goes wrong with it, for the others go on."""
+    """Encode a page in the encoder's own way; a failure of any kind is recorded, and the other pages continue."""
     try:
         image = page_image(page, max_pixels)
         started = time.perf_counter()
         found = encoder.encode_image(image)
         sight.total_ms = (time.perf_counter() - started) * 1e3
     except PageError as error:
-        return Failure(error.code, str(error))
+        return Failure.of(error)
     except DotsctlError:
         raise
     except MemoryError:
-        return Failure(ErrorCode.OOM, "not enough memory to encode this page: lower --max-pixels")
-    except Exception as error:  # a plugin's own fault, as in the encoder worker
-        return Failure(ErrorCode.INTERNAL, f"the encoder raised {type(error).__name__}: {error}")
+        return Failure(ErrorCode.OOM, "not enough memory to encode this page", "lower --max-pixels")
+    except (Exception, SystemExit) as error:  # a plugin's own fault, as in the encoder worker
+        return Failure(ErrorCode.INTERNAL, f"encoder {sight.encoder} {raised(error)}")
     try:
         np.save(sight.file, found.embeddings)
     except OSError as error:
         raise CommandFailedError(
-            f"embeddings cannot be kept in {sight.file.parent} ({error.strerror or error}): set TMPDIR to a folder "
-            "with more room"
+            f"embeddings cannot be kept in {sight.file.parent} ({error.strerror or error})",
+            "set TMPDIR to a folder with more room",
         ) from None
     sight.page = replace(found, embeddings=found.embeddings[:0].copy())
     return None
@@ -132,7 +133,7 @@ def _compare(encoder: PageEncoder, page: PageInput, others: Sequence[Sight], ref
 def _compare_as_seen(
     encoder: PageEncoder, page: PageInput, sight: Sight, seen: EncodedPage, grid: tuple[int, int]
 ) -> str:
-    """Set the distance on the pixels of ``sight``, where the reference can take these; what is to be told of it."""
+    """Set the distance on the pixels of ``sight``, where the reference can take these; return a note about it."""
     told = f"{shown_grid(seen.grid)} patches, the reference alone {shown_grid(grid)}"
     try:
         again = encoder.encode_image(as_seen(page_image(page, None), seen.geometry))

@@ -1,18 +1,18 @@
 """The report of ``dotsctl compare`` as one HTML file: pictures, numbers, and texts with their differences marked.
 
-It is made of the pieces of ``client/html_view.py``: everything that comes from a model or from the name of a file is
-escaped, and nothing is fetched from anywhere.
+It is made of the pieces of ``client/formats/html_view.py``: everything that comes from a model or from the name of a
+file is escaped, and nothing is fetched from anywhere.
 """
 
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from dotsctl.client import html_view
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.part_file import PartFile
+from dotsctl.client.files.part_file import PartFile
+from dotsctl.client.formats import html_view
+from dotsctl.client.inputs.pages import PageInput
 from dotsctl.encoder_worker.opening import open_page
 from dotsctl.protocol.errors import PageError
-from dotsctl.tools.compare.comparison import COLUMNS, REFERENCE, Comparison, Row, Version
+from dotsctl.tools.compare.comparison import COLUMNS, REFERENCE, EncoderComparison, PageRow, Version
 from dotsctl.tools.measuring.encoding import page_image
 from PIL import Image
 
@@ -27,7 +27,7 @@ del { background: #fbd0d0 }
 """
 
 
-def write_html(comparison: Comparison, pages: Sequence[PageInput], file: PartFile) -> None:
+def write_html(comparison: EncoderComparison, pages: Sequence[PageInput], file: PartFile) -> None:
     """Write the report, a page at a time, and give the file its name.
 
     Args:
@@ -62,21 +62,21 @@ def marked(expected: str, found: str) -> str:
 
 
 def _picture(page: PageInput) -> Image.Image | None:
-    """The page as viewers show it; none where it cannot be read, which its row says."""
+    """The page as viewers show it; none where it cannot be read, which its row reports."""
     try:
         return open_page(page_image(page, None))[0]
     except PageError:
         return None
 
 
-def _summary(comparison: Comparison) -> Iterator[str]:
+def _summary(comparison: EncoderComparison) -> Iterator[str]:
     about = comparison.about
     told = f"model {about['model']['name']}, decoder {about['decoder']}, task {about['task']}"
     yield f"<h2>Medians over {len(comparison.rows)} pages ({escape(told)})</h2>\n"
     yield _table([each.cells() for each in comparison.medians()])
 
 
-def _page(row: Row, image: Image.Image | None) -> Iterator[str]:
+def _page(row: PageRow, image: Image.Image | None) -> Iterator[str]:
     page = row.reference.page
     yield f"<h2>{escape(page.source)}, page {page.page} of {page.num_pages}</h2>\n<section>\n"
     yield html_view.picture(page, image)
@@ -86,8 +86,8 @@ def _page(row: Row, image: Image.Image | None) -> Iterator[str]:
     yield "</div>\n</section>\n"
 
 
-def _text(row: Row, version: Version) -> str:
-    """What was read, with the differences from the reference marked, or why nothing was read."""
+def _text(row: PageRow, version: Version) -> str:
+    """Return the text that was read, with the differences from the reference marked, or why nothing was read."""
     page, reference = version.page, row.reference
     name = f"{version.encoder} {REFERENCE}" if version is reference else version.encoder
     note = f'<p class="note">{escape(version.note)}</p>\n' if version.note else ""

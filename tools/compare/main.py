@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dotsctl.client import settings
-from dotsctl.client.cli_print import print_text
-from dotsctl.client.config import PluginChoice
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.part_file import PartFile
-from dotsctl.client.selection import Selection
-from dotsctl.client.sources import STDIN, expand
+from dotsctl.client.cli.printing import print_text
+from dotsctl.client.files.part_file import PartFile, require_replaceable
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.inputs.selection import Selection
+from dotsctl.client.inputs.sources import STDIN, InputFile, expand
+from dotsctl.client.settings import choices as settings
+from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.protocol.errors import ErrorCode, ExitCode, NoInputError, UsageError
-from dotsctl.protocol.model_directory import find_model
-from dotsctl.protocol.tasks import read_wording
-from dotsctl.tools.compare.comparison import Comparison, Row
+from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.plugins import find_plugin
+from dotsctl.tools.compare.comparison import EncoderComparison, PageRow
 from dotsctl.tools.compare.encoding import encode_pages
 from dotsctl.tools.compare.html import write_html
 from dotsctl.tools.compare.reading import VersionReader
@@ -34,7 +34,7 @@ INPUT_ERRORS = {ErrorCode.BAD_IMAGE, ErrorCode.TOO_LARGE}
 
 
 @dataclass(frozen=True)
-class Order:
+class CompareOptions:
     """The options of one call."""
 
     inputs: tuple[str, ...]
@@ -48,6 +48,7 @@ class Order:
     dpi: int
     password: str | None = field(repr=False)
     output: str | None = None
+    overwrite: bool = False
     as_json: bool = False
 
 
@@ -55,24 +56,23 @@ def run(**options: object) -> ExitCode:
     """Compare what the options name; returns the exit code of a run that came to its end.
 
     Raises:
-        UsageError: fewer than two encoders, or a wrong option.
+        UsageError: fewer than two encoders, a wrong option, or a report that exists.
         MissingError: the model, or a library, is missing.
         NoInputError: no page can be read.
         CommandFailedError: the halves load different models.
         OutputError: the report cannot be written.
     """
-    order = Order(**options)  # type: ignore[arg-type]
+    order = CompareOptions(**options)  # type: ignore[arg-type]
     if len(order.encoders) < FEWEST:
         raise UsageError("name at least two encoders, the reference last: --encoder coreml --encoder mlx")
     if STDIN in order.inputs and sys.stdin.isatty():
-        raise UsageError("- reads a page from standard input, and that is the terminal: pipe one into the command")
+        raise UsageError("- reads a page from standard input, and that is the terminal", "pipe one into the command")
     edit_distance("", "")  # where rapidfuzz is missing it says so now, and not after minutes
     selection = Selection.of(order.pages, order.dpi, order.password)
-    report = PartFile(Path(order.output)) if order.output else None
-    if report is not None:
-        report.write(b"")  # where it cannot be written it says so now
+    documents = list(expand(order.inputs, sys.stdin.buffer, selection))
+    report = _report_file(order, documents)
     try:
-        pages = [page for document in expand(order.inputs, sys.stdin.buffer, selection) for page in document.pages()]
+        pages = [page for document in documents for page in document.pages()]
         comparison = compare(order, pages)
         if report is not None:
             write_html(comparison, pages, report)
@@ -83,7 +83,18 @@ def run(**options: object) -> ExitCode:
     return exit_code(comparison)
 
 
-def compare(order: Order, pages: Sequence[PageInput]) -> Comparison:
+def _report_file(order: CompareOptions, documents: Sequence[InputFile]) -> PartFile | None:
+    """The file of the report, which can be written; none: no report is wanted. Raises as :func:`run` does."""
+    if order.output is None:
+        return None
+    path = Path(order.output)
+    require_replaceable(path, [document.path for document in documents], overwrite=order.overwrite)
+    report = PartFile(path)
+    report.write(b"")
+    return report
+
+
+def compare(order: CompareOptions, pages: Sequence[PageInput]) -> EncoderComparison:
     """Encode and decode all pages. Raises as :func:`run` does."""
     if pages and all(page.error is not None for page in pages):
         told = "\n".join(f"{page.source}:{page.page}: {page.error}" for page in pages[:SHOWN_ERRORS])
@@ -91,23 +102,24 @@ def compare(order: Order, pages: Sequence[PageInput]) -> Comparison:
     choices = settings.choose(model=order.model, decoder=order.decoder)
     encoders = [PluginChoice.parse(settings.resolve_encoder(name, choices.model)) for name in order.encoders]
     decoder = PluginChoice.parse(choices.decoder)
-    needs_no_model = choices.model is None and all(each.name == "fake" for each in (*encoders, decoder))
-    name, model = ("fake", Path()) if needs_no_model else find_model(choices.model)
-    if decoder.name == "mlx" and order.task is not None and order.task not in read_wording(model):
-        raise UsageError(f"unknown task {order.task!r}; {name} knows: {', '.join(sorted(read_wording(model)))}")
+    name, folder_of_model = settings.find_model_for(choices.model, encoders, [decoder])
+    model = folder_of_model or Path()
+    tasks_of = find_plugin(Role.DECODER, decoder.name).description.tasks
+    if tasks_of and order.task is not None and order.task not in (tasks := tasks_of(model)):
+        raise UsageError(f"unknown task {order.task!r}; {name} knows: {', '.join(tasks)}")
     with tempfile.TemporaryDirectory(prefix="dotsctl-compare-") as folder:
         encodings = encode_pages(encoders, model, pages, order.max_pixels, Path(folder))
         versions = VersionReader(decoder, model, name, order.task, encodings.fingerprint)
         try:
             about = versions.about() | {"encoders": [str(each) for each in encoders], "max_pixels": order.max_pixels}
             found = watched(list(zip(pages, encodings.sights, strict=True)), "reading")
-            rows = [Row([versions.read(page, sight) for sight in sights]) for page, sights in found]
+            rows = [PageRow([versions.read(page, sight) for sight in sights]) for page, sights in found]
         finally:
             versions.close()
-    return Comparison(about, rows)
+    return EncoderComparison(about, rows)
 
 
-def exit_code(comparison: Comparison) -> ExitCode:
+def exit_code(comparison: EncoderComparison) -> ExitCode:
     """The answer to the shell: a page that failed by one encoder has failed."""
     errors = [[version.page.error for version in row.versions] for row in comparison.rows]
     if not any(any(row) for row in errors):

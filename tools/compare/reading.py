@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from dotsctl.client.config import PluginChoice
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.records import Failure, Page
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.results.page import Failure, Page
+from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.decoder_worker.plugin import Finish
 from dotsctl.encoder_worker.plugin import EncodedPage
-from dotsctl.encoder_worker.service import on_the_wire
 from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError, UsageError
 from dotsctl.protocol.messages import PageResult
 from dotsctl.tools.compare.comparison import Version
@@ -48,19 +47,19 @@ class VersionReader:
             raise
 
     def about(self) -> dict[str, Any]:
-        """What all versions have in common."""
+        """Return the facts that all versions have in common."""
         model = {"name": self._name, "digest": self._fingerprint}
         return {"model": model, "decoder": self._decoder, "task": self._task}
 
     def read(self, page: PageInput, sight: Sight) -> Version:
-        """Read a page from what one encoder made of it; whatever goes wrong with it is in its record."""
+        """Read a page from the embeddings of one encoder; whatever goes wrong with it is in its record."""
         encoded = sight.loaded()
         if encoded is None:
             return Version(sight.encoder, self._failed(page, sight.failure))
         try:
             read = self._read(page, sight, encoded, self._reader.read(encoded, self._task))
         except PageError as error:
-            read = self._failed(page, Failure(error.code, str(error)))
+            read = self._failed(page, Failure.of(error))
         return Version(sight.encoder, read, encoded.grid, sight.total_ms, sight.distance, sight.note)
 
     def close(self) -> None:
@@ -76,7 +75,7 @@ class VersionReader:
             attempt=1,
             text=finish.text,
             finish_reason=finish.reason,
-            geometries=(on_the_wire(encoded.geometry),),
+            geometries=(encoded.geometry,),
             image_tokens=len(encoded.embeddings),
             prompt_tokens=finish.prompt_tokens,
             completion_tokens=finish.completion_tokens,
@@ -88,6 +87,4 @@ class VersionReader:
 
     def _failed(self, page: PageInput, failure: Failure | None) -> Page:
         failure = failure or Failure(ErrorCode.INTERNAL, "the encoder gave nothing")
-        return Page.from_failure(
-            page, failure.code, failure.message, model=self._name, fingerprint=self._fingerprint, task=self._task
-        )
+        return Page.from_failure(page, failure, model=self._name, fingerprint=self._fingerprint, task=self._task)

@@ -1,15 +1,14 @@
 """Quantises the text half of a model with mlx-lm: what ``dotsctl convert MODEL --decoder-bits 8`` does.
 
-By mlx-lm's own rule every matrix is quantised whose rows are whole groups: the table of embeddings, all projections of
-attention and MLP, and ``lm_head``. Norms and the biases of q, k and v stay as they are. Unlike mlx-lm, which leaves out
-a matrix that does not divide, this refuses. Scales and offsets keep the type of the weights (bfloat16 in dots.ocr), as
-mlx-lm does it: with float32 the mean error of a weight with 8 bits would be a third less, on a CPU alone.
+By mlx-lm's own rule every matrix is quantised whose rows divide into groups: the table of embeddings, all projections
+of attention and MLP, and ``lm_head``. Norms and the biases of q, k and v stay as they are. Unlike mlx-lm, which leaves
+out a matrix that does not divide, this refuses. Scales and offsets keep the type of the weights (bfloat16 in dots.ocr),
+as mlx-lm does it: with float32 the mean error of a weight with 8 bits would be a third less, on a CPU alone.
 
 The weights are read, quantised and written a layer at a time, so memory holds one layer in both forms.
 """
 
 import importlib.metadata
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -21,6 +20,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from dotsctl import __version__
+from dotsctl.client.files.folders import staged
 from dotsctl.decoder_worker.model import read_network
 from dotsctl.decoder_worker.quantised import (
     FORMAT,
@@ -31,20 +31,21 @@ from dotsctl.decoder_worker.quantised import (
     file_digest,
     open_quantised,
 )
-from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.tools.derived import require_space, staged, watched, write_synced
+from dotsctl.protocol.machine.libraries import MLX, MLX_LM
+from dotsctl.protocol.model.validation import validate_checkpoint
+from dotsctl.tools.derived import require_space, watched, write_synced
 from mlx.utils import tree_flatten
 from mlx_lm.models import qwen2
 from mlx_lm.utils import quantize_model
 
 Note = Callable[[str], None]
-"""Tells the user what goes on."""
+"""Reports the progress to the user."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of one call."""
+    """The result of one call."""
 
     folder: Path
     decoder: QuantisedDecoder
@@ -55,14 +56,14 @@ class Conversion:
 def convert(
     name: str, model: Path, digest: str, quantisation: Quantisation, note: Note, *, force: bool = False
 ) -> Conversion:
-    """Quantise the decoder of a model and write it where the plugin ``mlx`` looks for it.
+    """Quantise the decoder of a model and write it where the plugin ``mlx`` searches for it.
 
     Args:
         name: of the model, for the manifest.
         model: its folder.
         digest: its fingerprint.
         quantisation: bits and size of a group.
-        note: is told what goes on.
+        note: receives the progress.
         force: make it new where it is there already.
 
     Raises:
@@ -94,17 +95,17 @@ def convert(
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write or replace the manifest of a quantised decoder. Raises CommandFailedError."""
-    write_synced(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    write_synced(folder / MANIFEST, manifest, indent=2)
 
 
 def _to_quantise(network: qwen2.Model, group_size: int) -> list[str]:
-    """Names of the matrices that are quantised. Raises UsageError where rows are no whole groups."""
+    """Names of the matrices that are quantised. Raises UsageError where rows do not divide into groups."""
     matrices = {name: module for name, module in network.named_modules() if hasattr(module, "to_quantized")}
     widths = {module.weight.shape[-1]: name for name, module in matrices.items()}
     if odd := [width for width in sorted(widths) if width % group_size]:
         fitting = [size for size in GROUP_SIZES if not any(width % size for width in widths)]
         remedy = f"take --group-size {' or '.join(map(str, fitting))}" if fitting else "this model cannot be quantised"
-        raise UsageError(f"{widths[odd[0]]} has rows of {odd[0]} weights, no whole groups of {group_size}: {remedy}")
+        raise UsageError(f"{widths[odd[0]]} has rows of {odd[0]} weights, no whole groups of {group_size}", f"{remedy}")
     return sorted(matrices)
 
 
@@ -129,7 +130,7 @@ def _write_parts(network: qwen2.Model, folder: Path) -> None:
 
 
 def _facts(name: str, digest: str, quantisation: Quantisation, quantised: list[str]) -> dict[str, Any]:
-    versions = {library: importlib.metadata.version(library) for library in ("mlx", "mlx-lm")}
+    versions = {library: importlib.metadata.version(library) for library in (MLX, MLX_LM)}
     return {
         "format": FORMAT,
         "kind": "decoder",
@@ -146,5 +147,5 @@ def _facts(name: str, digest: str, quantisation: Quantisation, quantised: list[s
 
 
 def _size_bytes(network: qwen2.Model) -> int:
-    """Of all tensors, which need not be evaluated for that."""
+    """Return the size of all tensors in bytes; they need not be evaluated for that."""
     return sum(tensor.nbytes for _, tensor in tree_flatten(network.parameters()))

@@ -1,6 +1,6 @@
 """``dotsctl convert``: makes smaller or faster forms of a model and keeps them under its fingerprint.
 
-Nothing of MLX is imported before a fast BLAS is loaded; see ``dotsctl.protocol.blas``.
+Nothing of MLX is imported before a fast BLAS is loaded; see ``dotsctl.protocol.worker.blas``.
 """
 
 import json
@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dotsctl.client.config import PluginChoice
-from dotsctl.client.inputs import PageInput, pages_of
-from dotsctl.client.sizes import size_text
+from dotsctl.client.files.sizes import size_text
+from dotsctl.client.inputs.pages import PageInput, pages_of
+from dotsctl.client.settings.defaults import AUTO_FIRST
+from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.decoder_worker.quantised import DEFAULT_GROUP_SIZE, Quantisation
-from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.protocol.model_directory import DEMO, find_model, fingerprint
+from dotsctl.protocol.model.directory import DEMO, find_model, fingerprint
+from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.tools.half_precision import command
 from dotsctl.tools.measuring.encoding import PageEncoder, kept
 from dotsctl.tools.pages.readable import readable_pages
@@ -50,7 +51,7 @@ def run(
     """Make the form that the options name.
 
     Raises:
-        UsageError: nothing was asked for, or options that do not go together.
+        UsageError: nothing was requested, or options that do not go together.
         MissingError: the model or a library is missing.
         NoInputError: a page of ``--pages`` cannot be read.
         CommandFailedError: the disk does not take it.
@@ -63,7 +64,7 @@ def run(
     known = {"encoder": ENCODER_OPTIONS, "decoder": DECODER_OPTIONS, "measurement": ()}
     chosen = "encoder" if encoder else "measurement" if float16 else "decoder"
     if strange := sorted(given.keys() - set(known[chosen])):
-        raise UsageError(f"--{strange[0].replace('_', '-')} says nothing about the {chosen}: leave it out")
+        raise UsageError(f"--{strange[0].replace('_', '-')} has no effect on the {chosen}", "leave it out")
     if float16:
         command.run(model, say, force=force, as_json=as_json)
     elif encoder:
@@ -78,7 +79,7 @@ def convert_encoder(model: str, given: dict[str, Any], *, force: bool, as_json: 
         from dotsctl.tools.coreml import command as coreml
         from dotsctl.tools.coreml.options import ConversionOptions
     except ImportError as error:
-        raise MissingError(f"coremltools cannot be imported ({error}): pip install 'dotsctl[all]'") from None
+        raise MissingError(f"coremltools cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
     given["buckets"] = coreml.parse_buckets(given.get("buckets"))
     given["name"] = given.pop("build", None)
     coreml.run(model, ConversionOptions(**given), force=force, as_json=as_json)
@@ -96,7 +97,7 @@ def convert_decoder(
 ) -> None:
     """Quantise the decoder, and measure what that costs. Raises as :func:`run` does."""
     if pages and skip_report:
-        raise UsageError("--pages are read for the report that --skip-report leaves out: give one of the two")
+        raise UsageError("--pages are read for the report that --skip-report leaves out", "give one of the two")
     quantisation = Quantisation(int(decoder_bits), int(group_size or DEFAULT_GROUP_SIZE))
     name, folder = find_model(model)
     inputs = readable_pages(pages)
@@ -104,7 +105,7 @@ def convert_decoder(
     try:
         from dotsctl.tools.convert.decoder import convert
     except ImportError as error:
-        raise MissingError(f"MLX cannot be imported ({error}): pip install 'dotsctl[all]'") from None
+        raise MissingError(f"MLX cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
     say(f"computing the fingerprint of {name}")
     conversion = convert(name, folder, fingerprint(folder), quantisation, say, force=force)
     report = None
@@ -123,7 +124,7 @@ def _report(name: str, folder: Path, conversion: "Conversion", inputs: list[Page
         again = f"{conversion.decoder.quantisation.command(folder)} --pages FILE"
         say(f"how exact it is was not measured, for there is no page to compare the decoders on: {again}")
         return None
-    encoder = PageEncoder(PluginChoice("mlx"), folder, say)
+    encoder = PageEncoder(PluginChoice(AUTO_FIRST), folder, say)
     try:
         encoded = [kept(encoder.encode(page, None)) for page in pages]
     finally:
@@ -160,7 +161,7 @@ def _show(conversion: "Conversion", report: "QualityReport | None", *, as_json: 
 
 
 def table(manifest: dict[str, Any]) -> str:
-    """A manifest for people."""
+    """A manifest as readable text."""
     before, after, report = manifest["source_bytes"], manifest["size_bytes"], manifest["report"]
     rows = {
         "decoder": f"{manifest['model']}, {manifest['bits']} bits, groups of {manifest['group_size']}",

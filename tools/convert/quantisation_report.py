@@ -1,4 +1,4 @@
-"""How much a quantised decoder differs from the one it was made of, on the same pages.
+"""The differences between a quantised decoder and the one it was made of, on the same pages.
 
 The unquantised decoder reads the pages first, greedily. Then the quantised one reads them too, which gives the
 character error rate between the two answers, and is led along the unquantised answers token by token, which gives the
@@ -15,7 +15,7 @@ import numpy as np
 from dotsctl.decoder_worker.quantised import QuantisedDecoder
 from dotsctl.encoder_worker.plugin import EncodedPage
 from dotsctl.tools.derived import watched
-from dotsctl.tools.measuring.reading import Answer, Led, Reader
+from dotsctl.tools.measuring.reading import DecodedAnswer, Led, Reader
 from dotsctl.tools.measuring.scores import Score, edit_distance, normal
 
 MIN_AGREEMENT = 0.98
@@ -30,11 +30,11 @@ class QualityReport:
 
     pages: int
     positions: int
-    """At which the next tokens were compared: those of the unquantised answers, with their ends."""
+    """The positions at which the next tokens were compared: those of the unquantised answers, with their ends."""
     token_agreement: float
     """Share of them at which both decoders give the same token, 0 to 1."""
     characters: int
-    """Of the unquantised answers."""
+    """The characters of the unquantised answers."""
     error_rate: float
     """Edits from the unquantised to the quantised answers, per character; blanks and line ends count alike."""
     same_answers: int
@@ -45,11 +45,11 @@ class QualityReport:
     """Mean absolute logit of the unquantised decoder, to compare with."""
 
     def record(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Return the fields for the manifest."""
         return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
     def warnings(self) -> list[str]:
-        """What the user should know, in sentences."""
+        """Return what the user should know, in sentences."""
         found = []
         if self.token_agreement < MIN_AGREEMENT:
             found.append(f"only {self.token_agreement:.2%} of the tokens agree, less than {MIN_AGREEMENT:.0%}")
@@ -62,7 +62,7 @@ class QualityReport:
 class _Reference:
     """The unquantised decoder on a page."""
 
-    answer: Answer
+    answer: DecodedAnswer
     led: Led
 
 
@@ -78,7 +78,7 @@ def compare(model: Path, quantised: QuantisedDecoder, pages: Sequence[EncodedPag
         PageError: a page leaves no position for an answer.
         MissingError: rapidfuzz or a part of a model is missing.
     """
-    edit_distance("", "")  # where rapidfuzz is missing it says so now, and not after minutes
+    edit_distance("", "")  # a missing rapidfuzz is reported now, and not after minutes
     references = _read_all(model, pages)
     mx.clear_cache()
     reader, texts, led = Reader(model, quantised), Score(), list[Led]()

@@ -21,7 +21,7 @@ Var = Any
 
 @dataclass(frozen=True)
 class AttentionOptions:
-    """How attention is written down; every choice computes the same."""
+    """The form in which attention is written; every choice computes the same."""
 
     query_tile: int = 512
     """Largest number of queries whose scores exist at a time."""

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from dotsctl import __version__
+from dotsctl.client.files.folders import staged
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, builds_directory, function_name
 from dotsctl.encoder_worker.opening import read_limits
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
-from dotsctl.protocol.buckets import standard_buckets
-from dotsctl.protocol.checkpoint import read_json
 from dotsctl.protocol.errors import CommandFailedError
-from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.model.buckets import standard_buckets
+from dotsctl.protocol.model.checkpoint import read_json
+from dotsctl.protocol.model.directory import fingerprint
 from dotsctl.tools.coreml.chunk_plan import PlannedChunk, plan_chunks
 from dotsctl.tools.coreml.options import ConversionOptions
 from dotsctl.tools.coreml.scaling import package_exponents, stream_exponent
-from dotsctl.tools.derived import require_space, staged
+from dotsctl.tools.derived import require_space
 from dotsctl.tools.half_precision.command import encoder_plan
 from dotsctl.tools.reference.golden import write_golden
 
@@ -29,7 +30,7 @@ Report = Callable[[str], None]
 MAX_SHOWN = 5
 """Findings that an error lists."""
 REMEDY = (
-    "Use more --chunks for operations and weights, other --weights for the golden page; 'dotsctl convert MODEL "
+    "use more --chunks for operations and weights, other --weights for the golden page; 'dotsctl convert MODEL "
     "--float16' names the layer that float16 rounds most; else use --encoder mlx"
 )
 
@@ -40,7 +41,7 @@ def convert_encoder(model: Path, options: ConversionOptions, report: Report) -> 
     Args:
         model: directory of the model.
         options: what to make.
-        report: is told what happens, a line at a time.
+        report: receives the progress, a line at a time.
 
     Returns:
         The folder of the build.
@@ -95,7 +96,7 @@ def _scaling(model: Path, config: VisionConfig, digest: str, report: Report) -> 
         UsageError: float16 cannot compute a layer.
     """
     plan = encoder_plan(model, digest, report, is_tried=False)
-    plan.require_possible("Use --precision float32, or --encoder mlx:dtype=bfloat16 for reading")
+    plan.require_possible("use --precision float32, or --encoder mlx:dtype=bfloat16 for reading")
     if plan.imprecise:
         report(f"WARNING: {plan.imprecise}; the Neural Engine has no other precision")
     residual_exponent, exponents = package_exponents(config, plan)
@@ -118,7 +119,7 @@ def _write_chunks(
     from dotsctl.tools.coreml.package import TARGET, file_digests, write_package
     from dotsctl.tools.coreml.plan_package import write_plan_packages
     from dotsctl.tools.coreml.stored_weights import StoredWeights
-    from dotsctl.tools.coreml.tower import Part, TowerBuilder
+    from dotsctl.tools.coreml.tower import TowerBuilder, TowerPart
     from dotsctl.tools.reference.tower_tensors import TowerTensors
 
     residual_exponent, exponents = scaling
@@ -133,7 +134,7 @@ def _write_chunks(
         functions = {}
         for bucket in buckets:
             functions[function_name(bucket)] = builder.function(
-                Part(first, end, config.num_hidden_layers), bucket, TARGET
+                TowerPart(first, end, config.num_hidden_layers), bucket, TARGET
             )
             report(f"{title}: function for {bucket} patches")
         write_package(functions, path)
@@ -173,4 +174,4 @@ def _refuse(what: str, findings: Sequence[Any]) -> None:
     if findings:
         shown = "; ".join(map(str, findings[:MAX_SHOWN]))
         more = f"; and {len(findings) - MAX_SHOWN} more" if len(findings) > MAX_SHOWN else ""
-        raise CommandFailedError(f"{what} cannot be used: {shown}{more}. {REMEDY}")
+        raise CommandFailedError(f"{what} cannot be used: {shown}{more}", f"{REMEDY}")

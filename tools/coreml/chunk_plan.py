@@ -1,4 +1,4 @@
-"""Where the tower is cut into packages, so that each is small enough for the compiler of the Neural Engine. Pure."""
+"""The cuts of the tower into packages, so that each is small enough for the compiler of the Neural Engine. Pure."""
 
 import itertools
 import math
@@ -30,7 +30,7 @@ class PlannedChunk:
 
 
 def plan_chunks(config: VisionConfig, options: ConversionOptions) -> list[PlannedChunk]:
-    """Packages as equal in size as whole layers allow, as few as the limit allows unless a number is given.
+    """Return packages as equal in size as complete layers allow, as few as the limit allows unless a number is given.
 
     Raises:
         UsageError: a package would reach the limit, or there are more packages than layers.
@@ -48,7 +48,8 @@ def plan_chunks(config: VisionConfig, options: ConversionOptions) -> list[Planne
             return chunks
     raise UsageError(
         f"with {numbers[-1]} chunks a package would have {largest:,} bytes of expanded weights, and the limit for the "
-        f"Neural Engine is {DENSE_LIMIT_BYTES:,}: use more chunks, or leave the number out"
+        f"Neural Engine is {DENSE_LIMIT_BYTES:,}",
+        "use more chunks, or leave the number out",
     )
 
 

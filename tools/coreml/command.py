@@ -5,15 +5,15 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from dotsctl.client.sizes import size_text
+from dotsctl.client.files.sizes import size_text
 from dotsctl.encoder_worker.coreml.manifest import MANIFEST, Build, builds_directory
 from dotsctl.encoder_worker.opening import read_limits
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
-from dotsctl.protocol.buckets import standard_buckets
-from dotsctl.protocol.checkpoint import read_json
-from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import MissingError, UsageError
-from dotsctl.protocol.model_directory import find_model, fingerprint
+from dotsctl.protocol.model.buckets import standard_buckets
+from dotsctl.protocol.model.checkpoint import read_json
+from dotsctl.protocol.model.directory import find_model, fingerprint
+from dotsctl.protocol.model.validation import validate_checkpoint
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.chunk_plan import plan_chunks
 from dotsctl.tools.coreml.options import ConversionOptions
@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 
 def run(model: str, options: ConversionOptions, *, force: bool, as_json: bool) -> None:
-    """Make a build, unless the very same one is there, and tell about it on standard output.
+    """Make a build, unless the very same one is there, and describe it on standard output.
 
     Args:
         model: name or path of the model.
@@ -62,7 +62,10 @@ def parse_buckets(text: str | None) -> tuple[int, ...] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise UsageError(f"--buckets {text!r}: numbers of patches with commas between them, as in 960,2016,4032")
+        raise UsageError(
+            f"--buckets {text!r} is no list of page sizes",
+            "give numbers of patches with commas between them, as in 960,2016,4032",
+        )
     return tuple(map(int, parts))
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 INT4_BLOCK = 32
 """Most columns that share a scale."""
+INT4_TOPS = (7.0, 7.5, 8.0, 8.5, 9.0, 9.75, 10.5)
+"""Numbers of steps that the largest value of a block is away from zero, of which the best one is taken."""
 PALETTE_BITS = 6
 KMEANS_ROUNDS = 30
 HISTOGRAM_BINS = 512
@@ -39,30 +41,38 @@ class Palette:
 
 
 def scaled_int8(matrix: NDArray[np.float32], per_tensor: bool) -> Scaled:
-    """Symmetric 8 bits, with a scale for each row or one for all."""
+    """8 bits from -127 to 127, so that both signs are alike, with a scale for each row or one for all."""
     peaks = np.abs(matrix).max(keepdims=True) if per_tensor else np.abs(matrix).max(axis=1, keepdims=True)
-    return _scaled(matrix, peaks, 8)
+    scales = _stored_scales(peaks, 127)  # (rows, 1) or (1, 1)
+    return Scaled(np.clip(np.rint(matrix / scales), -127, 127).astype(np.int8), scales, 8)
 
 
 def scaled_int4(matrix: NDArray[np.float32]) -> Scaled:
-    """Symmetric 4 bits, with a scale for every 32 columns of a row, or the largest divisor below."""
+    """4 bits from -8 to 7, with a scale for every 32 columns of a row, or the largest divisor below.
+
+    Of several scales each block takes the one with the smallest sum of squared errors: a smaller scale than its largest
+    value requires cuts that value off and is nearer to all others.
+    """
     rows, columns = matrix.shape
     block = max(size for size in range(1, INT4_BLOCK + 1) if columns % size == 0)
-    peaks = np.abs(matrix).reshape(rows, columns // block, block).max(axis=2)  # (rows, blocks)
-    return _scaled(matrix, peaks, 4)
+    blocks = matrix.reshape(rows, columns // block, block)
+    peaks = np.abs(blocks).max(axis=2)  # (rows, blocks)
+    best = _stored_scales(peaks, 7.5)
+    least = np.full(peaks.shape, np.inf, np.float32)
+    for top in INT4_TOPS:
+        scales = _stored_scales(peaks, top)
+        spread = scales[:, :, None]
+        errors = np.square(np.clip(np.rint(blocks / spread), -8, 7) * spread - blocks).sum(axis=2)
+        is_better = errors < least
+        least[is_better], best[is_better] = errors[is_better], scales[is_better]
+    levels = np.clip(np.rint(blocks / best[:, :, None]), -8, 7).astype(np.int8)
+    return Scaled(levels.reshape(rows, columns), best, 4)
 
 
-def _scaled(matrix: NDArray[np.float32], peaks: NDArray[np.float32], bits: int) -> Scaled:
-    """Levels from -(2 ** (bits - 1) - 1) up, so that zero is exact and both signs are alike.
-
-    Scales are rounded to float16 first, as a float16 package stores them; the levels then fit the stored scales.
-    """
-    top = 2 ** (bits - 1) - 1
+def _stored_scales(peaks: NDArray[np.float32], top: float) -> NDArray[np.float32]:
+    """Scales that put a peak at so many steps, rounded to float16 as a package stores them; none is zero."""
     tiny = np.float32(np.finfo(np.float16).smallest_subnormal)
-    scales = np.maximum(peaks / top, tiny).astype(np.float16).astype(np.float32)
-    spread = np.repeat(scales, matrix.shape[1] // scales.shape[1], axis=1)  # (rows or 1, columns)
-    levels = np.clip(np.rint(matrix / spread), -top, top).astype(np.int8)
-    return Scaled(levels, scales, bits)
+    return np.maximum(peaks / top, tiny).astype(np.float16).astype(np.float32)
 
 
 def _first_colours(values: NDArray[np.float64], counts: NDArray[np.int64], number: int) -> NDArray[np.float64]:

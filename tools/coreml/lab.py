@@ -1,4 +1,4 @@
-"""One-layer packages in every form of attention: which one a Neural Engine likes is found out by running them.
+"""One-layer packages in every form of attention: which one a Neural Engine runs well is measured by running them.
 
 Each holds the middle layer of the model, with its real weights, as time on the Neural Engine depends on the values. A
 package of one layer compiles in seconds, so a Mac can try all of them in one session.
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from dotsctl.encoder_worker.coreml.manifest import function_name
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
-from dotsctl.protocol.buckets import check_buckets
-from dotsctl.protocol.checkpoint import read_json
+from dotsctl.protocol.model.buckets import check_buckets
+from dotsctl.protocol.model.checkpoint import read_json
 from dotsctl.tools.coreml.attention import FORMS, AttentionOptions
 from dotsctl.tools.coreml.package import TARGET, write_package
 from dotsctl.tools.coreml.scaling import stream_exponent, tensor_exponents
 from dotsctl.tools.coreml.stored_weights import StoredWeights
-from dotsctl.tools.coreml.tower import Part, TowerBuilder
+from dotsctl.tools.coreml.tower import TowerBuilder, TowerPart
 from dotsctl.tools.reference.tower_tensors import TowerTensors
 
 QUERY_TILES = (128, 256, 512)
@@ -32,7 +32,7 @@ class LabPackage:
     """
 
     name: str
-    """As in ``key-major-together-512``."""
+    """The name, as in ``key-major-together-512``."""
     path: Path
     """The ``.mlpackage``; the reader may delete it before it takes the next one."""
     query_tile: int
@@ -50,7 +50,7 @@ class LabPackage:
 
 
 def lab_packages(model: Path, patches: int, folder: Path) -> Iterator[LabPackage]:
-    """Write one package after the other, when it is asked for.
+    """Write one package after the other, on demand.
 
     Args:
         model: directory of the model.
@@ -67,7 +67,7 @@ def lab_packages(model: Path, patches: int, folder: Path) -> Iterator[LabPackage
     exponents = tensor_exponents(config, residual_exponent)
     weights = StoredWeights(TowerTensors(model), "float16", "same", exponents)
     # The last layer of a tower has the merger behind it: one more layer keeps it away.
-    part = Part(layer, layer + 1, config.num_hidden_layers + 1)
+    part = TowerPart(layer, layer + 1, config.num_hidden_layers + 1)
     for form, split_heads, query_tile in itertools.product(FORMS, (False, True), QUERY_TILES):
         options = AttentionOptions(query_tile, split_heads, form)
         builder = TowerBuilder(config, weights, options, residual_exponent)

@@ -74,11 +74,11 @@ ARRAY_FLOAT32 = 65_568
 
 
 @dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """A rule that is broken."""
 
     rule: str
-    """As in ``names``."""
+    """The rule, as in ``names``."""
     where: str
     """The function, and the value."""
     problem: str
@@ -90,7 +90,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Program:
-    """One function, as the rules look at it."""
+    """One function, as the rules check it."""
 
     package: Package
     name: str
@@ -246,8 +246,8 @@ FLOAT16_RULES = ("precision", "epsilons")
 """Those that a float32 package, which is made for comparisons, need not keep."""
 
 
-def lint_package(path: Path, precision: str, *, may_have_subnormal_epsilons: bool = False) -> list[Finding]:
-    """Look for broken rules in a saved package.
+def lint_package(path: Path, precision: str, *, may_have_subnormal_epsilons: bool = False) -> list[LintFinding]:
+    """Find broken rules in a saved package.
 
     Args:
         path: the ``.mlpackage``.
@@ -263,7 +263,9 @@ def lint_package(path: Path, precision: str, *, may_have_subnormal_epsilons: boo
         program = _Program(package, function, may_have_subnormal_epsilons)
         for rule, check in RULES.items():
             if precision == "float16" or rule not in FLOAT16_RULES:
-                findings += [Finding(rule, f"{function} {name}".rstrip(), problem) for name, problem in check(program)]
+                findings += [
+                    LintFinding(rule, f"{function} {name}".rstrip(), problem) for name, problem in check(program)
+                ]
     return findings
 
 

@@ -12,8 +12,8 @@ from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build, function_name
 from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, patches_input, rotary_inputs
-from dotsctl.protocol.half_precision import LIMIT
-from dotsctl.tools.coreml.lint import Finding
+from dotsctl.protocol.model.half_precision import LIMIT
+from dotsctl.tools.coreml.lint import LintFinding
 
 FLOAT16_LIMIT = 65_504.0
 CUT_LIMIT = 4_094.0
@@ -21,7 +21,7 @@ CUT_LIMIT = 4_094.0
 RULE = "magnitudes"
 
 
-def lint_values(programs: Sequence[Interpreter]) -> Iterator[Finding]:
+def lint_values(programs: Sequence[Interpreter]) -> Iterator[LintFinding]:
     """Broken limits of everything that float16 programs have computed so far."""
     for program in programs:
         ends = {name: shape[-1] for name, (shape, _) in program.inputs.items()}
@@ -30,10 +30,10 @@ def lint_values(programs: Sequence[Interpreter]) -> Iterator[Finding]:
                 ends[output.name] = output.type.tensorType.dimensions[-1].constant.size
                 peak, limit = program.magnitudes.get(output.name, 0.0), _limit(op, ends)
                 if peak > limit:
-                    yield Finding(RULE, output.name, f"reaches {peak:,.0f}, the limit of {op.type} is {limit:,.0f}")
+                    yield LintFinding(RULE, output.name, f"reaches {peak:,.0f}, the limit of {op.type} is {limit:,.0f}")
 
 
-def check_golden_page(folder: Path, build: Build) -> tuple[float, list[Finding]]:
+def check_golden_page(folder: Path, build: Build) -> tuple[float, list[LintFinding]]:
     """Execute the packages of a build on its golden page.
 
     Args:
@@ -44,7 +44,7 @@ def check_golden_page(folder: Path, build: Build) -> tuple[float, list[Finding]]
         The smallest cosine of a token, and what is wrong; limits of float16 do not matter to float32 packages.
     """
     golden = Golden.read(folder)
-    page, findings = draw_page(golden.bucket), list[Finding]()
+    page, findings = draw_page(golden.bucket), list[LintFinding]()
     cosines, sines = rotary_inputs(page.grid, build.head_dim)
     value, name = patches_input(page.values), "patches"
     for chunk in build.chunks:  # only the weights of one package are in memory
@@ -55,7 +55,7 @@ def check_golden_page(folder: Path, build: Build) -> tuple[float, list[Finding]]
             findings += lint_values([program])
     embeddings = embeddings_of(value)
     cosine, wrong = golden.check(embeddings, build, REFERENCE)
-    return cosine, [*findings, *([Finding("golden page", "embeddings", f"differ: {wrong}")] if wrong else [])]
+    return cosine, [*findings, *([LintFinding("golden page", "embeddings", f"differ: {wrong}")] if wrong else [])]
 
 
 def _limit(op: Any, ends: dict[str, int]) -> float:

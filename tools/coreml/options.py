@@ -1,20 +1,20 @@
-"""What ``dotsctl convert --encoder coreml`` can be told, and what is not possible."""
+"""The options of ``dotsctl convert --encoder coreml``, and what is not possible."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from dotsctl.encoder_worker.coreml.manifest import COMPUTE_UNITS
-from dotsctl.protocol.buckets import MAX_PATCHES, check_buckets
 from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.model.buckets import MAX_PATCHES, check_buckets
 
 BITS = {"same": 0, "int8": 8, "int8-per-tensor": 8, "int4": 4.5, "palette6": 6}
-"""Of an element of a matrix, scales included; 0: those of the precision."""
+"""The bits of an element of a matrix, scales included; 0: those of the precision."""
 PRECISIONS = {"float16": 16, "float32": 32}
 
 
 @dataclass(frozen=True)
 class ConversionOptions:
-    """What ``dotsctl convert --encoder coreml`` is told. Raises UsageError for a value that there is not."""
+    """The options of ``dotsctl convert --encoder coreml``. Raises UsageError for a value that does not exist."""
 
     precision: str = "float16"
     """``float16``, or ``float32`` for comparisons: the Neural Engine computes in float16 alone."""
@@ -27,7 +27,7 @@ class ConversionOptions:
     chunks: int | None = None
     """Packages to make; none: as few as the limit of weights allows."""
     compute_units: str = "cpu_and_ne"
-    """What the plugin uses for this build unless told otherwise."""
+    """The default compute units of the plugin for this build."""
     name: str | None = None
     """Name of the build; none: precision and weights."""
 
@@ -40,9 +40,9 @@ class ConversionOptions:
         if not 1 <= self.query_tile <= MAX_PATCHES:
             raise UsageError(f"a query tile of {self.query_tile} is not between 1 and {MAX_PATCHES} queries")
         if self.chunks is not None and self.chunks < 1:
-            raise UsageError(f"{self.chunks} chunks are no tower: at least 1, or leave it out")
+            raise UsageError(f"{self.chunks} chunks are no tower", "give at least 1, or leave it out")
         if self.name is not None and (not self.name or self.name.startswith(".") or "/" in self.name):
-            raise UsageError(f"{self.name!r} is no name of a folder: letters, digits and hyphens")
+            raise UsageError(f"{self.name!r} is no name of a folder", "use letters, digits and hyphens")
 
     @property
     def build_name(self) -> str:

@@ -22,7 +22,7 @@ TARGET = ct.target.macOS15
 
 
 def write_package(functions: Mapping[str, Any], path: Path) -> None:
-    """Write one package; its weights are staged beside it, so ``path`` must be on a disk with room for them twice.
+    """Write one package; its weights are staged in the same folder, so the disk of ``path`` needs room for them twice.
 
     Args:
         functions: MIL functions by name; the first one is the default.

@@ -16,7 +16,7 @@ MANIFEST = "Manifest.json"
 
 
 def write_plan_packages(package: Path, buckets: Sequence[int]) -> tuple[PlanPackage, ...]:
-    """Write one package for each bucket beside a saved package; none where the file system has no hard links.
+    """Write one package for each bucket next to a saved package; none where the file system has no hard links.
 
     Args:
         package: the ``.mlpackage`` with one function for each bucket.

@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
-from dotsctl.protocol.half_precision import HalfPlan
+from dotsctl.protocol.model.half_precision import HalfPlan
 
 MERGER_EPSILON = 1e-6
 """The epsilon of the LayerNorm in the merger; it is fixed in the model's code."""

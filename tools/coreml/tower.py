@@ -28,33 +28,33 @@ Var = Any
 
 
 @dataclass(frozen=True)
-class Part:
+class TowerPart:
     """The piece of the tower that one package holds."""
 
     first_layer: int
     end_layer: int
     """The first layer that is not in it."""
     num_layers: int
-    """Of the whole tower."""
+    """The number of layers of the complete tower."""
 
     @property
     def has_patches(self) -> bool:
-        """Whether it begins with the patch embedding."""
+        """Return whether it begins with the patch embedding."""
         return self.first_layer == 0
 
     @property
     def has_merger(self) -> bool:
-        """Whether it ends with the merger."""
+        """Return whether it ends with the merger."""
         return self.end_layer == self.num_layers
 
     @property
     def input_name(self) -> str:
-        """What the function takes besides the rotary tables."""
+        """The name of the input besides the rotary tables."""
         return "patches" if self.has_patches else "hidden"
 
     @property
     def output_name(self) -> str:
-        """What the function gives; ``next_hidden`` is the residual stream as it is scaled."""
+        """The name of the output; ``next_hidden`` is the residual stream as it is scaled."""
         return "embeddings" if self.has_merger else "next_hidden"
 
 
@@ -73,7 +73,7 @@ class TowerBuilder:
         Args:
             config: sizes of the tower.
             weights: its weights, scaled already (``scaling.py``).
-            attention: how attention is written down.
+            attention: the form in which attention is written.
             residual_exponent: the weights make a residual stream that is ``2**residual_exponent`` times that of the
                 model, so the epsilon of a norm on it is ``4**residual_exponent`` times that of the model.
         """
@@ -81,7 +81,7 @@ class TowerBuilder:
         self._dtype, self._residual_exponent = weights.dtype, residual_exponent
         self._numbers: dict[str, Var] = {}
 
-    def function(self, part: Part, bucket: int, opset: Any) -> Function:
+    def function(self, part: TowerPart, bucket: int, opset: Any) -> Function:
         """One function for pages of ``bucket`` patches.
 
         Takes ``patches`` (1, 588, 1, bucket) or ``hidden`` (1, embed_dim, 1, bucket), and the tables ``cos`` and

@@ -1,4 +1,4 @@
-"""Child processes of ``dotsctl doctor``: what may crash or hang is tried where that ends nobody else."""
+"""Child processes of ``dotsctl doctor``: what may crash or hang is tried where that ends no other process."""
 
 import contextlib
 import json
@@ -24,11 +24,11 @@ _running: set["subprocess.Popen[bytes]"] = set()
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a child ended."""
+class ChildOutcome:
+    """The result of a child process."""
 
     answer: dict[str, Any] | None
-    """What it said; none when it ended, or was ended, before that."""
+    """The answer; none when it ended, or was ended, before that."""
     how: str
     """``exit code 0``, ``signal SIGSEGV`` or ``killed after 60 s``."""
     tail: str
@@ -41,8 +41,8 @@ def ask(
     limit_s: float,
     environment: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda text: None,
-) -> Outcome:
-    """Run ``python -P -m MODULE WORDS`` with a descriptor for its answer; it is gone when this returns.
+) -> ChildOutcome:
+    """Run ``python -P -m MODULE WORDS`` with a descriptor for its answer; the child is gone when this returns.
 
     Args:
         module: full name; its ``main`` calls :func:`answering`.
@@ -74,7 +74,7 @@ def ask(
             _running.discard(child)
         log.seek(0)
         tail = "\n".join(log.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
-    return Outcome(said, how, tail)
+    return ChildOutcome(said, how, tail)
 
 
 def _read_answer(fd: int, limit_s: float, progress: Callable[[str], None]) -> tuple[dict[str, Any] | None, bool]:
@@ -98,7 +98,7 @@ def _read_answer(fd: int, limit_s: float, progress: Callable[[str], None]) -> tu
 
 
 def _end(child: "subprocess.Popen[bytes]") -> str:
-    """How a child ended that has nothing more to say."""
+    """Return how a child ended that sends nothing more."""
     try:
         return describe_exit(child.wait(END_S))
     except subprocess.TimeoutExpired:
@@ -107,7 +107,7 @@ def _end(child: "subprocess.Popen[bytes]") -> str:
 
 def _kill(child: "subprocess.Popen[bytes]") -> None:
     """End a child with all processes of its session, if any is left."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a zombie
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS reports the latter for a zombie
         os.killpg(child.pid, signal.SIGKILL)
     child.wait(END_S)
     if child.stdin is not None:
@@ -121,7 +121,7 @@ def end_all() -> None:
 
 
 def answering(arguments: Sequence[str], answer: Callable[[Sequence[str]], dict[str, Any]]) -> None:
-    """Entry of a child: call ``answer`` with its words, and say what it returns."""
+    """Run as a child: call ``answer`` with its words, and send the result."""
     answering_with_progress(arguments, lambda words, _: answer(words))
 
 

@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from dotsctl.protocol.blas import preload_blas
+from dotsctl.protocol.machine.libraries import COREML_EXTRA, COREMLTOOLS, MLX, MLX_EXTRA, MLX_LM
+from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.tools.doctor.child import answering, ask
 from dotsctl.tools.doctor.report import Check, Finding, fail, ok, warn
 from dotsctl.tools.doctor.setup import Setup
 
 BASE = ("pyzmq", "msgpack", "numpy", "pillow", "click", "platformdirs", "rich")
 EXTRAS = {
-    "mlx": (("mlx", "mlx-lm", "tokenizers"), "reads pages with MLX"),
+    MLX_EXTRA: ((MLX, MLX_LM, "tokenizers"), "reads pages with MLX"),
     "blas": (("faiss-cpu",), "makes MLX fast on Linux"),
-    "coreml": (("coremltools",), "runs the encoder on the Neural Engine"),
+    COREML_EXTRA: ((COREMLTOOLS,), "runs the encoder on the Neural Engine"),
     "pdf": (("pypdfium2", "pillow-heif"), "reads PDF and HEIC"),
     "hub": (("huggingface-hub", "httpx2"), "downloads models"),
 }
@@ -26,7 +27,7 @@ SHAPE = (256, 1536, 2048)
 """A product of the decoder's size: rows, columns, inner length."""
 FLOP = 2 * SHAPE[0] * SHAPE[1] * SHAPE[2]
 SLOW = 3.0
-"""A BLAS that is not so many times faster than the one that MLX brings is none."""
+"""The factor by which a BLAS must be faster than the one in MLX to count."""
 BLAS_LIMIT_S = 60.0
 
 
@@ -43,11 +44,11 @@ def library_checks(setup: Setup) -> list[Check]:
 def _exists(extra: str) -> bool:
     if extra == "blas":
         return sys.platform == "linux"
-    return extra != "coreml" or sys.platform == "darwin" or os.uname().machine == "x86_64"
+    return extra != COREML_EXTRA or sys.platform == "darwin" or os.uname().machine == "x86_64"
 
 
 def check_base() -> Finding:
-    """Whether the libraries are there without which nothing starts."""
+    """Check whether the libraries are there without which nothing starts."""
     versions, missing = _versions(BASE)
     if missing:
         return fail("base", f"{', '.join(missing)} not installed", "pip install --force-reinstall dotsctl")
@@ -55,14 +56,14 @@ def check_base() -> Finding:
 
 
 def check_extra(extra: str, setup: Setup) -> Finding:
-    """Whether an extra is installed; it must be where the chosen plugins need it."""
+    """Check whether an extra is installed; it must be where the chosen plugins need it."""
     name, (distributions, purpose) = f"extra {extra}", EXTRAS[extra]
     versions, missing = _versions(distributions)
     if not missing:
         return ok(name, versions)
     found = f"{', '.join(missing)} not installed, which {purpose}"
     remedy = f"pip install 'dotsctl[{extra}]'"
-    needed = extra in (setup.encoder.name, setup.decoder.name)
+    needed = extra in setup.extras
     return fail(name, found, remedy) if needed else warn(name, found, remedy)
 
 
@@ -78,7 +79,7 @@ def _versions(names: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def check_blas() -> Finding:
-    """How fast MLX multiplies here, in children: a BLAS once loaded stays."""
+    """Check how fast MLX multiplies here, in children: a BLAS once loaded stays."""
     name = "matrix products"
     best = ask("dotsctl.tools.doctor.libraries", ["preload"], BLAS_LIMIT_S)
     if best.answer is None:
@@ -100,7 +101,7 @@ def check_blas() -> Finding:
 
 
 def measure(words: Sequence[str]) -> dict[str, Any]:
-    """In a child: GFLOP/s of float32 products on one thread, with an OpenBLAS or with what MLX brings."""
+    """Measure in a child: GFLOP/s of float32 products on one thread, with an OpenBLAS or with MLX's own BLAS."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     blas = preload_blas() if words == ["preload"] else None
     try:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
-from dotsctl.client.sizes import size_text
+from dotsctl.client.files.sizes import size_text
 from dotsctl.protocol.endpoints import run_directory
-from dotsctl.protocol.model_directory import PUBLISHED, installed_models, models_directory
+from dotsctl.protocol.model.directory import PUBLISHED, installed_models, models_directory
 from dotsctl.tools.doctor.report import Finding, fail, ok, warn
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
@@ -23,7 +23,7 @@ LEAST_BYTES = 50_000_000
 
 
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
-    """Whether dotsctl and its libraries exist for this Python."""
+    """Check whether dotsctl and its libraries exist for this Python."""
     found = f"Python {platform.python_version()}, {sys.executable}"
     if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:
         return fail("Python", found, "use Python 3.11, 3.12 or 3.13: uv venv --python 3.12")
@@ -31,7 +31,7 @@ def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
 
 
 def check_system(system: str = sys.platform, machine: str | None = None) -> Finding:
-    """Whether MLX exists for this system and processor."""
+    """Check whether MLX exists for this system and processor."""
     machine = machine or platform.machine()
     found = f"{platform.system()} on {machine}, {os.cpu_count()} cores"
     if system == "darwin":
@@ -47,7 +47,7 @@ def check_system(system: str = sys.platform, machine: str | None = None) -> Find
 
 
 def check_system_version(libc: tuple[str, str] | None = None, macos: str | None = None) -> Finding:
-    """Whether the wheels of MLX run on this version of the system."""
+    """Check whether the wheels of MLX run on this version of the system."""
     macos = platform.mac_ver()[0] if macos is None else macos
     if macos:
         if int(macos.split(".")[0]) < OLDEST_MACOS:
@@ -63,24 +63,24 @@ def check_system_version(libc: tuple[str, str] | None = None, macos: str | None 
 
 
 def check_models_disk() -> Finding:
-    """Whether models have room."""
+    """Check whether models have room."""
     if installed_models():
         return _room("space for models", models_directory(), LITTLE_BYTES, "DOTSCTL_MODELS")
     return _room("space for models", models_directory(), MODEL_BYTES, "DOTSCTL_MODELS", f"; {PUBLISHED} takes 6.1 GB")
 
 
 def check_cache_disk() -> Finding:
-    """Whether the cache, with fingerprints and what is downloaded, has room."""
+    """Check whether the cache, with fingerprints and what is downloaded, has room."""
     return _room("space for the cache", Path(platformdirs.user_cache_path("dotsctl")), LITTLE_BYTES, "XDG_CACHE_HOME")
 
 
 def check_runtime_disk() -> Finding:
-    """Whether sockets and logs of runtimes have room."""
+    """Check whether sockets and logs of runtimes have room."""
     return _room("space for runtimes", run_directory(), LEAST_BYTES, "DOTSCTL_RUNTIME_DIR")
 
 
 def check_log_disk() -> Finding:
-    """Whether logs have room: up to 24 MiB for each start of a worker that is kept."""
+    """Check whether logs have room: up to 24 MiB for each start of a worker that is kept."""
     return _room("space for logs", Path(platformdirs.user_log_path("dotsctl")), 10 * LEAST_BYTES, "XDG_STATE_HOME")
 
 

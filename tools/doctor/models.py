@@ -1,21 +1,23 @@
-"""Checks of the models: which one is used, whether the files of each are whole, whether the memory suffices."""
+"""Checks of the models: which one is used, whether the files of each are complete, whether the memory suffices."""
 
 from functools import partial
 
-from dotsctl.client.memory_plan import need_of
-from dotsctl.client.sizes import memory_text, size_text
-from dotsctl.protocol.checkpoint_validation import validate_checkpoint
+from dotsctl.client.files.sizes import memory_text, size_text
+from dotsctl.client.settings.memory_plan import need_of
 from dotsctl.protocol.errors import DotsctlError, UsageError
-from dotsctl.protocol.memory import this_machine
-from dotsctl.protocol.memory_share import share
-from dotsctl.protocol.model_directory import (
+from dotsctl.protocol.machine.memory import memory_limit
+from dotsctl.protocol.machine.memory_share import share
+from dotsctl.protocol.model.directory import (
     DEMO,
     PUBLISHED,
     demo_directory,
     installed_models,
     models_directory,
 )
-from dotsctl.tools.doctor.report import Check, Finding, Verdict, fail, of_error, ok, warn
+from dotsctl.protocol.model.validation import validate_checkpoint
+from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.plugins import find_plugin
+from dotsctl.tools.doctor.report import Check, CheckStatus, Finding, fail, of_error, ok, warn
 from dotsctl.tools.doctor.setup import Setup
 
 
@@ -31,56 +33,60 @@ def model_checks(setup: Setup) -> list[Check]:
 
 
 def check_settings(setup: Setup) -> Finding:
-    """Whether environment and configuration files can be understood."""
-    if setup.wrong_settings:
-        return fail("settings", setup.wrong_settings, "correct it; the checks below took the defaults instead")
+    """Check whether environment and configuration files can be understood."""
+    if error := setup.wrong_settings:
+        remedy = f"{error.remedy or 'correct it'}; the checks below took the defaults instead"
+        return fail("settings", error.problem, remedy)
     limit = f", memory {memory_text(setup.memory_bytes)}" if setup.memory_bytes else ""
     return ok("settings", f"encoder {setup.encoder}, decoder {setup.decoder}{limit}")
 
 
 def check_default_model(setup: Setup) -> Finding:
-    """Whether a command without ``--model`` knows which one to take; here also whether the chosen one is there."""
+    """Check whether a command without ``--model`` finds one, and whether the chosen one is there."""
     name = "default model"
     if setup.missing_model is None:
         return ok(name, f"{setup.model_name}, {setup.model}")
     if isinstance(setup.missing_model, UsageError):
-        return warn(name, str(setup.missing_model), "--model NAME, DOTSCTL_MODEL, or model in the configuration file")
+        return warn(
+            name, setup.missing_model.problem, "--model NAME, DOTSCTL_MODEL, or model in the configuration file"
+        )
     if installed_models():
-        return fail(name, str(setup.missing_model), "choose one that is there: dotsctl ls")
+        return fail(name, setup.missing_model.problem, "choose one that is there: dotsctl ls")
     remedy = f"dotsctl pull {PUBLISHED} downloads dots.ocr, 6 GB; --model demo tries the small one that is here"
-    return warn(name, str(setup.missing_model).split("\n")[0], remedy)
+    return warn(name, setup.missing_model.problem, remedy)
 
 
 def check_model(name: str, setup: Setup) -> Finding:
-    """Whether the files of a model are whole; another one than the chosen may be broken."""
+    """Check whether the files of a model are complete; another one than the chosen may be broken."""
     chosen = name == setup.model_name
     folder = setup.model if chosen else demo_directory() if name == DEMO else models_directory() / name
     try:
         facts = validate_checkpoint(folder)
     except DotsctlError as error:
-        return of_error(f"model {name}", error, Verdict.FAIL if chosen else Verdict.WARN)
+        return of_error(f"model {name}", error, CheckStatus.FAIL if chosen else CheckStatus.WARN)
     parameters = facts.encoder.parameters + facts.decoder.parameters
     size = size_text(facts.encoder.size_bytes + facts.decoder.size_bytes)
     return ok(f"model {name}", f"{parameters / 1e6:,.0f} million parameters, {size}, whole")
 
 
 def check_memory(setup: Setup) -> Finding:
-    """Whether the chosen model fits, into the machine and into the limit that was set."""
-    name, machine = "memory", this_machine()
+    """Check whether the chosen model fits, into the machine and into the limit that was set."""
+    name, machine = "memory", memory_limit()
     try:
         need = need_of(validate_checkpoint(setup.model), [setup.encoder], setup.decoder)
     except DotsctlError as error:
-        return warn(name, f"not known, as the model cannot be read: {error}", "mend the model first")
+        return warn(name, f"not known: {error.problem}", error.remedy or "fix the model or the plugin first")
+    smaller = find_plugin(Role.DECODER, setup.decoder.name).description.smaller
     if setup.memory_bytes is not None:
-        share(setup.memory_bytes, need)  # its error is the finding
+        share(setup.memory_bytes, need, smaller=smaller)  # its error is the finding
     found = (
         f"{setup.model_name} takes {memory_text(need.least_bytes)} at least, {memory_text(need.most_bytes)} at most; "
         f"this machine has {memory_text(machine.physical_bytes)}, a model may use {memory_text(machine.usable_bytes)}"
     )
-    smaller = "dotsctl convert MODEL --decoder-bits 4, then --decoder mlx:bits=4"
+    other = f"; or {smaller}" if smaller else ""
     if need.least_bytes > machine.usable_bytes:
-        return fail(name, found, f"{smaller}; or use a machine with more memory")
+        return fail(name, found, f"use a machine with more memory{other}")
     if need.most_bytes > machine.usable_bytes:
         limit = memory_text(machine.usable_bytes * 3 // 4).replace(" ", "").replace("iB", "")
-        return warn(name, found, f"set a limit, as --memory {limit}; lower --max-pixels; or {smaller}")
+        return warn(name, found, f"set a limit, as --memory {limit}; lower --max-pixels{other}")
     return ok(name, found)

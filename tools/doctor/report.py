@@ -1,4 +1,4 @@
-"""What ``dotsctl doctor`` finds: a line for each check, each within its time, none hiding the others."""
+"""The findings of ``dotsctl doctor``: a line for each check, each within its time, none hiding the others."""
 
 import json
 import threading
@@ -9,18 +9,15 @@ from enum import StrEnum
 
 from dotsctl.protocol.errors import DotsctlError
 
-REMEDY = "What to do: "
-"""Parts what happened from its remedy in the messages of dotsctl."""
 
-
-class Verdict(StrEnum):
-    """How a check ended."""
+class CheckStatus(StrEnum):
+    """The verdict of a check."""
 
     OK = "ok"
     WARN = "warn"
     """It works, but slower or with less than it could, or something that is not used does not."""
     FAIL = "fail"
-    """Pages cannot be read as they are asked for."""
+    """The requested pages cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +25,10 @@ class Finding:
     """A line of the report."""
 
     name: str
-    verdict: Verdict
+    verdict: CheckStatus
     found: str
     remedy: str = ""
-    """What the user can do; empty where nothing is to be done."""
+    """The remedy; empty where nothing is to be done."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +41,23 @@ class Check:
 
 
 def ok(name: str, found: str) -> Finding:
-    """All is well."""
-    return Finding(name, Verdict.OK, found)
+    """Return a finding without a fault."""
+    return Finding(name, CheckStatus.OK, found)
 
 
 def warn(name: str, found: str, remedy: str) -> Finding:
-    """It could be better."""
-    return Finding(name, Verdict.WARN, found, remedy)
+    """Return a warning with its remedy."""
+    return Finding(name, CheckStatus.WARN, found, remedy)
 
 
 def fail(name: str, found: str, remedy: str) -> Finding:
-    """It does not work."""
-    return Finding(name, Verdict.FAIL, found, remedy)
+    """Return a failure with its remedy."""
+    return Finding(name, CheckStatus.FAIL, found, remedy)
 
 
-def of_error(name: str, error: Exception, verdict: Verdict = Verdict.FAIL) -> Finding:
-    """The line of an error of ours: its text has the remedy already."""
-    what, _, remedy = str(error).partition(REMEDY)
-    return Finding(name, verdict, what.strip().rstrip(".;"), remedy or "see the text before")
+def of_error(name: str, error: DotsctlError, verdict: CheckStatus = CheckStatus.FAIL) -> Finding:
+    """The line of an error of ours."""
+    return Finding(name, verdict, error.problem, error.remedy)
 
 
 def examine(checks: Iterable[Check]) -> Iterator[tuple[Finding, float]]:
@@ -73,7 +69,7 @@ def examine(checks: Iterable[Check]) -> Iterator[tuple[Finding, float]]:
 
 
 def _within_time(check: Check) -> Finding:
-    """Ask in a thread: what hangs in the system, as a network drive does, cannot be ended, only left behind."""
+    """Run a check in a thread: what hangs in the system, as a network drive does, cannot be ended, only left behind."""
     answers: list[Finding] = []
 
     def ask() -> None:
@@ -98,8 +94,8 @@ def _within_time(check: Check) -> Finding:
 
 
 def text_line(finding: Finding) -> str:
-    """One finding for people; its remedy on a line of its own."""
-    mark = "FAIL" if finding.verdict is Verdict.FAIL else finding.verdict.value
+    """One finding as readable text; its remedy on a line of its own."""
+    mark = "FAIL" if finding.verdict is CheckStatus.FAIL else finding.verdict.value
     found = finding.found.replace("\n", "\n" + " " * 29)
     line = f"{mark:<4}  {finding.name:<22} {found}\n"
     if finding.remedy:
@@ -110,16 +106,13 @@ def text_line(finding: Finding) -> str:
 
 def summary(findings: list[Finding]) -> str:
     """The last line."""
-    counts = {verdict: sum(finding.verdict is verdict for finding in findings) for verdict in Verdict}
-    if counts[Verdict.FAIL]:
-        verdict = "pages cannot be read as asked until what FAILs is mended"
-    else:
-        verdict = "pages can be read"
-    return f"{counts[Verdict.OK]} ok, {counts[Verdict.WARN]} warn, {counts[Verdict.FAIL]} FAIL: {verdict}\n"
+    counts = {verdict: sum(finding.verdict is verdict for finding in findings) for verdict in CheckStatus}
+    verdict = "pages cannot be read: fix the FAIL lines first" if counts[CheckStatus.FAIL] else "pages can be read"
+    return f"{counts[CheckStatus.OK]} ok, {counts[CheckStatus.WARN]} warn, {counts[CheckStatus.FAIL]} FAIL: {verdict}\n"
 
 
 def as_json(findings: list[tuple[Finding, float]]) -> str:
-    """All findings for machines."""
+    """All findings as JSON."""
     checks = [{**asdict(finding), "seconds": round(seconds, 3)} for finding, seconds in findings]
-    failed = any(finding.verdict is Verdict.FAIL for finding, _ in findings)
+    failed = any(finding.verdict is CheckStatus.FAIL for finding, _ in findings)
     return json.dumps({"schema": "dotsctl-doctor/1", "ok": not failed, "checks": checks}, indent=2) + "\n"

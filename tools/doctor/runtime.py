@@ -7,9 +7,9 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from dotsctl.client.cli_status import ask_status
-from dotsctl.client.sizes import memory_text
-from dotsctl.protocol.endpoints import InstanceDirectory, instance_directory, lock_holder, run_directory
+from dotsctl.client.connection.status import ask_status
+from dotsctl.client.files.sizes import memory_text
+from dotsctl.protocol.endpoints import InstanceDirectory, instance_directory, instances, lock_holder, run_directory
 from dotsctl.protocol.errors import DotsctlError
 from dotsctl.tools.doctor.report import Check, Finding, fail, ok, warn
 from dotsctl.tools.doctor.setup import Setup
@@ -28,7 +28,7 @@ def runtime_checks(setup: Setup) -> list[Check]:
 
 
 def check_directory(setup: Setup) -> Finding:
-    """Whether a runtime can make its folder and its sockets."""
+    """Check whether a runtime can make its folder and its sockets."""
     name = "runtime directory"
     directory = instance_directory(setup.name)  # its errors, as of a path that is too long, are the finding
     folder = run_directory()
@@ -51,20 +51,8 @@ def check_directory(setup: Setup) -> Finding:
     return ok(name, str(directory.path.parent))
 
 
-def instances() -> list[InstanceDirectory]:
-    """All that look like instances, running or not; what is named otherwise is not ours."""
-    folder = run_directory()
-    found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        try:
-            found.append(instance_directory(path.name))
-        except DotsctlError:
-            continue
-    return found
-
-
 def check_running() -> Finding:
-    """What the running runtimes say of themselves."""
+    """Check the reports of the running runtimes."""
     told, silent = [], []
     for each in instances():
         if lock_holder(each) is None:
@@ -72,7 +60,7 @@ def check_running() -> Finding:
         try:
             status = ask_status(each.name)
         except DotsctlError as error:
-            silent.append(f"{each.name}: {error}")
+            silent.append(f"{each.name}: {error.problem}")
             continue
         used = memory_text(sum(worker.rss_bytes for worker in status.workers))
         restarts = sum(worker.restarts for worker in status.workers)
@@ -84,7 +72,7 @@ def check_running() -> Finding:
 
 
 def check_left_over() -> Finding:
-    """What instances have left that were killed together with the machine or all of their processes."""
+    """Check what instances have left that were killed together with the machine or all of their processes."""
     dead = [each for each in instances() if lock_holder(each) is None and _files(each)]
     if not dead:
         return ok("left over", "nothing")
@@ -98,6 +86,6 @@ def check_left_over() -> Finding:
 
 
 def _files(directory: InstanceDirectory) -> list[Path]:
-    """What is there beside logs, or a whole folder of a private instance, which goes with it."""
+    """Return the files besides logs, or all files of a private instance, whose folder goes completely."""
     private = directory.name.startswith("p-")
     return [path for path in directory.path.iterdir() if private or path.name != "log"]

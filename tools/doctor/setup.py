@@ -1,12 +1,14 @@
-"""What ``dotsctl doctor`` examines: the user's choices, or what stands for them where they are wrong."""
+"""The subject of ``dotsctl doctor``: the user's choices, or the defaults where they are wrong."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from dotsctl.client import settings
-from dotsctl.client.config import PluginChoice, RuntimeConfig
+from dotsctl.client.settings import choices as settings
+from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol.errors import DotsctlError
-from dotsctl.protocol.model_directory import DEMO, demo_directory, find_model
+from dotsctl.protocol.model.directory import DEMO, demo_directory, find_model
+from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.plugins import PluginDescription, find_plugin
 
 PLUGIN_LIMIT_S = 300.0
 
@@ -17,36 +19,53 @@ class Setup:
 
     model_name: str
     model: Path
-    """The chosen model, or the demo model where none can be had."""
+    """The chosen model, or the demo model where none is available."""
     encoder: PluginChoice
     decoder: PluginChoice
     memory_bytes: int | None
     name: str
-    """Of the runtime."""
+    """The name of the runtime."""
     limit_s: float = PLUGIN_LIMIT_S
     """Longest time of a plugin, and of the test page."""
-    wrong_settings: str = ""
-    """Why the defaults stand for the user's choices."""
+    wrong_settings: DotsctlError | None = None
+    """The error that makes the defaults replace the user's choices."""
     missing_model: DotsctlError | None = None
-    """Why the demo model stands for another one."""
+    """The error that makes the demo model replace another one."""
+
+    @property
+    def reads_pages(self) -> bool:
+        """Return whether both plugins read what pages show. Raises UsageError or MissingError for a missing one."""
+        return all(each.reads_pages for each in self._descriptions())
+
+    @property
+    def extras(self) -> set[str]:
+        """Extras of dotsctl that both plugins need, as far as they can be imported."""
+        try:
+            return {each.extra for each in self._descriptions()}
+        except DotsctlError:  # a check of its own reports it
+            return set()
+
+    def _descriptions(self) -> list[PluginDescription]:
+        chosen = ((Role.ENCODER, self.encoder), (Role.DECODER, self.decoder))
+        return [find_plugin(role, each.name).description for role, each in chosen]
 
     @property
     def config(self) -> RuntimeConfig:
-        """Of a runtime with these pieces."""
+        """The configuration of a runtime with these pieces."""
         return RuntimeConfig(self.name, self.model_name, str(self.model), self.encoder, self.decoder)
 
 
 def read_setup(model: str | None, encoder: str | None, decoder: str | None, limit_s: float = PLUGIN_LIMIT_S) -> Setup:
-    """Complete what the user chose; a mistake in it is a finding and no error, except in the words of the command.
+    """Complete what the user chose; a mistake in it is a finding and no error, except in the arguments of the command.
 
     Raises:
         UsageError: ``encoder`` or ``decoder`` is no plugin with options.
     """
-    wrong_settings = ""
+    wrong_settings = None
     try:
         chosen = settings.choose(model=model, encoder=encoder, decoder=decoder)
     except DotsctlError as error:
-        wrong_settings = str(error)
+        wrong_settings = error
         chosen = settings.choose(model=model, encoder=encoder, decoder=decoder, environment={}, files=())
     missing_model = None
     try:

@@ -23,7 +23,7 @@ from dotsctl.encoder_worker.coreml.manifest import Build, function_name
 from dotsctl.encoder_worker.coreml.prediction import predict
 from dotsctl.encoder_worker.coreml.residency import planned_operations, residency
 from dotsctl.tools.coreml.lab import LabPackage, lab_packages
-from dotsctl.tools.doctor_coreml.order import Order, Say, SectionFailedError
+from dotsctl.tools.doctor_coreml.order import Say, SectionFailedError, SectionRequest
 from numpy.typing import NDArray
 
 LARGEST = 4032
@@ -37,7 +37,7 @@ Inputs = Mapping[str, NDArray[np.float32]]
 Found = tuple[dict[str, Any], list[str]]
 
 
-def build_packages(order: Order, build: Build, say: Say) -> Found:
+def build_packages(order: SectionRequest, build: Build, say: Say) -> Found:
     """Write all packages of the laboratory into the work folder, for the page size nearest below ``LARGEST``."""
     folder = Path(order.work) / "laboratory"
     shutil.rmtree(folder, ignore_errors=True)
@@ -52,8 +52,8 @@ def build_packages(order: Order, build: Build, say: Say) -> Found:
     return result, [f"{len(packages)} packages of one layer for {patches} patches"]
 
 
-def run_package(order: Order, say: Say) -> Found:
-    """Load one package on the Neural Engine, time it, compare it with the CPU, and ask for its plan; then delete it."""
+def run_package(order: SectionRequest, say: Say) -> Found:
+    """Load one package on the Neural Engine, time it, compare it with the CPU, and query its plan; then delete it."""
     listed = json.loads((Path(order.work) / "laboratory" / LIST).read_text(encoding="utf-8"))["packages"]
     entry = next(entry for entry in listed if entry["name"] == order.subject)
     package = LabPackage(**{**entry, "path": Path(entry["path"])})

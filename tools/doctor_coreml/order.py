@@ -8,7 +8,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Order:
+class SectionRequest:
     """The subject of a section."""
 
     model: str

@@ -1,46 +1,47 @@
-"""The report of ``doctor --coreml``: a JSON file that is complete after every section, and lines for people."""
+"""The report of ``doctor --coreml``: a JSON file that is complete after every section, and lines of readable text."""
 
-import json
-import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dotsctl.protocol.errors import OutputError, UsageError
+from dotsctl.client.files.part_file import write_json
+from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.model.files import read_file
+from dotsctl.protocol.typed_values import WrongValueError, from_plain, plain_json
 
 SCHEMA = "dotsctl-doctor-coreml/1"
 MAX_ATTEMPTS = 2
-"""A section during which the report broke off is done again once: it may be what ended the machine."""
+"""A section during which the report was interrupted is run again once: it may be what ended the machine."""
 
 
-class State(StrEnum):
-    """How far a section is."""
+class SectionState(StrEnum):
+    """The progress of a section."""
 
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"
-    """It makes no sense here; ``failure`` says why. That is no failure."""
+    """It makes no sense here; ``failure`` has the reason. That is no failure."""
 
 
 @dataclass
-class Section:
+class ReportSection:
     """One section of the report."""
 
-    state: State
+    state: SectionState
     attempts: int = 0
     seconds: float = 0.0
     failure: str = ""
-    """Why it failed, or why it was skipped."""
+    """The reason why it failed, or why it was skipped."""
     result: dict[str, Any] = field(default_factory=dict)
-    text: list[str] = field(default_factory=list)
-    """The result for people."""
+    text: tuple[str, ...] = ()
+    """The result as readable text."""
 
 
 @dataclass
-class Report:
+class CoreMLReport:
     """Everything that was found so far."""
 
     model: str
@@ -49,8 +50,8 @@ class Report:
     """Name of the build; none: as the encoder chooses."""
     only: tuple[str, ...] = ()
     """Kinds of sections that are run besides ``system`` and ``conversion``; none given: all."""
-    sections: dict[str, Section] = field(default_factory=dict)
-    """By name, in the order in which they were run."""
+    sections: dict[str, ReportSection] = field(default_factory=dict)
+    """The sections by name, in the order in which they were run."""
     is_complete: bool = False
     """Whether all sections were run."""
     schema: str = SCHEMA
@@ -58,12 +59,12 @@ class Report:
     @property
     def failed(self) -> list[str]:
         """Names of the sections that failed."""
-        return [name for name, section in self.sections.items() if section.state is State.FAILED]
+        return [name for name, section in self.sections.items() if section.state is SectionState.FAILED]
 
     def is_settled(self, name: str) -> bool:
         """Return whether a section need not be run again when the report is resumed."""
         section = self.sections.get(name)
-        return section is not None and section.state is not State.RUNNING
+        return section is not None and section.state is not SectionState.RUNNING
 
     def result(self, name: str) -> dict[str, Any]:
         """Return the result of a section; empty: it has none."""
@@ -75,46 +76,36 @@ class Report:
         Raises:
             OutputError: it cannot be written.
         """
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            partial.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise OutputError(
-                f"{path} cannot be written ({error.strerror or error}): choose another file with -o"
-            ) from None
+        write_json(path, self)
 
     @classmethod
-    def read(cls, path: Path) -> "Report":
-        """Read a report that broke off.
+    def read(cls, path: Path) -> "CoreMLReport":
+        """Read an interrupted report.
 
         Raises:
             UsageError: there is none, or the file is no report of this version.
         """
         try:
-            content = json.loads(path.read_bytes())
+            content = plain_json(read_file(path))
             if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-                raise UsageError(f"{path} is not a report of this version of dotsctl: start without --resume")
-            listed = content.pop("sections")
-            sections = {name: Section(**{**each, "state": State(each["state"])}) for name, each in listed.items()}
-            return cls(**{**content, "only": tuple(content["only"]), "sections": sections})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{path} cannot be resumed ({error}): start without --resume") from None
+                raise UsageError(f"{path} is not a report of this version of dotsctl", "start without --resume")
+            return from_plain(cls, content)
+        except (OSError, WrongValueError) as error:
+            raise UsageError(f"{path} cannot be resumed ({error})", "start without --resume") from None
 
 
-def lines(name: str, section: Section) -> Iterator[str]:
-    """Yield the lines of a section for people."""
-    if section.state is State.FAILED:
+def lines(name: str, section: ReportSection) -> Iterator[str]:
+    """Yield the lines of a section as readable text."""
+    if section.state is SectionState.FAILED:
         yield f"{name}: FAILED after {section.seconds:.0f} s: {section.failure}"
-    elif section.state is State.SKIPPED:
+    elif section.state is SectionState.SKIPPED:
         yield f"{name}: skipped: {section.failure}"
     else:
         yield f"{name}: done in {section.seconds:.0f} s"
     yield from (f"  {line}" for line in section.text)
 
 
-def summary(report: Report) -> str:
+def summary(report: CoreMLReport) -> str:
     """Return the last line."""
     failed = report.failed
     return f"{len(failed)} sections failed: {', '.join(failed)}" if failed else "all sections are done"

@@ -1,4 +1,4 @@
-"""Runs one section of ``doctor --coreml`` in a child process with a deadline: whatever it does, the report goes on.
+"""Runs one section of ``doctor --coreml`` in a child process with a deadline: whatever it does, the report continues.
 
 ``python -P -m dotsctl.tools.doctor_coreml.section_process --answer-fd N SECTION ORDER`` is the child; ORDER is JSON.
 """
@@ -12,13 +12,13 @@ from typing import Any
 
 from dotsctl.protocol.errors import DotsctlError
 from dotsctl.tools.doctor.child import answering_with_progress, ask
-from dotsctl.tools.doctor_coreml.order import Order, Say, SectionFailedError
-from dotsctl.tools.doctor_coreml.report import Section, State
+from dotsctl.tools.doctor_coreml.order import Say, SectionFailedError, SectionRequest
+from dotsctl.tools.doctor_coreml.report import ReportSection, SectionState
 
 MODULE = "dotsctl.tools.doctor_coreml.section_process"
 
 
-def run_section(kind: str, order: Order, limit_s: float, attempts: int, say: Say) -> Section:
+def run_section(kind: str, order: SectionRequest, limit_s: float, attempts: int, say: Say) -> ReportSection:
     """Run a section in a child.
 
     Args:
@@ -33,14 +33,14 @@ def run_section(kind: str, order: Order, limit_s: float, attempts: int, say: Say
     seconds = time.monotonic() - started
     if outcome.answer is None:
         tail = f"; its last lines:\n{outcome.tail}" if outcome.tail else ""
-        return Section(State.FAILED, attempts, seconds, f"its process ended: {outcome.how}{tail}")
+        return ReportSection(SectionState.FAILED, attempts, seconds, f"its process ended: {outcome.how}{tail}")
     answer = outcome.answer
-    state = State.FAILED if answer["failure"] else State.DONE
-    return Section(state, attempts, seconds, answer["failure"], answer["result"], answer["text"])
+    state = SectionState.FAILED if answer["failure"] else SectionState.DONE
+    return ReportSection(state, attempts, seconds, answer["failure"], answer["result"], tuple(answer["text"]))
 
 
 def _answer(words: Sequence[str], say: Say) -> dict[str, Any]:
-    kind, order = words[0], Order(**json.loads(words[1]))
+    kind, order = words[0], SectionRequest(**json.loads(words[1]))
     try:
         from dotsctl.tools.doctor_coreml.sections import SECTIONS  # a library that cannot be imported is a failure too
 

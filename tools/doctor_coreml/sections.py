@@ -1,6 +1,6 @@
 """The work of the sections of ``doctor --coreml``, each in a process of its own.
 
-A section gets an :class:`Order` and returns its result for JSON and lines for people.
+A section gets an :class:`SectionRequest` and returns its result for JSON and as readable text.
 """
 
 import os
@@ -14,21 +14,21 @@ from dotsctl.encoder_worker.coreml.devices import available_devices
 from dotsctl.encoder_worker.coreml.library import import_coremltools
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build, find_build
 from dotsctl.encoder_worker.coreml.probing import Probe
-from dotsctl.protocol.blas import preload_blas
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.machine import this_machine
-from dotsctl.protocol.model_directory import fingerprint
+from dotsctl.protocol.machine.identity import this_machine
+from dotsctl.protocol.model.directory import fingerprint
+from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.tools.coreml.build import convert_encoder
 from dotsctl.tools.coreml.options import ConversionOptions
-from dotsctl.tools.doctor_coreml.order import Order, Say, SectionFailedError
+from dotsctl.tools.doctor_coreml.order import Say, SectionFailedError, SectionRequest
 
 ENERGY_S = 20.0
 Found = tuple[dict[str, Any], list[str]]
 
 
-def _system(order: Order, say: Say) -> Found:
+def _system(order: SectionRequest, say: Say) -> Found:
     """Machine, versions and devices."""
-    from dotsctl.tools.verify.report import versions
+    from dotsctl.tools.measuring.versions import versions
 
     import_coremltools()  # without it there is nothing to examine
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -39,7 +39,7 @@ def _system(order: Order, say: Say) -> Found:
     return result, [*text, f"devices      {', '.join(devices)}"]
 
 
-def _conversion(order: Order, say: Say) -> Found:
+def _conversion(order: SectionRequest, say: Say) -> Found:
     """The build, made where there is none."""
     model, started = Path(order.model), time.monotonic()
     digest = fingerprint(model)
@@ -59,10 +59,10 @@ def _conversion(order: Order, say: Say) -> Found:
     return result, [f"build {folder.name}, {build.nbytes / 1e6:,.0f} MB, pages of {_listed(build)} patches{took}"]
 
 
-def _trial(order: Order, say: Say) -> Found:
+def _trial(order: SectionRequest, say: Say) -> Found:
     """The trial on some compute units: loads, times, numbers and plan."""
-    from dotsctl.tools.verify.coreml.device import measure
-    from dotsctl.tools.verify.coreml.report import device_lines
+    from dotsctl.tools.verify_coreml.device import measure
+    from dotsctl.tools.verify_coreml.report import device_lines
 
     folder, build = _build(order)
     references = Path(order.work) / "references"
@@ -77,16 +77,15 @@ def _trial(order: Order, say: Say) -> Found:
     return result, text
 
 
-def _verification(order: Order, say: Say) -> Found:
+def _verification(order: SectionRequest, say: Say) -> Found:
     """The smallest page against float64 and MLX, component by component."""
-    from dotsctl.tools.verify.coreml.comparison import Order as Comparison
-    from dotsctl.tools.verify.coreml.comparison import compare
-    from dotsctl.tools.verify.coreml.report import content, table
+    from dotsctl.tools.verify_coreml.comparison import BuildRequest, compare
+    from dotsctl.tools.verify_coreml.report import content, table
 
     preload_blas()
     _, build = _build(order)
     units = () if order.subject == REFERENCE else (order.subject,)
-    comparison = Comparison(order.model, order.build, (min(build.buckets),), (), units)
+    comparison = BuildRequest(order.model, order.build, (min(build.buckets),), (), units)
     _, found = compare(comparison, say)
     result, text = content(found, build), table(found).splitlines()
     wrong = sum(not row.match for row in found.rows)
@@ -95,21 +94,21 @@ def _verification(order: Order, say: Say) -> Found:
     return result, text
 
 
-def _laboratory(order: Order, say: Say) -> Found:
+def _laboratory(order: SectionRequest, say: Say) -> Found:
     """The packages of one layer, written."""
     from dotsctl.tools.doctor_coreml.laboratory import build_packages
 
     return build_packages(order, _build(order)[1], say)
 
 
-def _package(order: Order, say: Say) -> Found:
+def _package(order: SectionRequest, say: Say) -> Found:
     """One package of one layer, run."""
     from dotsctl.tools.doctor_coreml.laboratory import run_package
 
     return run_package(order, say)
 
 
-def _energy(order: Order, say: Say) -> Found:
+def _energy(order: SectionRequest, say: Say) -> Found:
     """The energy of one encoder, where powermetrics may be read."""
     from dotsctl.tools.bench import energy
 
@@ -118,15 +117,15 @@ def _energy(order: Order, say: Say) -> Found:
     return {"encoders": [asdict(each) for each in measured]}, [energy.HEAD, *(each.row() for each in measured)]
 
 
-def _auto(order: Order, say: Say) -> Found:
+def _auto(order: SectionRequest, say: Say) -> Found:
     """The encoders that ``--encoder auto`` uses after this."""
-    from dotsctl.client.auto_encoder import choose_encoder
+    from dotsctl.client.settings.auto_encoder import choose_encoder
 
     choice = str(choose_encoder(Path(order.model), {}, this_machine()))
     return {"choice": choice}, [choice]
 
 
-def _build(order: Order) -> tuple[Path, Build]:
+def _build(order: SectionRequest) -> tuple[Path, Build]:
     model = Path(order.model)
     return find_build(model, fingerprint(model), order.build)
 
@@ -135,7 +134,7 @@ def _listed(build: Build) -> str:
     return ", ".join(map(str, build.buckets))
 
 
-SECTIONS: dict[str, Callable[[Order, Say], Found]] = {
+SECTIONS: dict[str, Callable[[SectionRequest, Say], Found]] = {
     "system": _system,
     "conversion": _conversion,
     "trial": _trial,
@@ -145,4 +144,4 @@ SECTIONS: dict[str, Callable[[Order, Say], Found]] = {
     "energy": _energy,
     "auto": _auto,
 }
-"""By kind."""
+"""The sections by kind."""

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dotsctl.protocol.blas import preload_blas
-from dotsctl.protocol.checkpoint_validation import validate_checkpoint
 from dotsctl.protocol.errors import CommandFailedError, MissingError
-from dotsctl.protocol.half_precision import HalfPlan, plan_file, read_plan
-from dotsctl.protocol.model_directory import find_model, fingerprint
+from dotsctl.protocol.model.directory import find_model, fingerprint
+from dotsctl.protocol.model.half_precision import HalfPlan, plan_file, read_plan
+from dotsctl.protocol.model.validation import validate_checkpoint
 from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.tools.derived import write_synced
 
 Report = Callable[[str], None]
@@ -51,7 +51,7 @@ def run(model: str, report: Report, *, force: bool, as_json: bool) -> None:
             )
     problems = [f"{half}: {problem}" for half, plan in plans.items() for problem in plan.hopeless]
     if problems:
-        raise CommandFailedError(f"float16 cannot compute this model. {'; '.join(problems)}. Use dtype=bfloat16")
+        raise CommandFailedError(f"float16 cannot compute this model. {'; '.join(problems)}", "use dtype=bfloat16")
 
 
 def encoder_plan(model: Path, digest: str, report: Report, *, is_tried: bool = True) -> HalfPlan:
@@ -94,7 +94,7 @@ def _measured_encoder(model: Path, report: Report, *, is_tried: bool) -> tuple[H
     try:
         from dotsctl.tools.half_precision.encoder import plan_encoder
     except ImportError as error:
-        raise MissingError(f"MLX cannot be imported ({error}): pip install 'dotsctl[all]'") from None
+        raise MissingError(f"MLX cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
     from dotsctl.tools.half_precision.pages import drawn_pages
 
     pages = drawn_pages()
@@ -103,12 +103,7 @@ def _measured_encoder(model: Path, report: Report, *, is_tried: bool) -> tuple[H
 
 
 def _write(digest: str, half: Role, plan: HalfPlan) -> None:
-    path = plan_file(digest, half)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandFailedError(f"cannot write {path}: {error.strerror or error}") from None
-    write_synced(path, json.dumps(asdict(plan), indent=1) + "\n")
+    write_synced(plan_file(digest, half), plan)
 
 
 def _line(half: Role, plan: HalfPlan) -> str:

@@ -9,7 +9,7 @@ embeddings, besides the activations.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from dotsctl.decoder_worker.prompt import Prompt, PromptBuilder
 from dotsctl.decoder_worker.splice import splice
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.encoder_worker.image import Patches
-from dotsctl.protocol.checkpoint import read_json
-from dotsctl.protocol.half_precision import HalfPlan, Site, solve
-from dotsctl.tools.half_precision.trial import Rows, judged, largest, value_of, widen, worst_cosine
+from dotsctl.protocol.model.checkpoint import read_json
+from dotsctl.protocol.model.half_precision import HalfPlan, Site, solve
+from dotsctl.tools.half_precision.trial import Measured, Rows, judged, largest, value_of, widen, worst_cosine
 from mlx.utils import tree_flatten
 from mlx_lm.models import qwen2
 from mlx_lm.models.activations import swiglu
@@ -34,22 +34,6 @@ LOGIT_ROWS = 16
 """Last positions of a prompt whose logits are measured; those of all would take a GB."""
 SHOWN_LAYERS = 7
 """Layers between two reports of progress."""
-
-
-@dataclass
-class Measured:
-    """The findings of one computation in float32."""
-
-    tensors: dict[str, float] = field(default_factory=dict)
-    """Largest magnitude of each tensor."""
-    places: list[dict[str, float]] = field(default_factory=list)
-    """Largest magnitudes by place, for each layer."""
-    ends: dict[str, float] = field(default_factory=dict)
-    """Largest magnitudes before the first layer and behind the last one."""
-    streams: list[Rows] = field(default_factory=list)
-    """(positions, width) of all prompts after each layer."""
-    results: Rows = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    """(positions, width) behind the final norm."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +161,7 @@ def tensor_peaks(module: Any, prefix: str = "") -> dict[str, float]:
 
 
 def plan_of(measured: Measured, is_tied: bool) -> HalfPlan:
-    """The scaling that the measured magnitudes ask for.
+    """Return the scaling that the measured magnitudes require.
 
     Args:
         measured: magnitudes of all layers.

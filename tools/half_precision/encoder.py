@@ -4,7 +4,6 @@ Weights are read, used and dropped a layer at a time, so that memory holds one l
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.encoder_worker.plugins.vision_math import rotate
 from dotsctl.encoder_worker.plugins.vision_tower import Places, VisionBlock, VisionTower
 from dotsctl.encoder_worker.plugins.vision_weights import PREFIXES, read_tower
-from dotsctl.protocol.checkpoint import read_json, tensor_files
-from dotsctl.protocol.half_precision import HalfPlan, Site, solve
-from dotsctl.tools.half_precision.trial import Rows, judged, largest, value_of, widen, worst_cosine
+from dotsctl.protocol.model.checkpoint import read_json, tensor_files
+from dotsctl.protocol.model.half_precision import HalfPlan, Site, solve
+from dotsctl.tools.half_precision.trial import Measured, Rows, judged, largest, value_of, widen, worst_cosine
 from mlx.utils import tree_flatten
 
 Report = Callable[[str], None]
@@ -26,22 +25,6 @@ Peaks = dict[str, mx.array]
 """Largest magnitudes by place, scalars that are not evaluated."""
 SHOWN_LAYERS = 6
 """Layers between two reports of progress."""
-
-
-@dataclass
-class Measured:
-    """The findings of one computation in float32."""
-
-    tensors: dict[str, float] = field(default_factory=dict)
-    """Largest magnitude of each tensor; those of ``qkv`` in three parts."""
-    places: list[dict[str, float]] = field(default_factory=list)
-    """Largest magnitudes by place, for each layer."""
-    ends: dict[str, float] = field(default_factory=dict)
-    """Largest magnitudes before the first layer and behind the last one."""
-    streams: list[Rows] = field(default_factory=list)
-    """(num_patches, embed_dim) after each layer."""
-    embeddings: Rows = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    """(num_embeddings, hidden_size) of all pages."""
 
 
 def plan_encoder(
@@ -69,7 +52,7 @@ def plan_encoder(
     if is_tried and not plan.hopeless:
         report("computing the encoder in float16 with the scaled weights")
         plan = try_plan(read_tower(config, files, mx.float16, plan=plan), plan, (patches, places), measured)
-    return plan, measured.embeddings
+    return plan, measured.results
 
 
 def measure(tower: VisionTower, patches: mx.array, places: Places, report: Report) -> Measured:
@@ -95,7 +78,7 @@ def measure(tower: VisionTower, patches: mx.array, places: Places, report: Repor
     found.tensors |= tensor_peaks(tower.merger, "merger.")
     merged, peaks = _merger(tower.merger, x)
     found.ends |= _floats(peaks)
-    found.embeddings = np.array(merged)
+    found.results = np.array(merged)
     return found
 
 
@@ -162,7 +145,7 @@ def tensor_peaks(module: Any, prefix: str = "") -> dict[str, float]:
 
 
 def plan_of(measured: Measured, config: VisionConfig) -> HalfPlan:
-    """The scaling that the measured magnitudes ask for."""
+    """Return the scaling that the measured magnitudes require."""
     layers = range(config.num_hidden_layers)
     peak = max(measured.ends["stream"], *(places["stream"] for places in measured.places))
     writers = ["patch_embed.patchifier.norm.weight"]
@@ -225,4 +208,4 @@ def try_plan(tower: VisionTower, plan: HalfPlan, page: tuple[mx.array, Places], 
         block.clear()
         mx.clear_cache()
     x = tower.post_trunk_norm(x) if tower.post_norm else x
-    return judged(plan, cosines, worst_cosine(tower.merger(x), measured.embeddings))
+    return judged(plan, cosines, worst_cosine(tower.merger(x), measured.results))

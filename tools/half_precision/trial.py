@@ -1,18 +1,34 @@
-"""The trial of a plan: what float16 makes of a model, compared with float32 layer by layer."""
+"""The trial of a plan: a model in float16, compared with float32 layer by layer."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from dotsctl.protocol.half_precision import LEAST_COSINE, HalfPlan
+from dotsctl.protocol.model.half_precision import LEAST_COSINE, HalfPlan
 from numpy.typing import NDArray
 
 Rows = NDArray[np.float32]
 NOT_FINITE = -2.0
-"""In place of a cosine."""
+"""The value in place of a cosine."""
+
+
+@dataclass
+class Measured:
+    """The findings of one computation of a tower or a decoder in float32."""
+
+    tensors: dict[str, float] = field(default_factory=dict)
+    """Largest magnitude of each tensor; those of the tower's ``qkv`` in three parts."""
+    places: list[dict[str, float]] = field(default_factory=list)
+    """Largest magnitudes by place, for each layer."""
+    ends: dict[str, float] = field(default_factory=dict)
+    """Largest magnitudes before the first layer and behind the last one."""
+    streams: list[Rows] = field(default_factory=list)
+    """(rows, width) after each layer; rows are the patches of the tower, or the positions of all prompts."""
+    results: Rows = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    """(rows, width) of all pages or prompts: embeddings of the tower, or results of the last norm of the decoder."""
 
 
 class WideLinear(nn.Linear):

@@ -1,12 +1,16 @@
 """Pages through a decoder plugin in this process, one at a time, without a runtime."""
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
-from dotsctl.client.config import PluginChoice
-from dotsctl.decoder_worker.plugin import Decoder, DecoderSpec, EncodedPrompt, Finish
+from dotsctl.client.settings.runtime_config import PluginChoice
+from dotsctl.decoder_worker.loading import load_decoder
+from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish
 from dotsctl.encoder_worker.plugin import EncodedPage
 from dotsctl.protocol.errors import ErrorCode, PageError
-from dotsctl.protocol.worker_shell import find_plugin, import_errors
+from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.plugins import find_plugin
 from dotsctl.tools.measuring.encoding import Note
 
 
@@ -22,13 +26,9 @@ class PageReader:
             CommandFailedError: the plugin cannot be imported.
         """
         self._count = 0
-        with import_errors(f"decoder {choice.name!r}"):
-            self._decoder: Decoder = find_plugin("dotsctl.decoders", choice.name)()
-            try:
-                self.spec: DecoderSpec = self._decoder.load(model, choice.options, note)
-            except BaseException:  # the contract: closed once, also after a failed load
-                self._decoder.close()
-                raise
+        plugin = find_plugin(Role.DECODER, choice.name)
+        with redirect_stdout(sys.stderr):  # results go to standard output, whatever a plugin prints
+            self._decoder, self.spec = load_decoder(plugin, model, choice.options, note)
 
     def read(self, page: EncodedPage, task: str) -> Finish:
         """Read one page to its end. Pages never share a pass, so that a text depends on its own page alone.
@@ -37,7 +37,7 @@ class PageReader:
             PageError: this page cannot be decoded, or there is not enough memory for it.
         """
         self._count += 1
-        prompt = EncodedPrompt(self._count, page.embeddings, task, None, None, "", (page.grid,), page.geometry)
+        prompt = EncodedPrompt(self._count, page.embeddings, task, None, None, "", geometry=page.geometry)
         try:
             self._decoder.admit(prompt)
             while True:
@@ -45,7 +45,7 @@ class PageReader:
                     if piece.page_id == self._count and piece.finish is not None:
                         return piece.finish
         except MemoryError:
-            raise PageError("not enough memory to decode this page: lower --max-pixels", ErrorCode.OOM) from None
+            raise PageError("not enough memory to decode this page", "lower --max-pixels", code=ErrorCode.OOM) from None
         finally:
             self._decoder.cancel(self._count)
 

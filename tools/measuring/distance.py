@@ -1,4 +1,4 @@
-"""How far the embeddings of a page by one encoder are from those by another."""
+"""The distance between the embeddings of a page by two encoders."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,17 +15,17 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Distance:
-    """Between two arrays of embeddings of the same pixels."""
+    """The distance between two arrays of embeddings of the same pixels."""
 
     cosine_median: float
-    """Over tokens."""
+    """The median over tokens."""
     cosine_min: float
     relative_error: float
     """Frobenius norm of the difference over that of the reference."""
 
     @classmethod
     def between(cls, ours: NDArray[Any], reference: NDArray[Any]) -> "Distance":
-        """Of two (num_embeddings, width); bfloat16 is held as uint16."""
+        """Return the distance of two (num_embeddings, width); bfloat16 is held as uint16."""
         a, b = as_float32(ours), as_float32(reference)
         cosines, _ = judge(a, b)
         length = np.linalg.norm(b.astype(np.float64))
@@ -34,7 +34,7 @@ class Distance:
 
 
 def as_seen(page: PageImage, geometry: PageGeometry) -> PageImage:
-    """The pixels that an encoder with this geometry made of a page: resized, and laid on white.
+    """Return the pixels that an encoder with this geometry made of a page: resized, and placed on white.
 
     An encoder with free shapes takes them as they are, for their sides are whole cells.
 

@@ -1,23 +1,24 @@
 """Pages through an encoder plugin in this process, without a runtime: for ``dotsctl embed`` and for quality reports."""
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dotsctl.client.config import PluginChoice
-from dotsctl.client.inputs import PageInput
-from dotsctl.encoder_worker.main import blank_page
-from dotsctl.encoder_worker.plugin import EncodedPage, Encoder, EncoderSpec, PageImage
-from dotsctl.protocol import tensor
-from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError
-from dotsctl.protocol.parts import ImageKind
-from dotsctl.protocol.worker_shell import find_plugin, import_errors
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.settings.runtime_config import PluginChoice
+from dotsctl.encoder_worker.checks import checked
+from dotsctl.encoder_worker.loading import load_encoder
+from dotsctl.encoder_worker.plugin import EncodedPage, PageImage
+from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.plugins import find_plugin
 from numpy.typing import NDArray
 
 Note = Callable[[str], None]
-"""Tells the user what goes on."""
+"""Reports the progress to the user."""
 
 
 class PageEncoder:
@@ -29,18 +30,11 @@ class PageEncoder:
         Raises:
             UsageError: there is no such plugin, or one of its options is wrong.
             MissingError: a dependency or a file of the model is missing.
-            CommandFailedError: the plugin cannot be imported.
+            CommandFailedError: the plugin cannot be imported, raises, or answers wrongly.
         """
-        with import_errors(f"encoder {choice.name!r}"):
-            self._encoder: Encoder = find_plugin("dotsctl.encoders", choice.name)()
-            try:
-                self.spec: EncoderSpec = self._encoder.load(model, choice.options, note)
-                self._encode(PageImage(blank_page(), None, None))
-            except BaseException as error:  # the contract: closed once, also after a failed load
-                self._encoder.close()
-                if isinstance(error, PageError):
-                    raise CommandFailedError(f"encoder {choice.name!r} fails at a blank page: {error}") from error
-                raise
+        plugin = find_plugin(Role.ENCODER, choice.name)
+        with redirect_stdout(sys.stderr):  # results go to standard output, whatever a plugin prints
+            self._encoder, self.spec = load_encoder(plugin, model, choice.options, note)
 
     def encode(self, page: PageInput, max_pixels: int | None) -> EncodedPage:
         """Encode a page; its embeddings (num_embeddings, width) are checked as before they are sent to a decoder.
@@ -54,30 +48,20 @@ class PageEncoder:
 
     def encode_image(self, image: PageImage) -> EncodedPage:
         """The same for a picture in the form in which the worker gives it to a plugin."""
-        return self._encode(image)
+        with redirect_stdout(sys.stderr):
+            pages = self._encoder.encode([image])
+        checked(pages, 1, self.spec)
+        (page,) = pages
+        return page
 
     def close(self) -> None:
         """Free the model."""
         self._encoder.close()
 
-    def _encode(self, image: PageImage) -> EncodedPage:
-        (page,) = self._encoder.encode([image])
-        header = tensor.describe(page.embeddings, self.spec.dtype)
-        rows, columns = page.grid
-        if header.shape != (rows * columns // 4, self.spec.width):
-            raise PageError(
-                f"the encoder made embeddings of shape {header.shape} for a grid of {rows}x{columns} patches and width "
-                f"{self.spec.width}",
-                ErrorCode.BAD_EMBED,
-            )
-        return page
-
 
 def page_image(page: PageInput, max_pixels: int | None) -> PageImage:
     """Read a page in the form in which the worker gives it to a plugin. Raises PageError."""
     header, content, _ = page.load()
-    if header.kind is ImageKind.FILE:
-        return PageImage(bytes(content), None, max_pixels)
     pixels = np.frombuffer(content, np.uint8).reshape(header.height, header.width, 3)
     return PageImage(None, pixels, max_pixels)
 

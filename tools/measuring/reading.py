@@ -34,8 +34,8 @@ CHUNK = 64
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one decoder wrote about a page."""
+class DecodedAnswer:
+    """The answer of one decoder about a page."""
 
     tokens: list[int]
     text: str
@@ -53,7 +53,7 @@ class Led:
 
 
 class Reader:
-    """One decoder, loaded, and what it needs around it; asked for one task."""
+    """One decoder, loaded, and what it needs around it; for one task."""
 
     def __init__(self, model: Path, quantised: QuantisedDecoder | None = None, *, prefer: str | None = None) -> None:
         """Load the decoder of a model, or a quantised one made of it.
@@ -74,7 +74,7 @@ class Reader:
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(model), self._model.image_token_id)
         self._task = prefer if prefer in self._prompts.tasks else self._prompts.tasks[0]
 
-    def read(self, page: EncodedPage) -> Answer:
+    def read(self, page: EncodedPage) -> DecodedAnswer:
         """Read a page as the worker does, without drafts."""
         spliced, room = self._spliced(page)
         rule = StopRule(self._model.end_ids, min(room, ANSWER_TOKENS))
@@ -82,9 +82,9 @@ class Reader:
         scheduler.admit(0, spliced, PageRun(rule, Drafter([]), len(spliced.ids)))
         while rule.reason is None:
             scheduler.step()
-        return Answer(rule.tokens, decode(self._model.tokenizer, rule.tokens), rule.reason is FinishReason.STOP)
+        return DecodedAnswer(rule.tokens, decode(self._model.tokenizer, rule.tokens), rule.reason is FinishReason.STOP)
 
-    def lead(self, page: EncodedPage, answer: Answer) -> Led:
+    def lead(self, page: EncodedPage, answer: DecodedAnswer) -> Led:
         """Best tokens and some logits at each position of an answer."""
         spliced, _ = self._spliced(page)
         caches = make_prompt_cache(self._model.network)

@@ -1,4 +1,4 @@
-"""How far an answer is from the truth: edits of text, and boxes. Pure, apart from the edit distance's library."""
+"""The distance of an answer from the truth: edits of text, and boxes. Pure, apart from the edit distance's library."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ def edit_distance(truth: str, answer: str) -> int:
     try:
         from rapidfuzz.distance import Levenshtein
     except ImportError:
-        raise MissingError("rapidfuzz is not installed: pip install 'dotsctl[train]'") from None
+        raise MissingError("rapidfuzz is not installed", "pip install 'dotsctl[train]'") from None
     return int(Levenshtein.distance(normal(truth), normal(answer)))
 
 
@@ -103,7 +103,7 @@ def _area(box: Box) -> float:
 
 
 def pairs(true: Sequence[tuple[str, Box]], answered: Sequence[tuple[str, Box]]) -> list[tuple[int, int, float]]:
-    """Which answered element is which true one: pairs of the same category, largest overlap first, each used once.
+    """Match answered elements to true ones: pairs of the same category, largest overlap first, each used once.
 
     Args:
         true: category and box of what is there.

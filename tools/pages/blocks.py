@@ -1,20 +1,17 @@
 """The elements of a generated page: each function prints one into an area and moves the area's top below it.
 
-All take the sheet and an area and say whether the element found room.
+All take the sheet and an area and return whether the element found room.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from dotsctl.tools.pages.elements import Box
 from dotsctl.tools.pages.sheet import BULLETS, Area, Sheet, Type, picture
 from dotsctl.tools.pages.words import Words, number
 
-Block = Callable[["Writer", Area], bool]
-
 
 @dataclass
-class Writer:
+class BlockWriter:
     """A sheet with the body type of its page."""
 
     sheet: Sheet
@@ -69,7 +66,7 @@ class Writer:
         return True
 
 
-def text(writer: Writer, area: Area) -> bool:
+def text(writer: BlockWriter, area: Area) -> bool:
     """A paragraph; some have short lines, as an address has."""
     rng = writer.sheet.rng
     kind = writer.sheet.type(writer.body_px, lead=writer.lead, bold=rng.random() < 0.06)
@@ -81,7 +78,7 @@ def text(writer: Writer, area: Area) -> bool:
     return writer.print(lines, area, kind, "Text")
 
 
-def list_item(writer: Writer, area: Area) -> bool:
+def list_item(writer: BlockWriter, area: Area) -> bool:
     """One to five items with a bullet or a number."""
     rng = writer.sheet.rng
     kind = writer.sheet.type(writer.body_px, lead=writer.lead)
@@ -106,7 +103,7 @@ def list_item(writer: Writer, area: Area) -> bool:
     return found
 
 
-def heading(writer: Writer, area: Area) -> bool:
+def heading(writer: BlockWriter, area: Area) -> bool:
     """A Section-header, often with a number, up to 40 px."""
     rng = writer.sheet.rng
     kind = writer.sheet.type(min(40.0, writer.body_px * rng.uniform(1.0, 1.35)), bold=rng.random() < 0.85)
@@ -114,7 +111,7 @@ def heading(writer: Writer, area: Area) -> bool:
     return writer.print(writer.wrapped(first, area, kind, 2, 0.35), area, kind, "Section-header", "## ")
 
 
-def title(writer: Writer, area: Area) -> bool:
+def title(writer: BlockWriter, area: Area) -> bool:
     """The Title, up to 40 px."""
     rng = writer.sheet.rng
     kind = writer.sheet.type(min(40.0, writer.body_px * rng.uniform(1.4, 2.1)), bold=rng.random() < 0.8)
@@ -122,7 +119,7 @@ def title(writer: Writer, area: Area) -> bool:
     return writer.print(writer.wrapped(first, area, kind, 2, 0.3), area, kind, "Title", "# ")
 
 
-def caption(writer: Writer, area: Area) -> bool:
+def caption(writer: BlockWriter, area: Area) -> bool:
     """A Caption in a slightly smaller type."""
     rng = writer.sheet.rng
     kind = writer.sheet.type(max(14.0, writer.body_px * 0.9), lead=writer.lead)
@@ -130,7 +127,7 @@ def caption(writer: Writer, area: Area) -> bool:
     return writer.print(writer.wrapped(first, area, kind, 2, 0.15), area, kind, "Caption")
 
 
-def figure(writer: Writer, area: Area) -> bool:
+def figure(writer: BlockWriter, area: Area) -> bool:
     """A Picture, mostly with a Caption below it."""
     rng = writer.sheet.rng
     height = rng.uniform(0.25, 0.7) * area.width
@@ -146,7 +143,7 @@ def figure(writer: Writer, area: Area) -> bool:
     return True
 
 
-def table(writer: Writer, area: Area) -> bool:
+def table(writer: BlockWriter, area: Area) -> bool:
     """A Table of short entries, ruled, ruled across or open."""
     rng, sheet = writer.sheet.rng, writer.sheet
     kind = sheet.type(writer.body_px)
@@ -178,7 +175,7 @@ def _whole(box: Box) -> Box:
     return float(round(x0)), float(round(y0)), float(round(x1)), float(round(y1))
 
 
-def _entry(writer: Writer, width: float, kind: Type, is_head: bool) -> str:
+def _entry(writer: BlockWriter, width: float, kind: Type, is_head: bool) -> str:
     """A word or a number that fits; marks that HTML would have to escape do not occur."""
     for _ in range(6):
         found = writer.prose.word() if is_head or writer.sheet.rng.random() < 0.4 else number(writer.sheet.rng)

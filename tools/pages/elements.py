@@ -1,4 +1,4 @@
-"""What stands on a generated page, and the answers that a model is to give about it. Pure."""
+"""The elements of a generated page, and the answers that a model is to give about it. Pure."""
 
 import json
 import math
@@ -21,7 +21,7 @@ CATEGORIES = (
     "Text",
     "Title",
 )
-"""Of dots.ocr; the generator draws all but Footnote and Formula."""
+"""The categories of dots.ocr; the generator draws all but Footnote and Formula."""
 BOX_STEP_PX = 2
 """Boxes are rounded outwards to multiples of this: it halves the numbers to be learnt and is below a stroke's width."""
 
@@ -34,7 +34,7 @@ class Element:
     """One element of a page."""
 
     box: Box
-    """Around its ink, in pixels of the page's image."""
+    """The box around its ink, in pixels of the page's image."""
     category: str
     text: str
     """Markdown, HTML in a Table, empty in a Picture."""
@@ -52,7 +52,7 @@ class Glyph:
     """Middle of its line."""
     character: str
     element: int
-    """Place of its element in the page's list."""
+    """The place of its element in the page's list."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class GeneratedPage:
     image: Image.Image
     """RGB."""
     elements: tuple[Element, ...]
-    """In reading order."""
+    """The elements in reading order."""
     glyphs: tuple[Glyph, ...]
     family: str
     """Font family; empty on a page without text."""

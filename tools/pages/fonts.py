@@ -13,7 +13,7 @@ from dotsctl.protocol.errors import MissingError, UsageError
 from PIL import ImageFont
 
 MATPLOTLIB = "matplotlib"
-"""Stands for the wheel where other families name a Debian package."""
+"""The value that stands for the wheel where other families name a Debian package."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ FAMILIES = {
     "lato": Family("fonts-lato", "Lato-Regular.ttf", "Lato-Bold.ttf"),
 }
 HELD_OUT = ("caladea", "noto-serif", "open-sans", "roboto")
-"""Never trained on: what is measured on them is how well other fonts are read."""
+"""The families that are never trained on: they measure how well other fonts are read."""
 TRAINED = tuple(name for name in FAMILIES if name not in HELD_OUT)
 EVERYWHERE = ("dejavu-sans", "dejavu-serif", "dejavu-mono")
 """Installed with matplotlib."""
 FIRST = (*EVERYWHERE, "liberation-sans")
-"""What can be learnt on a CPU: the sample pages are of these, and Arial looks like the last one."""
+"""The families that can be learnt on a CPU: the sample pages are of these, and Arial resembles the last one."""
 
 
 def families(names: str) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def font(family: str, size_px: int, bold: bool = False) -> ImageFont.FreeTypeFon
     name = entry.bold if bold else entry.regular
     path = _bundled().get(name) if entry.package == MATPLOTLIB else _installed().get(name)
     if path is None:
-        raise MissingError(f"font {name} of family {family} is not installed: {_remedy(entry)}")
+        raise MissingError(f"font {name} of family {family} is not installed", f"{_remedy(entry)}")
     return ImageFont.truetype(str(path), size_px)
 
 
@@ -93,7 +93,7 @@ def _remedy(entry: Family) -> str:
 def _bundled() -> dict[str, Path]:
     """Fonts of matplotlib's wheel by file name; none without it."""
     try:
-        import matplotlib  # heavy, and only its fonts are wanted
+        import matplotlib  # heavy, and only its fonts are needed
     except ImportError:
         return {}
     return {path.name: path for path in (Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("*.ttf")}

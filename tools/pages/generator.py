@@ -1,4 +1,4 @@
-"""Generates whole pages with their truth; everything is a function of one ``random.Random``.
+"""Generates complete pages with their truth; everything is a function of one ``random.Random``.
 
 Sizes, type sizes and kinds of elements are those of a :class:`PageStyle`; the curriculum of the training is a list of
 them, from a few plain lines to full pages.
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dotsctl.tools.pages import blocks
-from dotsctl.tools.pages.blocks import Writer
+from dotsctl.tools.pages.blocks import BlockWriter
 from dotsctl.tools.pages.elements import GeneratedPage
 from dotsctl.tools.pages.noise import scanned, scanned_now_and_then
-from dotsctl.tools.pages.sheet import Area, Setting, Sheet
+from dotsctl.tools.pages.sheet import Area, Sheet, TextStyle
 from dotsctl.tools.pages.words import TrainingWords, Words, number
 from PIL import Image
 
@@ -22,7 +22,7 @@ WHITE = (255, 255, 255)
 
 @dataclass(frozen=True)
 class PageStyle:
-    """What pages look like."""
+    """The appearance of pages."""
 
     rows: tuple[int, int]
     """Fewest and most cells of 28 px from top to bottom."""
@@ -43,11 +43,11 @@ SMALL = PageStyle((3, 8), (5, 11), (18, 26), 0.7, 0.0, 0.15)
 MEDIUM = PageStyle((6, 10), (8, 12), (18, 28), 0.4, 0.0, 0.25)
 LARGE = PageStyle((10, 14), (10, 12), (18, 30), 0.3, 0.2, 0.25)
 FULL = PageStyle((14, 20), (11, 14), (18, 32), 0.25, 0.3, 0.25)
-"""Up to 392x560 px and from 18 px. Type of 14 px takes a CPU hours more."""
+"""Pages of up to 392x560 px, with type from 18 px. Type of 14 px takes a CPU hours more."""
 WIDE = PageStyle((16, 28), (14, 20), (18, 32), 0.25, 0.35, 0.25)
-"""Up to 560x784 px, which is the model's limit of pixels."""
+"""Pages of up to 560x784 px, which is the model's limit of pixels."""
 WHOLE = PageStyle((20, 40), (16, 28), (14, 36), 0.05, 0.5, 0.4)
-"""Up to 784x1120 px: for a GPU."""
+"""Pages of up to 784x1120 px: for a GPU."""
 STYLES = {"small": SMALL, "medium": MEDIUM, "large": LARGE, "full": FULL, "wide": WIDE, "whole": WHOLE}
 
 DENSE_PX = (16, 34)
@@ -59,7 +59,7 @@ BODY = (
     (blocks.table, 0.1),
     (blocks.figure, 0.1),
 )
-"""What follows each other in a column, with its share."""
+"""The elements that follow each other in a column, with their shares."""
 
 
 def grid_of(rng: random.Random, style: PageStyle) -> tuple[int, int]:
@@ -79,12 +79,12 @@ def generate_page(
     """One page.
 
     Args:
-        rng: what decides.
-        style: what it looks like.
+        rng: the source of all random choices.
+        style: its appearance.
         families: of which one is taken.
         grid: its rows and columns of cells; none: drawn from the style. Its sides differ from them by up to 8 px, as
             pages that are served do, but never so much that resizing gives another grid.
-        noise: strength of the scan; none: as the style says.
+        noise: strength of the scan; none: that of the style.
         words: what its text is made of.
         sheet_type: what it is printed on.
     """
@@ -95,7 +95,7 @@ def generate_page(
         return GeneratedPage(Image.new("RGB", (width, height), paper), (), (), "")
     family = rng.choice(families)
     sheet = _sheet(rng, family, (width, height), sheet_type)
-    writer = Writer(sheet, words(rng), rng.randint(*style.body_px), rng.uniform(0, 0.35))
+    writer = BlockWriter(sheet, words(rng), rng.randint(*style.body_px), rng.uniform(0, 0.35))
     margin = rng.uniform(2, 10) if width < 12 * CELL_PX else rng.uniform(8, 0.08 * width)
     area = Area(margin, rng.uniform(1, 10), width - max(3.0, margin * rng.uniform(0.4, 1)), height - 3.0)
     if rng.random() < style.plain_share:
@@ -124,7 +124,7 @@ def dense_page(
     """
     height, width = (CELL_PX * cells + rng.randint(-8, 8) for cells in grid)
     sheet = _sheet(rng, families[0], (width, height))
-    writer, top = Writer(sheet, words(rng), 0, 0), rng.uniform(0, 6)
+    writer, top = BlockWriter(sheet, words(rng), 0, 0), rng.uniform(0, 6)
     while True:
         sheet.family = rng.choice(families)
         kind = sheet.type(rng.randint(*DENSE_PX), bold=rng.random() < 0.3, lead=rng.uniform(0, 0.15))
@@ -141,14 +141,14 @@ def _sheet(rng: random.Random, family: str, size: tuple[int, int], sheet_type: t
     """Return an empty sheet of white or nearly white paper, with dark ink and a setting of its own."""
     paper = rng.choice((WHITE, WHITE, WHITE, _colour(rng, 215, 255)))
     ink = rng.choice(((0, 0, 0), _colour(rng, 0, 70), (rng.randint(0, 115),) * 3))
-    return sheet_type(rng, Image.new("RGB", size, paper), family, ink, Setting.drawn(rng))
+    return sheet_type(rng, Image.new("RGB", size, paper), family, ink, TextStyle.drawn(rng))
 
 
 def _colour(rng: random.Random, least: int, most: int) -> tuple[int, int, int]:
     return rng.randint(least, most), rng.randint(least, most), rng.randint(least, most)
 
 
-def _lines(writer: Writer, area: Area) -> None:
+def _lines(writer: BlockWriter, area: Area) -> None:
     """Lines of one type from top to bottom, one element; many end early."""
     kind = writer.sheet.type(writer.body_px, lead=writer.lead, bold=writer.sheet.rng.random() < 0.3)
     most, ending = writer.sheet.rng.randint(1, 32), writer.sheet.rng.choice((0.0, 0.03, 0.08))
@@ -158,7 +158,7 @@ def _lines(writer: Writer, area: Area) -> None:
     writer.print(lines, area, kind, "Text")
 
 
-def _document(writer: Writer, area: Area, style: PageStyle) -> None:
+def _document(writer: BlockWriter, area: Area, style: PageStyle) -> None:
     """Header, title, one or two columns, footer; elements are noted in reading order."""
     rng = writer.sheet.rng
     small = writer.sheet.type(max(14.0, writer.body_px * 0.85))
@@ -190,7 +190,7 @@ def _columns(rng: random.Random, area: Area, style: PageStyle) -> list[Area]:
     return [left, Area(middle + gap / 2, area.top, area.right, area.bottom)]
 
 
-def _fill(writer: Writer, area: Area) -> None:
+def _fill(writer: BlockWriter, area: Area) -> None:
     """Elements below each other until the column is full or ends early."""
     rng = writer.sheet.rng
     least = area.top + rng.uniform(0.3, 1.0) * area.height

@@ -48,7 +48,7 @@ def training_words() -> tuple[str, ...]:
     try:
         from english_words import get_english_words_set  # an extra, 8 MB
     except ImportError:
-        raise MissingError("english-words is not installed: pip install 'dotsctl[train]'") from None
+        raise MissingError("english-words is not installed", "pip install 'dotsctl[train]'") from None
     listed = get_english_words_set(["gcide"], alpha=True)
     return tuple(sorted({word.lower() for word in listed if 1 < len(word) <= MAX_LETTERS and not is_held_out(word)}))
 

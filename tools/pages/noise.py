@@ -1,4 +1,4 @@
-"""What a scanner does to a page: a slight turn, uneven paper, blur, grain and JPEG. Truth moves with the page."""
+"""The effects of a scanner on a page: a slight turn, uneven paper, blur, grain and JPEG. Truth moves with the page."""
 
 import io
 import math

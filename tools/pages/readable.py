@@ -2,8 +2,8 @@
 
 import sys
 
-from dotsctl.client.inputs import PageInput
-from dotsctl.client.sources import STDIN, expand
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.inputs.sources import STDIN, expand
 from dotsctl.protocol.errors import NoInputError, UsageError
 
 

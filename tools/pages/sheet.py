@@ -10,7 +10,7 @@ from dotsctl.tools.pages.fonts import font
 from PIL import Image, ImageDraw, ImageFont
 
 BULLETS = ("\N{BULLET}", "-", "*")
-"""What may stand before an item of a list; all are written as ``-``."""
+"""The marks that may stand before an item of a list; all are written as ``-``."""
 SMOOTH_SCALE = 4
 FAINT = 40
 """Ink of a lower coverage is outside of boxes, of 255."""
@@ -27,18 +27,18 @@ class Area:
 
     @property
     def width(self) -> float:
-        """In pixels."""
+        """The width in pixels."""
         return self.right - self.left
 
     @property
     def height(self) -> float:
-        """What is left, in pixels."""
+        """The height that is left, in pixels."""
         return self.bottom - self.top
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How the text of a page is set and drawn."""
+class TextStyle:
+    """The setting and drawing of a page's text."""
 
     tracking: float = 0.0
     """Space added behind each character, as a share of the type size."""
@@ -49,7 +49,7 @@ class Setting:
     is_justified: bool = False
 
     @classmethod
-    def drawn(cls, rng: random.Random) -> "Setting":
+    def drawn(cls, rng: random.Random) -> "TextStyle":
         """Return a setting at random; two of five pages have the plain one."""
         if rng.random() < 0.4:
             return cls()
@@ -92,7 +92,7 @@ class Sheet:
     image: Image.Image
     family: str
     ink: tuple[int, int, int]
-    setting: Setting = Setting()
+    setting: TextStyle = TextStyle()
     elements: list[Element] = field(default_factory=list)
     glyphs: list[Glyph] = field(default_factory=list)
 
@@ -162,7 +162,7 @@ class Sheet:
         return float(x0 + found[0]), float(y0 + found[1]), float(x0 + found[2]), float(y0 + found[3])
 
     def add(self, category: str, boxes: list[Box], text: str = "", plain: str = "") -> None:
-        """Note an element whose lines were just printed."""
+        """Record an element whose lines were just printed."""
         x0, y0, x1, y1 = _around(boxes)
         box = max(0.0, x0), max(0.0, y0), min(float(self.image.width), x1), min(float(self.image.height), y1)
         self.elements.append(Element(box, category, text, plain))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dotsctl.client.inputs import PageInput, pages_of
+from dotsctl.client.inputs.pages import PageInput, pages_of
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.tools.pages.readable import readable_pages
 from dotsctl.tools.pages.truths import printed_pages
@@ -18,7 +18,7 @@ class MeasuredPage:
 
     page: PageInput
     truth: str | None
-    """What stands on it, where that is known: of a printed page, and of ``a.png`` beside which ``a.txt`` lies."""
+    """The text on it, where that is known: of a printed page, and of ``a.png`` next to which ``a.txt`` lies."""
 
 
 def measured_pages(words: Sequence[str], default: int) -> list[MeasuredPage]:
@@ -38,7 +38,9 @@ def measured_pages(words: Sequence[str], default: int) -> list[MeasuredPage]:
     if len(words) == 1 and words[0].isdecimal() and int(words[0]):
         return _printed(int(words[0]))
     if wrong := [word for word in words if word.isdecimal()]:
-        raise UsageError(f"--pages {wrong[0]}: give one number of pages to print, or files and folders")
+        raise UsageError(
+            f"--pages {wrong[0]} is no choice of pages", "give one number of pages to print, or files and folders"
+        )
     return [MeasuredPage(page, _truth(page)) for page in readable_pages(tuple(words))]
 
 
@@ -46,7 +48,7 @@ def _printed(count: int) -> list[MeasuredPage]:
     try:
         pages = list(printed_pages(count, SEED))
     except MissingError as error:
-        raise MissingError(f"no pages can be printed: {error}, or name files") from None
+        raise MissingError(f"no pages can be printed: {error.problem}", f"{error.remedy}, or name files") from None
     return [MeasuredPage(each, page.text) for page in pages for each in pages_of(page.image)]
 
 

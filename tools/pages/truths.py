@@ -15,7 +15,7 @@ from dotsctl.tools.pages.words import VOCABULARIES
 from PIL import Image
 
 NO_TEXT = "(no text)"
-"""Stands for the group of pages without text."""
+"""The name of the group of pages without text."""
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 TEXTS = (".md", ".txt")
 PLAIN_CATEGORIES = {
@@ -40,22 +40,22 @@ PLAIN_CATEGORIES = {
 
 @dataclass(frozen=True)
 class Truth:
-    """One page and what stands on it."""
+    """One page and its content."""
 
     name: str
     image: Image.Image | Path
     text: str
-    """What the task ``text`` is to answer."""
+    """The text that the task ``text`` is to answer."""
     group: str
     """Font or kind of document, by which the errors are summed."""
     elements: tuple[Element, ...] | None = None
-    """In reading order, boxes in pixels of the image; none: only the text is known."""
+    """The elements in reading order, boxes in pixels of the image; none: only the text is known."""
     titles_are_headers: bool = False
-    """Titles are not told from Section-headers."""
+    """Titles are not distinguished from Section-headers."""
 
     @property
     def markdown(self) -> str:
-        """What the task ``layout`` is to answer, without boxes."""
+        """The text that the task ``layout`` is to answer, without boxes."""
         if self.elements is None:
             return self.text
         return "\n\n".join(element.text for element in self.elements if element.text)
@@ -78,8 +78,8 @@ def generated_pages(
         seed: of the first one; training takes no seed that is a number.
         style: one of STYLES.
         families: of fonts, taken in turn.
-        noise: strength of the scan; none: as the style says.
-        type_px: size of the body's type on all pages; none: as the style says.
+        noise: strength of the scan; none: that of the style.
+        type_px: size of the body's type on all pages; none: that of the style.
         vocabulary: one of VOCABULARIES.
         size: width and height in pixels, up to 8 px more or less; none: drawn from the style.
 
@@ -109,7 +109,7 @@ def printed_pages(num_pages: int, seed: int) -> Iterator[Truth]:
 
 
 def folder_pages(folder: Path) -> Iterator[Truth]:
-    """Pictures with a Markdown or text file of the same name beside them.
+    """Yield the pictures that have a Markdown or text file of the same name next to them.
 
     Raises:
         UsageError: there is none, or a picture has no text.
@@ -120,7 +120,7 @@ def folder_pages(folder: Path) -> Iterator[Truth]:
     for path in found:
         texts = [path.with_suffix(suffix) for suffix in TEXTS if path.with_suffix(suffix).is_file()]
         if not texts:
-            raise UsageError(f"{path.name} has no text beside it: write {path.stem}.md or {path.stem}.txt")
+            raise UsageError(f"{path.name} has no text beside it", f"write {path.stem}.md or {path.stem}.txt")
         yield Truth(path.name, path, texts[0].read_text(encoding="utf-8"), folder.name)
 
 
@@ -129,7 +129,7 @@ def omnidocbench_pages(file: Path, images: Path | None = None) -> Iterator[Truth
 
     Args:
         file: the JSON file.
-        images: folder of the pictures; none: ``images`` beside the file.
+        images: folder of the pictures; none: ``images`` next to the file.
 
     Raises:
         UsageError: the file has another form, or a picture is missing.

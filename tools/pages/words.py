@@ -171,7 +171,7 @@ class LexiconWords:
 
 
 class RandomWords:
-    """Strings of random letters and digits, in which nothing but the print says what comes next."""
+    """Strings of random letters and digits, in which nothing but the print shows what comes next."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
-from dotsctl.protocol.checkpoint import read_json
+from dotsctl.protocol.model.checkpoint import read_json
 from dotsctl.tools.reference.tower_tensors import TowerTensors
 from numpy.typing import NDArray
 
@@ -31,7 +31,7 @@ def layer_name(number: int) -> str:
 
 
 class Tensors(Protocol):
-    """Where weights come from."""
+    """The source of weights."""
 
     def get(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """See :meth:`dotsctl.tools.reference.tower_tensors.TowerTensors.get`."""

@@ -1,4 +1,4 @@
-"""Writes the golden page of a build: what the tower in float64 makes of it, computed from the checkpoint."""
+"""Writes the golden page of a build: the embeddings of the tower in float64, computed from the checkpoint."""
 
 import hashlib
 import shutil
@@ -9,6 +9,7 @@ from dotsctl.encoder_worker.coreml.golden_page import Golden, draw_page, golden_
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, MANIFEST, Build, builds_directory
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.model.files import read_file
 from dotsctl.tools.reference.exact_tower import ExactTower, layer_name
 from dotsctl.tools.reference.tower_tensors import TowerTensors
 
@@ -29,7 +30,7 @@ def write_golden(
         fingerprint: of the model.
         buckets: of the build; the golden page is of the smallest.
         folder: of the build.
-        report: told how far it is.
+        report: receives the progress.
 
     Returns:
         Size in bytes and sha256 of the file.
@@ -52,7 +53,7 @@ def write_golden(
                 report(f"golden page: layer {told[stage]} of {layers}")
 
         golden_of(ExactTower(TowerTensors(model), config).embeddings(page.values, page.grid, watch)).write(folder)
-    content = (folder / GOLDEN).read_bytes()
+    content = read_file(folder / GOLDEN)
     return len(content), hashlib.sha256(content).hexdigest()
 
 
@@ -62,7 +63,7 @@ def _lent(fingerprint: str, bucket: int) -> Path | None:
         path = manifest.parent / GOLDEN
         try:
             build = Build.read(manifest.parent)
-            content = path.read_bytes() if build.golden else b""
+            content = read_file(path) if build.golden else b""
             sound = build.golden == (len(content), hashlib.sha256(content).hexdigest())
             if sound and build.fingerprint == fingerprint and Golden.read(manifest.parent).bucket == bucket:
                 return path

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dotsctl.protocol.checkpoint import tensor_files
-from dotsctl.protocol.checkpoint_layout import PATCH_PIXELS, PATCH_WEIGHT, canonical_name
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.safetensors_header import StoredTensor, read_header
+from dotsctl.protocol.model.checkpoint import tensor_files
+from dotsctl.protocol.model.layout import PATCH_PIXELS, PATCH_WEIGHT, canonical_name
+from dotsctl.protocol.model.safetensors_header import StoredTensor, read_header
 from numpy.typing import NDArray
 
 PREFIX = "vision_tower."
@@ -19,7 +19,7 @@ STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2
 
 
 class TowerTensors:
-    """Reads a tensor when it is asked for; the files are mapped, not loaded."""
+    """Reads a tensor on demand; the files are mapped, not loaded."""
 
     def __init__(self, model: Path) -> None:
         """Read the headers. Raises MissingError when a file is missing or damaged."""
@@ -33,13 +33,13 @@ class TowerTensors:
 
         Args:
             name: without the leading ``vision_tower.``.
-            shape: what the configuration says; the patch embedding is (embed_dim, 588) whatever its file has.
+            shape: the shape by the configuration; the patch embedding is (embed_dim, 588) whatever its file has.
 
         Raises:
             MissingError: it is absent, or has another type or shape.
         """
         if PREFIX + name not in self._places:
-            raise MissingError(f"{self.model} has no tensor {PREFIX}{name}: download the model again")
+            raise MissingError(f"{self.model} has no tensor {PREFIX}{name}", "download the model again")
         file, stored = self._places[PREFIX + name]
         if stored.dtype not in STORED:
             raise MissingError(f"{file}: {PREFIX}{name} is stored as {stored.dtype}; read are {', '.join(STORED)}")
@@ -50,7 +50,7 @@ class TowerTensors:
             values = values.reshape(len(values), -1)  # (embed_dim, 588)
         if values.shape != shape:
             raise MissingError(
-                f"{file}: {PREFIX}{name} has shape {values.shape}, config.json says {shape}: download it again"
+                f"{file}: {PREFIX}{name} has shape {values.shape}, config.json says {shape}", "download it again"
             )
         return values
 

@@ -1,1 +1,1 @@
-../../../client/front/__init__.py
+../../../client/package/__init__.py

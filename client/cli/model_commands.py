@@ -1,0 +1,75 @@
+"""The commands for models: ``pull``, ``ls``, ``show``, ``rm``; what they do is imported when they are called."""
+
+from typing import Any
+
+import click
+from dotsctl.client.cli.options import verbose_option
+from dotsctl.client.cli.printing import print_text
+
+
+@click.command(short_help="Download a model.")
+@click.argument("repo", metavar="OWNER/NAME")
+@click.option("--revision", metavar="R", help="Branch, tag or commit. [default: the main branch]")
+@click.option("--name", metavar="NAME", help="Name for the installed model. [default: NAME in lower case]")
+@click.option("--force", is_flag=True, help="Replace an installed model of that name.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@verbose_option
+def pull(quiet: bool, **order: Any) -> None:
+    """Download a dots.ocr model from the Hugging Face Hub.
+
+    Only the files that dotsctl needs are downloaded, and every file is verified. An interrupted download resumes. The
+    variables HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are used.
+
+    \b
+    Examples:
+      dotsctl pull rednote-hilab/dots.ocr                   6 GB
+      dotsctl pull rednote-hilab/dots.mocr --name mocr      its successor, under another name
+    """
+    from dotsctl.client.cli.pull import run_pull
+    from dotsctl.client.models.pull import PullOrder
+
+    run_pull(PullOrder(**order), quiet=quiet)
+
+
+@click.command(short_help="List the installed models.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@verbose_option
+def ls(as_json: bool) -> None:
+    """List the installed models; a star marks the default."""
+    from dotsctl.client.cli.models import list_models
+
+    print_text(list_models(as_json))
+
+
+@click.command(short_help="Show sizes, tasks and prompts of a model.")
+@click.argument("model", metavar="NAME|PATH")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@verbose_option
+def show(model: str, as_json: bool) -> None:
+    """Show sizes, tasks and prompts of a model.
+
+    The output includes its source, where each prompt comes from, and its converted encoders and decoders.
+    """
+    from dotsctl.client.cli.models import show_model
+
+    print_text(show_model(model, as_json))
+
+
+@click.command(short_help="Remove a model.")
+@click.argument("model", metavar="[NAME]", required=False)
+@click.option("--derived-only", is_flag=True, help="Remove converted encoders and decoders only.")
+@click.option("--unused", is_flag=True, help="Remove conversions of models that are not installed.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@verbose_option
+def rm(model: str | None, derived_only: bool, unused: bool, yes: bool) -> None:
+    """Remove a model and its converted encoders and decoders.
+
+    If the model is a symbolic link, only the link is removed.
+    """
+    from dotsctl.client.cli.models import remove
+
+    remove(model, derived_only=derived_only, unused=unused, yes=yes)
+
+
+MODEL_COMMANDS = (pull, ls, show, rm)
+"""The commands in the order in which the help shows them."""

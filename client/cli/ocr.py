@@ -1,0 +1,307 @@
+"""``dotsctl ocr``: what an earlier run has done is skipped, the rest goes through a runtime and to its output."""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dotsctl.client.cli.interruption import Interruption
+from dotsctl.client.cli.printing import print_text
+from dotsctl.client.cli.report import ProgressReport
+from dotsctl.client.files.sizes import size_text
+from dotsctl.client.formats.style import Style
+from dotsctl.client.inputs.pages import PageInput
+from dotsctl.client.inputs.sources import STDIN, InputFile, expand
+from dotsctl.client.jobs.page_options import ReadingOptions, ReadOptions
+from dotsctl.client.outputs.destination import choose_format, choose_output, goes_to_stream
+from dotsctl.client.outputs.folder_output import FolderOutput
+from dotsctl.client.outputs.output_base import Output, Reading, State, WriteOptions
+from dotsctl.client.results.answers import has_cells
+from dotsctl.client.results.page import Failure, Page
+from dotsctl.client.settings import choices as settings
+from dotsctl.client.settings.defaults import AUTO
+from dotsctl.protocol.endpoints import instance_directory, lock_holder, not_running
+from dotsctl.protocol.errors import DotsctlError, ExitCode, OutputError, PageError, UsageError
+from dotsctl.protocol.model.directory import fingerprint
+from dotsctl.protocol.model.tasks import LAYOUT
+
+if TYPE_CHECKING:
+    from dotsctl.client.api import Client
+
+GIVEN_UP = "fatal"
+"""State of a worker that the runtime does not start again."""
+LOOK_AGAIN_S = 0.5
+"""The interval between two checks of what other runs read."""
+
+
+@dataclass(frozen=True)
+class OcrOptions:
+    """The options of one call."""
+
+    inputs: Sequence[str]
+    output: str | None
+    format_: str | None
+    images: str | None
+    no_header_footer: bool
+    reading: ReadingOptions
+    model: str | None
+    encoder: str | None
+    decoder: str | None
+    memory: str | None
+    jobs: int | None
+    name: str | None
+    force: bool
+    overwrite: bool
+    retry_failed: bool
+    strict: bool
+    quiet: bool
+    verbose: bool
+
+    @cached_property
+    def style(self) -> Style:
+        """Return how the pages are written. Raises UsageError."""
+        return Style.of(
+            choose_format(self.output, self.format_),
+            to_stdout=goes_to_stream(self.output),
+            header_footer=not self.no_header_footer,
+            images=self.images,
+        )
+
+    @cached_property
+    def choices(self) -> settings.Choices:
+        """Return the settings of the runtime, chosen once. Raises UsageError."""
+        return settings.choose(
+            model=self.model, encoder=self.encoder, decoder=self.decoder, name=self.name, memory=self.memory
+        )
+
+    def is_running(self) -> bool:
+        """Return whether a runtime of the chosen name runs."""
+        return lock_holder(instance_directory(self.choices.name)) is not None
+
+
+def run(order: OcrOptions) -> ExitCode:
+    """Read all inputs; return the exit code of a completed run.
+
+    Raises:
+        DotsctlError: the run could not start or continue; what was read before is written.
+        KeyboardInterrupt: likewise.
+    """
+    if STDIN in order.inputs and sys.stdin.isatty():
+        raise UsageError("- reads a page from standard input, and that is the terminal", "pipe one into the command")
+    if order.force and order.retry_failed:
+        raise UsageError("--force reads everything and --retry-failed what has failed", "leave one of them out")
+    style = order.style  # a mistake in it is reported before anything is read
+    documents = list(expand(order.inputs, sys.stdin.buffer, order.reading.selection()))
+    with (
+        Interruption(quiet=order.quiet) as interruption,
+        ProgressReport(
+            len(documents), quiet=order.quiet, verbose=order.verbose, is_printed=goes_to_stream(order.output)
+        ) as report,
+    ):
+        if remote := list(filter(None, (document.remote_bytes() for document in documents))):
+            report.notice(
+                f"{len(remote)} of {len(documents)} inputs are in iCloud or another cloud: "
+                f"they are downloaded when they are read ({size_text(sum(remote))})"
+            )
+
+        def write(text: str) -> None:
+            with report.bar_hidden():
+                print_text(text)
+
+        options = WriteOptions(force=order.force, overwrite=order.overwrite, events=report)
+        output = choose_output(order.output, documents, style, write, options)
+        with contextlib.closing(output):
+            _write(order, _chosen(order, documents, output, report), output, report, interruption)
+        report.summary()
+        return report.exit_code(strict=order.strict)
+
+
+def _write(
+    order: OcrOptions,
+    documents: Sequence[InputFile],
+    output: Output,
+    report: ProgressReport,
+    interruption: Interruption,
+) -> None:
+    """Read what is to be read, or report why there is nothing. Raises as :func:`run` does."""
+    reading = _expected_reading(order) if isinstance(output, FolderOutput) else None
+    if _has_work(documents, output, reading):
+        output.prepare()
+        _read(order, documents, output, report, interruption)
+        return
+    for page in _unread(documents, output, reading, report, []):
+        _refuse(page, output, report)
+    output.finish()
+
+
+def _chosen(order: OcrOptions, documents: list[InputFile], output: Output, report: ProgressReport) -> list[InputFile]:
+    """All documents, or those of which a page failed in an earlier run."""
+    if not order.retry_failed:
+        return documents
+    failed = [document for document in documents if output.has_failed(document)]
+    report.leave(len(documents) - len(failed))
+    return failed
+
+
+def _expected_reading(order: OcrOptions) -> Reading | None:
+    """Return how a private runtime would read, so that a run with everything done starts none.
+
+    None: a runtime is up, which answers for itself and at once, or the model has no files.
+
+    Raises:
+        RuntimeLostError: the user named a runtime that does not run.
+    """
+    if order.is_running():
+        return None
+    if order.choices.is_chosen("name"):
+        raise not_running(order.choices.name)
+    config = settings.runtime_config(order.choices, order.choices.name)
+    if not config.model:
+        return None
+    return Reading(fingerprint(Path(config.model)), config.encoder_name, str(config.decoder), order.reading.key())
+
+
+def _has_work(documents: Sequence[InputFile], output: Output, reading: Reading | None) -> bool:
+    """Return whether there is a readable page that an earlier run has not finished."""
+    for document in documents:
+        if reading is not None and output.state(document, reading) is not State.TO_READ:
+            continue
+        if any(page.error is None for page in document.pages()):
+            return True
+    return False
+
+
+def _unread(
+    documents: Sequence[InputFile],
+    output: Output,
+    reading: Reading | None,
+    report: ProgressReport,
+    busy: list[InputFile],
+) -> Iterator[PageInput]:
+    """The pages of all documents that are to be read, lazily; those that an interrupted run has read are resumed.
+
+    Documents that another run reads at this moment are put on the list ``busy``.
+    """
+    for document in documents:
+        state = State.TO_READ if reading is None else output.take(document, reading)
+        if state is State.DONE:
+            report.skip(document.name)
+        if state is State.BUSY:
+            busy.append(document)
+        if state is not State.TO_READ:
+            continue
+        for page in document.pages():
+            if (kept := output.kept(page)) is not None:
+                report.take_over(kept)
+                output.add(kept)
+            else:
+                yield page
+
+
+def _refuse(page: PageInput, output: Output, report: ProgressReport) -> None:
+    """Report a page that cannot be read, without a runtime."""
+    error = page.error or PageError("the file changed while it was looked at", "run the command again")
+    failed = Page.from_failure(page, Failure.of(error), model="", fingerprint="", task="")
+    report.page(failed)
+    output.add(failed)
+
+
+def _read(
+    order: OcrOptions,
+    documents: Sequence[InputFile],
+    output: Output,
+    report: ProgressReport,
+    interruption: Interruption,
+) -> None:
+    """Send the pages through a runtime; whatever ends this, pages that were read are written.
+
+    Raises:
+        KeyboardInterrupt: after a signal, when what was in work is finished; at once after the second one.
+    """
+    from dotsctl.client.api import Client
+
+    _explain_encoder(order, report)
+    report.stage("loading the model")
+    with Client(
+        model=order.model,
+        encoder=order.encoder,
+        decoder=order.decoder,
+        name=order.name,
+        window=order.jobs,
+        memory=order.memory,
+    ) as client:
+        report.detail(f"model {client.model_name}, encoder {client.encoder}, decoder {client.decoder}")
+        report.stage("reading")
+        reading = _reading(order, client)
+        try:
+            with interruption.reading():
+                while documents and not interruption.is_asked:
+                    busy: list[InputFile] = []
+                    unread = interruption.until_asked(_unread(documents, output, reading, report, busy))
+                    for page in _pages(order, client, unread, report.notice):
+                        report.page(page)
+                        output.add(page)
+                    documents = busy
+                    if busy:
+                        report.stage("waiting for another run")
+                        threading.Event().wait(LOOK_AGAIN_S)  # other machines cannot wake this one
+                interruption.raise_asked()
+            _warn_of_given_up(client, report)
+        except OutputError:
+            raise
+        except KeyboardInterrupt:
+            output.finish(is_whole=False)
+            report.line(f"interrupted: {report.num_read} pages were read; the same command goes on with the rest")
+            raise
+        except DotsctlError:
+            output.finish(is_whole=False)
+            raise
+        output.finish()
+
+
+def _explain_encoder(order: OcrOptions, report: ProgressReport) -> None:
+    """Report what ``auto`` does, where a runtime is started for this call."""
+    if (
+        order.quiet
+        or order.choices.is_chosen("name")
+        or order.is_running()
+        or not settings.is_auto(order.choices.encoder)
+    ):
+        return
+    if line := settings.runtime_config(order.choices, order.choices.name).auto_line:
+        report.line(line)
+
+
+def _warn_of_given_up(client: "Client", report: ProgressReport) -> None:
+    """Report an encoder that ``auto`` does not use any more; no page has failed because of it."""
+    if client.encoder != AUTO:
+        return
+    for worker in client.status().workers:
+        if worker.state == GIVEN_UP and worker.note:
+            report.notice(f"warning: encoder {worker.plugin} is {worker.note}")
+
+
+def _pages(
+    order: OcrOptions, client: "Client", inputs: Iterator[PageInput], notice: Callable[[str], None]
+) -> Iterator[Page]:
+    if (first := next(inputs, None)) is None:
+        return iter(())
+    return client.ocr(chain([first], inputs), on_notice=notice, **order.reading.given(ReadOptions))
+
+
+def _reading(order: OcrOptions, client: "Client") -> Reading:
+    """Return how this runtime reads. Raises UsageError for a task that its model does not support."""
+    task = order.reading.for_model(client.model_name, client.tasks).task
+    style = order.style
+    if style.format.needs_cells and not has_cells(task):
+        raise UsageError(
+            f"-f {style.format_} draws boxes, and the task {task!r} gives none",
+            f"choose another --task, as {LAYOUT.name}",
+        )
+    key = order.reading.key(default_task=client.tasks[0])
+    return Reading(client.fingerprint, client.encoder, client.decoder, key)

@@ -1,0 +1,229 @@
+"""The report of ``dotsctl ocr`` on standard error: a bar, a line for each failed page, a summary."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from dotsctl.client.cli.printing import for_terminal, print_line
+from dotsctl.client.outputs.output_base import OutputEvents
+from dotsctl.client.results.page import BLANK, PARTIAL, Page
+from dotsctl.protocol.errors import DotsctlError, ErrorCode, ExitCode
+from dotsctl.protocol.model.buckets import TOLERATED_LOSS
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+MOST_BLANK_NAMED = 5
+"""Blank pages that the summary names."""
+INPUT_ERRORS = {ErrorCode.BAD_IMAGE, ErrorCode.TOO_LARGE}
+"""The codes of errors of the input, not of the runtime."""
+
+
+class ProgressReport(OutputEvents):
+    """Counts and reports pages; to be used as a context manager."""
+
+    def __init__(self, num_documents: int, *, quiet: bool, verbose: bool, is_printed: bool = False) -> None:
+        """Begin with nothing read.
+
+        Args:
+            num_documents: inputs of the run.
+            quiet: errors alone.
+            verbose: a line for each page.
+            is_printed: the text goes to standard output, so that a single page needs no summary.
+        """
+        self.num_read = 0
+        self.num_partial = 0
+        self.num_blank = 0
+        self._blank: list[str] = []
+        self._is_printed = is_printed
+        self.num_failed = 0
+        self.num_skipped = 0
+        self.num_taken_over = 0
+        self.num_lost = 0
+        self.num_kept = 0
+        self.num_beside = 0
+        self._num_left = 0
+        self._is_loss_reported = False
+        self._num_documents = num_documents
+        self._is_quiet = quiet
+        self._is_verbose = verbose and not quiet
+        self._codes: set[str] = set()
+        self._several_pages: set[str] = set()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "ProgressReport":
+        """Show the bar, if standard error is a terminal."""
+        if not self._is_quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("", total=self._num_documents)
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def stage(self, text: str) -> None:
+        """Show the present stage next to the bar."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=text)
+
+    def line(self, text: str) -> None:
+        """One line on standard error, above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
+        else:
+            print_line(text)
+
+    def notice(self, text: str) -> None:
+        """A line about how pages are read, for those who want more than errors."""
+        if not self._is_quiet:
+            self.line(text)
+
+    def detail(self, text: str) -> None:
+        """Print a line in verbose output."""
+        if self._is_verbose:
+            self.line(text)
+
+    @contextmanager
+    def bar_hidden(self) -> Iterator[None]:
+        """Take the bar away while results are printed to the same terminal."""
+        bar = self._bar if sys.stdout.isatty() else None
+        if bar is not None:
+            bar.stop()
+        yield
+        if bar is not None:
+            bar.start()
+
+    def skip(self, name: str) -> None:
+        """An input that an earlier run has finished."""
+        self.num_skipped += 1
+        self.detail(f"{name}: done before")
+        self._advance(1, 0)
+
+    def leave_alone(self, path: str) -> None:
+        """See :class:`OutputEvents`."""
+        self.num_kept += 1
+        self.notice(f"{path} is kept: it was changed since, or dotsctl did not write it")
+        self._advance(1, 0)
+
+    def lose(self, source: str, error: DotsctlError) -> None:
+        """See :class:`OutputEvents`."""
+        self.num_lost += 1
+        self.line(f"{source}: {error}")
+
+    def read_beside(self, pages: int) -> None:
+        """See :class:`OutputEvents`."""
+        self.num_beside += pages
+        self._advance(1, 0)
+
+    def leave(self, count: int) -> None:
+        """Count inputs that are skipped, as only those that failed before are read."""
+        self._num_left = count
+        self._advance(count, 0)
+
+    def take_over(self, page: Page) -> None:
+        """A page that an earlier run read before it was interrupted."""
+        self.num_taken_over += 1
+        self.detail(f"{page.source}:{page.page}: resumed from an interrupted run")
+        self._advance(1, self._more_pages(page))
+
+    def _more_pages(self, page: Page) -> int:
+        """Return how many pages of a document the bar does not count yet."""
+        if len(page.wanted) == 1 or page.source in self._several_pages:
+            return 0
+        self._several_pages.add(page.source)
+        return len(page.wanted) - 1
+
+    def page(self, page: Page) -> None:
+        """A page that came to its end."""
+        more_pages = self._more_pages(page)
+        place = f"{page.source}:{page.page}"
+        if page.error is not None:
+            self.num_failed += 1
+            self._codes.add(page.error.code)
+            self.line(f"{place}: {page.error.message}")
+        else:
+            self.num_read += 1
+            if page.status == PARTIAL:
+                self.num_partial += 1
+                self.notice(f"{place}: partial: {_why_partial(page)}")
+            if page.status == BLANK:
+                self.num_blank += 1
+                self._blank += [place] if len(self._blank) < MOST_BLANK_NAMED else []
+            if (page.resolution_loss or 0.0) > TOLERATED_LOSS and not self._is_loss_reported:
+                self._is_loss_reported = True
+                self.notice(f"{place}: {_what_was_lost(page)}")
+            timings = "".join(f", {stage} {value:.0f} ms" for stage, value in page.timings_ms.items())
+            self.detail(f"{place}: {page.status}, {page.tokens['completion']} tokens{timings}")
+        self._advance(1, more_pages)
+
+    def _advance(self, pages: int, more_pages: int) -> None:
+        if self._bar is not None and self._task is not None:
+            total = (self._bar.tasks[0].total or 0) + more_pages
+            self._bar.update(self._task, advance=pages, total=total)
+
+    def summary(self) -> None:
+        """Print the last line; a single page that was printed needs none."""
+        parts = [f"{self.num_read} page{'s' * (self.num_read != 1)} read"]
+        if self.num_partial:
+            parts[0] += f", {self.num_partial} of them partial (text is missing)"
+        if self.num_blank:
+            more = ", ..." if self.num_blank > len(self._blank) else ""
+            parts.append(f"{self.num_blank} blank ({', '.join(self._blank)}{more})")
+        if self.num_failed:
+            parts.append(f"{self.num_failed} failed")
+        if self.num_lost:
+            parts.append(f"{self.num_lost} result{'s' * (self.num_lost != 1)} not written")
+        if self.num_beside:
+            parts.append(f"{self.num_beside} page{'s' * (self.num_beside != 1)} read by another run")
+        if self.num_taken_over:
+            parts.append(f"{self.num_taken_over} resumed from an interrupted run")
+        if self.num_skipped:
+            parts.append(f"{self.num_skipped} skipped (done before; --force reads again)")
+        if self.num_kept:
+            parts.append(f"{self.num_kept} kept (changed since, or not written by dotsctl; --overwrite replaces)")
+        if self._num_left:
+            parts.append(f"{self._num_left} input{'s' * (self._num_left != 1)} left alone (no failure is noted)")
+        is_more_than_told = any((self.num_taken_over, self.num_skipped, self._num_left, self.num_kept, self.num_beside))
+        needs_one = not self._is_printed or self._num_documents > 1 or is_more_than_told
+        if not self._is_quiet and (needs_one or self.num_partial or self.num_blank):
+            self.line(", ".join(parts))
+
+    def exit_code(self, *, strict: bool = False) -> ExitCode:
+        """Return the exit code of a run that came to its end; ``strict`` counts partial pages as failed."""
+        if not self.num_failed:
+            is_bad = self.num_lost or (strict and self.num_partial)
+            return ExitCode.SOME_FAILED if is_bad else ExitCode.OK
+        others = (self.num_read, self.num_skipped, self.num_taken_over, self.num_kept, self.num_beside)
+        if self._codes <= INPUT_ERRORS and not any(others):
+            return ExitCode.NO_INPUT
+        return ExitCode.SOME_FAILED
+
+
+def _what_was_lost(page: Page) -> str:
+    """Return how much smaller a page was read than its quality implies, and the remedy."""
+    lower = {"full": "--quality balanced or ", "balanced": "--quality fast or "}.get(page.quality or "", "")
+    return (
+        f"encoder {page.encoder} has no page size for it: read with {page.resolution_loss:.0%} less resolution, at "
+        f"{page.input_width}x{page.input_height} px. Choose {lower}--encoder mlx. Further such pages are not reported; "
+        "resolution_loss in the JSON output has the loss of each"
+    )
+
+
+def _why_partial(page: Page) -> str:
+    """The reason why a page is partial, for people."""
+    reasons = {
+        "length": "the text is cut, the limit of tokens was reached",
+        "loop": "the text repeated itself and was cut",
+    }
+    told = [reasons[page.finish_reason]] if page.finish_reason in reasons else []
+    return "; ".join([*told, *page.repaired])

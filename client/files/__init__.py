@@ -1,0 +1,1 @@
+"""Writing files: complete or not at all, whatever happens meanwhile."""

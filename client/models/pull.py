@@ -1,0 +1,264 @@
+"""Installing a dots.ocr snapshot from the Hugging Face Hub as a model.
+
+Everything that can be refused is refused before the large files are fetched. The model grows in a hidden folder and
+gets its name when it is complete and verified, so that no command ever sees a partial one.
+"""
+
+import errno
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Protocol
+
+from dotsctl.client.files.partial_folder import PartialFolder
+from dotsctl.client.files.sizes import size_text
+from dotsctl.client.models.card import prompts_of
+from dotsctl.client.models.download import download, present_bytes
+from dotsctl.client.models.hub import Hub, RemoteFile, Snapshot
+from dotsctl.client.models.record import PullRecord, read_record, write_record
+from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
+from dotsctl.protocol.model.checkpoint import read_json
+from dotsctl.protocol.model.directory import DEMO, models_directory
+from dotsctl.protocol.model.files import write_file
+from dotsctl.protocol.model.tasks import ASK, PROMPTS, tasks_of
+from dotsctl.protocol.model.validation import validate_checkpoint
+
+MODEL_TYPE = "dots_ocr"
+REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+NEEDED = ("config.json", "tokenizer.json")
+WANTED = (
+    *NEEDED,
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.*",
+    PROMPTS,
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "readme*",
+    "*license*",
+    "*licence*",
+    "notice*",
+)
+"""Patterns of the names, in lower case, of the files in a repository's root that are fetched."""
+NEVER = (".bin", ".pt", ".pth", ".py", ".pkl", ".ckpt")
+"""Endings of files that can run code, or hold code."""
+SPARE_BYTES = 512_000_000
+"""The disk space that stays free in addition to the model, in bytes."""
+
+
+@dataclass(frozen=True)
+class PullOrder:
+    """A request to install a model."""
+
+    repo: str
+    revision: str | None = None
+    name: str | None = None
+    """The name under which it is installed; none: the last part of the repository's name."""
+    force: bool = False
+    """Whether an installed model of that name is replaced."""
+
+
+class Listener(Protocol):
+    """The receiver of the progress of a pull."""
+
+    def line(self, text: str) -> None:
+        """A fact, as one line."""
+
+    def begin(self, size_bytes: int) -> None:
+        """The files are fetched now; so many bytes in all."""
+
+    def advance(self, size_bytes: int) -> None:
+        """Report so many additional bytes; a negative number where bytes were dropped."""
+
+
+def target_folder(order: PullOrder) -> Path:
+    """Return the folder where the model will be.
+
+    Raises:
+        UsageError: the repository or the name has a wrong form.
+    """
+    if not REPO.fullmatch(order.repo):
+        raise UsageError(f"{order.repo!r} is no repository", "write OWNER/NAME, as rednote-hilab/dots.ocr")
+    name = order.name
+    if name is None:
+        name = re.sub(r"[^a-z0-9._-]+", "-", order.repo.rpartition("/")[2].lower()).lstrip("._-")[:64]
+    if not NAME.fullmatch(name):
+        raise UsageError(f"a model cannot be named {name!r}", "--name takes up to 64 of a-z, 0-9 and '.', '_', '-'")
+    if name == DEMO:
+        raise UsageError(f"{DEMO!r} is the model that ships with dotsctl", "choose another name with --name")
+    return models_directory() / name
+
+
+def pull(order: PullOrder, hub: Hub, listener: Listener) -> Path:
+    """Install a model; returns its folder.
+
+    Args:
+        order: which one.
+        hub: where it comes from.
+        listener: receives the progress.
+
+    Raises:
+        UsageError: the repository or the name has a wrong form.
+        CommandFailedError: the Hub refuses or is not reachable, it is no model for dotsctl, the disk is too small, or
+            another model has that name.
+    """
+    target = target_folder(order)
+    snapshot = hub.snapshot(order.repo, order.revision)
+    files = select(snapshot)
+    size_bytes = sum(file.size_bytes for file in files)
+    listener.line(f"{snapshot.repo}@{snapshot.commit}")
+    listener.line(f"{len(files)} files, {size_text(size_bytes)}; licence: {snapshot.licence or 'none stated'}")
+    if _is_installed(target, snapshot, order.force):
+        listener.line(f"{target.name!r} is this already")
+        return target
+    try:
+        with PartialFolder(target) as partial:
+            partial.keep_only({path.name for path in partial.path.iterdir() if _belongs(path.name, files)})
+            _check_disk(partial.path, files)
+            listener.begin(size_bytes)
+            _fetch(hub, snapshot, files, partial.path, listener)
+            _finish(partial.path, snapshot, files)
+            partial.install()
+    except OSError as error:
+        raise _disk_error(error, target) from None
+    return target
+
+
+def select(snapshot: Snapshot) -> list[RemoteFile]:
+    """The files that dotsctl needs, the small ones first.
+
+    Raises:
+        CommandFailedError: the repository lacks one, or its weights are in another format.
+    """
+    names = {file.name for file in snapshot.files}
+    files = [file for file in snapshot.files if _is_wanted(file.name)]
+    if missing := [name for name in NEEDED if name not in names]:
+        raise CommandFailedError(f"{snapshot.repo} has no {missing[0]}: it is no snapshot of a dots.ocr model")
+    if not any(file.name.endswith(".safetensors") for file in files):
+        others = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf")))
+        raise CommandFailedError(
+            f"{snapshot.repo} has its weights only as {others[0]}: dotsctl reads .safetensors, which cannot run code"
+            if others
+            else f"{snapshot.repo} has no .safetensors file: it holds no weights that dotsctl can read"
+        )
+    return sorted(files, key=lambda file: (file.name != "config.json", file.size_bytes))
+
+
+def _is_wanted(name: str) -> bool:
+    lower = name.lower()
+    return "/" not in name and not lower.endswith(NEVER) and any(fnmatch(lower, pattern) for pattern in WANTED)
+
+
+def _is_installed(target: Path, snapshot: Snapshot, force: bool) -> bool:
+    """Return whether this very commit is installed. Raises CommandFailedError when another thing has the name."""
+    if force or not os.path.lexists(target):
+        return False
+    record = read_record(target)
+    if record and (record.repo, record.commit) == (snapshot.repo, snapshot.commit):
+        return True
+    there = f"{record.repo}@{record.commit[:12]}" if record else f"{target}, which was not pulled"
+    raise CommandFailedError(
+        f"the name {target.name!r} is taken by {there}", "--force replaces it, --name NAME keeps both"
+    )
+
+
+def _check_disk(folder: Path, files: list[RemoteFile]) -> None:
+    """Refuse what cannot fit. Raises CommandFailedError with both numbers."""
+    needed_bytes = sum(file.size_bytes - present_bytes(file, folder) for file in files) + SPARE_BYTES
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise CommandFailedError(
+            f"the disk of {folder.parent} has {size_text(free_bytes)} free, {size_text(needed_bytes)} are needed "
+            f"({size_text(SPARE_BYTES)} of them to spare)",
+            "make room, or set DOTSCTL_MODELS to a folder on another disk",
+        )
+
+
+def _belongs(name: str, files: list[RemoteFile]) -> bool:
+    """Return whether a file of the partial folder is one of these, complete or not yet."""
+    return any(name == file.name or file.digest.rpartition(":")[2] in name for file in files)
+
+
+def _fetch(hub: Hub, snapshot: Snapshot, files: list[RemoteFile], folder: Path, listener: Listener) -> None:
+    """Download all files; config.json is the first, and a model of another type ends it there."""
+    for file in files:
+        download(hub, snapshot, file, folder, listener.advance)
+        if file.name == "config.json":
+            try:
+                found = read_json(folder, file.name).get("model_type")
+            except MissingError as error:
+                raise _no_model(snapshot.repo, error) from None
+            if found != MODEL_TYPE:
+                raise CommandFailedError(
+                    f"{snapshot.repo} holds a model of the type {found!r}, dotsctl reads {MODEL_TYPE!r} "
+                    "(dots.ocr, dots.mocr): nothing more was downloaded"
+                )
+
+
+def _finish(folder: Path, snapshot: Snapshot, files: list[RemoteFile]) -> None:
+    """Write the prompts, check the complete model, and write the record."""
+    prompts = _write_prompts(folder)
+    check_snapshot(folder, snapshot.repo)
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    digests = {file.name: file.digest for file in files}
+    write_record(folder, PullRecord(snapshot.repo, snapshot.commit, snapshot.licence, date, prompts, digests))
+
+
+def check_snapshot(folder: Path, repo: str) -> None:
+    """Refuse weights that dotsctl cannot load, before they get a name; every check of a downloaded model belongs here.
+
+    Raises:
+        CommandFailedError: a file is missing or wrong.
+    """
+    try:
+        validate_checkpoint(folder)
+    except MissingError as error:
+        raise _no_model(repo, error) from None
+
+
+def _write_prompts(folder: Path) -> str:
+    """Fill prompts.json from the model card where the repository has none; return where the prompts come from.
+
+    Null leaves the prompt to dotsctl: for tasks that the card does not show, and for questions, which are their own
+    prompt.
+    """
+    if (folder / PROMPTS).is_file():
+        return "repository"
+    cards = sorted(path for path in folder.iterdir() if path.name.lower() == "readme.md")
+    prompts = prompts_of(cards[0].read_text("utf-8", errors="replace")) if cards else {}
+    if not prompts:
+        return ""
+    shown: dict[str, str | None] = {**dict.fromkeys(tasks_of(folder)), **prompts}
+    if ASK.name in shown:
+        shown[ASK.name] = None
+    text = json.dumps(shown, indent=2, ensure_ascii=False)
+    write_file(folder / PROMPTS, f"{text}\n".encode())
+    return "model card"
+
+
+def _no_model(repo: str, error: MissingError) -> CommandFailedError:
+    """The error for a repository whose files are no model."""
+    return CommandFailedError(f"{repo} is no model for dotsctl: {error.problem}", error.remedy)
+
+
+def _disk_error(error: OSError, target: Path) -> CommandFailedError:
+    """The error for a file or folder that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return CommandFailedError(
+            f"the disk of {target.parent} is full", "make room and pull again, what is there is kept"
+        )
+    return CommandFailedError(
+        f"{error.filename or target.parent} cannot be written ({error.strerror or error})",
+        "correct its permissions, or set DOTSCTL_MODELS to a folder that you may write to",
+    )

@@ -1,0 +1,5 @@
+"""The way from an answer of the model to the record of a page.
+
+Start with ``page.py``. ``answers.py`` knows which tasks have cells, ``cells.py`` and ``scene.py`` parse them while they
+are written, ``cell_repair.py`` parses damaged ones, ``markdown.py`` makes Markdown and plain text of them.
+"""

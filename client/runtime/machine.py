@@ -1,0 +1,342 @@
+"""The complete runtime as one state machine: coordinator, supervisor, swaps and the end. Pure.
+
+Events go in with their time, commands come out. There are no sockets, processes or clock here; ``loop.py`` has those,
+and the simulation in ``tools/dev/chaos`` plays them.
+"""
+
+import logging
+from collections.abc import Sequence, Set
+from pathlib import Path
+
+from dotsctl import __version__
+from dotsctl.client.runtime.auto import auto_choice
+from dotsctl.client.runtime.core import Coordinator
+from dotsctl.client.runtime.delivery import (
+    Announce,
+    Command,
+    Compared,
+    GiveUp,
+    Kill,
+    ReportStatus,
+    Retire,
+    ToClient,
+    ToWorker,
+    Wake,
+)
+from dotsctl.client.runtime.ending import MAX_REASON_CHARACTERS, Ending
+from dotsctl.client.runtime.ledger import Ledger
+from dotsctl.client.runtime.one_model import Model
+from dotsctl.client.runtime.patience import LONGEST_TICK_S
+from dotsctl.client.runtime.seats import DECODER
+from dotsctl.client.runtime.supervisor import Supervisor
+from dotsctl.client.runtime.swap import EncoderSwaps
+from dotsctl.client.runtime.views import Limits
+from dotsctl.client.runtime.welcome import welcome_of
+from dotsctl.client.runtime.worker_process import last_place
+from dotsctl.client.runtime.worker_table import LEAVING, Worker, WorkerState
+from dotsctl.client.settings.runtime_config import (
+    RuntimeConfig,
+    decoder_options,
+    encoder_options,
+    with_encoder,
+)
+from dotsctl.protocol import is_release, release
+from dotsctl.protocol.codec import Buffer
+from dotsctl.protocol.errors import OTHER_VERSION, ErrorCode, ExitCode
+from dotsctl.protocol.messages import (
+    Bye,
+    CancelJob,
+    ClientHello,
+    Configure,
+    LoadFailed,
+    Loading,
+    Message,
+    Ready,
+    Refused,
+    StatusRequest,
+    Stop,
+    Submit,
+    SwapEncoder,
+    WorkerHello,
+)
+from dotsctl.protocol.parts import Role
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+RELEASE = release(__version__)
+
+
+class RuntimeMachine:
+    """One instance, from its first worker to its last page."""
+
+    def __init__(self, config: RuntimeConfig, log_folder: Path, instance: str, now: float, first_id: int = 1) -> None:
+        """Start the workers that are needed first.
+
+        Args:
+            config: the plugins and all limits.
+            log_folder: the folder of the workers' logs.
+            instance: the text that identifies this run of the runtime to clients.
+            now: seconds of a monotonic clock.
+            first_id: number of the first request.
+        """
+        self.config, self.instance = config, instance
+        limits = Limits(config.credits, config.credit_bytes, config.stall_timeout_s, config.page_timeout_s)
+        names = [str(choice) for choice in config.encoders]
+        self.core = Coordinator(limits, names, str(config.decoder), Ledger(first_id), auto_choice(config))
+        self.table = self.core.table
+        self.ending = Ending(self.core)
+        self._commands: list[Command] = []
+        self._supervisor = Supervisor(self.table, config, log_folder, self._commands)
+        self._swaps = EncoderSwaps(self._supervisor, self.core, self._to_client)
+        self._waiting: list[bytes] = []
+        """Clients that sent their hello before the workers were ready."""
+        self._model: Model | None = None
+        """The model that all workers have; a worker that comes back with another one is refused."""
+        self._settled = 0
+        self._ticked = now
+        self._was_ready = False
+        for seat in self.table.seats:
+            if seat == DECODER or self.core.choice.is_started_first(seat.place):
+                self._supervisor.start(seat, now)
+
+    # --- queries of the loop -----------------------------------------------------------------------------------------
+
+    def take_commands(self, now: float) -> list[Command]:
+        """Commands since the last call, in the order in which they are to be carried out."""
+        for command in self.core.take_commands():
+            match command:
+                case Kill():
+                    log.warning("killing the %s: %s", command.role, command.reason)
+                    if worker := self.table.find(command.role, command.epoch):
+                        self._supervisor.kill(worker, now, command.reason)
+                case Retire():
+                    self._commands.append(ToWorker(Role.ENCODER, command.epoch, Stop()))
+                    if worker := self.table.find(Role.ENCODER, command.epoch):
+                        self._supervisor.retire(worker, now)
+                case Wake():
+                    log.info("%s is started: %s", command.seat, self.core.encoder_names[command.seat.place])
+                    self._supervisor.start(command.seat, now)
+                case GiveUp():
+                    name = self.core.encoder_names[command.seat.place]
+                    log.warning("encoder %s is not used any more: %s", name, command.reason)
+                    self._supervisor.give_up(self.table.in_seat(command.seat), command.reason, now)
+                case Compared() | ToClient() | ToWorker():
+                    self._commands.append(command)
+        if not self._was_ready and self.core.all_ready:
+            self._was_ready = True
+            self._commands.append(Announce())
+        commands = list(self._commands)
+        self._commands.clear()
+        return commands
+
+    @property
+    def next_due(self) -> float:
+        """Time at which :meth:`advance` or :meth:`tick` has something to do."""
+        return min(self.next_tick, self._supervisor.next_due())
+
+    @property
+    def next_tick(self) -> float:
+        """Time of the next :meth:`tick`."""
+        return self._ticked + TICK_S
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> None:
+        """Do what is due: restarts, ends of loads that hang, SIGKILLs."""
+        for worker in self._supervisor.undead(now):
+            self._ended(worker, None, "", now)
+        if self.core.outcomes.settled != self._settled:
+            self._settled = self.core.outcomes.settled
+            self._supervisor.progress()
+        if not self.ending.is_complete:  # while accepted pages are finished, a worker may be needed once more
+            self._supervisor.start_due(now)
+        if now - self._ticked > LONGEST_TICK_S:  # the machine has slept, or we were stopped
+            self._supervisor.forgive_sleep(now)
+        self._supervisor.end_silent_loads(now)
+        self._supervisor.kill_due(now)
+
+    def tick(self, stopped: Set[tuple[Role, int]], now: float) -> None:
+        """Look for what does not move; to be called about once a second, after :meth:`advance`.
+
+        Args:
+            stopped: role and epoch of the processes that the kernel has stopped.
+            now: seconds of a monotonic clock.
+        """
+        self._ticked = now
+        self._supervisor.watch_stopped(stopped, now)
+        self.core.tick(now)
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    def exited(self, role: Role, epoch: int, code: int, tail: str, now: float) -> None:
+        """A process has ended, with the last lines of its log."""
+        worker = self.table.find(role, epoch)
+        if worker is not None and worker.is_alive:
+            self._ended(worker, code, tail, now)
+
+    def not_started(self, role: Role, epoch: int, problem: str, now: float) -> None:
+        """A process could not be started."""
+        worker = self.table.find(role, epoch)
+        if worker is None:
+            return
+        worker.is_alive = False
+        if worker.trial is not None:
+            self._swaps.not_started(worker, worker.trial, problem, now)
+            self.table.remove(worker)
+        else:
+            self.ending.failed(f"a worker cannot be started: {problem}", ExitCode.COMMAND, now)
+
+    def _ended(self, worker: Worker, code: int | None, tail: str, now: float) -> None:
+        """Carry the end of a process through all parts; with no ``code`` it is given up."""
+        trial, is_in_slot = worker.trial, worker.state not in LEAVING
+        reason = self._supervisor.exit_reason(worker, code)
+        log.warning("%s (epoch %d) ended: %s", worker.seat, worker.epoch, reason)
+        self.core.worker_dead(worker.role, worker.epoch, reason, now, by_page=not worker.was_stopped)
+        self._supervisor.ended(worker, code, reason, now)
+        if trial is not None:
+            self._swaps.died(worker, trial, tail, now)
+        elif is_in_slot:
+            if worker.role is Role.ENCODER and not worker.was_ready:
+                self.core.encoder_died_loading(worker.seat, reason, now)
+            if worker.state is WorkerState.FATAL and not self._is_dispensable(worker, now):
+                self.ending.failed(self._why_given_up(worker, reason, tail), ExitCode.COMMAND, now)
+
+    def _why_given_up(self, worker: Worker, reason: str, tail: str) -> str:
+        """One line where a load failed for good, with the place in the code; else the last lines of the log."""
+        name = self.core.decoder_name if worker.seat == DECODER else self.core.encoder_names[worker.seat.place]
+        problem = f"{name}: {worker.verdict or f'the {worker.seat} worker ended: {reason}'}"
+        if worker.failed_loading:
+            return f"{problem}{last_place(tail)}"
+        if not tail:
+            return f"{problem}. Its log {worker.log} is empty"
+        return f"{problem}. Its last lines:\n{tail[-MAX_REASON_CHARACTERS // 2 :]}"
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def from_client(self, client: bytes, message: Message, buffers: Sequence[Buffer], now: float) -> None:
+        """A client has sent a message."""
+        match message:
+            case ClientHello() if self.core.stopping:
+                self._to_client(client, Bye(f"the runtime is stopping: {self.core.stopping}", ExitCode.OK))
+            case ClientHello() if is_release(message.version) and message.version != RELEASE:
+                text = f"the runtime is dotsctl {RELEASE}, the client is dotsctl {message.version}: {OTHER_VERSION}"
+                self._to_client(client, Refused(ErrorCode.PROTO, text))
+            case ClientHello():
+                self._waiting.append(client)
+                self._welcome()
+            case Submit():
+                self.core.submit(client, message, buffers, now)
+            case CancelJob():
+                self.core.cancel(client, message, now)
+            case StatusRequest():
+                self._commands.append(ReportStatus(client))
+            case SwapEncoder():
+                self._swaps.begin(client, message, now)
+            case _:
+                text = f"{type(message).__name__} is not a message of a client"
+                self._to_client(client, Refused(ErrorCode.UNKNOWN_TYPE, text))
+
+    def client_gone(self, client: bytes, now: float) -> None:
+        """Handle the end of a client."""
+        self._waiting = [waiting for waiting in self._waiting if waiting != client]
+        self.core.client_gone(client, now)
+
+    def from_worker(self, identity: bytes, message: Message, now: float) -> None:
+        """Handle a message of a worker; those of dead or foreign workers are ignored."""
+        worker = self.table.by_identity(identity)
+        if worker is None:
+            return
+        worker.heard_at = now
+        match message:
+            case WorkerHello():
+                worker.has_greeted = True
+                if worker.state is WorkerState.STARTING:
+                    worker.state = WorkerState.LOADING
+                if message.version == RELEASE:
+                    self._configure(worker)
+                else:
+                    self._refuse_version(worker, f"the worker is dotsctl {message.version}", now)
+            case Loading():
+                log.info("%s: %s", worker.seat, message.note)
+            case Ready():
+                self._ready(worker, message, now)
+            case LoadFailed():
+                self.failed_for_good(worker, message.message, message.exit_code, now)
+            case _:
+                self.core.worker_message(worker.role, worker.epoch, message, now)
+
+    def not_understood(self, identity: bytes, problem: str, now: float) -> None:
+        """A worker has sent a message of another version of the protocol."""
+        if worker := self.table.by_identity(identity):
+            self._refuse_version(worker, problem, now)
+
+    def _refuse_version(self, worker: Worker, problem: str, now: float) -> None:
+        self.failed_for_good(
+            worker, f"the runtime is dotsctl {RELEASE}, {problem}: {OTHER_VERSION}", ExitCode.COMMAND, now
+        )
+
+    def failed_for_good(self, worker: Worker, problem: str, exit_code: int, now: float) -> None:
+        """A process reports a fault that a restart does not help against: it is not started again.
+
+        A swap fails with it; an encoder that the runtime can do without is not used; else the runtime ends.
+        """
+        if worker.trial is not None:
+            self._swaps.failed(worker, worker.trial, problem, now)
+        elif worker.state not in LEAVING:
+            worker.state, worker.verdict = WorkerState.FATAL, problem
+            if not self._is_dispensable(worker, now):
+                self.ending.failed(f"the {worker.seat} worker cannot load: {problem}", exit_code, now)
+
+    def _configure(self, worker: Worker) -> None:
+        """Send a worker what to load."""
+        config, place = self.config, worker.seat.place
+        if worker.trial is not None:
+            config = with_encoder(config, worker.trial.choice, place)
+        choice, options = decoder_options(config) if worker.seat == DECODER else encoder_options(config, place)
+        if worker.role is Role.ENCODER:
+            options = {**options, **self.core.choice.options(place)}
+        configure = Configure(choice.name, options, config.model, config.model_name, config.render_timeout_s)
+        self._commands.append(ToWorker(worker.role, worker.epoch, configure))
+
+    def _ready(self, worker: Worker, message: Ready, now: float) -> None:
+        """A worker has loaded its model; workers with different models never talk."""
+        if worker.state in LEAVING and worker.trial is None:
+            return  # it is about to end
+        self._model = self._model or Model(worker.seat, message.fingerprint, message.width)
+        difference = self._model.difference(message)
+        if worker.trial is not None:
+            if difference:
+                problem = f"{worker.trial.choice} {difference}: it must be made of the same model"
+                self._swaps.failed(worker, worker.trial, problem, now)
+                return
+            choice = worker.trial.choice
+            self._swaps.ready(worker, worker.trial, message, now)
+            self.config = with_encoder(self.config, choice, worker.seat.place)
+            self._commands.append(Announce())
+        elif difference:
+            worker.verdict = (
+                f"{ErrorCode.MODEL_MISMATCH}: the {worker.seat} {difference}: stop the runtime and start all workers "
+                "with one model"
+            )
+            if not self._is_dispensable(worker, now):
+                self.ending.failed(worker.verdict, ExitCode.COMMAND, now)
+        else:
+            log.info("%s (epoch %d) ready after %.1f s", worker.seat, worker.epoch, message.load_s)
+            self.core.worker_ready(worker.seat, worker.epoch, message, now)
+            self._welcome()
+
+    def _is_dispensable(self, worker: Worker, now: float) -> bool:
+        """Return whether the runtime can do without a worker that is not started again."""
+        reason = worker.verdict or f"it ended: {worker.last_exit}"
+        return worker.role is Role.ENCODER and self.core.encoder_lost(worker.seat, reason, now)
+
+    def _welcome(self) -> None:
+        if not self.core.all_ready:
+            return
+        for client in self._waiting:
+            self._to_client(client, welcome_of(self.config, self.core, self.instance))
+        self._waiting.clear()
+
+    def _to_client(self, client: bytes, message: Message) -> None:
+        self._commands.append(ToClient(client, message))

@@ -1,0 +1,97 @@
+"""The messages between a process and its render process: a length, a header in msgpack, then bytes as they are."""
+
+import struct
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgpack
+from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.parts import MAX_RGB_BYTES
+from dotsctl.protocol.typed_values import WrongValueError, from_plain
+
+LENGTH = struct.Struct("<I")
+MAX_HEADER_BYTES = 1 << 16
+ROOM_BYTES = 4 * MAX_RGB_BYTES
+"""The memory of the render process for one page; the largest one, in the 4 bytes a pixel of a decoder, is a third."""
+HELD = -1
+PAGES, PAGE, TEXT = "pages", "page", "text"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """One question about a document."""
+
+    asked: str
+    """``pages`` (how many there are; with ``dpi`` also the pixels where there is one), ``page`` (the pixels of one) or
+    ``text`` (whether one has text)."""
+    path: str = ""
+    """Absolute path of the file; empty: the document is ``content``."""
+    content: int = 0
+    """Number of the content, where there is no path."""
+    content_bytes: int = HELD
+    """Bytes of the content, which follow this header; ``HELD``: there is none, or the process has it already."""
+    password: str | None = None
+    page: int = 1
+    """The number of the page, from 1."""
+    dpi: int = 0
+    """Resolution for a page that has none of its own."""
+
+
+@dataclass(frozen=True)
+class RenderAnswer:
+    """The answer to one request; with it that the process is ready, which has no request."""
+
+    code: str = ""
+    """The reason why the page cannot be read, a value of ErrorCode; empty: it can be read."""
+    problem: str = ""
+    remedy: str = ""
+    num_pages: int = 0
+    is_document: bool = False
+    """Whether pages can be chosen: a PDF or a TIFF."""
+    is_pdf: bool = False
+    has_text: bool = False
+    size: tuple[int, int] = (0, 0)
+    """Width and height in pixels of the page as viewers show it; 3 * width * height bytes follow this header."""
+    stored: tuple[int, int] = (0, 0)
+    """Width and height in pixels before the EXIF orientation is applied."""
+    orientation: int = 1
+    """EXIF orientation, 1 to 8."""
+    is_last: bool = False
+    """Whether the process ends now, because it is short of memory."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that follow the header."""
+        return 3 * self.size[0] * self.size[1]
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 0 or self.nbytes > MAX_RGB_BYTES or not 1 <= self.orientation <= 8:
+            raise ValueError(f"a page of {self.size} px with orientation {self.orientation}")
+        if self.code:
+            ErrorCode(self.code)
+
+    @classmethod
+    def of_error(cls, error: PageError, *, is_last: bool = False) -> "RenderAnswer":
+        """The answer for a page that cannot be read."""
+        return cls(code=error.code, problem=error.problem, remedy=error.remedy, is_last=is_last)
+
+    def raise_error(self) -> None:
+        """Raise the PageError that the answer reports, if any."""
+        if self.code:
+            raise PageError(self.problem, self.remedy, code=ErrorCode(self.code))
+
+
+def packed(message: RenderRequest | RenderAnswer) -> bytes:
+    """Length and header of a message."""
+    header: bytes = msgpack.packb(vars(message), unicode_errors="surrogateescape")
+    return LENGTH.pack(len(header)) + header
+
+
+def unpacked(kind: type[T], header: bytes) -> T:
+    """Inverse of :func:`packed`, without the length. Raises WrongValueError."""
+    try:
+        content: Any = msgpack.unpackb(header, unicode_errors="surrogateescape", strict_map_key=True)
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise WrongValueError(f"no msgpack ({type(error).__name__})") from None
+    return from_plain(kind, content)

@@ -1,0 +1,1 @@
+"""Programs for this repository alone, not part of the wheel; ``tools/README.md`` is their manual."""

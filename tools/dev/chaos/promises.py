@@ -1,0 +1,117 @@
+"""The promises of the runtime about pages, checked in a simulated schedule after every turn; see ``simulation.py``.
+
+The checks count by themselves, from messages and states, so that a runtime that counts wrongly is noticed.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from dotsctl.client.runtime.admission import BYTES_A_VALUE
+from dotsctl.client.runtime.delivery import ToWorker
+from dotsctl.client.runtime.machine import RuntimeMachine
+from dotsctl.client.runtime.request import Request, RequestState
+from dotsctl.client.runtime.worker_table import WorkerState
+from dotsctl.protocol.machine.measured_costs import Preference
+from dotsctl.protocol.messages import Encode
+from dotsctl.protocol.parts import Role
+from dotsctl.tools.dev.chaos.schedule_plan import LONG_DELAY_S, Alternative, SchedulePlan
+from dotsctl.tools.dev.chaos.simulated_workers import (
+    ALTERNATIVE_SEAT,
+    WIDTH,
+    SimulatedWorkers,
+)
+
+INDEX_TURNS = 10
+"""Turns between two comparisons of the ledger's index with the states of the requests."""
+
+
+class BrokenPromise(AssertionError):
+    """The runtime did what it must never do."""
+
+
+@dataclass
+class PagePromises:
+    """Pages are dispatched as promised."""
+
+    plan: SchedulePlan
+    machine: RuntimeMachine
+    workers: SimulatedWorkers
+    with_alternative: set[int] = field(default_factory=set)
+    """Requests that went to the alternative last, without having requested it."""
+    failed_by_alternative: set[int] = field(default_factory=set)
+    """Requests that the alternative must not get again."""
+    _turns: int = 0
+    _order: list[int] = field(default_factory=list)
+    """Requests in the order in which they were dispatched."""
+
+    def after_turn(self) -> None:
+        """Check what must hold after every turn of the loop."""
+        core = self.machine.core
+        requests = core.ledger.requests.values()
+        outstanding = [r for r in requests if RequestState.QUEUED < r.state < RequestState.DECODING]
+        for place, number in Counter(r.place for r in outstanding).items():
+            if number > core.limits.credits:
+                raise BrokenPromise(f"{number} pages of encoder {place} with {core.limits.credits} credits")
+        self._check_bytes(outstanding)
+        in_flight = [r for r in requests if r.state is not RequestState.QUEUED]
+        suspects = [r for r in in_flight if r.suspect]
+        if suspects and len(in_flight) > 1:
+            raise BrokenPromise(f"request {suspects[0].request_id} is a suspect and does not run alone")
+        self._turns += 1
+        if self._turns % INDEX_TURNS == 0:
+            self._check_index()
+        for request in in_flight:
+            is_with_encoder = request.state in (RequestState.ENCODING, RequestState.SENT)
+            row = self.machine.table.find(Role.ENCODER, request.encoder_epoch)
+            if is_with_encoder and (row is None or row.ready is None):
+                raise BrokenPromise(f"request {request.request_id} waits for an encoder that is gone")
+
+    def _check_bytes(self, outstanding: list[Request]) -> None:
+        """All but the request that was dispatched last are below the limit of bytes."""
+        limit = self.plan.credit_bytes
+        before = sorted(outstanding, key=lambda r: self._order.index(r.request_id))[:-1]
+        total = sum(r.embedding_bytes or r.cost * WIDTH * BYTES_A_VALUE for r in before)
+        if before and total >= limit:
+            raise BrokenPromise(f"a page is dispatched beside {total} bytes of others; {limit} may be outstanding")
+
+    def _check_index(self) -> None:
+        ledger = self.machine.core.ledger
+        requests = ledger.requests.values()
+        for state in RequestState:
+            if ledger.in_state(state) != [request for request in requests if request.state is state]:
+                raise BrokenPromise(f"the index of requests that are {state.name} is wrong")
+        for client in {request.client for request in requests}:
+            if ledger.of_client(client) != [request for request in requests if request.client == client]:
+                raise BrokenPromise(f"the index of requests of {client!r} is wrong")
+
+    def encode(self, command: ToWorker) -> None:
+        """A page goes to an encoder."""
+        if not isinstance(command.message, Encode):
+            return
+        request_id = command.message.request_id
+        if request_id in self._order:
+            self._order.remove(request_id)
+        self._order.append(request_id)
+        process = self.workers.processes.get((command.role, command.epoch))
+        request = self.machine.core.ledger.requests.get(request_id)
+        if process is None or request is None:
+            return
+        submit = request.submit
+        if submit.encoder is not None and process.seat.place != submit.encoder:
+            raise BrokenPromise(f"request {request_id} asks for encoder {submit.encoder} and goes to {process.seat}")
+        self.with_alternative.discard(request_id)
+        if submit.encoder is not None or process.seat != ALTERNATIVE_SEAT or self.plan.alternative is None:
+            return
+        self.with_alternative.add(request_id)
+        if submit.page_index in self.plan.large:
+            raise BrokenPromise(f"page {submit.page_index} does not fit the alternative and goes to it")
+        if request_id in self.failed_by_alternative:
+            raise BrokenPromise(f"the alternative failed with request {request_id} and gets it again")
+        if self.machine.table.in_seat(process.seat).state is WorkerState.FATAL:
+            raise BrokenPromise(f"request {request_id} goes to an encoder that is given up")
+
+    def compared(self, preference: Preference) -> None:
+        """Check the comparison of two encoders; where messages take longer than pages, its figures have no meaning."""
+        is_measurable = self.plan.delay_s < LONG_DELAY_S
+        if is_measurable and preference.is_faster and self.plan.alternative is Alternative.SLOW:
+            raise BrokenPromise(f"an encoder that takes ten times as long is preferred: {preference}")

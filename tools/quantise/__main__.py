@@ -1,5 +1,0 @@
-"""``python -P -m dotsctl.tools.quantise`` measures what smaller weights cost."""
-
-from dotsctl.tools.quantise.main import main
-
-main()
