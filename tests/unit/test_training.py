@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ pytest.importorskip("english_words", reason="english-words is not installed")
 import torch
 from dotsctl.decoder_worker.prompt import PromptBuilder
 from dotsctl.decoder_worker.tasks import read_prompts
+from dotsctl.encoder_worker.image import patchify
 from dotsctl.protocol.geometry import PixelLimits, fit
 from dotsctl.tools.dev import pack_training, train
 from dotsctl.tools.dev.demo import batches as demo_batches
@@ -57,6 +59,7 @@ from dotsctl.tools.pages.fonts import EVERYWHERE
 from dotsctl.tools.pages.generator import STYLES, generate_page
 from PIL import Image
 from tokenizers import Tokenizer
+from torch.utils.data import DataLoader
 
 ROOT = Path(__file__).parents[2]
 SHAPE = {"vision_width": 32, "vision_heads": 1, "vision_intermediate": 32, "text_intermediate": 32}
@@ -90,6 +93,28 @@ def test_each_target_is_the_token_that_comes_next(monkeypatch: pytest.MonkeyPatc
         assert [targets[place] for place in places[:-1]] == [ids[place + 1] for place in places[:-1]]
         assert targets[places[-1]] == end
         assert tokenizer().decode(ids[: places[0] + 1], skip_special_tokens=False).endswith("<|assistant|>")
+
+
+def test_a_batch_has_the_patches_that_the_encoder_makes() -> None:
+    page = generate_page(random.Random(3), STYLES["small"], EVERYWHERE, (4, 7))
+    found = BatchMaker(tokenizer(), PageSource(EVERYWHERE))._batch(random.Random(1), 0, (4, 7), [page], [])
+    image = page.image.resize((7 * 28, 4 * 28), Image.Resampling.BICUBIC)
+    expected = patchify(image, image.size, 1, PixelLimits(784, 10**6)).values
+    assert found.patches.shape == (1, 112, 588)
+    assert torch.allclose(found.patches[0], torch.from_numpy(expected), atol=1e-5)
+
+
+def test_two_workers_make_different_pages() -> None:
+    source = Batches(torch.tensor(0), "seed", tokenizer().to_str(), PageSource(EVERYWHERE), Glances())
+    first, second = islice(DataLoader(source, batch_size=None, num_workers=2), 2)
+    assert first.pixels.shape != second.pixels.shape or not torch.equal(first.pixels, second.pixels)
+
+
+def test_pages_are_asked_again_as_often_as_was_requested() -> None:
+    maker = BatchMaker(tokenizer(), PageSource(EVERYWHERE, reuse=0.5))
+    rng = random.Random(0)
+    pages = [maker._pages(rng, 0)[1] for _ in range(40)]
+    assert 12 <= len({id(page) for page in pages}) <= 28
 
 
 def test_misread_tokens_are_fed_but_never_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,8 @@ AVERAGED = 0.999
 """Share of the old value in the running mean of the weights, which is what is exported."""
 LOG_EVERY = 20
 """Steps between two lines of the log."""
+SHOWN = ("loss", "glyphs_right", "accuracy", "waited")
+"""Figures of the log that are printed; ``waited``: seconds a step for its pages."""
 HEAD = 32
 """Width of an attention head."""
 
@@ -49,7 +51,7 @@ class Progress:
     """The state that a resumed run continues from."""
 
     seconds: float = 0.0
-    """Processor time of the training process."""
+    """Processor time of the training process; on a GPU, which waits for nobody else, wall time."""
     step: int = 0
     stage: int = 0
     accuracy: float = 0.0
@@ -99,6 +101,8 @@ class TrainingRun:
     seconds: float
     rate: float
     source: PageSource
+    first: int
+    """Place of the stage of the curriculum that a new training begins with."""
     last: int
     """Place of the last stage of the curriculum."""
     vision_width: int
@@ -121,7 +125,7 @@ class Trainer:
     """A run, or the part of one process in it."""
 
     def __init__(self, run: TrainingRun, together: Together | None = None) -> None:
-        self.run, self.progress, self.together = run, Progress(), together or Together()
+        self.run, self.progress, self.together = run, Progress(stage=run.first), together or Together()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(run.seed)
         self.tokenizer = read_tokenizer(run.folder)
@@ -147,6 +151,7 @@ class Trainer:
         self.parameters = list(self.network.parameters())
         self.log, self.saved = Means(), time.monotonic()
         self.told = self.stopped = False
+        self.clock = time.monotonic if self.device.type == "cuda" else time.process_time
         signal.signal(signal.SIGTERM, self._stop)
 
     def _new_shape(self) -> NetworkShape:
@@ -176,23 +181,26 @@ class Trainer:
         seed = f"{seed} {self.together.rank}" if self.together.rank else seed
         batches = Batches(stage, seed, self.tokenizer.to_str(), run.source, glances)
         prefetch = 4 if run.workers else None
-        start, began = time.process_time() - progress.seconds, time.monotonic()
+        start, began = self.clock() - progress.seconds, time.monotonic()
+        ended = began
         for batch in DataLoader(batches, batch_size=None, num_workers=run.workers, prefetch_factor=prefetch):
+            waited = time.monotonic() - ended
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(progress.step, progress.seconds / run.seconds, run.rate)
             figures = self._step(batch.to(self.device))
             if run.wall_seconds is not None and time.monotonic() - began > run.wall_seconds:
                 self._stop()
             present = figures.get("accuracy") if batch.stage == progress.stage else None
-            shared = self.together.average(self.parameters, time.process_time() - start, present, is_stopped=self.told)
+            shared = self.together.average(self.parameters, self.clock() - start, present, is_stopped=self.told)
             progress.seconds, self.stopped = shared.seconds, shared.is_stopped
             self._apply()
             progress.note(shared.accuracy, run.last, progress.seconds / run.seconds)
             stage.fill_(progress.stage)
             if self.together.rank == 0:
-                self._report(figures | {"seconds": progress.seconds})
+                self._report(figures | {"seconds": progress.seconds, "waited": waited})
             if self.stopped or progress.seconds >= run.seconds:
                 return
+            ended = time.monotonic()
 
     def _step(self, batch: Any) -> dict[str, float]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.half):
@@ -219,12 +227,8 @@ class Trainer:
             means = self.log.take()
             with (self.run.folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps(means | vars(progress) | {"time": round(time.time())}) + "\n")
-            click.echo(
-                f"{progress.step} steps, {progress.seconds:.0f} s, stage {progress.stage}, "
-                + ", ".join(
-                    f"{name} {means[name]:.3f}" for name in ("loss", "glyphs_right", "accuracy") if name in means
-                )
-            )
+            shown = [f"{name} {means[name]:.3f}" for name in SHOWN if name in means]
+            click.echo(f"{progress.step} steps, {progress.seconds:.0f} s, stage {progress.stage}, {', '.join(shown)}")
         is_last = self.stopped or progress.seconds >= self.run.seconds
         if is_last or time.monotonic() - self.saved > self.run.save_every:
             self.save()
@@ -250,9 +254,16 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--seconds", default=20_000.0, show_default=True, help="Processor time to train, earlier runs included.")
+@click.option(
+    "--seconds",
+    default=20_000.0,
+    show_default=True,
+    help="Processor time to train, on a GPU wall time, earlier runs included.",
+)
 @click.option("--rate", default=1e-3, show_default=True, help="Peak learning rate of AdamW.")
 @click.option("--fonts", "families", default="first", show_default=True, help="Families or groups, comma-separated.")
+@click.option("--first", default="small", show_default=True, type=click.Choice([stage.style for stage in CURRICULUM]),
+              help="Stage that a new training begins with; for weights that read already.")  # fmt: skip
 @click.option("--last", default="full", show_default=True, type=click.Choice([stage.style for stage in CURRICULUM]),
               help="Last stage of the curriculum.")  # fmt: skip
 @click.option("--vision-width", default=128, show_default=True, help="Of the tower, a multiple of 32.")
@@ -269,13 +280,18 @@ def read_tokenizer(folder: Path) -> Tokenizer:
               help="File of pages made by dotsctl.tools.dev.page_sets; may be repeated.")  # fmt: skip
 @click.option("--scale", default=1, show_default=True, type=click.IntRange(1),
               help="Times that a step has more pages, for a GPU.")  # fmt: skip
+@click.option("--reuse", default=0.0, show_default=True, type=click.FloatRange(0, 1),
+              help="Share of the batches with pages of an earlier one, for a GPU that waits for pages.")  # fmt: skip
 @click.option("--wall-seconds", type=click.FloatRange(1), help="Save and end this call after so much time.")
 @click.option("--save-every", default=300.0, show_default=True, help="Seconds between saves.")
 @click.option("--seed", default=0, show_default=True)
-def main(last: str, families: str, sets: tuple[Path, ...], scale: int, **options: Any) -> None:
+def main(
+    first: str, last: str, families: str, sets: tuple[Path, ...], scale: int, reuse: float, **options: Any
+) -> None:
     """Train the demo model into FOLDER; resume where an earlier call stopped."""
-    place = [stage.style for stage in CURRICULUM].index(last)
-    run = TrainingRun(last=place, source=PageSource(page_fonts.families(families), sets, scale=scale), **options)
+    styles = [stage.style for stage in CURRICULUM]
+    source = PageSource(page_fonts.families(families), sets, scale=scale, reuse=reuse)
+    run = TrainingRun(first=styles.index(first), last=styles.index(last), source=source, **options)
     for family in run.source.families:
         page_fonts.font(family, 16, bold=True)  # a missing font is reported before an hour is spent
     PageSet(sets)  # and so is a file that is no set

@@ -13,7 +13,13 @@ shift 3
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp -r "$packed/run" "$work/run"
+start=()
+if [ -e "$packed/run" ]; then
+    cp -r "$packed/run" "$work/run"
+else # a new training, from the weights of a model
+    mkdir "$work/run"
+    start=(--start "$packed/start")
+fi
 mkdir -p ~/.fonts
 cp "$packed"/fonts/*.ttf ~/.fonts/ 2>/dev/null || true # no fonts: all families are matplotlib's
 
@@ -22,7 +28,7 @@ for file in "$packed"/sets/*.zip; do
     [ -e "$file" ] && sets+=(--sets "$file")
 done
 export PYTHONPATH="$PWD/tools/import_root:$packed/site" PYTHONUNBUFFERED=1
-"${PYTHON:-python3}" -P -m dotsctl.tools.dev.train --wall-seconds "$wall_seconds" "${sets[@]}" "$@" "$work/run"
+"${PYTHON:-python3}" -P -m dotsctl.tools.dev.train --wall-seconds "$wall_seconds" "${start[@]}" "${sets[@]}" "$@" "$work/run"
 
 mkdir -p "$out/run/state"
 cp "$work"/run/state/* "$out/run/state/"

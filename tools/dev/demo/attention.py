@@ -21,9 +21,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, is_ca
     Returns:
         (batch, heads, n, head_dim).
     """
-    if not (q.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
-        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, enable_gqa=True)
     n, m, groups = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
+    if q.device.type == "cuda":  # its kernels that take a mask take no groups
+        k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal)
+    if not torch.is_autocast_enabled("cpu"):
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, enable_gqa=True)
     q, k, v = (x.bfloat16() for x in (q * q.shape[-1] ** -0.5, k, v))
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))  # (batch, heads, m, head_dim)
     seen = torch.ones(n, m, dtype=torch.bool).tril() if is_causal else mask

@@ -2,14 +2,15 @@
 
 import json
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from dotsctl.encoder_worker.image import patchify
-from dotsctl.protocol.geometry import CELL_PX, PixelLimits
+from dotsctl.encoder_worker.image import DEVIATION, MEAN, MERGE
+from dotsctl.protocol.geometry import CELL_PX, PATCH_PX
 from dotsctl.tools.dev.demo.checkpoint import prompt_ids
 from dotsctl.tools.dev.demo.network import CELL_SLOTS, NOTHING
 from dotsctl.tools.dev.demo.tokenizer import id_of, text_ids
@@ -20,7 +21,7 @@ from dotsctl.tools.pages.generator import STYLES, dense_page, generate_page, gri
 from dotsctl.tools.pages.noise import scanned_now_and_then
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 MISREAD_SHARE = 0.06
 """Share of the text tokens in front of the next one that are replaced at random. A reader that only ever saw its own
@@ -30,8 +31,6 @@ UNUSED = -100
 TEXT_KEY = '"text": "'
 """The text in front of the words of an element in a layout."""
 PLACES = {character: place for place, character in enumerate(CHARACTERS)}
-UNLIMITED = PixelLimits(CELL_PX**2, 11_289_600)
-"""The smallest training pages are smaller than any page that is served."""
 TASKS = ("text", "layout", "layout-only")
 ANSWERS = 2
 """Tasks of each page that is read: what the tower has computed is used more than once."""
@@ -39,6 +38,8 @@ GLANCE_ROWS, GLANCE_COLUMNS, GLANCE_CELLS = (4, 10), (6, 12), 720
 """Smallest and largest grid of a batch without a question, and the cells of all its pages."""
 EARLIER_SHARE = 0.5
 """Share of the batches that are of an earlier stage, so that small pages are not forgotten."""
+KEPT_BATCHES = 12
+"""Batches of each stage whose pages are kept to be asked again; a page of 560x784 px takes 1.3 MB."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Batch:
     columns: int
     tasks: list[str]
     """The task of each answer."""
-    patches: Tensor  # (pages, 4 rows columns, 588)
+    pixels: Tensor  # (pages, 28 rows, 28 columns, 3) 8-bit levels: a quarter of the patches to bring to a GPU
     before: Tensor  # (n,)
     page_of: Tensor  # (answers,) which page each answer is about
     after: Tensor  # (answers, m) ids behind the page's embeddings
@@ -84,6 +85,15 @@ class Batch:
     cells: Tensor  # (answers, m) where on its page each target begins that is text
     characters: Tensor  # (pages, rows columns, CELL_SLOTS)
     kinds: Tensor  # (pages, rows columns)
+
+    @property
+    def patches(self) -> Tensor:
+        """(pages, 4 rows columns, 588) float32: what the encoder's ``patchify`` makes of the pages."""
+        levels = self.pixels.float() / 255
+        values = (levels - torch.tensor(MEAN).to(levels)) / torch.tensor(DEVIATION).to(levels)
+        blocks = values.view(len(values), self.rows, MERGE, PATCH_PX, self.columns, MERGE, PATCH_PX, 3)
+        blocks = blocks.permute(0, 1, 4, 2, 5, 7, 3, 6)  # (pages, rows, columns, 2, 2, 3, 14, 14)
+        return blocks.reshape(len(values), MERGE**2 * self.rows * self.columns, 3 * PATCH_PX**2)
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
@@ -112,6 +122,8 @@ class PageSource:
     """Share of the batches whose pages are of a set, where it has pages of the stage."""
     scale: int = 1
     """Times that a batch is larger than those of a CPU."""
+    reuse: float = 0.0
+    """Share of the batches with the pages of an earlier one, asked anew: for a GPU that waits for pages."""
 
 
 def stage_of(grid: tuple[int, int]) -> int | None:
@@ -140,9 +152,11 @@ class Batches(IterableDataset[Batch]):
         self._glances = glances
 
     def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        own = f" worker {worker.id}" if worker else ""  # without it all of them make the same pages
         rng, when, maker = (
-            random.Random(self._seed),
-            random.Random(self._glances.seed),
+            random.Random(self._seed + own),
+            random.Random(self._glances.seed + own),
             BatchMaker(Tokenizer.from_str(self._tokenizer), self._source),
         )
         while True:
@@ -160,24 +174,35 @@ class BatchMaker:
 
     def __init__(self, tokenizer: Tokenizer, source: PageSource) -> None:
         self._tokenizer, self._source, self._set = tokenizer, source, PageSet(source.sets)
+        self._kept: dict[int, deque[tuple[tuple[int, int], list[GeneratedPage]]]] = {}
         self._end = id_of(tokenizer, "<|endofassistant|>")
         self._text = text_ids(tokenizer)
         self._is_text = set(self._text)
 
     def make(self, rng: random.Random, stage: int) -> Batch:
         """Pages of one stage, with two answers about each."""
-        entry, source = CURRICULUM[stage], self._source
-        style = STYLES[entry.style]
-        count = entry.pages * source.scale
+        grid, pages = self._pages(rng, stage)
+        shares = CURRICULUM[stage].shares
+        asked = [(number, task) for number in range(len(pages)) for task in _tasks(rng, shares, ANSWERS)]
+        return self._batch(rng, stage, grid, pages, asked)
+
+    def _pages(self, rng: random.Random, stage: int) -> tuple[tuple[int, int], list[GeneratedPage]]:
+        """The grid and the pages of a batch: kept ones, those of a set, or new ones."""
+        source, style = self._source, STYLES[CURRICULUM[stage].style]
+        count = CURRICULUM[stage].pages * source.scale
+        kept = self._kept.setdefault(stage, deque(maxlen=KEPT_BATCHES))
+        if kept and rng.random() < source.reuse:
+            return rng.choice(kept)
         grids = [grid for grid in self._set.grids if stage_of(grid) == stage]
         if grids and rng.random() < source.set_share:
             grid = rng.choice(grids)
             pages = [scanned_now_and_then(rng, page, style.noise_share) for page in self._set.draw(rng, grid, count)]
-        else:
-            grid = grid_of(rng, style)
-            pages = [generate_page(rng, style, source.families, grid) for _ in range(count)]
-        asked = [(number, task) for number in range(len(pages)) for task in _tasks(rng, entry.shares, ANSWERS)]
-        return self._batch(rng, stage, grid, pages, asked)
+            return grid, pages
+        grid = grid_of(rng, style)
+        pages = [generate_page(rng, style, source.families, grid) for _ in range(count)]
+        if source.reuse:
+            kept.append((grid, pages))
+        return grid, pages
 
     def glance(self, rng: random.Random) -> Batch:
         """Dense pages without a question."""
@@ -197,13 +222,13 @@ class BatchMaker:
         """Pages of one grid as tensors, with the answers to pairs of page and task."""
         rows, columns = grid
         size = (columns * CELL_PX, rows * CELL_PX)
-        patches = np.stack([_patches(page, size) for page in pages])
+        pixels = np.stack([np.asarray(page.image.resize(size, 3)) for page in pages])  # 3: bicubic, as the encoder does
         texts = [_answer(pages[number], task, size) for number, task in asked]
         tasks = [task for _, task in asked]
         truths = [cell_targets(page, rows, columns) for page in pages]
         characters, kinds = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*truths, strict=True))
         return Batch(
-            stage, rows, columns, tasks, torch.from_numpy(patches),
+            stage, rows, columns, tasks, torch.from_numpy(pixels),
             torch.tensor(prompt_ids(self._tokenizer, "text", size)[0]),
             torch.tensor([number for number, _ in asked], dtype=torch.long),
             *self._ids(rng, texts, tasks, size, [
@@ -261,12 +286,6 @@ def _tasks(rng: random.Random, shares: tuple[float, float, float], count: int) -
 
 def _answer(page: GeneratedPage, task: str, size: tuple[int, int]) -> str:
     return page.text if task == "text" else page.layout(size, with_text=task == "layout")
-
-
-def _patches(page: GeneratedPage, size: tuple[int, int]) -> np.ndarray:
-    """(4 cells, 588) of the page resized to ``size``; the rule of dots.ocr gives the same size."""
-    image = page.image.resize(size, 3)  # 3: bicubic, as the encoder does
-    return patchify(image, image.size, 1, UNLIMITED).values
 
 
 def answer_cells(page: GeneratedPage, answer: str, task: str, rows: int, columns: int) -> list[int]:
