@@ -102,7 +102,7 @@ class TrainingRun:
     rate: float
     source: PageSource
     first: int
-    """Place of the stage of the curriculum that a new training begins with."""
+    """Place of the stage of the curriculum that this call begins with, if the training has not opened it yet."""
     last: int
     """Place of the last stage of the curriculum."""
     vision_width: int
@@ -128,22 +128,24 @@ class Trainer:
         self.run, self.progress, self.together = run, Progress(stage=run.first), together or Together()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(run.seed)
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for each shape: 0.5 s a step where 0.08 s will do
         self.tokenizer = read_tokenizer(run.folder)
         saved = saved_state(run.folder / "state")
         facts = read_facts(saved) if saved else None
         self.shape = NetworkShape(**facts["shape"]) if facts else self._new_shape()
         self.network = DemoNetwork(self.shape)
-        self.network.to(self.device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=run.rate, betas=(0.9, 0.98), weight_decay=0.02)
         if saved is None and run.start:
             start_from(self.network, self.tokenizer, run.start)
         elif saved is None:
             order_numbers(self.network, self.tokenizer)
+        self.network.to(self.device)
         weights = self.network.state_dict().items()
         mean = {name: value.clone() for name, value in weights if not name.startswith(AUXILIARY)}
         self.state = TrainingState(self.network, self.optimizer, mean)
         if saved and facts:
             self.progress = Progress(**facts["progress"])
+            self.progress.stage = max(self.progress.stage, run.first)
             lost = self.state.load(saved)
             if lost and self.together.rank == 0:
                 click.echo(f"resumed without {', '.join(lost)}: their shape or meaning changed")
@@ -263,7 +265,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 @click.option("--rate", default=1e-3, show_default=True, help="Peak learning rate of AdamW.")
 @click.option("--fonts", "families", default="first", show_default=True, help="Families or groups, comma-separated.")
 @click.option("--first", default="small", show_default=True, type=click.Choice([stage.style for stage in CURRICULUM]),
-              help="Stage that a new training begins with; for weights that read already.")  # fmt: skip
+              help="Stage that this call begins with; for weights that read already.")  # fmt: skip
 @click.option("--last", default="full", show_default=True, type=click.Choice([stage.style for stage in CURRICULUM]),
               help="Last stage of the curriculum.")  # fmt: skip
 @click.option("--vision-width", default=128, show_default=True, help="Of the tower, a multiple of 32.")

@@ -46,9 +46,11 @@ FULL = PageStyle((14, 20), (11, 14), (18, 32), 0.25, 0.3, 0.25)
 """Pages of up to 392x560 px, with type from 18 px. Type of 14 px takes a CPU hours more."""
 WIDE = PageStyle((16, 28), (14, 20), (18, 32), 0.25, 0.35, 0.25)
 """Pages of up to 560x784 px, which is the model's limit of pixels."""
+LONG = PageStyle((24, 28), (18, 20), (18, 26), 0.5, 0.3, 0.15)
+"""Pages of 504x672 to 560x784 px: the longest answers that are read within that limit, of which ``WIDE`` has few."""
 WHOLE = PageStyle((20, 40), (16, 28), (14, 36), 0.05, 0.5, 0.4)
 """Pages of up to 784x1120 px: for a GPU."""
-STYLES = {"small": SMALL, "medium": MEDIUM, "large": LARGE, "full": FULL, "wide": WIDE, "whole": WHOLE}
+STYLES = {"small": SMALL, "medium": MEDIUM, "large": LARGE, "full": FULL, "wide": WIDE, "long": LONG, "whole": WHOLE}
 
 DENSE_PX = (16, 34)
 """Smallest and largest type of a dense page."""

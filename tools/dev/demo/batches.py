@@ -63,9 +63,10 @@ CURRICULUM = (
     Stage("large", 5, 0.94, 0.25, (0.5, 0.4, 0.1)),
     Stage("full", 3, 0.95, 0.4, (0.5, 0.4, 0.1)),
     Stage("wide", 2, 0.97, 0.85, (0.5, 0.4, 0.1)),
+    Stage("long", 2, 0.98, 0.95, (0.6, 0.35, 0.05)),
     Stage("whole", 2, 1.0, 1.0, (0.5, 0.4, 0.1)),
 )
-"""A CPU stops at "wide"; see ``--last`` of the trainer."""
+"""A CPU stops at "wide" or "long"; see ``--last`` of the trainer."""
 
 
 @dataclass
