@@ -29,3 +29,19 @@ def laughs(depth: int = 9, fan: int = 10) -> bytes:
     for level in range(6, 5 + depth):
         objects.append(stream(form + b" /Resources << /XObject << /X %d 0 R >> >>" % level, b"/X Do\n" * fan))
     return pdf_of([*objects, stream(form, b"0 0 10 10 re f\n" * fan)])
+
+
+def endless(operators: int = 50_000) -> bytes:
+    """A shading whose colour takes so many ``operators`` for each pixel: minutes of computing, in little memory."""
+    function = b"/FunctionType 4 /Domain [0 1 0 1] /Range [0 1]"
+    return pdf_of(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 200] /Contents 4 0 R "
+            b"/Resources << /Shading << /S 5 0 R >> >> >>",
+            stream(b"", b"200 0 0 200 0 0 cm /S sh"),
+            b"<< /ShadingType 1 /ColorSpace /DeviceGray /Domain [0 1 0 1] /Function 6 0 R >>",
+            stream(function, b"{ mul %s }" % (b"neg " * operators)),
+        ]
+    )

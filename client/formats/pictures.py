@@ -18,7 +18,8 @@ from dotsctl.client.inputs.sources import InputFile
 from dotsctl.client.results.cell import Cell
 from dotsctl.client.results.markdown import PICTURE
 from dotsctl.client.results.page import Page
-from dotsctl.protocol.errors import PageError, RenderingStoppedError
+from dotsctl.protocol.errors import PageError
+from dotsctl.protocol.render.finishing import finishing
 from PIL import Image
 
 
@@ -52,11 +53,9 @@ class PagePixels:
             PageError: the input cannot be read any more, or is another one by now.
         """
         try:
-            if (found := self._find(page)) is None:
-                raise PageError("the document has no such page any more")
-            try:
-                header, content, _ = found.load()
-            except RenderingStoppedError:  # for the pages that are not sent yet; this one is finished
+            with finishing():
+                if (found := self._find(page)) is None:
+                    raise PageError("the document has no such page any more")
                 header, content, _ = found.load()
         except PageError as error:
             problem = f"page {page.page} was read, but cannot be read again for its pixels ({error.problem})"

@@ -17,6 +17,7 @@ from dotsctl.client.inputs.selection import Selection
 from dotsctl.protocol.errors import PageError, RenderingStoppedError
 from dotsctl.protocol.model.file_names import shown
 from dotsctl.protocol.parts import ImageHeader
+from dotsctl.protocol.render.finishing import finishing
 from dotsctl.protocol.render.opening import DEFAULT_TIMEOUT_S
 
 Buffer = bytes | bytearray
@@ -63,7 +64,7 @@ class PageInput:
         if self.text_finder is None:
             return False
         try:
-            with one_page_alone():
+            with one_page_alone(), finishing():
                 return self.text_finder()
         except PageError:  # the file has gone, or changed: nothing is known of it
             return False
@@ -116,7 +117,7 @@ def close_renderer() -> None:
 
 
 def stop_renderer() -> None:
-    """End the rendering of the page at work, which counts as not read; for a signal handler."""
+    """End the rendering of pages that are to be sent, which count as not read; for a signal handler."""
     if (loading := sys.modules.get("dotsctl.client.inputs.loading")) is not None:
         loading.RENDERER.stop()
 

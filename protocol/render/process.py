@@ -29,6 +29,7 @@ from dotsctl.protocol.render.exchange import (
     packed,
     unpacked,
 )
+from dotsctl.protocol.render.finishing import is_finishing
 from dotsctl.protocol.render.opening import DEFAULT_TIMEOUT_S
 from dotsctl.protocol.typed_values import WrongValueError
 
@@ -72,7 +73,7 @@ class RenderProcess:
         self._pid = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._end_process: Callable[[], object] = lambda: None
-        self._is_ready = self._is_waiting = self._is_stopped = False
+        self._is_ready = self._is_stopped = False
         self._num_answers = 0
         """The number of answers of the present process, which an earlier page than the failing one may have damaged."""
         self._deadline = 0.0
@@ -104,6 +105,9 @@ class RenderProcess:
         """
         with self._lock:
             self._leave_to_owner()
+            self._refuse_stopped()
+            if self._is_stopped:
+                self._end()  # whatever is under way is not wanted any more
             self._settle()
             pending = PendingAnswer(request, content)
             self._send(pending)
@@ -118,6 +122,8 @@ class RenderProcess:
         """
         with self._lock:
             self._leave_to_owner()
+            if pending.answer is None:
+                self._refuse_stopped()
             if pending is not self._under_way and pending.answer is None:  # its process was ended for another reason
                 self._settle()
                 self._send(pending)
@@ -128,23 +134,26 @@ class RenderProcess:
         return pending.answer, pending.pixels
 
     def stop(self) -> None:
-        """End the request under way, so that its caller gets RenderingStoppedError; for a signal handler."""
+        """End the request under way, and refuse all others until :meth:`close`; for a signal handler.
+
+        Their callers get RenderingStoppedError, but for those within ``finishing()``.
+        """
+        self._is_stopped = True  # first: whoever is about to wait for a process that is started now looks at it
         process = self._process
         if process is not None and self._under_way is not None and self._pid == os.getpid():
-            self._is_stopped = self._is_waiting
             process.kill()
 
     def close(self) -> None:
         """End the process; a later request starts another one, and repeats a request that was made ahead."""
         with self._lock:
             self._end()
+            self._is_stopped = False
 
     def _settle(self) -> None:
         """Read the answer to the request under way, if any; where the process failed at it, that is the answer."""
         pending = self._under_way
         if pending is None:
             return
-        self._is_waiting, self._is_stopped = True, False
         try:
             answer, pixels = self._answered(pending)
         except PageError as error:
@@ -153,8 +162,6 @@ class RenderProcess:
         except BaseException:
             self._end()
             raise
-        finally:
-            self._is_waiting = False
         self._under_way = None
         self._watching.clear()
         self._num_answers += 1
@@ -171,7 +178,7 @@ class RenderProcess:
                 return answer, pixels
         except _LostError as lost:
             self._refuse_stopped()
-            if not was_used:
+            if not (was_used or self._is_stopped):  # stopped: what was ended is still wanted, within finishing()
                 raise _failure(str(lost)) from None
         self._end()
         self._send(pending)
@@ -188,7 +195,7 @@ class RenderProcess:
             self._pid = os.getpid()
 
     def _refuse_stopped(self) -> None:
-        if self._is_stopped:
+        if self._is_stopped and not is_finishing():
             raise RenderingStoppedError
 
     def _send(self, pending: PendingAnswer) -> None:
@@ -221,6 +228,7 @@ class RenderProcess:
             try:
                 start += os.write(fd, part[start:])
             except BlockingIOError:
+                self._refuse_stopped()
                 if not _wait(fd, select.POLLOUT, self._deadline):
                     return
 
@@ -263,6 +271,7 @@ class RenderProcess:
             try:
                 count = os.readv(fd, [buffer[start:]])
             except BlockingIOError:
+                self._refuse_stopped()
                 if not _wait(fd, select.POLLIN, deadline):
                     raise PageError(
                         f"the page was not rendered within {self._timeout_s:g} s",

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.conftest import Gate
 from tests.decoding import answer
-from tests.hostile_pdfs import laughs
+from tests.hostile_pdfs import endless
 from tests.process.conftest import START_S, dotsctl
 
 pytestmark = pytest.mark.process
@@ -73,9 +73,9 @@ def test_the_library_takes_pages_and_resolution(run_folder: Path) -> None:
 
 
 def test_ctrl_c_takes_effect_while_a_page_is_rendered(run_folder: Path, tmp_path: Path, gates: list[Gate]) -> None:
-    (tmp_path / "laughs.pdf").write_bytes(laughs())
+    (tmp_path / "endless.pdf").write_bytes(endless())
     Image.new("RGB", (30, 20)).save(tmp_path / "page.png")
-    arguments = ["page.png", "laughs.pdf", "--encoder", f"fake:gate={gates[0].path}", "--decoder", "fake", "-o", "out"]
+    arguments = ["page.png", "endless.pdf", "--encoder", f"fake:gate={gates[0].path}", "--decoder", "fake", "-o", "out"]
     process = dotsctl("ocr", *arguments, cwd=tmp_path)
     gates[0].wait_entered()  # the first page is sent, and the second one at work
     assert process.stderr is not None
@@ -85,4 +85,4 @@ def test_ctrl_c_takes_effect_while_a_page_is_rendered(run_folder: Path, tmp_path
     gates[0].remove()
     _, err = process.communicate(timeout=20)
     assert (process.returncode, "1 pages were read" in err) == (130, True), err
-    assert "laughs" not in err and "Traceback" not in err
+    assert "endless" not in err and "Traceback" not in err

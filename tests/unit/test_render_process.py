@@ -22,11 +22,13 @@ from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.protocol.errors import ErrorCode, PageError, RenderingStoppedError
 from dotsctl.protocol.model import pixels
 from dotsctl.protocol.render.document import RenderDocument
+from dotsctl.protocol.render.exchange import PAGE, RenderRequest
+from dotsctl.protocol.render.finishing import finishing
 from dotsctl.protocol.render.process import RenderProcess
 from PIL import Image
 
 from tests.conftest import EXAMPLES, HAS_PROC, wait_gone
-from tests.hostile_pdfs import laughs, pdf_of
+from tests.hostile_pdfs import endless, laughs, pdf_of
 
 DAMAGED_FILES = 300 * EXAMPLES
 DEADLINE_S = 60.0
@@ -136,7 +138,7 @@ def test_a_page_that_takes_too_long_fails_with_the_seconds_and_the_remedy() -> N
         require_good(process)
         started, pid = time.monotonic(), process.pid
         with pytest.raises(PageError, match=r"not rendered within 0\.5 s: raise render_timeout \(DOTSCTL_RENDER"):
-            RenderDocument(process, laughs()).page(1, 72)
+            RenderDocument(process, endless()).page(1, 72)
         assert time.monotonic() - started < 0.5 + MARGIN_S
         assert pid is not None and wait_gone(pid, 5.0)
         require_good(process)
@@ -188,9 +190,25 @@ def test_a_document_that_was_replaced_is_opened_anew(process: RenderProcess, tmp
     assert document.page(1, 72).size == (20, 30)
 
 
+def test_a_stop_that_comes_before_the_wait_is_kept_and_pages_that_were_read_are_finished(
+    process: RenderProcess,
+) -> None:
+    require_good(process)
+    document = RenderDocument(process, endless())
+    pending = document._ask(RenderRequest(PAGE, page=1, dpi=72))
+    process.stop()
+    with finishing():
+        require_good(process)
+    for ask in (lambda: process.result(pending), lambda: document.page(1, 72), document.contents):
+        with pytest.raises(RenderingStoppedError):
+            ask()
+    process.close()
+    require_good(process)
+
+
 def test_a_process_that_waits_for_a_page_stops_within_a_second(process: RenderProcess) -> None:
     require_good(process)
-    document, outcome = RenderDocument(process, laughs()), []
+    document, outcome = RenderDocument(process, endless()), []
 
     def wait() -> None:
         try:
@@ -201,17 +219,18 @@ def test_a_process_that_waits_for_a_page_stops_within_a_second(process: RenderPr
     thread = threading.Thread(target=wait)
     thread.start()
     until = time.monotonic() + 20.0
-    while not process._is_waiting:
+    while process._under_way is None:
         assert time.monotonic() < until
     process.stop()
     thread.join(1.0)
     assert outcome and not thread.is_alive()
+    process.close()
     require_good(process)
 
 
 def test_the_process_ends_with_its_owner_in_the_middle_of_a_page(tmp_path: Path) -> None:
     path = tmp_path / "a.pdf"
-    path.write_bytes(laughs())
+    path.write_bytes(endless())
     program = (
         "import os, sys; from pathlib import Path\n"
         "from dotsctl.protocol.render.document import RenderDocument\n"
