@@ -6,10 +6,11 @@ import random
 import numpy as np
 import pytest
 from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.geometry import CELL_PX
 from dotsctl.tools.pages import fonts as page_fonts
 from dotsctl.tools.pages.elements import CATEGORIES, Element, GeneratedPage
 from dotsctl.tools.pages.fonts import EVERYWHERE, FAMILIES, HELD_OUT, TRAINED, Family, families
-from dotsctl.tools.pages.generator import CELL_PX, FULL, SMALL, WHOLE, dense_page, generate_page
+from dotsctl.tools.pages.generator import FULL, SMALL, WHOLE, dense_page, generate_page
 from dotsctl.tools.pages.noise import scanned
 from dotsctl.tools.pages.words import VOCABULARIES
 from PIL import Image

@@ -17,12 +17,12 @@ from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions
 from dotsctl.protocol.errors import ExitCode, MissingError, UsageError
+from dotsctl.protocol.geometry import PATCH_PX
 from dotsctl.protocol.worker.plugin_options import parse_options
 from dotsctl.tools.dev.verify.pages import draw
 from numpy.typing import NDArray
 
 MIB = 1 << 20
-PATCH_PX = 14
 PAPER = 2**0.5
 """Height over width."""
 

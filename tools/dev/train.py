@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import torch
+from dotsctl.protocol.geometry import CELL_PX
 from dotsctl.protocol.model.files import replacing
 from dotsctl.tools.dev.demo.batches import CURRICULUM, Batches, Glances, PageSource
 from dotsctl.tools.dev.demo.checkpoint import export
@@ -27,7 +28,7 @@ from dotsctl.tools.dev.demo.tokenizer import make_tokenizer, number_ids
 from dotsctl.tools.dev.demo.tower import NetworkShape
 from dotsctl.tools.dev.page_sets.page_set import PageSet
 from dotsctl.tools.pages import fonts as page_fonts
-from dotsctl.tools.pages.generator import CELL_PX, STYLES
+from dotsctl.tools.pages.generator import STYLES
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dotsctl.protocol.geometry import CELL_PX
 from dotsctl.tools.pages import blocks
 from dotsctl.tools.pages.blocks import BlockWriter
 from dotsctl.tools.pages.elements import GeneratedPage
@@ -16,7 +17,6 @@ from dotsctl.tools.pages.sheet import Area, Sheet, TextStyle
 from dotsctl.tools.pages.words import TrainingWords, Words, number
 from PIL import Image
 
-CELL_PX = 28
 WHITE = (255, 255, 255)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.geometry import CELL_PX
 from dotsctl.tools.pages.elements import Element
 from dotsctl.tools.pages.fonts import EVERYWHERE, font
-from dotsctl.tools.pages.generator import CELL_PX, STYLES, generate_page
+from dotsctl.tools.pages.generator import STYLES, generate_page
 from dotsctl.tools.pages.words import VOCABULARIES
 from PIL import Image
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dotsctl.protocol.errors import DotsctlError, MissingError
-from dotsctl.tools.dev.page_sets.page_set import CELL_PX, ink_box
+from dotsctl.protocol.geometry import CELL_PX
+from dotsctl.tools.dev.page_sets.page_set import ink_box
 from dotsctl.tools.pages.characters import CHARACTERS
 from dotsctl.tools.pages.elements import Element, GeneratedPage, Glyph
 from dotsctl.tools.pages.words import TrainingWords, Words, number

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.geometry import CELL_PX
 from dotsctl.protocol.model.files import replacing
 from dotsctl.tools.pages.elements import Box, Element, GeneratedPage, Glyph
 from PIL import Image
 
-CELL_PX = 28
 INK_DISTANCE = 40
 """Difference from the paper, of 255, from which on a pixel is ink."""
 
