@@ -10,8 +10,10 @@ from click.testing import CliRunner
 from dotsctl.client.results.cells import Cell
 from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.tools.dev.evaluate import main as tool
-from dotsctl.tools.dev.evaluate.evaluation import Evaluation, Read, evaluate, record, table
+from dotsctl.tools.dev.evaluate.evaluation import Evaluation, Read, evaluate, record
 from dotsctl.tools.dev.evaluate.report import worst, write_report
+from dotsctl.tools.dev.evaluate.tables import table
+from dotsctl.tools.measuring.made_by import MadeBy
 from dotsctl.tools.measuring.scores import Box, BoxScore, Score, edit_distance, overlap, pairs
 from dotsctl.tools.pages.elements import Element
 from dotsctl.tools.pages.fonts import EVERYWHERE
@@ -224,7 +226,7 @@ def test_the_report_shows_the_worst_pages_first_and_no_perfect_one(tmp_path: Pat
     answers = [Page(0, "good page"), Page(1, "<bud> paga"), Page(2, "cut page", finish_reason="length")]
     result = evaluate(reader(*answers), pages)
     assert [reading.answer for reading in worst(result)] == ["cut page", "<bud> paga"]
-    write_report(tmp_path / "new", result, record(result, model="demo"))
+    write_report(tmp_path / "new", result, record(result, model="demo"), MadeBy.now())
     written = (tmp_path / "new" / "index.html").read_text()
     assert "<del>&lt;bad&gt; page</del> <ins>&lt;bud&gt; paga</ins>" in written
     assert "ended by length" in written and "good page" not in written
@@ -234,7 +236,7 @@ def test_the_report_shows_the_worst_pages_first_and_no_perfect_one(tmp_path: Pat
 def test_the_report_of_a_layout_shows_true_and_answered_boxes(tmp_path: Path) -> None:
     truth = layout_truth(Element((2, 2, 20, 20), "Text", "a", "a"))
     result = evaluate(reader(answered(("Text", (30, 30, 50, 50), "b"))), [truth], "layout")
-    write_report(tmp_path, result, record(result))
+    write_report(tmp_path, result, record(result), MadeBy.now())
     assert "data:image/png;base64," in (tmp_path / "index.html").read_text()
     assert result.readings[0].cells == (("Text", (30.0, 30.0, 50.0, 50.0)),)
 

@@ -198,7 +198,8 @@ def test_the_energy_of_each_encoder_is_its_power_above_idle_times_its_time() -> 
 def test_without_packages_mlx_alone_is_measured_and_shown_in_a_table() -> None:
     result = CliRunner().invoke(bench.cli, ["energy", "--model", "demo", "--patches", "24"])
     assert result.exit_code == 0, result.output
-    head, row = result.stdout.splitlines()
+    verdict, _, _, head, row, *_ = result.stdout.splitlines()
+    assert verdict == "mlx takes 2.22 Wh for 1,000 pages."
     assert head == bench_energy.HEAD and row.split() == ["2.000", "2.00", "0.00", "2.00", "2.22", "mlx"]
 
 

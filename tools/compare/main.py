@@ -25,7 +25,10 @@ from dotsctl.tools.compare.comparison import EncoderComparison, PageRow
 from dotsctl.tools.compare.encoding import encode_pages
 from dotsctl.tools.compare.html import write_html
 from dotsctl.tools.compare.reading import VersionReader
+from dotsctl.tools.compare.verdict import verdict
 from dotsctl.tools.derived import watched
+from dotsctl.tools.measuring.made_by import MadeBy
+from dotsctl.tools.measuring.report_text import text_report
 from dotsctl.tools.measuring.scores import edit_distance
 
 FEWEST = 2
@@ -73,14 +76,23 @@ def run(**options: object) -> ExitCode:
     report = _report_file(order, documents)
     try:
         pages = [page for document in documents for page in document.pages()]
-        comparison = compare(order, pages)
+        comparison, made_by = compare(order, pages), MadeBy.now()
         if report is not None:
-            write_html(comparison, pages, report)
-        print_text(json.dumps(comparison.record(), indent=2) + "\n" if order.as_json else comparison.table() + "\n")
+            write_html(comparison, pages, report, made_by)
+        print_text(_output(comparison, made_by, as_json=order.as_json))
     finally:
         if report is not None:
             report.discard()
     return exit_code(comparison)
+
+
+def _output(comparison: EncoderComparison, made_by: MadeBy, *, as_json: bool) -> str:
+    """Return the text for standard output."""
+    if as_json:
+        found = {**comparison.record(), "verdict": verdict(comparison), "made_by": made_by.record()}
+        return json.dumps(found, indent=2) + "\n"
+    uses_coreml = any("coreml" in encoder for encoder in comparison.about["encoders"])
+    return text_report(verdict(comparison), made_by, comparison.table(), uses_coreml=uses_coreml) + "\n"
 
 
 def _report_file(order: CompareOptions, documents: Sequence[InputFile]) -> PartFile | None:

@@ -20,9 +20,12 @@ from typing import Any
 import click
 from dotsctl.client.cli.printing import exiting_on_error
 from dotsctl.protocol.errors import UsageError
-from dotsctl.tools.dev.evaluate.evaluation import Evaluation, evaluate, record, table
+from dotsctl.tools.dev.evaluate.evaluation import Evaluation, evaluate, record
 from dotsctl.tools.dev.evaluate.report import write_report
+from dotsctl.tools.dev.evaluate.tables import table, verdict
 from dotsctl.tools.dev.page_sets.cairo_pages import cairo_pages
+from dotsctl.tools.measuring.made_by import MadeBy
+from dotsctl.tools.measuring.report_text import text_report
 from dotsctl.tools.measuring.scores import normal
 from dotsctl.tools.pages import fonts as page_fonts
 from dotsctl.tools.pages.generator import STYLES
@@ -200,10 +203,14 @@ def main(
                 f"these pages have {mean:.0f} characters on average, not {min_characters:.0f}", "take more"
             )
         evaluation, facts = run(pages, task, max_pixels, model=model, encoder=encoder, decoder=decoder)
-        found = record(evaluation, **facts, **({} if folder else asdict(drawn)), max_pixels=max_pixels)
+        made_by, sentence = MadeBy.now(), verdict(evaluation, facts.get("model", model))
+        about = {"verdict": sentence, "made_by": made_by.record(), **facts, **({} if folder else asdict(drawn))}
+        found = record(evaluation, **about, max_pixels=max_pixels)
         if report is not None:
-            write_report(report, evaluation, found)
-    click.echo(json.dumps(found, indent=2) if as_json else table(evaluation))
+            write_report(report, evaluation, found, made_by)
+    uses_coreml = "coreml" in facts.get("encoder", "")
+    text = text_report(sentence, made_by, table(evaluation), uses_coreml=uses_coreml)
+    click.echo(json.dumps(found, indent=2) if as_json else text)
     if short := above_limits(evaluation, limit, min_json):
         click.echo(short, err=True)
         sys.exit(1)
