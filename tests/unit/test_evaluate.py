@@ -121,7 +121,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, edits: int = 9, failed
     ("arguments", "edits", "failed", "code"),
     [([], 99, 1, 0), (["--limit", "0.09"], 9, 0, 0), (["--limit", "0.08"], 9, 0, 1), (["--limit", "0.5"], 9, 1, 1)],
 )
-def test_the_exit_code_says_whether_the_limit_was_kept(
+def test_the_exit_code_depends_on_the_limit(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], edits: int, failed: int, code: int
 ) -> None:
     assert run(monkeypatch, *arguments, edits=edits, failed=failed)[0] == code
@@ -146,7 +146,7 @@ def test_a_page_depends_on_its_seed_alone() -> None:
     assert all(isinstance(page.image, Image.Image) and page.image.width <= 344 for page in first)
 
 
-def test_type_of_another_size_is_drawn_when_asked_for() -> None:
+def test_type_of_another_size_is_drawn_on_request() -> None:
     lengths = []
     for type_px in (16, 32):
         pages = generated_pages(12, 0, "full", EVERYWHERE, noise=0.0, type_px=type_px)
@@ -212,13 +212,13 @@ def test_an_answer_that_is_no_list_counts_against_json_and_a_blank_page_does_not
     assert result.boxes["Text"].f1(strict=False) == 0.0
 
 
-def test_the_exit_code_says_whether_enough_answers_were_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_depends_on_the_share_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = Evaluation("layout", Score(1, 10), answers=10, valid_json=8)
     monkeypatch.setattr(tool, "run", lambda *_, **__: (evaluation, {}))
     for least, code in (("0.8", 0), ("0.85", 1)):
         outcome = CliRunner().invoke(tool.main, ["--pages", "2", "--min-json", least])
         assert outcome.exit_code == code, outcome.output
-    assert "80.0% of the answers are JSON, 85.0% are asked for" in outcome.output
+    assert "80.0% of the answers are JSON, 85.0% are required" in outcome.output
 
 
 def test_the_report_shows_the_worst_pages_first_and_no_perfect_one(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_no_element_is_wider_than_a_window_of_360_pixels(tmp_path: Path) -> None
     assert told == [[NARROW_PX, NARROW_PX, []]] * len(REPORTS)
 
 
-def test_the_verdict_of_a_comparison_tells_speed_texts_and_failures() -> None:
+def test_the_verdict_of_a_comparison_has_speed_texts_and_failures() -> None:
     assert verdict(compared(("one", "one", 0.9), ("two", "two", 0.9))) == (
         "coreml is 2.00 times as fast as mlx (50.0 ms against 100 ms a page); the text is the same on all 2 pages."
     )

@@ -30,6 +30,7 @@ body > p { margin: .3rem 1rem }
 body > .scroll, body > .plot { margin: 0 1rem 1rem; max-width: calc(100% - 2rem) }
 td.number, th { white-space: nowrap }
 td { min-width: 9rem }
+td:last-child { min-width: 15rem }
 td.number { min-width: 0 }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
 ins { background: #cdf5cd; text-decoration: none }
