@@ -16,7 +16,7 @@ COREML_FLAG = "--coreml"
 
 
 class ToolCommand(click.Command):
-    """A command that returns its exit code. When the process is asked to end, what is half done is removed first."""
+    """A command that returns its exit code. A signal removes incomplete files first."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command and exit with its code."""
@@ -206,7 +206,7 @@ def doctor(**options: Any) -> int | None:
     """Check the installation and print remedies.
 
     The checks cover Python, the system, libraries and their speed, models, disks, memory, runtimes and every plugin,
-    and read a test page. Each line says ok, warn or FAIL; a remedy follows where one is needed.
+    and read a test page. Each line is ok, warn or FAIL; a remedy follows where one is needed.
 
     \b
     Exit codes: 0 pages can be read, perhaps with warnings; 7 something fails.

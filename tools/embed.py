@@ -198,7 +198,7 @@ class Embedding:
         }
 
     def _is_done(self, target: Path, facts: Facts) -> bool:
-        """Return whether the file exists, is complete, and was made from the same page in the same way."""
+        """Return whether the file exists, is complete, and was derived from the same page in the same way."""
         return not self._order.force and bool(facts["source_sha256"]) and is_embedded(target, facts)
 
 
@@ -251,14 +251,14 @@ def run(**options: object) -> ExitCode:
     """Embed what the options name; returns the exit code of a run that came to its end."""
     order = EmbedOptions(**options)  # type: ignore[arg-type]
     if STDIN in order.inputs and sys.stdin.isatty():
-        raise UsageError("- reads a page from standard input, and that is the terminal", "pipe one into the command")
+        raise UsageError("a page cannot be read from the terminal", "pipe an image into the command")
     selection = Selection.of(order.pages, order.dpi, order.password)
     started = time.monotonic()
     embedding = Embedding(order)
     try:
         embedding.run(list(expand(order.inputs, sys.stdin.buffer, selection)))
     except KeyboardInterrupt:
-        say(f"interrupted: {embedding.counts}; the same command goes on with the rest")
+        say(f"interrupted: {embedding.counts}; run the same command to resume")
         raise
     finally:
         embedding.close()

@@ -83,7 +83,7 @@ def test_every_matrix_is_quantised_and_all_else_is_unchanged(bits: int, group_si
         assert all(mx.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True)), name
 
 
-def test_the_manifest_tells_the_true_sizes() -> None:
+def test_the_manifest_has_the_true_sizes() -> None:
     conversion = quantise(demo_directory())
     manifest = json.loads((conversion.folder / MANIFEST).read_text())
     made = tensors_of(list(conversion.decoder.files))
@@ -92,7 +92,7 @@ def test_the_manifest_tells_the_true_sizes() -> None:
     assert sorted(manifest["files"]) == sorted(file.name for file in conversion.folder.glob("*.safetensors"))
 
 
-def test_an_existing_decoder_is_kept_unless_it_is_damaged_or_force_says_otherwise() -> None:
+def test_an_existing_decoder_is_kept_unless_it_is_damaged_or_force_is_given() -> None:
     assert quantise(demo_directory()).is_new
     kept = quantise(demo_directory())
     assert not kept.is_new
@@ -144,7 +144,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(models: Path, monkeyp
 
 
 def test_a_group_that_divides_no_row_is_refused_with_the_name_of_the_matrix(write_model: Writer) -> None:
-    with pytest.raises(UsageError, match=r"has rows of 48 weights, no whole groups of 64: this model cannot"):
+    with pytest.raises(UsageError, match=r"has rows of 48 weights, not a multiple of 64: this model cannot"):
         quantise(write_model())
 
 
@@ -214,7 +214,7 @@ def test_the_report_is_kept_in_the_manifest_and_can_be_made_later(capfd: pytest.
     assert stored["report"]["pages"] == 1 and stored["report"]["token_agreement"] > 0.95
     run()
     told = capfd.readouterr()
-    assert "same tokens" in told.out and "is there already" in told.err
+    assert "same tokens" in told.out and "exists already" in told.err
 
 
 def test_a_model_without_pages_gets_no_report_and_the_way_to_one(
@@ -230,7 +230,7 @@ def test_a_model_without_pages_gets_no_report_and_the_way_to_one(
 @pytest.mark.parametrize(
     ("options", "error", "problem"),
     [
-        ({"decoder_bits": None}, UsageError, "say what to make of the model"),
+        ({"decoder_bits": None}, UsageError, "choose one form of the model"),
         ({"pages": (str(LETTER),), "skip_report": True}, UsageError, "give one of the two"),
         ({"pages": ("-",)}, UsageError, "no standard input"),
         ({"pages": ("missing.png",)}, NoInputError, "missing.png: there is no such file"),

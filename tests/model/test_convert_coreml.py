@@ -14,7 +14,7 @@ pytest.importorskip("coremltools")
 pytestmark = pytest.mark.model
 
 
-def test_a_build_is_told_of_and_made_again_only_when_something_differs(
+def test_a_build_is_reported_and_made_again_only_when_something_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path))
@@ -25,7 +25,7 @@ def test_a_build_is_told_of_and_made_again_only_when_something_differs(
         told = capsys.readouterr()
         assert re.search(r"2\.7\d? MB for pages of 96 patches", told.out)
         assert "--encoder coreml:build=float16" in told.out
-        return "is there already; --force makes it again" not in told.err
+        return "exists already; --force makes it again" not in told.err
 
     assert made(options)
     assert not made(options)

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.model
 
 
 @pytest.mark.parametrize(("patches", "shape"), [(4000, (1120, 700)), (16, (56, 56)), (480, (336, 280))])
-def test_a_page_has_the_asked_number_of_patches_and_the_shape_of_paper(patches: int, shape: tuple[int, int]) -> None:
+def test_a_page_has_the_requested_number_of_patches_and_the_shape_of_paper(
+    patches: int, shape: tuple[int, int]
+) -> None:
     assert page_of(patches).shape == (*shape, 3)
     assert shape[0] * shape[1] == patches * 14 * 14
 

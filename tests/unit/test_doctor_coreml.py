@@ -82,7 +82,7 @@ def test_all_sections_are_run_in_order_and_the_report_is_written_after_each(chil
     assert [path.name for path in Path().iterdir()] == ["dotsctl-coreml-report.json"]
 
 
-def test_without_a_neural_engine_that_is_said_at_once_and_the_cpu_is_examined(children: Children) -> None:
+def test_a_missing_neural_engine_is_reported_at_once_and_the_cpu_is_examined(children: Children) -> None:
     children.results["system"] = {"devices": ["cpu", "gpu"]}
     result = run()
     assert result.exit_code == 0
@@ -184,7 +184,7 @@ def test_a_report_that_cannot_be_written_is_an_error_before_anything_is_run(chil
         (Machine("Apple M1", "macOS 14.6", "1"), "needs macOS 15 or later, this is macOS 14.6"),
     ],
 )
-def test_elsewhere_one_line_says_what_it_needs(
+def test_elsewhere_one_line_names_what_it_needs(
     children: Children, machine: Machine, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "this_machine", lambda: machine)

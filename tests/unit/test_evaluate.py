@@ -10,8 +10,10 @@ from click.testing import CliRunner
 from dotsctl.client.results.cells import Cell
 from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.tools.dev.evaluate import main as tool
-from dotsctl.tools.dev.evaluate.evaluation import Evaluation, Read, evaluate, record, table
+from dotsctl.tools.dev.evaluate.evaluation import Evaluation, Read, evaluate, record
 from dotsctl.tools.dev.evaluate.report import worst, write_report
+from dotsctl.tools.dev.evaluate.tables import table
+from dotsctl.tools.measuring.made_by import MadeBy
 from dotsctl.tools.measuring.scores import Box, BoxScore, Score, edit_distance, overlap, pairs
 from dotsctl.tools.pages.elements import Element
 from dotsctl.tools.pages.fonts import EVERYWHERE
@@ -119,7 +121,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, edits: int = 9, failed
     ("arguments", "edits", "failed", "code"),
     [([], 99, 1, 0), (["--limit", "0.09"], 9, 0, 0), (["--limit", "0.08"], 9, 0, 1), (["--limit", "0.5"], 9, 1, 1)],
 )
-def test_the_exit_code_says_whether_the_limit_was_kept(
+def test_the_exit_code_depends_on_the_limit(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], edits: int, failed: int, code: int
 ) -> None:
     assert run(monkeypatch, *arguments, edits=edits, failed=failed)[0] == code
@@ -144,7 +146,7 @@ def test_a_page_depends_on_its_seed_alone() -> None:
     assert all(isinstance(page.image, Image.Image) and page.image.width <= 344 for page in first)
 
 
-def test_type_of_another_size_is_drawn_when_asked_for() -> None:
+def test_type_of_another_size_is_drawn_on_request() -> None:
     lengths = []
     for type_px in (16, 32):
         pages = generated_pages(12, 0, "full", EVERYWHERE, noise=0.0, type_px=type_px)
@@ -210,13 +212,13 @@ def test_an_answer_that_is_no_list_counts_against_json_and_a_blank_page_does_not
     assert result.boxes["Text"].f1(strict=False) == 0.0
 
 
-def test_the_exit_code_says_whether_enough_answers_were_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_depends_on_the_share_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = Evaluation("layout", Score(1, 10), answers=10, valid_json=8)
     monkeypatch.setattr(tool, "run", lambda *_, **__: (evaluation, {}))
     for least, code in (("0.8", 0), ("0.85", 1)):
         outcome = CliRunner().invoke(tool.main, ["--pages", "2", "--min-json", least])
         assert outcome.exit_code == code, outcome.output
-    assert "80.0% of the answers are JSON, 85.0% are asked for" in outcome.output
+    assert "80.0% of the answers are JSON, 85.0% are required" in outcome.output
 
 
 def test_the_report_shows_the_worst_pages_first_and_no_perfect_one(tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_the_report_shows_the_worst_pages_first_and_no_perfect_one(tmp_path: Pat
     answers = [Page(0, "good page"), Page(1, "<bud> paga"), Page(2, "cut page", finish_reason="length")]
     result = evaluate(reader(*answers), pages)
     assert [reading.answer for reading in worst(result)] == ["cut page", "<bud> paga"]
-    write_report(tmp_path / "new", result, record(result, model="demo"))
+    write_report(tmp_path / "new", result, record(result, model="demo"), MadeBy.now())
     written = (tmp_path / "new" / "index.html").read_text()
     assert "<del>&lt;bad&gt; page</del> <ins>&lt;bud&gt; paga</ins>" in written
     assert "ended by length" in written and "good page" not in written
@@ -234,7 +236,7 @@ def test_the_report_shows_the_worst_pages_first_and_no_perfect_one(tmp_path: Pat
 def test_the_report_of_a_layout_shows_true_and_answered_boxes(tmp_path: Path) -> None:
     truth = layout_truth(Element((2, 2, 20, 20), "Text", "a", "a"))
     result = evaluate(reader(answered(("Text", (30, 30, 50, 50), "b"))), [truth], "layout")
-    write_report(tmp_path, result, record(result))
+    write_report(tmp_path, result, record(result), MadeBy.now())
     assert "data:image/png;base64," in (tmp_path / "index.html").read_text()
     assert result.readings[0].cells == (("Text", (30.0, 30.0, 50.0, 50.0)),)
 

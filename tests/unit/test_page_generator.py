@@ -47,7 +47,7 @@ def test_all_ink_lies_inside_the_boxes_and_every_box_holds_ink() -> None:
         assert not outside.any()
 
 
-def test_a_dense_page_is_full_of_whole_lines_of_several_sizes() -> None:
+def test_a_dense_page_is_full_of_complete_lines_of_several_sizes() -> None:
     page = dense_page(random.Random(0), EVERYWHERE, (10, 12), noise_share=0.0, words=VOCABULARIES["foreign"])
     ink = np.asarray(page.image.convert("L")) < 200
     for element in page.elements:

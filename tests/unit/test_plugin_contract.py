@@ -77,7 +77,7 @@ APPEND = "pages.append(EncodedPage(embeddings, patches.grid, patches.geometry, t
         ("patches.grid,", "patches.grid[::-1],", "page of 280x224 px", "the grid is (patches from top to bottom"),
         (
             "patches.geometry,", "__import__('dataclasses').replace(patches.geometry, source=(28, 28)),",
-            "page of 56x56 px", "geometry says a page of 28x28 px, it has 56x56 px",
+            "page of 56x56 px", "geometry has a page of 28x28 px, the page has 56x56 px",
         ),
         ("return pages", "raise RuntimeError('odd page')\n        return pages", "load and warm-up page", "odd page"),
         (

@@ -110,14 +110,14 @@ def test_two_workers_make_different_pages() -> None:
     assert first.pixels.shape != second.pixels.shape or not torch.equal(first.pixels, second.pixels)
 
 
-def test_pages_are_asked_again_as_often_as_was_requested() -> None:
+def test_pages_are_used_again_as_often_as_was_requested() -> None:
     maker = BatchMaker(tokenizer(), PageSource(EVERYWHERE, reuse=0.5))
     rng = random.Random(0)
     pages = [maker._pages(rng, 0)[1] for _ in range(40)]
     assert 12 <= len({id(page) for page in pages}) <= 28
 
 
-def test_misread_tokens_are_fed_but_never_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_misread_tokens_are_fed_but_are_never_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     true, noisy = batch(monkeypatch), batch(monkeypatch, 0.3)
     shared = min(true.targets.shape[1], noisy.targets.shape[1])
     assert torch.equal(true.targets[:, :shared], noisy.targets[:, :shared])
@@ -201,7 +201,7 @@ def test_a_glance_teaches_the_tower_and_leaves_the_text_half_alone() -> None:
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (0.3, 60, 120), (1.0, 300, 300)])
-def test_as_many_batches_are_glances_as_were_asked_for(
+def test_as_many_batches_are_glances_as_were_requested(
     share: float, least: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -490,9 +490,7 @@ def test_a_packed_training_is_resumed_by_the_command_for_a_lent_machine(
     assert fresh_state_of(network(1)).load(out / "run" / "state") == []
 
 
-def test_a_training_goes_on_where_it_stopped_and_exports_a_model(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_training_resumes_and_exports_a_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stage = Stage("small", 2, 1.0, 1.0, (0.5, 0.3, 0.2))
     monkeypatch.setattr(train, "CURRICULUM", (stage,))
     monkeypatch.setattr(demo_batches, "CURRICULUM", (stage,))

@@ -26,11 +26,17 @@ from dotsctl.protocol.parts import Role
 from dotsctl.protocol.worker.plugins import find_plugin
 from dotsctl.tools.bench.power_meter import SLACK_S, metering
 from dotsctl.tools.bench.powermetrics import UNITS, above, mean_watts, watt_hours_per_1000
+from dotsctl.tools.measuring.report_text import LegendEntry
 
 IDLE_S = 10.0
 LARGEST = 4032
 """Most patches of the page unless the user chooses: an A4 page at about 90 dpi."""
 HEAD = " s/page   CPU W   GPU W   ANE W  Wh/1,000 pages  encoder"
+LEGEND = (
+    LegendEntry("s/page", "seconds to encode one page"),
+    LegendEntry("CPU W, GPU W, ANE W", "mean power above idle, in watts; ANE: the Neural Engine"),
+    LegendEntry("Wh/1,000 pages", "watt-hours above idle for 1,000 pages"),
+)
 Say = Callable[[str], None]
 
 
@@ -52,6 +58,19 @@ class Energy:
         """A line under ``HEAD``."""
         watts = "  ".join(f"{self.watts[unit]:6.2f}" for unit in UNITS)
         return f"{self.page_s:7.3f}  {watts}  {self.wh_per_1000_pages:14.2f}  {self.encoder}"
+
+
+def verdict(measured: Sequence[Energy]) -> str:
+    """Return which encoder takes the least energy, and how much more the others take, in one sentence."""
+    best, *others = sorted(measured, key=lambda each: each.wh_per_1000_pages)
+    least = best.wh_per_1000_pages
+    more = (
+        f"{each.encoder} takes {each.wh_per_1000_pages / least:.2f} times as much"
+        if least > 0
+        else f"{each.encoder} takes {each.wh_per_1000_pages:.2f} Wh"
+        for each in others
+    )
+    return "; ".join([f"{best.encoder} takes {least:.2f} Wh for 1,000 pages", *more]) + "."
 
 
 def require_mac(machine: Machine, what: str) -> None:

@@ -8,9 +8,14 @@ their own.
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from dotsctl.tools.measuring.report_text import LegendEntry
 
 LIMITS = {"balanced": 1.10, "unbalanced": 1.05}
 
@@ -59,13 +64,13 @@ def pipeline(pages: int, embed_mib: float, balances: list[tuple[float, float]], 
     from dotsctl.tools.bench import pipeline as bench_pipeline
 
     outcomes = [bench_pipeline.measure(pages, embed_mib, *balance) for balance in balances]
+    verdict = bench_pipeline.verdict(outcomes)
     if as_json:
-        click.echo(json.dumps({"machine": machine_text(), "runs": [asdict(o) | {"ratio": o.ratio} for o in outcomes]}))
+        _print_json(verdict, {"runs": [asdict(outcome) | {"ratio": outcome.ratio} for outcome in outcomes]})
     else:
-        click.echo(f"{pages} pages of {embed_mib:g} MiB, {machine_text()}")
-        click.echo("encode/decode  ideal s  wall s  ratio  no overlap s  ratio  outstanding  busy enc/dec  RSS drift")
-        for outcome in outcomes:
-            click.echo(outcome.row())
+        rows = [bench_pipeline.HEAD, *(outcome.row() for outcome in outcomes)]
+        title = f"{pages} pages of {embed_mib:g} MiB"
+        _print_text(verdict, "\n".join([title, *rows]), bench_pipeline.LEGEND)
     above = [o for o in outcomes if o.ratio > LIMITS["balanced" if o.encode_ms == o.decode_ms else "unbalanced"]]
     if check and above:
         click.echo(f"{len(above)} of {len(outcomes)} runs are above their limit", err=True)
@@ -87,10 +92,10 @@ def transport(rounds: int, mib: float, check: bool, as_json: bool) -> None:
 
     outcome = bench_transport.measure(rounds, mib)
     if as_json:
-        click.echo(json.dumps({"machine": machine_text(), **asdict(outcome), "ratio": outcome.ratio}))
+        _print_json(outcome.verdict(), {**asdict(outcome), "ratio": outcome.ratio})
     else:
-        click.echo(f"{mib:g} MiB, medians of {rounds}, {machine_text()}")
-        click.echo(f"ours {outcome.ours_ms:.2f} ms, bare {outcome.bare_ms:.2f} ms, ratio {outcome.ratio:.2f}")
+        numbers = f"ours {outcome.ours_ms:.2f} ms, bare {outcome.bare_ms:.2f} ms, ratio {outcome.ratio:.2f}"
+        _print_text(outcome.verdict(), f"{mib:g} MiB, medians of {rounds}\n{numbers}")
     if check and outcome.ratio > bench_transport.LIMIT:
         click.echo(f"the ratio is above {bench_transport.LIMIT}", err=True)
         sys.exit(1)
@@ -125,12 +130,26 @@ def energy(model: str | None, encoders: tuple[str, ...], patches: int | None, se
     from dotsctl.tools.bench import energy as bench_energy  # imports what the other benchmarks do not need
 
     measured = bench_energy.measure(model, encoders, patches, seconds, lambda line: click.echo(line, err=True))
+    verdict = bench_energy.verdict(measured)
     if as_json:
-        click.echo(json.dumps({"machine": machine_text(), "encoders": [asdict(each) for each in measured]}))
-        return
-    click.echo(bench_energy.HEAD)
-    for each in measured:
-        click.echo(each.row())
+        _print_json(verdict, {"encoders": [asdict(each) for each in measured]})
+    else:
+        rows = [bench_energy.HEAD, *(each.row() for each in measured)]
+        _print_text(verdict, "\n".join(rows), bench_energy.LEGEND, uses_coreml=any("coreml" in row for row in rows))
+
+
+def _print_json(verdict: str, numbers: dict[str, Any]) -> None:
+    from dotsctl.tools.measuring.made_by import MadeBy
+
+    made_by = MadeBy.now().record()
+    click.echo(json.dumps({"machine": machine_text(), "verdict": verdict, "made_by": made_by, **numbers}))
+
+
+def _print_text(verdict: str, table: str, legend: Sequence["LegendEntry"] = (), *, uses_coreml: bool = False) -> None:
+    from dotsctl.tools.measuring.made_by import MadeBy
+    from dotsctl.tools.measuring.report_text import text_report
+
+    click.echo(text_report(verdict, MadeBy.now(), table, legend, uses_coreml=uses_coreml))
 
 
 def machine_text() -> str:

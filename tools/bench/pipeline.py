@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,6 +12,19 @@ from dotsctl.client.inputs.pages import LoadedPage, PageInput
 from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.protocol.parts import ImageHeader, ImageKind, Role
 from dotsctl.tools.measuring.memory import rss_bytes
+from dotsctl.tools.measuring.report_text import LegendEntry
+
+HEAD = "encode/decode  ideal s  wall s  ratio  no overlap s  ratio  outstanding  busy enc/dec  RSS drift"
+LEGEND = (
+    LegendEntry("encode/decode", "milliseconds per page of the fake encoder and of the fake decoder"),
+    LegendEntry("ideal s", "one page through both stages, and the slower stage for each other page"),
+    LegendEntry(
+        "wall s, no overlap s", "time of the pipeline; time of the same pages one by one; ratio: over the ideal"
+    ),
+    LegendEntry("outstanding", "most pages between encoder and decoder at once"),
+    LegendEntry("busy enc/dec", "share of the time in which each worker had work"),
+    LegendEntry("RSS drift", "memory in the last quarter of the pages over that in the second, by process"),
+)
 
 
 @dataclass
@@ -48,6 +61,21 @@ class PipelineOutcome:
             f"{balance:<13}  {self.ideal_s:7.2f}  {self.wall_s:6.2f}  {ratio:>5}  {self.serial_s:12.2f}  "
             f"{serial_ratio:>5}  {self.max_outstanding:11d}  {busy:>12}  {drift}"
         )
+
+
+def verdict(outcomes: Sequence[PipelineOutcome]) -> str:
+    """Return how near the worst balance comes to the ideal, in one sentence."""
+    known = [outcome for outcome in outcomes if outcome.ideal_s]
+    if not known:
+        return f"The pipeline takes {max(outcome.wall_s for outcome in outcomes):.2f} s; there is no ideal time."
+    worst = max(known, key=lambda outcome: outcome.ratio)
+    where = (
+        f"{worst.encode_ms:g}/{worst.decode_ms:g} ms, the worst of {len(known)}" if len(known) > 1 else "this balance"
+    )
+    alone = worst.serial_s / worst.ideal_s
+    return (
+        f"The pipeline takes {worst.ratio:.3f} times the ideal at {where}; without overlap it takes {alone:.2f} times."
+    )
 
 
 def measure(pages: int, embed_mib: float, encode_ms: float, decode_ms: float) -> PipelineOutcome:

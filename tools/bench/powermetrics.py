@@ -44,7 +44,7 @@ def parse(stream: bytes) -> list[Sample]:
             raise CommandFailedError(f"sample {number} of powermetrics is no property list ({error})") from None
         samples.append(_sample(content, number))
     if not samples:
-        raise CommandFailedError("powermetrics gave no samples", "run it by hand to see what it says")
+        raise CommandFailedError("powermetrics gave no samples", "run it by hand to see its output")
     return samples
 
 

@@ -36,6 +36,11 @@ class TransportOutcome:
         """Ours over bare."""
         return self.ours_ms / self.bare_ms
 
+    def verdict(self) -> str:
+        """Return the cost of the transport in one sentence."""
+        times = f"{self.ours_ms:.2f} ms against {self.bare_ms:.2f} ms"
+        return f"The transport takes {self.ratio:.2f} times as long as bare ZeroMQ ({times}; the limit is {LIMIT})."
+
 
 def measure(rounds: int, mib: float) -> TransportOutcome:
     """Send ``mib`` MiB of embeddings in both ways, in turns."""

@@ -1,4 +1,4 @@
-"""``dotsctl compare``: several encoders over the same pages. Read ``main.py`` first, it is the order of the work.
+"""``dotsctl compare``: several encoders over the same pages. Read ``main.py`` first: it runs the steps.
 
 ``encoding.py`` and ``reading.py`` produce, ``comparison.py`` holds what was found, ``html.py`` shows it.
 """

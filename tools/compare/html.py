@@ -1,7 +1,7 @@
 """The report of ``dotsctl compare`` as one HTML file: pictures, numbers, and texts with their differences marked.
 
-It is made of the pieces of ``client/formats/html_view.py``: everything that comes from a model or from the name of a
-file is escaped, and nothing is fetched from anywhere.
+Its frame is that of all reports (``tools/measuring/report_page.py``), its pictures are those of
+``client/formats/html_view.py``. Everything that comes from a model or from the name of a file is escaped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,37 +13,48 @@ from dotsctl.client.inputs.pages import PageInput
 from dotsctl.encoder_worker.opening import open_page
 from dotsctl.protocol.errors import PageError
 from dotsctl.tools.compare.comparison import COLUMNS, REFERENCE, EncoderComparison, PageRow, Version
+from dotsctl.tools.compare.verdict import verdict, worst_first
 from dotsctl.tools.measuring.encoding import page_image
+from dotsctl.tools.measuring.made_by import MadeBy
+from dotsctl.tools.measuring.report_page import END, ReportHead, table
+from dotsctl.tools.measuring.report_text import LegendEntry
 from PIL import Image
 
-STYLE = """
-h3 { font-size: .9rem; margin: 1rem 0 .3rem }
-table { margin: 0 1rem 1rem; background: #fff }
-.texts table { margin: 0 }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
-ins { background: #cdf5cd; text-decoration: none }
-del { background: #fbd0d0 }
-.words { background: #fff; padding: .2rem .6rem; overflow-wrap: anywhere }
-"""
+TITLE = "Comparison of encoders"
+TEXTS = (0, len(COLUMNS) - 1)
+"""The columns that hold text."""
+LEGEND = (
+    LegendEntry("(reference)", "the encoder that the others are compared with"),
+    LegendEntry("ms", "milliseconds from the bytes of the page to its embeddings"),
+    LegendEntry("grid", "patches from top to bottom and from left to right"),
+    LegendEntry(
+        "cosine, min cosine", "median and smallest cosine of the embeddings to those of the reference; 1: equal"
+    ),
+    LegendEntry("error", "length of the difference of the embeddings, relative to the reference"),
+    LegendEntry("other text", "edits from the text of the reference, as a share of its characters"),
+    LegendEntry("boxes", "the elements of the page in the answer of the reference"),
+    LegendEntry("struck", "text of the reference alone", "del"),
+    LegendEntry("shaded", "text of the other encoder alone", "ins"),
+)
 
 
-def write_html(comparison: EncoderComparison, pages: Sequence[PageInput], file: PartFile) -> None:
-    """Write the report, a page at a time, and give the file its name.
+def write_html(comparison: EncoderComparison, pages: Sequence[PageInput], file: PartFile, made_by: MadeBy) -> None:
+    """Write the report, a page at a time, the worst first, and give the file its name.
 
     Args:
         comparison: of all pages.
         pages: the same pages, for their pictures.
         file: where to.
+        made_by: machine, versions and date of the comparison.
 
     Raises:
         OutputError: it cannot be written.
     """
-    names = dict.fromkeys(page.source for page in pages)
-    file.write(html_view.start(list(names), STYLE).encode())
-    file.write("".join(_summary(comparison)).encode())
-    for row, page in zip(comparison.rows, pages, strict=True):
-        file.write("".join(_page(row, _picture(page))).encode())
-    file.write(html_view.END.encode())
+    file.write(ReportHead(TITLE, verdict(comparison), _subject(comparison), made_by, LEGEND).html().encode())
+    file.write(_summary(comparison).encode())
+    for place in worst_first(comparison.rows):
+        file.write("".join(_page(comparison.rows[place], _picture(pages[place]))).encode())
+    file.write(END.encode())
     file.commit()
 
 
@@ -69,18 +80,30 @@ def _picture(page: PageInput) -> Image.Image | None:
         return None
 
 
-def _summary(comparison: EncoderComparison) -> Iterator[str]:
+def _subject(comparison: EncoderComparison) -> dict[str, str]:
     about = comparison.about
-    told = f"model {about['model']['name']}, decoder {about['decoder']}, task {about['task']}"
-    yield f"<h2>Medians over {len(comparison.rows)} pages ({escape(told)})</h2>\n"
-    yield _table([each.cells() for each in comparison.medians()])
+    found = {
+        "model": about["model"]["name"],
+        "encoders": ", ".join(about["encoders"]),
+        "decoder": about["decoder"],
+        "task": about["task"],
+    }
+    if about["max_pixels"] is not None:
+        found["most pixels"] = str(about["max_pixels"])
+    return found
+
+
+def _summary(comparison: EncoderComparison) -> str:
+    pages = len(comparison.rows)
+    rows = [each.cells() for each in comparison.medians()]
+    return f"<h2>Medians over {pages} page{'s' * (pages != 1)}</h2>\n" + table(COLUMNS, rows, "Medians", texts=TEXTS)
 
 
 def _page(row: PageRow, image: Image.Image | None) -> Iterator[str]:
     page = row.reference.page
-    yield f"<h2>{escape(page.source)}, page {page.page} of {page.num_pages}</h2>\n<section>\n"
+    yield f"<h2>{escape(page.source)}, page {page.page} of {page.num_pages}</h2>\n{_numbers(row)}<section>\n"
     yield html_view.picture(page, image)
-    yield '<div class="texts">\n' + _table([row.cells(version) for version in row.versions])
+    yield '<div class="texts">\n'
     for version in (row.reference, *row.versions[:-1]):
         yield _text(row, version)
     yield "</div>\n</section>\n"
@@ -100,12 +123,6 @@ def _text(row: PageRow, version: Version) -> str:
     return f"<h3>{escape(name)}: {escape(page.status)}</h3>\n{note}{body}"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in COLUMNS)
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{' class=number' * bool(place)}>{escape(cell)}</td>" for place, cell in enumerate(row))
-        + "</tr>\n"
-        for row in rows
-    )
-    return f"<table>\n<tr>{head}</tr>\n{body}</table>\n"
+def _numbers(row: PageRow) -> str:
+    page = row.reference.page
+    return table(COLUMNS, [row.cells(each) for each in row.versions], f"{page.source}, page {page.page}", texts=TEXTS)

@@ -1,4 +1,4 @@
-"""``dotsctl compare``: several encoders over the same pages, their embeddings and the texts that come of them.
+"""``dotsctl compare``: several encoders over the same pages, their embeddings and the texts that are read from them.
 
 Nothing of it needs a runtime: the encoders run in this process one after the other (``encoding.py``), then the
 decoder reads every page from the embeddings of each.
@@ -25,7 +25,10 @@ from dotsctl.tools.compare.comparison import EncoderComparison, PageRow
 from dotsctl.tools.compare.encoding import encode_pages
 from dotsctl.tools.compare.html import write_html
 from dotsctl.tools.compare.reading import VersionReader
+from dotsctl.tools.compare.verdict import verdict
 from dotsctl.tools.derived import watched
+from dotsctl.tools.measuring.made_by import MadeBy
+from dotsctl.tools.measuring.report_text import text_report
 from dotsctl.tools.measuring.scores import edit_distance
 
 FEWEST = 2
@@ -62,56 +65,65 @@ def run(**options: object) -> ExitCode:
         CommandFailedError: the halves load different models.
         OutputError: the report cannot be written.
     """
-    order = CompareOptions(**options)  # type: ignore[arg-type]
-    if len(order.encoders) < FEWEST:
+    request = CompareOptions(**options)  # type: ignore[arg-type]
+    if len(request.encoders) < FEWEST:
         raise UsageError("name at least two encoders, the reference last: --encoder coreml --encoder mlx")
-    if STDIN in order.inputs and sys.stdin.isatty():
-        raise UsageError("- reads a page from standard input, and that is the terminal", "pipe one into the command")
-    edit_distance("", "")  # where rapidfuzz is missing it says so now, and not after minutes
-    selection = Selection.of(order.pages, order.dpi, order.password)
-    documents = list(expand(order.inputs, sys.stdin.buffer, selection))
-    report = _report_file(order, documents)
+    if STDIN in request.inputs and sys.stdin.isatty():
+        raise UsageError("a page cannot be read from the terminal", "pipe an image into the command")
+    edit_distance("", "")  # a missing rapidfuzz is reported now, and not after minutes
+    selection = Selection.of(request.pages, request.dpi, request.password)
+    documents = list(expand(request.inputs, sys.stdin.buffer, selection))
+    report = _report_file(request, documents)
     try:
         pages = [page for document in documents for page in document.pages()]
-        comparison = compare(order, pages)
+        comparison, made_by = compare(request, pages), MadeBy.now()
         if report is not None:
-            write_html(comparison, pages, report)
-        print_text(json.dumps(comparison.record(), indent=2) + "\n" if order.as_json else comparison.table() + "\n")
+            write_html(comparison, pages, report, made_by)
+        print_text(_output(comparison, made_by, as_json=request.as_json))
     finally:
         if report is not None:
             report.discard()
     return exit_code(comparison)
 
 
-def _report_file(order: CompareOptions, documents: Sequence[InputFile]) -> PartFile | None:
-    """The file of the report, which can be written; none: no report is wanted. Raises as :func:`run` does."""
-    if order.output is None:
+def _output(comparison: EncoderComparison, made_by: MadeBy, *, as_json: bool) -> str:
+    """Return the text for standard output."""
+    if as_json:
+        found = {**comparison.record(), "verdict": verdict(comparison), "made_by": made_by.record()}
+        return json.dumps(found, indent=2) + "\n"
+    uses_coreml = any("coreml" in encoder for encoder in comparison.about["encoders"])
+    return text_report(verdict(comparison), made_by, comparison.table(), uses_coreml=uses_coreml) + "\n"
+
+
+def _report_file(request: CompareOptions, documents: Sequence[InputFile]) -> PartFile | None:
+    """The file of the report, which can be written; none: no report is requested. Raises as :func:`run` does."""
+    if request.output is None:
         return None
-    path = Path(order.output)
-    require_replaceable(path, [document.path for document in documents], overwrite=order.overwrite)
+    path = Path(request.output)
+    require_replaceable(path, [document.path for document in documents], overwrite=request.overwrite)
     report = PartFile(path)
     report.write(b"")
     return report
 
 
-def compare(order: CompareOptions, pages: Sequence[PageInput]) -> EncoderComparison:
+def compare(request: CompareOptions, pages: Sequence[PageInput]) -> EncoderComparison:
     """Encode and decode all pages. Raises as :func:`run` does."""
     if pages and all(page.error is not None for page in pages):
-        told = "\n".join(f"{page.source}:{page.page}: {page.error}" for page in pages[:SHOWN_ERRORS])
-        raise NoInputError(f"none of {len(pages)} pages can be read:\n{told}")
-    choices = settings.choose(model=order.model, decoder=order.decoder)
-    encoders = [PluginChoice.parse(settings.resolve_encoder(name, choices.model)) for name in order.encoders]
+        listed = "\n".join(f"{page.source}:{page.page}: {page.error}" for page in pages[:SHOWN_ERRORS])
+        raise NoInputError(f"none of {len(pages)} pages can be read:\n{listed}")
+    choices = settings.choose(model=request.model, decoder=request.decoder)
+    encoders = [PluginChoice.parse(settings.resolve_encoder(name, choices.model)) for name in request.encoders]
     decoder = PluginChoice.parse(choices.decoder)
     name, folder_of_model = settings.find_model_for(choices.model, encoders, [decoder])
     model = folder_of_model or Path()
     tasks_of = find_plugin(Role.DECODER, decoder.name).description.tasks
-    if tasks_of and order.task is not None and order.task not in (tasks := tasks_of(model)):
-        raise UsageError(f"unknown task {order.task!r}; {name} knows: {', '.join(tasks)}")
+    if tasks_of and request.task is not None and request.task not in (tasks := tasks_of(model)):
+        raise UsageError(f"unknown task {request.task!r}; {name} knows: {', '.join(tasks)}")
     with tempfile.TemporaryDirectory(prefix="dotsctl-compare-") as folder:
-        encodings = encode_pages(encoders, model, pages, order.max_pixels, Path(folder))
-        versions = VersionReader(decoder, model, name, order.task, encodings.fingerprint)
+        encodings = encode_pages(encoders, model, pages, request.max_pixels, Path(folder))
+        versions = VersionReader(decoder, model, name, request.task, encodings.fingerprint)
         try:
-            about = versions.about() | {"encoders": [str(each) for each in encoders], "max_pixels": order.max_pixels}
+            about = versions.about() | {"encoders": [str(each) for each in encoders], "max_pixels": request.max_pixels}
             found = watched(list(zip(pages, encodings.sights, strict=True)), "reading")
             rows = [PageRow([versions.read(page, sight) for sight in sights]) for page, sights in found]
         finally:

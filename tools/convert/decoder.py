@@ -64,7 +64,7 @@ def convert(
         digest: its fingerprint.
         quantisation: bits and size of a group.
         note: receives the progress.
-        force: make it new where it is there already.
+        force: make it again where it exists.
 
     Raises:
         UsageError: a group does not divide a matrix.
@@ -76,7 +76,7 @@ def convert(
         try:
             return Conversion(folder, open_quantised(model, digest, quantisation), is_new=False)
         except MissingError as error:
-            note(f"what is there cannot be used: {error}")
+            note(f"the existing one cannot be used: {error}")
     validate_checkpoint(model)
     network = read_network(model, None)
     source_bytes = _size_bytes(network)
@@ -105,7 +105,7 @@ def _to_quantise(network: qwen2.Model, group_size: int) -> list[str]:
     if odd := [width for width in sorted(widths) if width % group_size]:
         fitting = [size for size in GROUP_SIZES if not any(width % size for width in widths)]
         remedy = f"take --group-size {' or '.join(map(str, fitting))}" if fitting else "this model cannot be quantised"
-        raise UsageError(f"{widths[odd[0]]} has rows of {odd[0]} weights, no whole groups of {group_size}", f"{remedy}")
+        raise UsageError(f"{widths[odd[0]]} has rows of {odd[0]} weights, not a multiple of {group_size}", f"{remedy}")
     return sorted(matrices)
 
 

@@ -57,9 +57,7 @@ def run(
         CommandFailedError: the disk does not take it.
     """
     if (encoder is not None) + (decoder_bits is not None) + float16 != 1:
-        raise UsageError(
-            "say what to make of the model, one thing at a time: --encoder coreml, --decoder-bits 8 or --float16"
-        )
+        raise UsageError("choose one form of the model: --encoder coreml, --decoder-bits 8 or --float16")
     given = {key: value for key, value in options.items() if value}
     known = {"encoder": ENCODER_OPTIONS, "decoder": DECODER_OPTIONS, "measurement": ()}
     chosen = "encoder" if encoder else "measurement" if float16 else "decoder"
@@ -155,9 +153,9 @@ def _show(conversion: "Conversion", report: "QualityReport | None", *, as_json: 
     if conversion.is_new:
         say(f"written to {conversion.folder}")
     else:
-        say(f"{conversion.folder} is there already, made {manifest['created']}; --force makes it again")
+        say(f"{conversion.folder} exists already, made {manifest['created']}; --force makes it again")
     for warning in report.warnings() if report else []:
-        say(f"WARNING: {warning}: look at its answers before you rely on it, or take more bits or smaller groups")
+        say(f"WARNING: {warning}: check its answers before you rely on it, or take more bits or smaller groups")
 
 
 def table(manifest: dict[str, Any]) -> str:

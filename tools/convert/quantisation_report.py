@@ -1,4 +1,4 @@
-"""The differences between a quantised decoder and the one it was made of, on the same pages.
+"""The differences between a quantised decoder and the one it was derived from, on the same pages.
 
 The unquantised decoder reads the pages first, greedily. Then the quantised one reads them too, which gives the
 character error rate between the two answers, and is led along the unquantised answers token by token, which gives the
@@ -72,7 +72,7 @@ def compare(model: Path, quantised: QuantisedDecoder, pages: Sequence[EncodedPag
     Args:
         model: its folder.
         quantised: the quantised decoder.
-        pages: what the model's encoder made of each, at least one.
+        pages: the embeddings of each by the model's encoder, at least one.
 
     Raises:
         PageError: a page leaves no position for an answer.

@@ -25,12 +25,12 @@ def say(text: str) -> None:
 
 
 def run(model: str, options: ConversionOptions, *, force: bool, as_json: bool) -> None:
-    """Make a build, unless the very same one is there, and describe it on standard output.
+    """Make a build, unless the same one exists, and describe it on standard output.
 
     Args:
         model: name or path of the model.
         options: what to make.
-        force: make it again where it is there already.
+        force: make it again where it exists.
         as_json: print the manifest instead of lines.
 
     Raises:
@@ -43,7 +43,7 @@ def run(model: str, options: ConversionOptions, *, force: bool, as_json: bool) -
     chosen = replace(options, buckets=options.buckets or standard_buckets(read_limits(folder)))
     path = None if force else existing_build(folder, chosen)
     if path is not None:
-        say(f"{path} is there already; --force makes it again")
+        say(f"{path} exists already; --force makes it again")
     else:
         path = convert_encoder(folder, chosen, say)
     build = Build.read(path)

@@ -37,7 +37,7 @@ MM_PER_INCH = 25.4
 GPU_CHARGE = 2.0
 """Weight of operations on the GPU, where they hold the decoder up."""
 LARGEST = 9500
-"""Most patches of a bucket: with more, attention costs more than everything else, and a GPU is the better place."""
+"""Most patches of a bucket: with more, attention costs more than everything else, and a GPU is the better device."""
 FEWEST_GRIDS = 15
 """A number of patches with fewer grids fits too few shapes of pages."""
 

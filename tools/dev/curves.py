@@ -3,11 +3,12 @@
 Each ``--vary`` gives one curve; its values are separated by semicolons. ``type-px``, ``max-pixels``, ``noise``,
 ``encoder`` and ``decoder`` can be varied, the last two by plugins with their options, so weights of fewer bits are a
 value as any.
-FOLDER gets ``curves.json`` and a picture for each curve. Every point is the same pages, read by a runtime of its own,
-with the seconds and the operations of a page.
+FOLDER gets ``curves.json``, a picture for each curve, and the report ``index.html``. Every point is the same pages,
+read by a runtime of its own, with the seconds and the operations of a page.
 """
 
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,22 @@ from dotsctl.protocol.model.checkpoint import read_json
 from dotsctl.protocol.model.directory import find_model
 from dotsctl.tools.dev.evaluate.evaluation import Evaluation, record
 from dotsctl.tools.dev.evaluate.main import run
+from dotsctl.tools.measuring.made_by import MadeBy
 from dotsctl.tools.measuring.plots import write_result
+from dotsctl.tools.measuring.report_page import END, ReportHead, plot, table
+from dotsctl.tools.measuring.report_text import LegendEntry, text_report
 from dotsctl.tools.pages import fonts as page_fonts
 from dotsctl.tools.pages.generator import STYLES
 from dotsctl.tools.pages.truths import folder_pages, generated_pages
 
 VARIED = ("type-px", "max-pixels", "noise", "encoder", "decoder")
+COLUMNS = ("characters", "edits", "error rate", "failed", "seconds a page", "G operations a page")
+LEGEND = (
+    LegendEntry("error rate", "edits divided by characters; the red line, on the left axis"),
+    LegendEntry("seconds a page", "time of the run divided by its pages; the blue line, on the right axis"),
+    LegendEntry("G operations a page", "multiplications and additions of encoder and decoder, in thousand millions"),
+    LegendEntry("failed", "pages that were not read; all their characters count as edits"),
+)
 DRAWN = ("type-px", "noise")
 """The settings that only drawn pages can have."""
 
@@ -131,22 +142,56 @@ def line_of(name: str, found: dict[str, Any]) -> str:
     )
 
 
+def verdict(curves: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the lowest and the highest error rate of each curve: a sentence for each."""
+    return " ".join(_sentence(name, points) for name, points in curves.items())
+
+
+def _sentence(name: str, points: list[dict[str, Any]]) -> str:
+    known = [point for point in points if point["error_rate"] is not None]
+    if not known:
+        return f"{name}: no point has an error rate."
+    best, worst = (choose(known, key=lambda point: point["error_rate"]) for choose in (min, max))
+    if best is worst:
+        return f"The error rate is {best['error_rate']:.2%} at {name} {best['value']}."
+    return (
+        f"The error rate is lowest at {name} {best['value']} ({best['error_rate']:.2%}) "
+        f"and highest at {name} {worst['value']} ({worst['error_rate']:.2%})."
+    )
+
+
+def page(curves: dict[str, list[dict[str, Any]]], folder: Path, subject: dict[str, str], made_by: MadeBy) -> str:
+    """Return the HTML report; ``folder`` holds the pictures of the curves."""
+    head = ReportHead("Curves of errors", verdict(curves), subject, made_by, LEGEND)
+    parts = [head.html()]
+    for name, points in curves.items():
+        picture = plot((folder / f"{name}.png").read_bytes(), f"error rate and seconds by {name}")
+        parts.append(f"<h2>{escape(name)}</h2>\n{picture}{table((name, *COLUMNS), list(map(_cells, points)), name)}")
+    return "".join([*parts, END])
+
+
+def _cells(point: dict[str, Any]) -> tuple[str, ...]:
+    rate = "-" if point["error_rate"] is None else f"{point['error_rate']:.2%}"
+    numbers = (str(point["characters"]), str(point["edits"]), rate, str(point["failed"]))
+    return (point["value"], *numbers, f"{point['seconds_a_page']:.2f}", f"{point['operations_a_page'] / 1e9:.1f}")
+
+
 def draw(name: str, points: list[dict[str, Any]], target: Path) -> None:
     """Write one curve: the error rate, and next to it the seconds a page."""
     from matplotlib.figure import Figure  # heavy
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    beside = axes.twinx()
+    right = axes.twinx()
     places, labels = range(len(points)), [point["value"] for point in points]
-    axes.plot(places, [100 * (point["error_rate"] or 0) for point in points], "o-", color="tab:red")
-    beside.plot(places, [point["seconds_a_page"] for point in points], "s:", color="tab:blue")
+    axes.plot(places, [100 * (point["error_rate"] or 0) for point in points], "o-", color="tab:red", clip_on=False)
+    right.plot(places, [point["seconds_a_page"] for point in points], "s:", color="tab:blue", clip_on=False)
     axes.set_xticks(list(places), labels)
     axes.set_xlabel(name)
     axes.set_ylabel("characters read wrongly, %", color="tab:red")
-    beside.set_ylabel("seconds a page", color="tab:blue")
+    right.set_ylabel("seconds a page", color="tab:blue")
     axes.set_ylim(bottom=0)
-    beside.set_ylim(bottom=0)
+    right.set_ylim(bottom=0)
     write_result(target, figure, dpi=110)
 
 
@@ -160,18 +205,23 @@ def draw(name: str, points: list[dict[str, Any]], target: Path) -> None:
 @click.option("--fonts", default="everywhere", show_default=True, help="Families or groups, comma-separated.")
 @click.option("--seed", default=1_000_000, show_default=True, help="Seed of the first drawn page.")
 @click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="Pictures with .md or .txt files beside them, in place of drawn pages.")  # fmt: skip
+              help="Pictures with .md or .txt files of the same names, in place of drawn pages.")  # fmt: skip
 def main(target: Path, varied: tuple[str, ...], **options: Any) -> None:
     """Measure curves and write them to TARGET."""
     curves: dict[str, list[dict[str, Any]]] = {}
+    made_by = MadeBy.now()
+    subject = {name: str(value) for name, value in options.items() if value is not None}
     with exiting_on_error():
         for name, values in [values_of(text) for text in varied]:
             curves[name] = []
             for value in values:
-                curves[name].append(found := point(CurveSetting(**options).with_value(name, value), value))
+                found = point(CurveSetting(**options).with_value(name, value), value)
+                curves[name].append({**found, "made_by": made_by.record()})
                 click.echo(line_of(name, found))
             write_result(target / "curves.json", curves)
             draw(name, curves[name], target / f"{name}.png")
+        write_result(target / "index.html", page(curves, target, subject, made_by))
+    click.echo(text_report(verdict(curves), made_by))
 
 
 if __name__ == "__main__":

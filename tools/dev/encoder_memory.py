@@ -61,11 +61,13 @@ def resident_peak_bytes(reset: bool = False) -> int | None:
 
 @click.command()
 @click.option("--model", type=click.Path(path_type=Path), required=True, help="Folder of a checkpoint.")
-@click.option("--patches", type=click.IntRange(min=16), default=4000, show_default=True, help="Of the page.")
-@click.option("--options", default="", metavar="KEY=VALUE,...", help="Of the encoder plugin mlx.")
-@click.option("--limit-mib", type=click.IntRange(min=1), default=1024, show_default=True, help="Above the weights.")
+@click.option("--patches", type=click.IntRange(min=16), default=4000, show_default=True, help="Size of the page.")
+@click.option("--options", default="", metavar="KEY=VALUE,...", help="Options of the encoder plugin mlx.")
+@click.option(
+    "--limit-mib", type=click.IntRange(min=1), default=1024, show_default=True, help="Memory limit above the weights."
+)
 def cli(model: Path, patches: int, options: str, limit_mib: int) -> None:
-    """Encode one page and say how much memory that took above the weights."""
+    """Encode one page and report the memory that it took above the weights."""
     if not (model / "config.json").is_file():
         raise MissingError(f"{model} has no config.json", "give the folder of a dots.ocr snapshot")
     pixels = page_of(patches)

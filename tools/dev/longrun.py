@@ -42,10 +42,10 @@ RUNS = {
     "swaps": LongRun("100 swaps of the encoder under load", (*PYTHON, f"{DEV}.chaos", "--swaps", "100")),
     "soak": LongRun("100,000 pages without growth", (*PYTHON, f"{DEV}.chaos", "--soak", "--pages", "100000")),
     "simulation": LongRun(
-        "10,000 schedules of the whole runtime", (*PYTHON, f"{DEV}.bench", "simulate", "--seeds", "10000")
+        "10,000 schedules of the complete runtime", (*PYTHON, f"{DEV}.bench", "simulate", "--seeds", "10000")
     ),
     "simulation-long": LongRun(
-        "1,000,000 schedules of the whole runtime", (*PYTHON, f"{DEV}.bench", "simulate", "--seeds", "1000000")
+        "1,000,000 schedules of the complete runtime", (*PYTHON, f"{DEV}.bench", "simulate", "--seeds", "1000000")
     ),
     "properties": LongRun(
         "property tests with ten times the examples", (*PYTEST, "tests/unit"), {"DOTSCTL_TEST_EXAMPLES": "10"}

@@ -103,10 +103,10 @@ def _set_text(raw: Any, entry: Any, text: str) -> None:
 @click.option("--pages", "num_pages", default=100, show_default=True, type=click.IntRange(1))
 @click.option("--style", default="whole", show_default=True, type=click.Choice(list(STYLES)))
 @click.option("--fonts", default="everywhere", show_default=True, help="Families or groups, comma-separated.")
-@click.option("--noise", type=click.FloatRange(0, 3), help="Strength of the scan; default: as the style says.")
+@click.option("--noise", type=click.FloatRange(0, 3), help="Strength of the scan. [default: that of the style]")
 @click.option("--seed", default=1_000_000, show_default=True, help="Seed of the first page.")
 def main(target: Path, num_pages: int, style: str, fonts: str, noise: float | None, seed: int) -> None:
-    """Write generated pages to TARGET, and their truth beside it."""
+    """Write generated pages to TARGET, with their truth in a file of the same name."""
     with exiting_on_error():
         chosen = families(fonts)
         with target.with_suffix(".jsonl").open("w", encoding="utf-8") as truths:

@@ -118,7 +118,7 @@ def _text(proof: Proof) -> str:
 @click.argument("model")
 @click.option("--build", "name", help="Name of the build; else as the encoder plugin chooses.")
 @click.option("--grid", default="", help="ROWSxCOLUMNS of patches; else a flat one of the smallest bucket.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the random pixels.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the random pixels.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--limit", type=float, help="Exit with 1 when the relative error of the embeddings is larger.")
 def main(model: str, name: str | None, grid: str, seed: int, as_json: bool, limit: float | None) -> None:

@@ -1,4 +1,4 @@
-"""The picture of the README: a page with its boxes next to the Markdown that the demo model made of it.
+"""The picture of the README: a page with its boxes next to the Markdown that the demo model reads.
 
 ``python -P -m dotsctl.tools.dev.readme_picture tests/pages/letter.png client/sample.png``
 """
@@ -31,7 +31,7 @@ BORDER, INK, FAINT = "#d0d7de", "#1f2328", "#59636e"
 @click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--model", default="demo", show_default=True)
 def main(page: str, output: Path, model: str) -> None:
-    """Read PAGE and draw it with its boxes, and its Markdown beside it, into OUTPUT (PNG)."""
+    """Read PAGE and draw it with its boxes, with its Markdown next to it, into OUTPUT (PNG)."""
     with Client(model=model) as client, tempfile.TemporaryDirectory() as folder:
         document = client.read(page)
         overlay = Path(folder) / "page.overlay.png"

@@ -1,6 +1,6 @@
 """Trains the demo model on generated pages: ``python -P -m dotsctl.tools.dev.train --seconds 20000 FOLDER``.
 
-FOLDER gets ``state/`` (resumed from when it is there), ``tokenizer.json``, ``log.jsonl`` and, at every save, the
+FOLDER gets ``state/`` (resumed if it exists), ``tokenizer.json``, ``log.jsonl`` and, at every save, the
 exported model in ``model/`` in the layout of a dots.ocr snapshot, float16. A GPU is used where there is one. Needs the
 extra ``[train]``.
 """
@@ -153,7 +153,7 @@ class Trainer:
         self.numbers = NearNumbers(number_ids(self.tokenizer), self.shape.vocabulary, self.device)
         self.parameters = list(self.network.parameters())
         self.log, self.saved = Means(), time.monotonic()
-        self.told = self.stopped = False
+        self.is_signalled = self.stopped = False
         self.clock = time.monotonic if self.device.type == "cuda" else time.process_time
         signal.signal(signal.SIGTERM, self._stop)
 
@@ -173,7 +173,7 @@ class Trainer:
         )
 
     def _stop(self, *_: object) -> None:
-        self.told = True  # what all processes stop by is what they have shared
+        self.is_signalled = True  # what all processes stop by is what they have shared
 
     def train(self) -> None:
         """Train until the time is over or SIGTERM comes; the state is saved in both cases."""
@@ -194,7 +194,7 @@ class Trainer:
             if run.wall_seconds is not None and time.monotonic() - began > run.wall_seconds:
                 self._stop()
             present = figures.get("accuracy") if batch.stage == progress.stage else None
-            shared = self.together.average(self.parameters, self.clock() - start, present, is_stopped=self.told)
+            shared = self.together.average(self.parameters, self.clock() - start, present, is_stopped=self.is_signalled)
             progress.seconds, self.stopped = shared.seconds, shared.is_stopped
             self._apply()
             progress.note(shared.accuracy, run.last, progress.seconds / run.seconds)
@@ -261,7 +261,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     "--seconds",
     default=20_000.0,
     show_default=True,
-    help="Processor time to train, on a GPU wall time, earlier runs included.",
+    help="Processor time to train, on a GPU wall time; earlier runs count.",
 )
 @click.option("--rate", default=1e-3, show_default=True, help="Peak learning rate of AdamW.")
 @click.option("--fonts", "families", default="first", show_default=True, help="Families or groups, comma-separated.")
@@ -269,23 +269,25 @@ def read_tokenizer(folder: Path) -> Tokenizer:
               help="Stage that this call begins with; for weights that read already.")  # fmt: skip
 @click.option("--last", default="full", show_default=True, type=click.Choice([stage.style for stage in CURRICULUM]),
               help="Last stage of the curriculum.")  # fmt: skip
-@click.option("--vision-width", default=128, show_default=True, help="Of the tower, a multiple of 32.")
-@click.option("--width", default=256, show_default=True, help="Of the embeddings and the text half, as well.")
-@click.option("--layers", default=4, show_default=True, help="Of each half.")
+@click.option("--vision-width", default=128, show_default=True, help="Width of the tower, a multiple of 32.")
+@click.option("--width", default=256, show_default=True, help="Width of the embeddings and of the text half.")
+@click.option("--layers", default=4, show_default=True, help="Layers of each half.")
 @click.option("--start", type=click.Path(path_type=Path, exists=True), help="Model folder whose weights to begin with.")
 @click.option("--half/--single", default=False, help="Compute in bfloat16 where PyTorch thinks it safe.")
 @click.option("--threads", default=1, show_default=True, help="PyTorch threads; more help little at this size.")
 @click.option("--workers", default=0, show_default=True, help="Processes that make pages; 0: the training process.")
-@click.option("--processes", default=1, show_default=True, help="That train together; on a CPU one for each core.")
+@click.option(
+    "--processes", default=1, show_default=True, help="Processes that train together; on a CPU one for each core."
+)
 @click.option("--glances", default=0.0, show_default=True, type=click.FloatRange(0, 1),
-              help="Share of the batches that ask for no answer and teach the tower alone.")  # fmt: skip
+              help="Share of the batches without an answer, which train the tower alone.")  # fmt: skip
 @click.option("--sets", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="File of pages made by dotsctl.tools.dev.page_sets; may be repeated.")  # fmt: skip
 @click.option("--scale", default=1, show_default=True, type=click.IntRange(1),
               help="Times that a step has more pages, for a GPU.")  # fmt: skip
 @click.option("--reuse", default=0.0, show_default=True, type=click.FloatRange(0, 1),
               help="Share of the batches with pages of an earlier one, for a GPU that waits for pages.")  # fmt: skip
-@click.option("--wall-seconds", type=click.FloatRange(1), help="Save and end this call after so much time.")
+@click.option("--wall-seconds", type=click.FloatRange(1), help="Time after which this call saves and ends.")
 @click.option("--save-every", default=300.0, show_default=True, help="Seconds between saves.")
 @click.option("--seed", default=0, show_default=True)
 def main(

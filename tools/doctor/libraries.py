@@ -48,7 +48,7 @@ def _exists(extra: str) -> bool:
 
 
 def check_base() -> Finding:
-    """Check whether the libraries are there without which nothing starts."""
+    """Check whether the required libraries are installed."""
     versions, missing = _versions(BASE)
     if missing:
         return fail("base", f"{', '.join(missing)} not installed", "pip install --force-reinstall dotsctl")

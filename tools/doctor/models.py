@@ -42,7 +42,7 @@ def check_settings(setup: Setup) -> Finding:
 
 
 def check_default_model(setup: Setup) -> Finding:
-    """Check whether a command without ``--model`` finds one, and whether the chosen one is there."""
+    """Check whether a command without ``--model`` finds one, and whether the chosen one exists."""
     name = "default model"
     if setup.missing_model is None:
         return ok(name, f"{setup.model_name}, {setup.model}")
@@ -51,7 +51,7 @@ def check_default_model(setup: Setup) -> Finding:
             name, setup.missing_model.problem, "--model NAME, DOTSCTL_MODEL, or model in the configuration file"
         )
     if installed_models():
-        return fail(name, setup.missing_model.problem, "choose one that is there: dotsctl ls")
+        return fail(name, setup.missing_model.problem, "choose an installed one: dotsctl ls")
     remedy = f"dotsctl pull {PUBLISHED} downloads dots.ocr, 6 GB; --model demo tries the small one that is here"
     return warn(name, setup.missing_model.problem, remedy)
 
@@ -66,7 +66,7 @@ def check_model(name: str, setup: Setup) -> Finding:
         return of_error(f"model {name}", error, CheckStatus.FAIL if chosen else CheckStatus.WARN)
     parameters = facts.encoder.parameters + facts.decoder.parameters
     size = size_text(facts.encoder.size_bytes + facts.decoder.size_bytes)
-    return ok(f"model {name}", f"{parameters / 1e6:,.0f} million parameters, {size}, whole")
+    return ok(f"model {name}", f"{parameters / 1e6:,.0f} million parameters, {size}, complete")
 
 
 def check_memory(setup: Setup) -> Finding:

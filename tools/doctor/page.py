@@ -39,7 +39,7 @@ def check_page(setup: Setup) -> Finding:
         (page,) = client.ocr([PAGE], max_tokens=200, reread=False)
     name = "test page"
     if page.error is not None:
-        return fail(name, f"{page.error.code}: {page.error.message}", "look at the lines above")
+        return fail(name, f"{page.error.code}: {page.error.message}", "check the lines above")
     seconds = page.timings_ms["total"] / 1000
     text = " ".join(page.plain_text.split())
     found = f"{setup.model_name} was ready after {ready_s:.1f} s and read in {seconds:.1f} s: {text[:SHOWN]!r}"

@@ -56,7 +56,7 @@ def fail(name: str, found: str, remedy: str) -> Finding:
 
 
 def of_error(name: str, error: DotsctlError, verdict: CheckStatus = CheckStatus.FAIL) -> Finding:
-    """The line of an error of ours."""
+    """Return the line of an error of dotsctl."""
     return Finding(name, verdict, error.problem, error.remedy)
 
 
@@ -77,9 +77,9 @@ def _within_time(check: Check) -> Finding:
             answers.append(check.ask())
         except DotsctlError as error:
             answers.append(of_error(check.name, error))
-        except Exception as error:  # a main loop: a mistake in one check must not hide what the others find
+        except Exception as error:  # a main loop: a fault in one check must not hide what the others find
             text = f"the check itself failed: {type(error).__name__}: {error}"
-            answers.append(fail(check.name, text, "report this to the makers of dotsctl"))
+            answers.append(fail(check.name, text, "report this as a bug in dotsctl"))
 
     thread = threading.Thread(target=ask, name=check.name, daemon=True)
     thread.start()
@@ -89,7 +89,7 @@ def _within_time(check: Check) -> Finding:
     return fail(
         check.name,
         f"no answer within {check.limit_s:.0f} s",
-        "look whether a drive or a process hangs; 'dotsctl doctor --timeout SECONDS' waits longer for plugins",
+        "check whether a drive or a process hangs; 'dotsctl doctor --timeout SECONDS' waits longer for plugins",
     )
 
 

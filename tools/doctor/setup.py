@@ -56,7 +56,7 @@ class Setup:
 
 
 def read_setup(model: str | None, encoder: str | None, decoder: str | None, limit_s: float = PLUGIN_LIMIT_S) -> Setup:
-    """Complete what the user chose; a mistake in it is a finding and no error, except in the arguments of the command.
+    """Complete what the user chose; a wrong value is a finding and no error, except in the arguments of the command.
 
     Raises:
         UsageError: ``encoder`` or ``decoder`` is no plugin with options.

@@ -3,7 +3,7 @@
 dotsctl doctor --coreml --model demo
 
 A section that fails is part of the report, and the others are run. Root is needed for the energy alone, and only used
-where sudo does not ask for a password.
+where sudo needs no password.
 """
 
 import shutil
@@ -132,7 +132,7 @@ def run(report: CoreMLReport, model: Path, output: Path) -> None:
 
 
 def _work_folder(output: Path) -> Path:
-    """The folder that the sections share, beside the report; it is removed with the last one."""
+    """Return the folder that the sections share, next to the report; it is removed with the last one."""
     return output.with_name(f"{output.name}.work")
 
 

@@ -28,14 +28,15 @@ Found = tuple[dict[str, Any], list[str]]
 
 def _system(order: SectionRequest, say: Say) -> Found:
     """Machine, versions and devices."""
-    from dotsctl.tools.measuring.versions import versions
+    from dotsctl.tools.measuring.made_by import MadeBy
 
     import_coremltools()  # without it there is nothing to examine
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     devices = available_devices()
-    facts = {"model": order.model, **asdict(this_machine()), "memory_gib": round(memory_gib, 1)}
-    result = {**facts, "devices": list(devices), "versions": versions()}
-    text = [f"{key:<12} {value}" for key, value in {**facts, **versions()}.items()]
+    made_by = MadeBy.now()
+    facts = {"model": order.model, **asdict(made_by.machine), "memory_gib": round(memory_gib, 1), "date": made_by.date}
+    result = {**facts, "devices": list(devices), "versions": made_by.versions}
+    text = [f"{key:<12} {value}" for key, value in {**facts, **made_by.versions}.items()]
     return result, [*text, f"devices      {', '.join(devices)}"]
 
 

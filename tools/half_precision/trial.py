@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.float32]
 NOT_FINITE = -2.0
-"""The value in place of a cosine."""
+"""The value instead of a cosine."""
 
 
 @dataclass

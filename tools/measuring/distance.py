@@ -34,9 +34,9 @@ class Distance:
 
 
 def as_seen(page: PageImage, geometry: PageGeometry) -> PageImage:
-    """Return the pixels that an encoder with this geometry made of a page: resized, and placed on white.
+    """Return the pixels of a page as an encoder with this geometry sees them: resized, and placed on white.
 
-    An encoder with free shapes takes them as they are, for their sides are whole cells.
+    An encoder with free shapes takes them as they are, because their sides are multiples of a cell.
 
     Raises:
         PageError: the page is no readable picture.

@@ -56,11 +56,11 @@ class Reader:
     """One decoder, loaded, and what it needs around it; for one task."""
 
     def __init__(self, model: Path, quantised: QuantisedDecoder | None = None, *, prefer: str | None = None) -> None:
-        """Load the decoder of a model, or a quantised one made of it.
+        """Load the decoder of a model, or a quantised one derived from it.
 
         Args:
             model: its folder.
-            quantised: in place of the model's own weights.
+            quantised: instead of the model's own weights.
             prefer: the task, if the model has it; else its default one.
 
         Raises:

@@ -43,7 +43,7 @@ class BoxScore:
     """Sums over the elements of some pages, of one category or of all."""
 
     true: int = 0
-    """Elements that are there."""
+    """Elements on the pages."""
     answered: int = 0
     loose: int = 0
     """Pairs that overlap by at least LOOSE."""
@@ -58,7 +58,7 @@ class BoxScore:
 
     @property
     def mean_overlap(self) -> float | None:
-        """Mean over the elements that are there; one that was not found counts as 0."""
+        """The mean over the elements on the pages; one that was not found counts as 0."""
         return self.overlap / self.true if self.true else None
 
     def add(self, true: int, answered: int, overlaps: Sequence[float]) -> None:
@@ -106,7 +106,7 @@ def pairs(true: Sequence[tuple[str, Box]], answered: Sequence[tuple[str, Box]]) 
     """Match answered elements to true ones: pairs of the same category, largest overlap first, each used once.
 
     Args:
-        true: category and box of what is there.
+        true: category and box of each element on the page.
         answered: the same of what was answered.
 
     Returns:

@@ -52,7 +52,7 @@ class Glyph:
     """Middle of its line."""
     character: str
     element: int
-    """The place of its element in the page's list."""
+    """The position of its element in the page's list."""
 
 
 @dataclass(frozen=True)

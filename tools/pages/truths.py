@@ -121,7 +121,7 @@ def folder_pages(folder: Path) -> Iterator[Truth]:
     for path in found:
         texts = [path.with_suffix(suffix) for suffix in TEXTS if path.with_suffix(suffix).is_file()]
         if not texts:
-            raise UsageError(f"{path.name} has no text beside it", f"write {path.stem}.md or {path.stem}.txt")
+            raise UsageError(f"{path.name} has no text of the same name", f"write {path.stem}.md or {path.stem}.txt")
         yield Truth(path.name, path, texts[0].read_text(encoding="utf-8"), folder.name)
 
 

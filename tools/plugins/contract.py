@@ -80,7 +80,7 @@ def description_step(subject: Subject) -> str:
     """The description is complete, and the plugin can run here."""
     plugin = subject.plugin
     if not plugin.description.help or "\n" in plugin.description.help:
-        raise BrokenContractError("description.help is not one line that says what the plugin does")
+        raise BrokenContractError("description.help is not one line about what the plugin does")
     if reason := plugin.unavailable(subject.texts):
         raise BrokenContractError(f"it cannot run here: {reason}")
     facts = validate_checkpoint(subject.model) if plugin.description.needs_model else None

@@ -85,10 +85,10 @@ class EncoderContract:
     def _check_geometry(self, page: EncodedPage, size: tuple[int, int]) -> None:
         geometry, (rows, columns) = page.geometry, page.grid
         if geometry.oriented != size:
-            raise BrokenContractError(f"geometry says a page of {_px(geometry.oriented)}, it has {_px(size)}")
+            raise BrokenContractError(f"geometry has a page of {_px(geometry.oriented)}, the page has {_px(size)}")
         if geometry.resized[0] > columns * PATCH_PX or geometry.resized[1] > rows * PATCH_PX:
             raise BrokenContractError(
-                f"geometry says {_px(geometry.resized)} after resizing, and grid {rows}x{columns} has "
+                f"geometry has {_px(geometry.resized)} after resizing, and grid {rows}x{columns} has "
                 f"{_px((columns * PATCH_PX, rows * PATCH_PX))}: the grid is (patches from top to bottom, left to right)"
             )
         box = geometry.box_from_oriented((0.0, 0.0, float(size[0]), float(size[1])))
@@ -160,8 +160,8 @@ class EncoderContract:
             self._encode([PageImage(None, white, None, check_blank=True)])
         except BlankPage as blank:
             if self._subject.plugin.description.reads_pages and blank.geometry.oriented != (280, 280):
-                raise BrokenContractError(f"BlankPage says a page of {_px(blank.geometry.oriented)}") from None
-            return "raises BlankPage when asked for"
+                raise BrokenContractError(f"BlankPage has a page of {_px(blank.geometry.oriented)}") from None
+            return "raises BlankPage when it is requested"
         return "is encoded"
 
     def _damaged(self) -> str:

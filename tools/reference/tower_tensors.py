@@ -50,7 +50,7 @@ class TowerTensors:
             values = values.reshape(len(values), -1)  # (embed_dim, 588)
         if values.shape != shape:
             raise MissingError(
-                f"{file}: {PREFIX}{name} has shape {values.shape}, config.json says {shape}", "download it again"
+                f"{file}: {PREFIX}{name} has shape {values.shape}, config.json has {shape}", "download it again"
             )
         return values
 

@@ -5,17 +5,15 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from dotsctl.encoder_worker.coreml.manifest import Build
 from dotsctl.protocol.errors import MissingError, OutputError
-from dotsctl.protocol.machine.identity import this_machine
 from dotsctl.protocol.model.files import json_bytes, write_file
+from dotsctl.tools.measuring.made_by import MadeBy
 from dotsctl.tools.measuring.plots import write_result
-from dotsctl.tools.measuring.versions import versions
 from dotsctl.tools.verify_coreml.comparison import BuildComparison, BuildRow
 from dotsctl.tools.verify_coreml.device import DeviceMeasure
 
@@ -69,10 +67,8 @@ def device_lines(device: DeviceMeasure) -> Iterator[str]:
 def content(found: BuildComparison, build: Build) -> dict[str, Any]:
     """Return everything but the single operations, for JSON."""
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **MadeBy.now().record(),
         "command": shlex.join(["python", "-P", "-m", "dotsctl.tools.dev.verify", *sys.argv[1:]]),
-        "machine": asdict(this_machine()),
-        "versions": versions(),
         "fingerprint": build.fingerprint,
         "build": found.build,
         "precision": build.precision,

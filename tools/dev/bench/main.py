@@ -23,13 +23,14 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--questions", type=click.IntRange(min=100), default=1000, show_default=True)
-@click.option("--mib", type=float, default=15.0, show_default=True, help="Embeddings of a page.")
+@click.option("--mib", type=float, default=15.0, show_default=True, help="Size of the embeddings of a page.")
 @click.option("--check", is_flag=True, help="Exit 1 when the 99th percentile is above 10 ms.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def control(questions: int, mib: float, check: bool, as_json: bool) -> None:
-    """Time from a control message to its answer while large pages flow from the encoder to the decoder.
+    """Measure the time to an answer while large pages flow.
 
-    The message is a question for the status, from a client of its own; another client has pages read meanwhile.
+    The message is a status request, from a client of its own. Another client reads pages meanwhile: their embeddings
+    flow from the encoder to the decoder.
     """
     outcome = bench_control.measure(questions, mib)
     if as_json:
@@ -43,14 +44,23 @@ def control(questions: int, mib: float, check: bool, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--messages", type=click.IntRange(min=100), default=4000, show_default=True, help="At each size.")
-@click.option("--auto", is_flag=True, help="The coordinator chooses between two encoders for each page.")
+@click.option(
+    "--messages",
+    type=click.IntRange(min=100),
+    default=4000,
+    show_default=True,
+    help="Messages at each number of requests.",
+)
+@click.option("--auto", is_flag=True, help="Let the coordinator choose between two encoders for each page.")
 @click.option(
     "--check", is_flag=True, help="Exit 1 when a message costs more than 3 times as much at the largest size."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def coordinator(messages: int, auto: bool, check: bool, as_json: bool) -> None:
-    """CPU time of the coordinator for one message of a worker, by the number of requests that it holds."""
+    """Measure the CPU time of the coordinator for a message.
+
+    The message is that of a worker; the time depends on the number of requests that the coordinator holds.
+    """
     costs = bench_coordinator.measure(messages, auto=auto)
     ratio = costs[-1].us_a_message / costs[0].us_a_message
     if as_json:
@@ -65,8 +75,8 @@ def coordinator(messages: int, auto: bool, check: bool, as_json: bool) -> None:
 @cli.command()
 @click.option("--seeds", type=click.IntRange(min=1), default=100_000, show_default=True, help="Schedules to play.")
 @click.option("--first", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the first one.")
-@click.option("--processes", type=click.IntRange(min=1), help="That play at once. [default: one for each core]")
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of text.")
+@click.option("--processes", type=click.IntRange(min=1), help="Processes at once. [default: one for each core]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def simulate(seeds: int, first: int, processes: int | None, as_json: bool) -> None:
     """Play seeded schedules of dying workers and lost, late and reordered messages through the coordinator.
 
@@ -74,14 +84,14 @@ def simulate(seeds: int, first: int, processes: int | None, as_json: bool) -> No
     """
     shown_at = 0.0
 
-    def tell(total: bench_simulation.SimulationOutcome) -> None:
+    def report(total: bench_simulation.SimulationOutcome) -> None:
         nonlocal shown_at
         if total.wall_s - shown_at >= PROGRESS_S:
             shown_at = total.wall_s
             done = f"{total.schedules} of {seeds}, {total.per_s:.0f} a second, {len(total.failing)} broken"
             click.echo(done, err=True)
 
-    outcome = bench_simulation.simulate(seeds, first, processes, tell)
+    outcome = bench_simulation.simulate(seeds, first, processes, report)
     if as_json:
         click.echo(json.dumps({"machine": machine_text(), **asdict(outcome), "per_s": outcome.per_s}))
     else:
@@ -99,7 +109,10 @@ def simulate(seeds: int, first: int, processes: int | None, as_json: bool) -> No
 @click.option("--pages", type=click.IntRange(min=1), default=200, show_default=True)
 @click.option("--documents", type=click.IntRange(min=1), default=1, show_default=True, help="PDFs that hold the pages.")
 def rendering(pages: int, documents: int) -> None:
-    """CPU time of a client and of its render process for each scan of one megapixel in a PDF."""
+    """Measure the CPU time for each scan in a PDF.
+
+    It is that of a client and of its render process; a scan has one megapixel.
+    """
     outcome = bench_rendering.measure(pages, documents)
     total_ms = outcome.client_ms + outcome.render_ms
     click.echo(

@@ -66,7 +66,7 @@ def simulate(
     Args:
         seeds: how many.
         first: the first seed.
-        processes: that play at once; none: one for each core.
+        processes: the number that run at once; none: one for each core.
         tell: called with the sum so far after each part.
     """
     total, started = SimulationOutcome(), time.monotonic()

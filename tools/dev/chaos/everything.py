@@ -21,7 +21,7 @@ MOST_TRIES = 4
 """Runs for each that is to be interrupted."""
 ENCODER, DECODER = "fake:encode_ms=2", "fake:batch=4,decode_ms=20"
 EARLY = 0.1
-"""Share of the moments before the first output; at the others some outputs are there and others are not."""
+"""Share of the moments before the first output; at the others some outputs exist and others do not."""
 LOOK_S = 0.002
 """Seconds between two checks of the outputs."""
 

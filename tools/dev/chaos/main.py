@@ -25,7 +25,13 @@ from dotsctl.tools.dev.chaos.workers import WorkerChaos, kill_workers
 @click.option("--seed", "seeds", type=int, multiple=True, default=(1,), show_default=True, help="May be repeated.")
 @click.option("--kills", type=click.IntRange(min=0), default=300, show_default=True, help="SIGKILLs of workers.")
 @click.option("--all", "everything", is_flag=True, help="Kill the command, the runtime and both workers.")
-@click.option("--moments", type=click.IntRange(min=1), default=50, show_default=True, help="Of --all.")
+@click.option(
+    "--moments",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Moments at which --all kills everything.",
+)
 @click.option("--swaps", type=click.IntRange(min=1), help="Swap the encoder so often, and read meanwhile.")
 @click.option("--soak", "soaking", is_flag=True, help="Kill nothing, and read for long.")
 def command(**options: Any) -> ExitCode:

@@ -56,7 +56,7 @@ class SimulatedLink:
         self._clients, self._deliver = clients, deliver
 
     def send(self, frames: list[Buffer], to: bytes) -> bool:
-        """Deliver a message to a client. Raises PeerGoneError for one that is not there."""
+        """Deliver a message to a client. Raises PeerGoneError for one that does not exist."""
         client = self._clients[to]
         if client.is_gone:
             raise PeerGoneError

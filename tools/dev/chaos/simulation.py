@@ -189,11 +189,13 @@ class Schedule:
         has_work = bool(self.core.ledger.requests)
         self.machine.ending.signalled(number, self.now)
         if self._may_end_now and not self.machine.ending.is_complete:
-            raise BrokenPromise(f"the runtime goes on after {self._num_signals} signals, the last of which is {number}")
+            raise BrokenPromise(
+                f"the runtime continues after {self._num_signals} signals, the last of which is {number}"
+            )
         if not self._may_end_now and self.machine.ending.is_complete and has_work:
             raise BrokenPromise(f"the runtime ends at the first signal {number} with pages in work")
         if not has_work and not self.machine.ending.is_complete:
-            raise BrokenPromise(f"the runtime goes on after signal {number}, and there is no page")
+            raise BrokenPromise(f"the runtime continues after signal {number}, and there is no page")
 
     def _unanswered(self) -> list[int]:
         """Pages without an answer whose client waits for one."""
@@ -240,12 +242,12 @@ class Schedule:
     def _check_end(self) -> None:
         end = self.machine.ending.bye
         if self._num_signals and end is None:
-            raise BrokenPromise(f"the runtime goes on after {self._num_signals} signals")
+            raise BrokenPromise(f"the runtime continues after {self._num_signals} signals")
         failed = end is not None and end.exit_code != 0
         if failed and not self.supervision.may_have_failed():
             raise BrokenPromise(f"the runtime ends without a reason: {end}")
         if end is not None and not failed and not self.plan.signals:
-            raise BrokenPromise(f"the runtime ends although nobody asked for it: {end}")
+            raise BrokenPromise(f"the runtime ends although no client requested it: {end}")
         if end is None:
             self.swaps.settled(self.clients.swaps_asked) if self.plan.swaps else None
         left = [r for r in self.core.ledger.requests.values() if not self.clients.clients[r.client].is_gone]

@@ -115,7 +115,7 @@ class Killer:
         self._thread.start()
 
     def done(self, num_done: int, pages: int, kills: int, least_gap: int) -> None:
-        """Note that so many pages are complete, and order a kill when its place is reached."""
+        """Note that so many pages are complete, and request a kill when its turn is reached."""
         part = pages / max(1, kills)
         while self._next < kills:
             if self._due_at is None:

@@ -39,7 +39,7 @@ GLANCE_ROWS, GLANCE_COLUMNS, GLANCE_CELLS = (4, 10), (6, 12), 720
 EARLIER_SHARE = 0.5
 """Share of the batches that are of an earlier stage, so that small pages are not forgotten."""
 KEPT_BATCHES = 12
-"""Batches of each stage whose pages are kept to be asked again; a page of 560x784 px takes 1.3 MB."""
+"""Batches of each stage whose pages are kept to be used again; a page of 560x784 px takes 1.3 MB."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class PageSource:
     scale: int = 1
     """Times that a batch is larger than those of a CPU."""
     reuse: float = 0.0
-    """Share of the batches with the pages of an earlier one, asked anew: for a GPU that waits for pages."""
+    """Share of the batches with the pages of an earlier one, with new questions: for a GPU that waits for pages."""
 
 
 def stage_of(grid: tuple[int, int]) -> int | None:
@@ -140,7 +140,7 @@ class Batches(IterableDataset[Batch]):
     """Endless batches; the stage is read from a shared tensor, so that it can move on while pages are made."""
 
     def __init__(self, stage: Tensor, seed: str, tokenizer: str, source: PageSource, glances: Glances) -> None:
-        """Store what pages are made of.
+        """Store the sources of pages.
 
         Args:
             stage: () the stage of now.

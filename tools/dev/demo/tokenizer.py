@@ -103,7 +103,7 @@ def id_of(tokenizer: Tokenizer, token: str) -> int:
 
 
 def number_ids(tokenizer: Tokenizer) -> list[int]:
-    """Ids of the numbers that boxes are made of, in order: 0, 2, 4, ..."""
+    """The ids of the numbers of boxes, in order: 0, 2, 4, ..."""
     numbers = range(0, LARGEST_NUMBER + 1, BOX_STEP_PX)
     return [id_of(tokenizer, str(number)) for number in numbers]
 

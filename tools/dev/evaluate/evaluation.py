@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dotsctl.protocol.errors import DotsctlError
-from dotsctl.tools.measuring.scores import LOOSE, STRICT, Box, BoxScore, Score, edit_distance, normal, pairs
+from dotsctl.tools.measuring.scores import STRICT, Box, BoxScore, Score, edit_distance, normal, pairs
 from dotsctl.tools.pages.truths import Truth
 from PIL import Image
 
@@ -196,39 +196,6 @@ def is_list(answer: str) -> bool:
         return isinstance(json.loads(answer), list)
     except ValueError:
         return False
-
-
-def table(evaluation: Evaluation) -> str:
-    """The evaluation as readable text: a line for each group, worst first, one for all, then the boxes."""
-    width = max(map(len, ["group", *evaluation.groups]))
-    groups = sorted(evaluation.groups.items(), key=lambda item: -item[1].error_rate)
-    lines = [f"{'group':{width}}  pages  characters  edits  error rate  exact  failed"]
-    for name, score in [*groups, ("all", evaluation.total)]:
-        lines.append(
-            f"{name:{width}}  {score.pages:5}  {score.characters:10}  {score.edits:5}  {score.error_rate:10.2%}"
-            f"  {score.exact:5}  {score.failed:6}"
-        )
-    total = evaluation.total
-    lines += _box_lines(evaluation) if evaluation.all_boxes.true else []
-    if (share := evaluation.json_share) is not None:
-        lines.append(f"{share:.1%} of {evaluation.answers} answers are JSON as they are")
-    mean = total.characters / max(1, total.pages)
-    lines.append(f"{mean:.0f} characters a page on average, {evaluation.seconds:.1f} s")
-    return "\n".join(lines)
-
-
-def _box_lines(evaluation: Evaluation) -> list[str]:
-    lines = ["", f"category        there  answered  overlap  F1 at {LOOSE}  F1 at {STRICT}"]
-    for name, score in [*sorted(evaluation.boxes.items()), ("all", evaluation.all_boxes)]:
-        shares = (score.mean_overlap, score.f1(strict=False), score.f1(strict=True))
-        written = ["-" if share is None else f"{share:.2f}" for share in shares]
-        lines.append(
-            f"{name:14}  {score.true:5}  {score.answered:8}  {written[0]:>7}  {written[1]:>9}  {written[2]:>9}"
-        )
-    matched = evaluation.matched
-    if matched.pages:
-        lines.append(f"text of the {matched.pages} elements found at {STRICT}: error rate {matched.error_rate:.2%}")
-    return [*lines, ""]
 
 
 def record(evaluation: Evaluation, **facts: Any) -> dict[str, Any]:

@@ -20,9 +20,12 @@ from typing import Any
 import click
 from dotsctl.client.cli.printing import exiting_on_error
 from dotsctl.protocol.errors import UsageError
-from dotsctl.tools.dev.evaluate.evaluation import Evaluation, evaluate, record, table
+from dotsctl.tools.dev.evaluate.evaluation import Evaluation, evaluate, record
 from dotsctl.tools.dev.evaluate.report import write_report
+from dotsctl.tools.dev.evaluate.tables import table, verdict
 from dotsctl.tools.dev.page_sets.cairo_pages import cairo_pages
+from dotsctl.tools.measuring.made_by import MadeBy
+from dotsctl.tools.measuring.report_text import text_report
 from dotsctl.tools.measuring.scores import normal
 from dotsctl.tools.pages import fonts as page_fonts
 from dotsctl.tools.pages.generator import STYLES
@@ -139,7 +142,7 @@ def above_limits(evaluation: Evaluation, limit: float | None, least_json: float 
         return f"above the limit: error rate {total.error_rate:.2%} of at most {limit:.2%}, {total.failed} pages failed"
     if least_json is not None and (valid is None or valid < least_json):
         share = "no page" if valid is None else f"{valid:.1%}"
-        return f"below the limit: {share} of the answers are JSON, {least_json:.1%} are asked for"
+        return f"below the limit: {share} of the answers are JSON, {least_json:.1%} are required"
     return ""
 
 
@@ -148,7 +151,7 @@ def above_limits(evaluation: Evaluation, limit: float | None, least_json: float 
               help="Pages at most; of drawn pages as many of each vocabulary.")  # fmt: skip
 @click.option("--task", default="text", show_default=True, help="text, layout or layout-only.")
 @click.option("--folder", type=click.Path(exists=True, path_type=Path),
-              help="Pictures with .md or .txt files beside them; or a JSON file of OmniDocBench.")  # fmt: skip
+              help="Pictures with .md or .txt files of the same names; or a JSON file of OmniDocBench.")  # fmt: skip
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Pictures of that file.")
 @click.option("--style", default="full", show_default=True, type=click.Choice(list(STYLES)), help="Drawn pages.")
 @click.option("--fonts", default="everywhere", show_default=True, help="Families or groups, comma-separated.")
@@ -157,7 +160,7 @@ def above_limits(evaluation: Evaluation, limit: float | None, least_json: float 
 @click.option("--size", help="Width and height of drawn pages in pixels, as 336x280.")
 @click.option("--set-by", default="pillow", show_default=True, type=click.Choice(["pillow", "cairo"]),
               help="Library that sets drawn pages; no training page is set by Cairo.")  # fmt: skip
-@click.option("--noise", type=click.FloatRange(0, 3), help="Strength of the scan; default: as the style says.")
+@click.option("--noise", type=click.FloatRange(0, 3), help="Strength of the scan. [default: that of the style]")
 @click.option("--seed", default=1_000_000, show_default=True, help="Seed of the first drawn page.")
 @click.option("--min-characters", default=0.0, help="Refuse pages with fewer characters on average.")
 @click.option("--max-pixels", type=click.IntRange(784), help="Resize pages to at most so many pixels.")
@@ -200,10 +203,14 @@ def main(
                 f"these pages have {mean:.0f} characters on average, not {min_characters:.0f}", "take more"
             )
         evaluation, facts = run(pages, task, max_pixels, model=model, encoder=encoder, decoder=decoder)
-        found = record(evaluation, **facts, **({} if folder else asdict(drawn)), max_pixels=max_pixels)
+        made_by, sentence = MadeBy.now(), verdict(evaluation, facts.get("model", model))
+        about = {"verdict": sentence, "made_by": made_by.record(), **facts, **({} if folder else asdict(drawn))}
+        found = record(evaluation, **about, max_pixels=max_pixels)
         if report is not None:
-            write_report(report, evaluation, found)
-    click.echo(json.dumps(found, indent=2) if as_json else table(evaluation))
+            write_report(report, evaluation, found, made_by)
+    uses_coreml = "coreml" in facts.get("encoder", "")
+    text = text_report(sentence, made_by, table(evaluation), uses_coreml=uses_coreml)
+    click.echo(json.dumps(found, indent=2) if as_json else text)
     if short := above_limits(evaluation, limit, min_json):
         click.echo(short, err=True)
         sys.exit(1)

@@ -1,14 +1,21 @@
-"""Writes an evaluation as JSON and as an HTML page with the worst pages: picture, boxes, truth and answer."""
+"""Writes an evaluation as JSON and as an HTML page with the worst pages: picture, boxes, truth and answer.
 
-import base64
+The frame of the page is that of all reports, ``tools/measuring/report_page.py``.
+"""
+
 import difflib
 import html
 import io
 from pathlib import Path
 from typing import Any
 
-from dotsctl.tools.dev.evaluate.evaluation import EvaluatedPage, Evaluation, table
+from dotsctl.client.formats.pictures import inline
+from dotsctl.tools.dev.evaluate.evaluation import EvaluatedPage, Evaluation
+from dotsctl.tools.dev.evaluate.tables import BOX_COLUMNS, GROUP_COLUMNS, box_rows, group_rows, notes, verdict
+from dotsctl.tools.measuring.made_by import MadeBy
 from dotsctl.tools.measuring.plots import write_result
+from dotsctl.tools.measuring.report_page import END, ReportHead, table
+from dotsctl.tools.measuring.report_text import LegendEntry
 from dotsctl.tools.measuring.scores import normal
 from PIL import Image, ImageDraw
 
@@ -16,20 +23,42 @@ WORST = 12
 """Pages that are shown."""
 WIDEST_PX = 560
 TRUE_COLOUR, ANSWERED_COLOUR = (0, 150, 0), (220, 0, 0)
-STYLE = """
-body { font: 15px/1.4 sans-serif; margin: 2em auto; max-width: 1100px; padding: 0 1em; }
-article { display: flex; flex-wrap: wrap; gap: 1.5em; border-top: 1px solid #999; padding: 1em 0; }
-article > div { flex: 1 1 20em; min-width: 0; }
-img { border: 1px solid #ccc; max-width: 100%; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-del { background: #fdd; } ins { background: #dfd; text-decoration: none; }
-"""
+TITLE = "Evaluation"
+SUBJECT = (
+    "model",
+    "fingerprint",
+    "encoder",
+    "decoder",
+    "task",
+    "set_by",
+    "style",
+    "fonts",
+    "vocabularies",
+    "seed",
+    "max_pixels",
+)
+"""The facts of the record that the page shows, where they are known."""
+LEGEND = (
+    LegendEntry("characters", "characters on the pages; a run of blanks and line ends counts as one"),
+    LegendEntry("edits", "characters inserted, deleted or replaced between the page and the answer"),
+    LegendEntry("error rate", "edits divided by characters"),
+    LegendEntry("exact, failed", "pages without an edit; pages that were not read"),
+    LegendEntry("struck", "text of the page that is not in the answer", "del"),
+    LegendEntry("shaded", "text of the answer that is not on the page", "ins"),
+)
+BOX_LEGEND = (
+    LegendEntry("there, answered", "elements on the pages; elements in the answers"),
+    LegendEntry("overlap", "mean overlap of the boxes: shared area divided by covered area"),
+    LegendEntry("F1", "mean of precision and recall of the boxes that overlap by at least so much"),
+    LegendEntry("green box", "an element of the page", "true"),
+    LegendEntry("red box", "an element of the answer", "answered"),
+)
 
 
-def write_report(folder: Path, evaluation: Evaluation, found: dict[str, Any]) -> None:
+def write_report(folder: Path, evaluation: Evaluation, found: dict[str, Any], made_by: MadeBy) -> None:
     """Write ``evaluation.json`` and ``index.html`` into a folder, which is made where it is missing. Raises OSError."""
     write_result(folder / "evaluation.json", found)
-    write_result(folder / "index.html", page(evaluation, found))
+    write_result(folder / "index.html", page(evaluation, found, made_by))
 
 
 def worst(evaluation: Evaluation) -> list[EvaluatedPage]:
@@ -39,30 +68,45 @@ def worst(evaluation: Evaluation) -> list[EvaluatedPage]:
     return bad[:WORST]
 
 
-def page(evaluation: Evaluation, found: dict[str, Any]) -> str:
-    """The HTML page; it needs no other file."""
-    facts = ", ".join(f"{key} {found[key]}" for key in ("model", "encoder", "decoder", "task") if key in found)
-    shown = worst(evaluation)
-    return (
-        "<!doctype html>\n<html lang='en'><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'><title>Evaluation</title>"
-        f"<style>{STYLE}</style>\n<h1>Evaluation</h1>\n<p>{html.escape(facts)}</p>\n"
-        f"<pre>{html.escape(table(evaluation))}</pre>\n"
-        f"<h2>The {len(shown)} worst pages</h2>\n"
-        "<p>Green boxes are there, red ones were answered. Struck text was not read, underlaid text was made up.</p>\n"
-        + "\n".join(map(_article, shown))
-        + "\n</html>\n"
+def page(evaluation: Evaluation, found: dict[str, Any], made_by: MadeBy) -> str:
+    """Return the HTML page; it needs no other file."""
+    boxes, shown = box_rows(evaluation), worst(evaluation)
+    model = str(found.get("model", "the model"))
+    head = ReportHead(
+        TITLE, verdict(evaluation, model), _subject(found), made_by, [*LEGEND, *(BOX_LEGEND if boxes else ())]
+    )
+    return "".join(
+        [
+            head.html(),
+            f"<h2>Text</h2>\n{table(GROUP_COLUMNS, group_rows(evaluation), 'Text')}",
+            f"<h2>Boxes</h2>\n{table(BOX_COLUMNS, boxes, 'Boxes')}" if boxes else "",
+            *(f"<p>{html.escape(line)}</p>\n" for line in notes(evaluation)),
+            f"<h2>The pages with the most errors, worst first ({len(shown)})</h2>\n"
+            if shown
+            else "<p>No page has an error.</p>\n",
+            *map(_section, shown),
+            END,
+        ]
     )
 
 
-def _article(reading: EvaluatedPage) -> str:
+def _subject(found: dict[str, Any]) -> dict[str, str]:
+    def text(value: Any) -> str:
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+    return {name.replace("_", " "): text(found[name]) for name in SUBJECT if found.get(name) is not None}
+
+
+def _section(reading: EvaluatedPage) -> str:
     truth = reading.truth
     note = f"; {reading.note}" if reading.note else ""
-    title = f"{truth.name} ({truth.group}): {reading.edits} edits in {len(normal(reading.expected))} characters{note}"
+    edits = f"{reading.edits} edit{'s' * (reading.edits != 1)} in {len(normal(reading.expected))} characters"
+    title = f"{truth.name} ({truth.group}): {edits}{note}"
     return (
-        f"<article><div><h3>{html.escape(title)}</h3><img alt='' src='{_picture(reading)}'></div>"
-        f"<div><h3>Differences</h3><p>{_differences(normal(reading.expected), reading)}</p>"
-        f"<h3>Answer</h3><pre>{html.escape(reading.answer)}</pre></div></article>"
+        f"<h2>{html.escape(title)}</h2>\n<section>\n"
+        f'<div class="page"><img alt="" src="{_picture(reading)}"></div>\n<div class="texts">\n'
+        f'<h3>Differences</h3><div class="words">{_differences(normal(reading.expected), reading)}</div>\n'
+        f"<h3>Answer</h3><pre>{html.escape(reading.answer)}</pre></div>\n</section>\n"
     )
 
 
@@ -83,7 +127,7 @@ def _picture(reading: EvaluatedPage) -> str:
     image.thumbnail((WIDEST_PX, 3 * WIDEST_PX))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return inline(buffer.getvalue(), "png")
 
 
 def _differences(expected: str, reading: EvaluatedPage) -> str:

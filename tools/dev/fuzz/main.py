@@ -75,9 +75,11 @@ def describe(name: str, outcome: FuzzOutcome) -> str:
 @click.command()
 @click.argument("target", type=click.Choice([*TARGETS, "all"]))
 @click.option("--messages", type=click.IntRange(min=1), metavar="N", help="Inputs of each target.")
-@click.option("--seconds", type=click.FloatRange(min=1), metavar="S", help="Of each target. [default: 60]")
+@click.option("--seconds", type=click.FloatRange(min=1), metavar="S", help="Time for each target. [default: 60]")
 @click.option("--engine", type=click.Choice(["own", "atheris"]), default="own", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the own engine; another one, other inputs.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the built-in engine; it selects the inputs."
+)
 @click.option("--corpus", type=click.Path(path_type=Path), default=CORPUS, show_default=True)
 def main(target: str, messages: int | None, seconds: float | None, engine: str, seed: int, corpus: Path) -> None:
     """Feed readers with damaged input; the engine atheris (pip install 'dotsctl[fuzz]') is guided by coverage."""

@@ -161,7 +161,7 @@ def runtime_facts(content: bytes, folder: Path) -> str:
 def layout_answer(content: bytes, _: Path) -> str:
     """The answer of a model, which may be anything; the pieces in which it comes change nothing."""
     text = content.decode("utf-8", "replace")
-    told = []
+    found = []
     for task in ("layout", "web", "scene"):
         cells, repairs = read_answer(task, text, GEOMETRY)
         stream = cell_stream(task, GEOMETRY)
@@ -170,8 +170,8 @@ def layout_answer(content: bytes, _: Path) -> str:
         if ((*pieces, *rest), told_late) != (cells, repairs):
             raise ValueError(f"{task}: in pieces it is {pieces + rest}, {told_late}, at once {cells}, {repairs}")
         "".join(cell.markdown for cell in cells).encode()
-        told.append(f"{len(cells)} {' '.join(repairs)}")
-    return " ".join(told)
+        found.append(f"{len(cells)} {' '.join(repairs)}")
+    return " ".join(found)
 
 
 def prompts(content: bytes, folder: Path) -> str:
@@ -187,13 +187,13 @@ def model_config(content: bytes, folder: Path) -> str:
     """``config.json`` and the index of a model."""
     stored(folder / "config.json", content)
     stored(folder / INDEX, content)
-    told = []
+    found = []
     for read in (lambda: config_problems(read_json(folder, "config.json")), lambda: read_index(folder)):
         try:
-            told.append(str(read()))
+            found.append(str(read()))
         except MissingError as error:
-            told.append(str(error))
-    return " ".join(told)
+            found.append(str(error))
+    return " ".join(found)
 
 
 def user_config(content: bytes, folder: Path) -> str:

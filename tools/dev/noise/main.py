@@ -186,18 +186,18 @@ def run(
     "others",
     multiple=True,
     metavar="NAME[:...]",
-    help="Another encoder to measure likewise; may be repeated.",
+    help="Another encoder to measure; may be repeated.",
 )
 @click.option("--cosines", default=",".join(map(str, COSINES)), show_default=True, help="Numbers between 0 and 1.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Times that a page gets noise.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for noise.json and noise.png.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cli(**options: Any) -> None:
-    """Measure how much noise on its embeddings the text of MODEL bears."""
+    """Measure how noise on the embeddings changes the text of MODEL."""
     run(**options)
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run the command line; ``words`` in place of the process's own."""
+    """Run the command line; ``words`` instead of the process's own arguments."""
     with exiting_on_error():
         cli(words, prog_name="python -P -m dotsctl.tools.dev.noise")

@@ -37,7 +37,9 @@ def set_pages(by: str, count: int, seed: int, families: tuple[str, ...]) -> Iter
 
 @click.command()
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--by", required=True, type=click.Choice(["browser", "pdf"]), help="What sets and draws the pages.")
+@click.option(
+    "--by", required=True, type=click.Choice(["browser", "pdf"]), help="Program that sets and draws the pages."
+)
 @click.option("--pages", "count", default=700, show_default=True, type=click.IntRange(1), help="Pages of all sizes.")
 @click.option("--fonts", default="first", show_default=True, help="Families of PDF pages, comma-separated.")
 @click.option("--seed", default=0, show_default=True, help="Sets of different seeds have different pages.")

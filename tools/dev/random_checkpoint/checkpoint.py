@@ -34,7 +34,7 @@ DTYPES = {"float32": "F32", "bfloat16": "BF16"}
 
 
 def write_checkpoint(out: Path, shape: Shape, dtype: str = "float32", seed: int = 0, shard_bytes: int = 4 << 30) -> int:
-    """Write all files of a checkpoint; config.json comes last, so that a part of one is not taken for a model.
+    """Write all files of a checkpoint; config.json comes last, so an incomplete one is not considered a model.
 
     Args:
         out: folder, which is made; it must not hold a model yet.
@@ -184,7 +184,7 @@ def _write_shard(path: Path, tensors: dict[str, layout.Shape], dtype: str, numbe
 @click.option("--vocab", type=click.Choice(["real", "small"]), default="real", show_default=True)
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="bfloat16", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--shard-mib", type=click.IntRange(min=1), default=4096, show_default=True, help="Most for one file.")
+@click.option("--shard-mib", type=click.IntRange(min=1), default=4096, show_default=True, help="Size limit of a file.")
 def cli(out: Path, preset: str, vocab: str, dtype: str, seed: int, shard_mib: int, **sizes: int | None) -> None:
     """Write a random checkpoint with the layout of dots.ocr to the folder OUT.
 

@@ -15,7 +15,7 @@ LOGITS_MAX = 1e-3
 BFLOAT16_RELATIVE = 2e-2
 """Most mean absolute error of a stage over the mean absolute value, at up to six layers."""
 BFLOAT16_RATIO = 1.2
-"""Most error of ours over that of mlx-vlm in the same type."""
+"""The largest ratio of our error to that of mlx-vlm in the same type."""
 
 
 class Errors(NamedTuple):
@@ -100,7 +100,7 @@ def _first_difference(a: list[int], b: list[int]) -> int:
 
 
 def bfloat16_rows(own: Results, truth: Results, peer: Results | None) -> list[TensorRow]:
-    """Stages in bfloat16 against float64, and our error against that of mlx-vlm where it is there."""
+    """Stages in bfloat16 against float64, and our error against that of mlx-vlm where it is installed."""
     ours = {stage: errors(own.stages[stage], truth.stages[stage]) for stage in STAGES}
     limit = f"relative <= {BFLOAT16_RELATIVE:g}"
     rows = [

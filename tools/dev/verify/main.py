@@ -46,7 +46,7 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
     "--against",
     metavar="NAME,...",
     callback=_parse_names,
-    help="References: stored, float64, mlx-vlm, torch; none: all that are there.",
+    help="References: stored, float64, mlx-vlm, torch; none: all that are installed.",
 )
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for metadata.json and plots.")

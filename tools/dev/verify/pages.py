@@ -86,5 +86,5 @@ def read_tokenizer(folder: Path) -> Any:
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise MissingError(f"{path} is missing", "download the whole dots.ocr snapshot")
+        raise MissingError(f"{path} is missing", "download the complete dots.ocr snapshot")
     return Tokenizer.from_file(str(path))

@@ -1,12 +1,10 @@
 """The files that ``verify`` leaves in its output folder: metadata as JSON, and two plots."""
 
 import math
-import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from dotsctl.protocol.errors import MissingError, OutputError
 from dotsctl.protocol.model.directory import fingerprint
 from dotsctl.tools.dev.verify.compare import FLOAT32_MEAN, TensorRow
 from dotsctl.tools.dev.verify.stages import STAGES, Results
+from dotsctl.tools.measuring.made_by import MadeBy
 from dotsctl.tools.measuring.plots import write_result
-from dotsctl.tools.measuring.versions import versions
 
 
 def write_report(
@@ -42,10 +40,8 @@ def write_report(
         MissingError: matplotlib is not installed.
     """
     metadata = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **MadeBy.now().record(),
         "command": shlex.join(["python", "-P", "-m", "dotsctl.tools.dev.verify", *sys.argv[1:]]),
-        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
-        "versions": versions(),
         "model": {"folder": model.name, "fingerprint": fingerprint(model)},
         **about,
         "match": all(row.match for row in rows),

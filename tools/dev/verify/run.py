@@ -71,7 +71,7 @@ class VerifyRun:
         return bfloat16_rows(self.own, self.others["float64"], self.others.get(verify_peer.NAME))
 
     def _chosen(self, say: Say) -> tuple[str, ...]:
-        """All references that are there."""
+        """All references that are installed."""
         names = ["float64"]
         if self.dtype == "float32" and self.is_tiny and verify_stored.STORED.is_file():
             names.append("stored")
@@ -86,7 +86,7 @@ class VerifyRun:
         return tuple(names)
 
     def _check(self, names: tuple[str, ...]) -> None:
-        """See that what was named is there before minutes are spent."""
+        """Check that the named files exist before minutes are spent."""
         if verify_peer.NAME in names and not verify_peer.installed():
             raise MissingError("mlx-vlm is not installed", "pip install mlx-vlm")
         if "torch" in names and not verify_references.torch_version():

@@ -31,7 +31,7 @@ class Results:
     logits: NDArray[Any] | None = None
     """(vocab_size,) of the first page's first step; none: not computed."""
     inputs: list[Inputs] | None = None
-    """The inputs that its own processor made of each page; none: it got our ids and patches."""
+    """The inputs of each page by its own processor; none: it got our ids and patches."""
     tokens: list[list[int]] | None = None
     """Greedy answer to each page without end tokens; none: not computed."""
 

@@ -30,12 +30,12 @@ def write_tiny(folder: Path) -> Path:
 
 
 def store(file: Path, model: Path, pages: list[VerifyPage], peer: Results, versions: dict[str, str]) -> int:
-    """Write what the peer made of the pages; the size of the file in bytes.
+    """Write the results of the peer for the pages; the size of the file in bytes.
 
     Args:
         file: where to.
         model: what the results belong to.
-        pages: what they were made of.
+        pages: their sources.
         peer: with logits and tokens.
         versions: of the peer and of what it needs.
     """
