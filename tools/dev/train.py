@@ -285,17 +285,26 @@ def read_tokenizer(folder: Path) -> Tokenizer:
               help="File of pages made by dotsctl.tools.dev.page_sets; may be repeated.")  # fmt: skip
 @click.option("--scale", default=1, show_default=True, type=click.IntRange(1),
               help="Times that a step has more pages, for a GPU.")  # fmt: skip
+@click.option("--earlier", default=0.5, show_default=True, type=click.FloatRange(0, 1),
+              help="Share of the batches that are of an earlier stage.")  # fmt: skip
 @click.option("--reuse", default=0.0, show_default=True, type=click.FloatRange(0, 1),
               help="Share of the batches with pages of an earlier one, for a GPU that waits for pages.")  # fmt: skip
 @click.option("--wall-seconds", type=click.FloatRange(1), help="Time after which this call saves and ends.")
 @click.option("--save-every", default=300.0, show_default=True, help="Seconds between saves.")
 @click.option("--seed", default=0, show_default=True)
 def main(
-    first: str, last: str, families: str, sets: tuple[Path, ...], scale: int, reuse: float, **options: Any
+    first: str,
+    last: str,
+    families: str,
+    sets: tuple[Path, ...],
+    scale: int,
+    earlier: float,
+    reuse: float,
+    **options: Any,
 ) -> None:
     """Train the demo model into FOLDER; resume where an earlier call stopped."""
     styles = [stage.style for stage in CURRICULUM]
-    source = PageSource(page_fonts.families(families), sets, scale=scale, reuse=reuse)
+    source = PageSource(page_fonts.families(families), sets, scale=scale, earlier=earlier, reuse=reuse)
     run = TrainingRun(first=styles.index(first), last=styles.index(last), source=source, **options)
     for family in run.source.families:
         page_fonts.font(family, 16, bold=True)  # a missing font is reported before an hour is spent

@@ -37,6 +37,8 @@ class PageStyle:
     blank_share: float = 0.02
     furniture_share: float = 0.4
     """Share of pages with a header, and with a footer."""
+    fewest_lines: int = 1
+    """Fewest lines of a page with nothing else, as far as there is room."""
 
 
 SMALL = PageStyle((3, 8), (5, 11), (18, 26), 0.7, 0.0, 0.15)
@@ -46,8 +48,8 @@ FULL = PageStyle((14, 20), (11, 14), (18, 32), 0.25, 0.3, 0.25)
 """Pages of up to 392x560 px, with type from 18 px. Type of 14 px takes a CPU hours more."""
 WIDE = PageStyle((16, 28), (14, 20), (18, 32), 0.25, 0.35, 0.25)
 """Pages of up to 560x784 px, which is the model's limit of pixels."""
-LONG = PageStyle((24, 28), (18, 20), (18, 26), 0.5, 0.3, 0.15)
-"""Pages of 504x672 to 560x784 px: the longest answers that are read within that limit, of which ``WIDE`` has few."""
+LONG = PageStyle((24, 28), (18, 20), (18, 26), 0.85, 0.3, 0.15, fewest_lines=32)
+"""Full pages of 504x672 to 560x784 px: without them a reader loses its place where answers are longer than it knows."""
 WHOLE = PageStyle((20, 40), (16, 28), (14, 36), 0.05, 0.5, 0.4)
 """Pages of up to 784x1120 px: for a GPU."""
 STYLES = {"small": SMALL, "medium": MEDIUM, "large": LARGE, "full": FULL, "wide": WIDE, "long": LONG, "whole": WHOLE}
@@ -101,7 +103,7 @@ def generate_page(
     margin = rng.uniform(2, 10) if width < 12 * CELL_PX else rng.uniform(8, 0.08 * width)
     area = Area(margin, rng.uniform(1, 10), width - max(3.0, margin * rng.uniform(0.4, 1)), height - 3.0)
     if rng.random() < style.plain_share:
-        _lines(writer, area)
+        _lines(writer, area, style.fewest_lines)
     else:
         _document(writer, area, style)
     page = sheet.finish()
@@ -150,10 +152,10 @@ def _colour(rng: random.Random, least: int, most: int) -> tuple[int, int, int]:
     return rng.randint(least, most), rng.randint(least, most), rng.randint(least, most)
 
 
-def _lines(writer: BlockWriter, area: Area) -> None:
-    """Lines of one type from top to bottom, one element; many end early."""
+def _lines(writer: BlockWriter, area: Area, fewest: int) -> None:
+    """Lines of one type from top to bottom, at least ``fewest`` if there is room; one element; many end early."""
     kind = writer.sheet.type(writer.body_px, lead=writer.lead, bold=writer.sheet.rng.random() < 0.3)
-    most, ending = writer.sheet.rng.randint(1, 32), writer.sheet.rng.choice((0.0, 0.03, 0.08))
+    most, ending = writer.sheet.rng.randint(fewest, 32), writer.sheet.rng.choice((0.0, 0.03, 0.08))
     lines: list[str] = []
     while len(lines) < most and (len(lines) + 1) * kind.pitch <= area.height:
         lines += writer.wrapped("", area, kind, 1, ending)

@@ -36,8 +36,6 @@ ANSWERS = 2
 """Tasks of each page that is read: what the tower has computed is used more than once."""
 GLANCE_ROWS, GLANCE_COLUMNS, GLANCE_CELLS = (4, 10), (6, 12), 720
 """Smallest and largest grid of a batch without a question, and the cells of all its pages."""
-EARLIER_SHARE = 0.5
-"""Share of the batches that are of an earlier stage, so that small pages are not forgotten."""
 KEPT_BATCHES = 12
 """Batches of each stage whose pages are kept to be used again; a page of 560x784 px takes 1.3 MB."""
 
@@ -123,6 +121,8 @@ class PageSource:
     """Share of the batches whose pages are of a set, where it has pages of the stage."""
     scale: int = 1
     """Times that a batch is larger than those of a CPU."""
+    earlier: float = 0.5
+    """Share of the batches that are of an earlier stage, so that small pages are not forgotten."""
     reuse: float = 0.0
     """Share of the batches with the pages of an earlier one, with new questions: for a GPU that waits for pages."""
 
@@ -165,7 +165,7 @@ class Batches(IterableDataset[Batch]):
                 yield maker.glance(rng)
                 continue
             stage = int(self._stage)
-            if stage and rng.random() < EARLIER_SHARE:
+            if stage and rng.random() < self._source.earlier:
                 stage = rng.randrange(stage)
             yield maker.make(rng, stage)
 
