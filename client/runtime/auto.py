@@ -18,8 +18,8 @@ from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.pace import PaceMeter
 from dotsctl.client.runtime.page_size import bucket_of
 from dotsctl.client.runtime.request import Lane, Request, RequestState
-from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.throughput import SAMPLES, compare
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.client.settings.runtime_config import RuntimeConfig
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.geometry import PageGeometry, PixelLimits
@@ -259,13 +259,13 @@ class AutoChoice(EncoderChoice):
         if self.slots[place].state is SlotState.GIVEN_UP:
             return
         self.slots[place].state, self.slots[place].reason = SlotState.GIVEN_UP, reason
-        self.commands.append(GiveUp(Seat(Role.ENCODER, place), reason))
+        self.commands.append(GiveUp(WorkerSlot(Role.ENCODER, place), reason))
         if self.slots[_other(place)].state is SlotState.DORMANT:
             self._start(_other(place))
 
     def _start(self, place: int) -> None:
         self.slots[place].state = SlotState.STARTING
-        self.commands.append(Wake(Seat(Role.ENCODER, place)))
+        self.commands.append(Wake(WorkerSlot(Role.ENCODER, place)))
 
     def idle(self, ledger: Ledger, now: float) -> int | None:
         """See the base class: an alternative that is to be started anew with more page sizes, or the encoder that does

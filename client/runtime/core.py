@@ -17,8 +17,8 @@ from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.outcomes import Outcomes
 from dotsctl.client.runtime.patience import Patience
 from dotsctl.client.runtime.request import Request, RequestState
-from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.views import Counters, Limits, has_work, in_compute, lost_with
+from dotsctl.client.runtime.worker_slots import DECODER, WorkerSlot
 from dotsctl.client.runtime.worker_table import Worker, WorkerState, WorkerTable
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
@@ -95,7 +95,7 @@ class Coordinator:
         return self.outcomes.counters
 
     @property
-    def workers(self) -> dict[Seat, Worker]:
+    def workers(self) -> dict[WorkerSlot, Worker]:
         """The ready workers, which new pages go to."""
         return self.table.ready
 
@@ -166,29 +166,29 @@ class Coordinator:
 
     # --- events of workers -------------------------------------------------------------------------------------------
 
-    def worker_ready(self, seat: Seat, epoch: int, ready: Ready, now: float) -> None:
+    def worker_ready(self, slot: WorkerSlot, epoch: int, ready: Ready, now: float) -> None:
         """The worker of a slot has loaded its model."""
         self._account(now)
-        if (worker := self.table.find(seat.role, epoch)) is None:
+        if (worker := self.table.find(slot.role, epoch)) is None:
             return
         worker.state, worker.was_ready, worker.ready = WorkerState.READY, True, ready
         worker.since, worker.progress_at, worker.busy_s = now, now, 0.0
-        worker.name = self.decoder_name if seat == DECODER else self.encoder_names[seat.place]
-        if seat == DECODER:
+        worker.name = self.decoder_name if slot == DECODER else self.encoder_names[slot.place]
+        if slot == DECODER:
             self._capacity = ready.capacity
         else:
-            self.choice.ready(seat.place, ready.buckets, now)
+            self.choice.ready(slot.place, ready.buckets, now)
             self.ledger.sort_anew()
         self._dispatch(now)
 
-    def encoder_swapped(self, seat: Seat, epoch: int, ready: Ready, name: str, now: float) -> None:
+    def encoder_swapped(self, slot: WorkerSlot, epoch: int, ready: Ready, name: str, now: float) -> None:
         """The encoder on trial is ready: new pages go to it, the old one finishes what it has."""
         self._account(now)
-        if (worker := self.table.find(seat.role, epoch)) is not None:
+        if (worker := self.table.find(slot.role, epoch)) is not None:
             self.table.promote(worker)
-        self.encoder_names[seat.place] = name
-        self.choice.swapped(seat.place)
-        self.worker_ready(seat, epoch, ready, now)
+        self.encoder_names[slot.place] = name
+        self.choice.swapped(slot.place)
+        self.worker_ready(slot, epoch, ready, now)
 
     def worker_message(self, role: Role, epoch: int, message: Message, now: float) -> None:
         """Handle a ready worker's message about a request; unknown requests and old attempts are ignored."""
@@ -227,7 +227,7 @@ class Coordinator:
         if worker.state is not WorkerState.RETIRING:
             self.counters.restarts += 1
             if role is Role.ENCODER:
-                self.choice.died(worker.seat.place, reason)
+                self.choice.died(worker.slot.place, reason)
         in_flight = self.ledger.in_flight()
         lost = lost_with(role, epoch, in_flight)
         for request in lost if role is Role.ENCODER else []:
@@ -261,19 +261,19 @@ class Coordinator:
         for request in self.ledger.in_flight():
             self._check_page(request, now)
         if (place := self.choice.idle(self.ledger, now)) is not None:
-            self.table.vacate(Seat(Role.ENCODER, place))
+            self.table.vacate(WorkerSlot(Role.ENCODER, place))
         self._dispatch(now)
 
-    def encoder_died_loading(self, seat: Seat, reason: str, now: float) -> None:
+    def encoder_died_loading(self, slot: WorkerSlot, reason: str, now: float) -> None:
         """An encoder's process has ended before it was ready."""
         self._account(now)
-        self.choice.died(seat.place, reason)
+        self.choice.died(slot.place, reason)
         self._dispatch(now)
 
-    def encoder_lost(self, seat: Seat, reason: str, now: float) -> bool:
+    def encoder_lost(self, slot: WorkerSlot, reason: str, now: float) -> bool:
         """An encoder cannot be loaded, or died too often; whether the runtime can do without it."""
         self._account(now)
-        is_dispensable = self.choice.lost(seat.place, reason)
+        is_dispensable = self.choice.lost(slot.place, reason)
         self._dispatch(now)
         return is_dispensable
 

@@ -25,9 +25,9 @@ from dotsctl.client.runtime.peers import ClientPeers
 from dotsctl.client.runtime.place import RuntimePlace
 from dotsctl.client.runtime.power import SleepPrevention
 from dotsctl.client.runtime.processes import WorkerProcesses
-from dotsctl.client.runtime.seats import DECODER, identity_of
 from dotsctl.client.runtime.status import status_of
 from dotsctl.client.runtime.supervisor import STOP_GRACE_S
+from dotsctl.client.runtime.worker_slots import DECODER, identity_of
 from dotsctl.client.settings.runtime_config import RuntimeConfig
 from dotsctl.protocol import codec
 from dotsctl.protocol.endpoints import InstanceDirectory, InstanceLock, RuntimeFacts, socket_of
@@ -184,9 +184,9 @@ class RuntimeLoop:
                 self._send_worker(command)
             case Spawn():
                 try:
-                    self._processes.spawn(command.seat, command.epoch, command.log)
+                    self._processes.spawn(command.slot, command.epoch, command.log)
                 except OSError as error:
-                    self._machine.not_started(command.seat.role, command.epoch, str(error), self._now)
+                    self._machine.not_started(command.slot.role, command.epoch, str(error), self._now)
             case Signal():
                 self._processes.signal(command.role, command.epoch, command.number)
             case Release():
@@ -245,8 +245,8 @@ class RuntimeLoop:
         self._sleep_prevention.close()
         end = machine.ending.bye or Bye("finished", ExitCode.OK)
         self._keep_costs()
-        for seat in machine.table.seats:
-            worker = machine.table.in_seat(seat)
+        for slot in machine.table.slots:
+            worker = machine.table.in_slot(slot)
             self._send_worker(ToWorker(worker.role, worker.epoch, Stop()))
         if self._lock.is_current:
             self._directory.facts_path.unlink(missing_ok=True)

@@ -10,8 +10,8 @@ from dotsctl.client.runtime.delivery import CoreCommand, ToClient, ToWorker, bla
 from dotsctl.client.runtime.encoder_choice import EncoderChoice
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.request import Request, RequestState
-from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.views import Counters
+from dotsctl.client.runtime.worker_slots import DECODER, WorkerSlot
 from dotsctl.client.runtime.worker_table import WorkerTable
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import (
@@ -50,7 +50,7 @@ class Outcomes:
     counters: Counters = field(default_factory=Counters)
     costs: CostLog = field(default_factory=CostLog)
     """The costs of the pages that were read."""
-    pages: Counter[Seat] = field(default_factory=Counter)
+    pages: Counter[WorkerSlot] = field(default_factory=Counter)
     """Pages that were read, by the workers that read them."""
     settled: int = 0
     """Pages that came to an end by themselves; each one is progress for the supervisor's counter of failures."""
@@ -95,7 +95,7 @@ class Outcomes:
         self.ledger.remove(request)
         self.blame.cleared(request, now)
         self.counters.done += 1
-        self.pages.update((request.seat, DECODER))
+        self.pages.update((request.slot, DECODER))
         self.settled, self._poison_in_a_row = self.settled + 1, 0
         self._tell(request.client, result)
 
@@ -138,7 +138,7 @@ class Outcomes:
 
     def count_outstanding(self) -> None:
         """Take note of the most pages and bytes that were on their way to the decoder."""
-        ready = self.table.in_seat(DECODER).ready
+        ready = self.table.in_slot(DECODER).ready
         width = ready.width if ready else 0
         counters = self.counters
         counters.max_outstanding = max(counters.max_outstanding, len(self.ledger.outstanding()))

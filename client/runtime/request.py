@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from dotsctl.client.runtime.seats import Seat
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.messages import Submit
 from dotsctl.protocol.parts import Role
@@ -92,9 +92,9 @@ class Request:
         return self.encoder_epoch == epoch and self.state in (RequestState.ENCODING, RequestState.SENT)
 
     @property
-    def seat(self) -> Seat:
+    def slot(self) -> WorkerSlot:
         """The slot of the encoder that it was sent to last."""
-        return Seat(Role.ENCODER, self.place)
+        return WorkerSlot(Role.ENCODER, self.place)
 
     @property
     def cost(self) -> int:

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable
 
 from dotsctl.client.runtime.core import Coordinator
-from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.supervisor import Supervisor
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.client.runtime.worker_table import SwapTrial, Worker, WorkerState
 from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.protocol.messages import Ready, SwapEncoder, SwapResult
@@ -31,7 +31,7 @@ class EncoderSwaps:
             self._tell(client, message.place, problem)
             return
         log.info("swap: %s is started beside %s", choice, names[message.place])
-        self._supervisor.start(Seat(Role.ENCODER, message.place), now, SwapTrial(client, choice))
+        self._supervisor.start(WorkerSlot(Role.ENCODER, message.place), now, SwapTrial(client, choice))
 
     def _problem(self, message: SwapEncoder, choice: PluginChoice) -> str:
         """Return why no swap can begin now; empty: it can."""
@@ -50,7 +50,7 @@ class EncoderSwaps:
 
     def ready(self, worker: Worker, trial: SwapTrial, ready: Ready, now: float) -> None:
         """Put the encoder on trial into the slot: it has read its warm-up page, with the model of the others."""
-        self._core.encoder_swapped(worker.seat, worker.epoch, ready, str(trial.choice), now)
+        self._core.encoder_swapped(worker.slot, worker.epoch, ready, str(trial.choice), now)
         log.info("swap: pages go to %s (epoch %d) from now on", trial.choice, worker.epoch)
         self._answer(trial.client, SwapResult(True, str(trial.choice), ""))
 
@@ -59,7 +59,7 @@ class EncoderSwaps:
         log.warning("swap to %s failed: %s", trial.choice, problem)
         worker.state, worker.trial = WorkerState.RETIRING, None
         self._supervisor.kill(worker, now, "the swap failed")
-        self._tell(trial.client, worker.seat.place, problem)
+        self._tell(trial.client, worker.slot.place, problem)
 
     def died(self, worker: Worker, trial: SwapTrial, tail: str, now: float) -> None:
         """The process on trial has ended before it was ready; ``tail`` is the end of its log."""

@@ -3,7 +3,7 @@
 import os
 
 from dotsctl.client.runtime.core import Coordinator
-from dotsctl.client.runtime.seats import DECODER, Seat
+from dotsctl.client.runtime.worker_slots import DECODER, WorkerSlot
 from dotsctl.client.settings.runtime_config import RuntimeConfig
 from dotsctl.protocol.messages import Welcome
 from dotsctl.protocol.parts import Capability, Device, Role
@@ -31,7 +31,7 @@ def welcome_of(config: RuntimeConfig, core: Coordinator, instance: str) -> Welco
 
 def _capability(config: RuntimeConfig, core: Coordinator, place: int) -> Capability:
     """The device and page sizes of an encoder; as they are expected to be where it is not loaded."""
-    worker = core.workers.get(Seat(Role.ENCODER, place))
+    worker = core.workers.get(WorkerSlot(Role.ENCODER, place))
     if worker is not None and worker.ready is not None:
         return Capability(worker.ready.device, worker.ready.buckets)
     if config.auto is None:

@@ -25,10 +25,10 @@ from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.machine import RuntimeMachine
 from dotsctl.client.runtime.pace import Pace
 from dotsctl.client.runtime.request import Request, RequestState
-from dotsctl.client.runtime.seats import DECODER, ENCODER, Seat
 from dotsctl.client.runtime.supervisor import Supervisor
 from dotsctl.client.runtime.swap import EncoderSwaps
 from dotsctl.client.runtime.views import Limits
+from dotsctl.client.runtime.worker_slots import DECODER, ENCODER, WorkerSlot
 from dotsctl.client.runtime.worker_table import SwapTrial, Worker, WorkerState, WorkerTable
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
@@ -237,9 +237,9 @@ def _second_process_in_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def advance(self: RuntimeMachine, now: float) -> None:
         original(self, now)
-        if int(now) == 7 and len(self.table.rows) == len(self.table.seats) and not self.ending.is_complete:
-            self.table.in_seat(DECODER).state = WorkerState.BACKOFF
-            self.table.in_seat(DECODER).is_alive = False
+        if int(now) == 7 and len(self.table.rows) == len(self.table.slots) and not self.ending.is_complete:
+            self.table.in_slot(DECODER).state = WorkerState.BACKOFF
+            self.table.in_slot(DECODER).is_alive = False
 
     monkeypatch.setattr(RuntimeMachine, "advance", advance)
 
@@ -247,8 +247,8 @@ def _second_process_in_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
 def _killing_what_is_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     original = WorkerTable.launch
 
-    def launch(self: WorkerTable, seat: Seat, trial: SwapTrial | None = None) -> Worker:
-        worker = original(self, seat, trial)
+    def launch(self: WorkerTable, slot: WorkerSlot, trial: SwapTrial | None = None) -> Worker:
+        worker = original(self, slot, trial)
         worker.kill_at = 5.0
         return worker
 
@@ -284,7 +284,7 @@ def _swap_to_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _failed_trial_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     def failed(self: EncoderSwaps, worker: Worker, trial: SwapTrial, problem: str, now: float) -> None:
-        self._tell(trial.client, worker.seat.place, problem)
+        self._tell(trial.client, worker.slot.place, problem)
 
     monkeypatch.setattr(EncoderSwaps, "failed", failed)
 
@@ -306,7 +306,7 @@ def _swap_before_the_new_one_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def configure(self: RuntimeMachine, worker: Worker) -> None:
         if worker.trial is not None:
-            self._swaps._tell(worker.trial.client, worker.seat.place, "no")
+            self._swaps._tell(worker.trial.client, worker.slot.place, "no")
             self._swaps._answer(worker.trial.client, SwapResult(True, str(worker.trial.choice), ""))
         original(self, worker)
 

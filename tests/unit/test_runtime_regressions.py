@@ -23,8 +23,8 @@ from dotsctl.client.runtime.backlog import MAX_MESSAGES
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
 from dotsctl.client.runtime.peers import ClientPeers
-from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.views import Limits
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol import codec, endpoints
 from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError, RuntimeLostError
@@ -60,8 +60,8 @@ def core() -> Coordinator:
     """Both workers are ready at time 0."""
     made = Coordinator(Limits(credits=2, stall_timeout_s=120.0, page_timeout_s=1800.0), ["fake"], "fake")
     for role in Role:
-        epoch = made.table.launch(Seat(role)).epoch
-        made.worker_ready(Seat(role), epoch, Ready("f" * 64, 8, "d.1", 1, ("text",), 0.0), 0.0)
+        epoch = made.table.launch(WorkerSlot(role)).epoch
+        made.worker_ready(WorkerSlot(role), epoch, Ready("f" * 64, 8, "d.1", 1, ("text",), 0.0), 0.0)
     return made
 
 
@@ -113,8 +113,8 @@ def test_a_page_that_waits_for_another_attempt_while_the_machine_sleeps_keeps_it
     core.worker_dead(Role.ENCODER, 1, "signal SIGKILL", 2.0)
     core.tick(2.0)
     core.tick(90_000.0)
-    epoch = core.table.launch(Seat(Role.ENCODER)).epoch
-    core.worker_ready(Seat(Role.ENCODER), epoch, Ready("f" * 64, 8, "", 1, (), 0.0), 90_001.0)
+    epoch = core.table.launch(WorkerSlot(Role.ENCODER)).epoch
+    core.worker_ready(WorkerSlot(Role.ENCODER), epoch, Ready("f" * 64, 8, "", 1, (), 0.0), 90_001.0)
     core.take_commands()
     core.tick(90_002.0)
     assert core.ledger.requests[1].attempt == 2 and core.take_commands() == []

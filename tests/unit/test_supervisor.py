@@ -4,8 +4,8 @@ import signal
 from pathlib import Path
 
 from dotsctl.client.runtime.delivery import Abandon, Command, Release, Signal, Spawn
-from dotsctl.client.runtime.seats import DECODER, ENCODER
 from dotsctl.client.runtime.supervisor import KILL_WAIT_S, MAX_BACKOFF_S, STOP_GRACE_S, TRACEBACK_S, Supervisor
+from dotsctl.client.runtime.worker_slots import DECODER, ENCODER
 from dotsctl.client.runtime.worker_table import Worker, WorkerState, WorkerTable
 from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol.parts import Role
@@ -29,7 +29,7 @@ class Processes:
         return self.supervisor.start(ENCODER, now)
 
     def die(self, now: float, code: int = 3) -> Worker:
-        worker = self.table.in_seat(ENCODER)
+        worker = self.table.in_slot(ENCODER)
         assert worker.is_alive
         self.supervisor.ended(worker, code, self.supervisor.exit_reason(worker, code), now)
         return worker
@@ -201,4 +201,4 @@ def test_a_retired_worker_is_released_and_killed_after_its_grace() -> None:
     made.supervisor.kill_due(5.0 + STOP_GRACE_S)
     assert made.commands() == [KILLED]
     made.supervisor.ended(worker, -signal.SIGKILL, "signal SIGKILL", 21.0)
-    assert worker not in made.table.rows and made.table.in_seat(ENCODER).state is WorkerState.DORMANT
+    assert worker not in made.table.rows and made.table.in_slot(ENCODER).state is WorkerState.DORMANT

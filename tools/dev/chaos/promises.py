@@ -16,7 +16,7 @@ from dotsctl.protocol.messages import Encode
 from dotsctl.protocol.parts import Role
 from dotsctl.tools.dev.chaos.schedule_plan import LONG_DELAY_S, Alternative, SchedulePlan
 from dotsctl.tools.dev.chaos.simulated_workers import (
-    ALTERNATIVE_SEAT,
+    ALTERNATIVE_SLOT,
     WIDTH,
     SimulatedWorkers,
 )
@@ -97,17 +97,17 @@ class PagePromises:
         if process is None or request is None:
             return
         submit = request.submit
-        if submit.encoder is not None and process.seat.place != submit.encoder:
-            raise BrokenPromise(f"request {request_id} asks for encoder {submit.encoder} and goes to {process.seat}")
+        if submit.encoder is not None and process.slot.place != submit.encoder:
+            raise BrokenPromise(f"request {request_id} asks for encoder {submit.encoder} and goes to {process.slot}")
         self.with_alternative.discard(request_id)
-        if submit.encoder is not None or process.seat != ALTERNATIVE_SEAT or self.plan.alternative is None:
+        if submit.encoder is not None or process.slot != ALTERNATIVE_SLOT or self.plan.alternative is None:
             return
         self.with_alternative.add(request_id)
         if submit.page_index in self.plan.large:
             raise BrokenPromise(f"page {submit.page_index} does not fit the alternative and goes to it")
         if request_id in self.failed_by_alternative:
             raise BrokenPromise(f"the alternative failed with request {request_id} and gets it again")
-        if self.machine.table.in_seat(process.seat).state is WorkerState.FATAL:
+        if self.machine.table.in_slot(process.slot).state is WorkerState.FATAL:
             raise BrokenPromise(f"request {request_id} goes to an encoder that is given up")
 
     def compared(self, preference: Preference) -> None:
