@@ -88,12 +88,12 @@ class Connection:
                     raise endpoints.not_running(self._choices.name)
             try:
                 session = self._started() if self._private else self._joined()
-                session.encoder_place = self._check_same(session.welcome)
+                session.encoder_index = self._check_same(session.welcome)
             except BaseException:  # Ctrl-C too: only this call can end what was started
                 self._drop()
                 raise
             if self.welcome is None:
-                self.welcome, self.encoder = session.welcome, _name(session.welcome, session.encoder_place)
+                self.welcome, self.encoder = session.welcome, _name(session.welcome, session.encoder_index)
             with self._state:
                 self._session, self._coming = session, None
             return session
@@ -215,8 +215,8 @@ class Connection:
                 self.close()
 
 
-def _name(welcome: Welcome, place: int | None) -> str:
+def _name(welcome: Welcome, index: int | None) -> str:
     """Return the name of the encoder in a slot; none: that of pages that name no encoder."""
-    if place is None and welcome.auto:
+    if index is None and welcome.auto:
         return AUTO
-    return welcome.encoders[place or 0]
+    return welcome.encoders[index or 0]

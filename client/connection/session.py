@@ -34,7 +34,7 @@ class Session:
     """One connection. Any thread may use it, and any task; a job is used by one of them at a time."""
 
     welcome: Welcome
-    encoder_place: int | None = None
+    encoder_index: int | None = None
     """Place in ``welcome.encoders`` of the encoder for pages of this session; none: the runtime chooses."""
 
     def __init__(self, directory: InstanceDirectory, timeout_s: float, *, hello: bool = True) -> None:

@@ -9,14 +9,14 @@ from dotsctl.protocol.errors import CommandFailedError, ProtocolError
 from dotsctl.protocol.messages import SwapEncoder
 
 
-def swap_encoder(instance: str, choice: PluginChoice, timeout_s: float, place: int = 0) -> str:
+def swap_encoder(instance: str, choice: PluginChoice, timeout_s: float, slot: int = 0) -> str:
     """Let pages go to another encoder from now on; return its name with its options.
 
     Args:
         instance: name of the running runtime.
         choice: plugin and options.
         timeout_s: longest time for the new encoder to load.
-        place: slot of the encoder that it replaces, where there are several.
+        slot: slot of the encoder that it replaces, where there are several.
 
     Raises:
         RuntimeLostError: there is no such runtime, or it ended meanwhile.
@@ -27,7 +27,7 @@ def swap_encoder(instance: str, choice: PluginChoice, timeout_s: float, place: i
         raise not_running(instance)
     with closing(Session(directory, timeout_s, hello=False)) as session:
         try:
-            result = session.swap(SwapEncoder(choice.name, choice.options, place), timeout_s)
+            result = session.swap(SwapEncoder(choice.name, choice.options, slot), timeout_s)
         except ProtocolError as error:
             raise CommandFailedError(
                 f"the runtime {instance!r} did not understand the swap: {error.problem}", error.remedy

@@ -150,7 +150,7 @@ class Job:
             if request.choice is not None:
                 request.options = replace(request.options, quality=request.choice.choose(headers, request.options))
                 request.choice = None
-            place = self._session.encoder_place
+            place = self._session.encoder_index
             submit = Submit(self._job_id, index, _digest(loaded), headers, request.options, self._stream, place)
         except RenderingStoppedError:  # the page is not read, and no further one is needed
             self._is_exhausted = True

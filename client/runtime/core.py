@@ -173,11 +173,11 @@ class Coordinator:
             return
         worker.state, worker.was_ready, worker.ready = WorkerState.READY, True, ready
         worker.since, worker.progress_at, worker.busy_s = now, now, 0.0
-        worker.name = self.decoder_name if slot == DECODER else self.encoder_names[slot.place]
+        worker.name = self.decoder_name if slot == DECODER else self.encoder_names[slot.index]
         if slot == DECODER:
             self._capacity = ready.capacity
         else:
-            self.choice.ready(slot.place, ready.buckets, now)
+            self.choice.ready(slot.index, ready.buckets, now)
             self.ledger.sort_anew()
         self._dispatch(now)
 
@@ -186,8 +186,8 @@ class Coordinator:
         self._account(now)
         if (worker := self.table.find(slot.role, epoch)) is not None:
             self.table.promote(worker)
-        self.encoder_names[slot.place] = name
-        self.choice.swapped(slot.place)
+        self.encoder_names[slot.index] = name
+        self.choice.swapped(slot.index)
         self.worker_ready(slot, epoch, ready, now)
 
     def worker_message(self, role: Role, epoch: int, message: Message, now: float) -> None:
@@ -227,7 +227,7 @@ class Coordinator:
         if worker.state is not WorkerState.RETIRING:
             self.counters.restarts += 1
             if role is Role.ENCODER:
-                self.choice.died(worker.slot.place, reason)
+                self.choice.died(worker.slot.index, reason)
         in_flight = self.ledger.in_flight()
         lost = lost_with(role, epoch, in_flight)
         for request in lost if role is Role.ENCODER else []:
@@ -260,20 +260,20 @@ class Coordinator:
                 self._commands.append(Kill(worker.role, worker.epoch, silence))
         for request in self.ledger.in_flight():
             self._check_page(request, now)
-        if (place := self.choice.idle(self.ledger, now)) is not None:
-            self.table.vacate(WorkerSlot(Role.ENCODER, place))
+        if (index := self.choice.idle(self.ledger, now)) is not None:
+            self.table.vacate(WorkerSlot(Role.ENCODER, index))
         self._dispatch(now)
 
     def encoder_died_loading(self, slot: WorkerSlot, reason: str, now: float) -> None:
         """An encoder's process has ended before it was ready."""
         self._account(now)
-        self.choice.died(slot.place, reason)
+        self.choice.died(slot.index, reason)
         self._dispatch(now)
 
     def encoder_lost(self, slot: WorkerSlot, reason: str, now: float) -> bool:
         """An encoder cannot be loaded, or died too often; whether the runtime can do without it."""
         self._account(now)
-        is_dispensable = self.choice.lost(slot.place, reason)
+        is_dispensable = self.choice.lost(slot.index, reason)
         self._dispatch(now)
         return is_dispensable
 

@@ -34,8 +34,8 @@ class Dispatcher:
         decoder = workers.get(DECODER)
         if decoder is None or decoder.ready is None:
             return
-        places = {slot.place for slot in workers if slot != DECODER}
-        while request := choose(ledger, self.limits, decoder.ready.width, places):
+        indexes = {slot.index for slot in workers if slot != DECODER}
+        while request := choose(ledger, self.limits, decoder.ready.width, indexes):
             encoder = workers[request.slot]
             request.is_beside_decoder = has_work(Role.DECODER, decoder.epoch, ledger)
             request.state, request.changed_at = RequestState.ENCODING, now

@@ -31,7 +31,7 @@ from dotsctl.client.runtime.supervisor import Supervisor
 from dotsctl.client.runtime.swap import EncoderSwaps
 from dotsctl.client.runtime.views import Limits
 from dotsctl.client.runtime.welcome import welcome_of
-from dotsctl.client.runtime.worker_process import last_place
+from dotsctl.client.runtime.worker_process import last_location
 from dotsctl.client.runtime.worker_slots import DECODER
 from dotsctl.client.runtime.worker_table import LEAVING, Worker, WorkerState
 from dotsctl.client.settings.runtime_config import (
@@ -97,7 +97,7 @@ class RuntimeMachine:
         self._ticked = now
         self._was_ready = False
         for slot in self.table.slots:
-            if slot == DECODER or self.core.choice.is_started_first(slot.place):
+            if slot == DECODER or self.core.choice.is_started_first(slot.index):
                 self._supervisor.start(slot, now)
 
     # --- queries of the loop -----------------------------------------------------------------------------------------
@@ -115,10 +115,10 @@ class RuntimeMachine:
                     if worker := self.table.find(Role.ENCODER, command.epoch):
                         self._supervisor.retire(worker, now)
                 case Wake():
-                    log.info("%s is started: %s", command.slot, self.core.encoder_names[command.slot.place])
+                    log.info("%s is started: %s", command.slot, self.core.encoder_names[command.slot.index])
                     self._supervisor.start(command.slot, now)
                 case GiveUp():
-                    name = self.core.encoder_names[command.slot.place]
+                    name = self.core.encoder_names[command.slot.index]
                     log.warning("encoder %s is not used any more: %s", name, command.reason)
                     self._supervisor.give_up(self.table.in_slot(command.slot), command.reason, now)
                 case Compared() | ToClient() | ToWorker():
@@ -204,10 +204,10 @@ class RuntimeMachine:
 
     def _why_given_up(self, worker: Worker, reason: str, tail: str) -> str:
         """One line where a load failed for good, with the place in the code; else the last lines of the log."""
-        name = self.core.decoder_name if worker.slot == DECODER else self.core.encoder_names[worker.slot.place]
+        name = self.core.decoder_name if worker.slot == DECODER else self.core.encoder_names[worker.slot.index]
         problem = f"{name}: {worker.verdict or f'the {worker.slot} worker ended: {reason}'}"
         if worker.failed_loading:
-            return f"{problem}{last_place(tail)}"
+            return f"{problem}{last_location(tail)}"
         if not tail:
             return f"{problem}. Its log {worker.log} is empty"
         return f"{problem}. Its last lines:\n{tail[-MAX_REASON_CHARACTERS // 2 :]}"
@@ -290,12 +290,12 @@ class RuntimeMachine:
 
     def _configure(self, worker: Worker) -> None:
         """Send a worker what to load."""
-        config, place = self.config, worker.slot.place
+        config, index = self.config, worker.slot.index
         if worker.trial is not None:
-            config = with_encoder(config, worker.trial.choice, place)
-        choice, options = decoder_options(config) if worker.slot == DECODER else encoder_options(config, place)
+            config = with_encoder(config, worker.trial.choice, index)
+        choice, options = decoder_options(config) if worker.slot == DECODER else encoder_options(config, index)
         if worker.role is Role.ENCODER:
-            options = {**options, **self.core.choice.options(place)}
+            options = {**options, **self.core.choice.options(index)}
         configure = Configure(choice.name, options, config.model, config.model_name, config.render_timeout_s)
         self._commands.append(ToWorker(worker.role, worker.epoch, configure))
 
@@ -312,7 +312,7 @@ class RuntimeMachine:
                 return
             choice = worker.trial.choice
             self._swaps.ready(worker, worker.trial, message, now)
-            self.config = with_encoder(self.config, choice, worker.slot.place)
+            self.config = with_encoder(self.config, choice, worker.slot.index)
             self._commands.append(Announce())
         elif difference:
             worker.verdict = (

@@ -64,8 +64,8 @@ class Request:
     """The epoch of the encoder that this attempt was dispatched to."""
     encoder_name: str = ""
     """Plugin and options of that encoder."""
-    place: int = 0
-    """Place of the encoder that it was sent to last."""
+    encoder_index: int = 0
+    """The index of the encoder that it was sent to last."""
     lane: Lane = FIRST_LANE
     is_beside_decoder: bool = False
     """Whether the decoder had work when this attempt was dispatched."""
@@ -94,7 +94,7 @@ class Request:
     @property
     def slot(self) -> WorkerSlot:
         """The slot of the encoder that it was sent to last."""
-        return WorkerSlot(Role.ENCODER, self.place)
+        return WorkerSlot(Role.ENCODER, self.encoder_index)
 
     @property
     def cost(self) -> int:

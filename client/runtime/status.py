@@ -43,7 +43,7 @@ def _worker(machine: RuntimeMachine, slot: WorkerSlot, processes: WorkerProcesse
     memory = processes.memory(slot.role, worker.epoch)
     return WorkerReport(
         role=slot.role,
-        plugin=core.encoder_names[slot.place] if is_encoder else core.decoder_name,
+        plugin=core.encoder_names[slot.index] if is_encoder else core.decoder_name,
         state=WorkerState.SUSPECTED if worker.stopped_at is not None else worker.state,
         pid=processes.pid(slot.role, worker.epoch),
         epoch=worker.epoch,
@@ -55,6 +55,6 @@ def _worker(machine: RuntimeMachine, slot: WorkerSlot, processes: WorkerProcesse
         busy_for_s=now - worker.progress_at if is_busy else 0.0,
         rss_bytes=memory.rss_bytes,
         peak_bytes=memory.peak_bytes,
-        place=slot.place,
-        note=(core.choice.note(slot.place) or (auto.refused if auto else "")) if is_encoder else "",
+        place=slot.index,
+        note=(core.choice.note(slot.index) or (auto.refused if auto else "")) if is_encoder else "",
     )

@@ -37,7 +37,7 @@ class EncoderSwaps:
         """Return why no swap can begin now; empty: it can."""
         names, on_trial = self._core.encoder_names, self._core.table.on_trial
         if message.place >= len(names):
-            return f"there is no encoder in place {message.place}: the runtime has {', '.join(names)}"
+            return f"encoder slot {message.place} does not exist: the runtime has {', '.join(names)}"
         if on_trial is not None and on_trial.trial is not None:
             return f"another swap is going on, to {on_trial.trial.choice}: wait for its end"
         if self._core.stopping:
@@ -59,7 +59,7 @@ class EncoderSwaps:
         log.warning("swap to %s failed: %s", trial.choice, problem)
         worker.state, worker.trial = WorkerState.RETIRING, None
         self._supervisor.kill(worker, now, "the swap failed")
-        self._tell(trial.client, worker.slot.place, problem)
+        self._tell(trial.client, worker.slot.index, problem)
 
     def died(self, worker: Worker, trial: SwapTrial, tail: str, now: float) -> None:
         """The process on trial has ended before it was ready; ``tail`` is the end of its log."""
@@ -71,7 +71,7 @@ class EncoderSwaps:
         """No process could be started for the trial."""
         self.failed(worker, trial, f"another encoder cannot be started: {problem}", now)
 
-    def _tell(self, client: bytes, place: int, problem: str) -> None:
+    def _tell(self, client: bytes, index: int, problem: str) -> None:
         """Report why the encoder of a slot stays, or the first one where there is no such slot."""
         names = self._core.encoder_names
-        self._answer(client, SwapResult(False, names[place if place < len(names) else 0], problem))
+        self._answer(client, SwapResult(False, names[index if index < len(names) else 0], problem))

@@ -10,11 +10,11 @@ class WorkerSlot:
     """A worker's slot in the runtime; the process that replaces a dead one has the same slot."""
 
     role: Role
-    place: int = 0
+    index: int = 0
     """The number of an encoder among the encoders; what ``Submit.encoder`` counts."""
 
     def __str__(self) -> str:
-        return worker_name(self.role, self.place)
+        return worker_name(self.role, self.index)
 
 
 ENCODER, DECODER = WorkerSlot(Role.ENCODER), WorkerSlot(Role.DECODER)

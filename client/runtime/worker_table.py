@@ -114,7 +114,7 @@ class WorkerTable:
 
     def __init__(self, encoders: int) -> None:
         """Begin with one dormant worker a slot."""
-        self.slots = (*(WorkerSlot(Role.ENCODER, place) for place in range(encoders)), DECODER)
+        self.slots = (*(WorkerSlot(Role.ENCODER, index) for index in range(encoders)), DECODER)
         self.rows = [Worker(slot) for slot in self.slots]
         self._epochs = dict.fromkeys(Role, 0)
 

@@ -253,7 +253,7 @@ def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
     """
     encoders, auto = _encoders(chosen)
     decoder = PluginChoice.parse(chosen.decoder)
-    if twice := [str(each) for place, each in enumerate(encoders) if each in encoders[:place]]:
+    if twice := [str(each) for index, each in enumerate(encoders) if each in encoders[:index]]:
         raise UsageError(f"encoder {twice[0]} is given twice: encoders that stand side by side must differ")
     model_name, found = find_model_for(chosen.model, encoders, [decoder])
     config = RuntimeConfig(

@@ -255,8 +255,8 @@ def test_a_client_may_ask_for_one_of_the_two_and_swap_either(run_folder: object)
                 assert client.encoder == expected
                 (page,) = client.ocr([Image.new("RGB", (60, 60), "blue")], check_blank=False)
                 assert page.encoder == (FIRST if expected == "auto" else expected)
-        assert swap_encoder(NAME, PluginChoice.parse("fake"), START_S, place=0) == "fake"
-        assert swap_encoder(NAME, PluginChoice.parse("fake:encode_ms=1"), START_S, place=1) == "fake:encode_ms=1"
+        assert swap_encoder(NAME, PluginChoice.parse("fake"), START_S, slot=0) == "fake"
+        assert swap_encoder(NAME, PluginChoice.parse("fake:encode_ms=1"), START_S, slot=1) == "fake:encode_ms=1"
         with Client(name=NAME, timeout_s=START_S) as client:
             (page,) = client.ocr([Image.new("RGB", (60, 60), "blue")], check_blank=False)
             assert page.encoder == "fake"

@@ -112,14 +112,14 @@ def test_the_death_of_one_encoder_costs_the_pages_of_the_other_nothing(
 
 def test_a_swap_replaces_the_encoder_of_its_place_alone(both: Instance) -> None:
     before = [worker.pid for worker in both.status().workers]
-    assert swap_encoder(NAME, PluginChoice.parse("fake"), START_S, place=1) == "fake"
+    assert swap_encoder(NAME, PluginChoice.parse("fake"), START_S, slot=1) == "fake"
     assert encoders(both) == [("encoder", FIRST), ("encoder2", "fake"), ("decoder", "fake")]
     after = [worker.pid for worker in both.status().workers]
     assert (after[0], after[2]) == (before[0], before[2]) and after[1] != before[1]
     with pytest.raises(CommandFailedError, match=f"{FIRST} goes on: fake stands beside it already"):
         swap_encoder(NAME, PluginChoice.parse("fake"), START_S)
-    with pytest.raises(CommandFailedError, match=r"there is no encoder in place 2: the runtime has .* fake"):
-        swap_encoder(NAME, PluginChoice.parse("fake"), START_S, place=2)
+    with pytest.raises(CommandFailedError, match=r"encoder slot 2 does not exist: the runtime has .* fake"):
+        swap_encoder(NAME, PluginChoice.parse("fake"), START_S, slot=2)
 
 
 def test_up_starts_both_and_ocr_uses_the_one_that_it_names(run_folder: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class Runtime:
         self.ready(WorkerSlot(Role.ENCODER, choice.leader))
 
     def ready(self, slot: WorkerSlot, capacity: int = 1) -> None:
-        buckets = self._buckets if slot.place == ALTERNATIVE else ()
+        buckets = self._buckets if slot.index == ALTERNATIVE else ()
         self._epochs[slot] = self.core.table.launch(slot).epoch
         self.core.worker_ready(slot, self.epoch(slot), Ready("f", 8, "d", capacity, ("text",), 0.0, buckets), self.now)
 
@@ -69,7 +69,7 @@ class Runtime:
         return self._epochs[slot]
 
     def place(self, epoch: int) -> int:
-        return next(slot.place for slot in self._epochs if slot != DECODER and self.epoch(slot) == epoch)
+        return next(slot.index for slot in self._epochs if slot != DECODER and self.epoch(slot) == epoch)
 
     def submit(self, size: tuple[int, int] = SMALL, options: PageOptions = OPTIONS, encoder: int | None = None) -> int:
         image = ImageHeader(ImageKind.FILE, 1, *size)
@@ -92,15 +92,15 @@ class Runtime:
         assert found is not None
         return found.request_id, found.attempt
 
-    def encoder_says(self, place: int, message: object) -> None:
-        self.core.worker_message(Role.ENCODER, self.epoch(WorkerSlot(Role.ENCODER, place)), message, self.now)  # type: ignore[arg-type]
+    def encoder_says(self, index: int, message: object) -> None:
+        self.core.worker_message(Role.ENCODER, self.epoch(WorkerSlot(Role.ENCODER, index)), message, self.now)  # type: ignore[arg-type]
 
     def decoder_says(self, message: object) -> None:
         self.core.worker_message(Role.DECODER, self.epoch(DECODER), message, self.now)  # type: ignore[arg-type]
 
-    def encoded(self, page: int, place: int) -> None:
+    def encoded(self, page: int, index: int) -> None:
         """A page comes through its encoder and into the decoder's batch."""
-        self.encoder_says(place, Encoded(*self.request(page), 32))
+        self.encoder_says(index, Encoded(*self.request(page), 32))
         self.decoder_says(Received(*self.request(page)))
         self.decoder_says(Consumed(*self.request(page)))
 
@@ -325,7 +325,7 @@ def test_failures_in_a_row_end_the_alternative_and_a_page_between_them_does_not(
     for _ in range(MAX_FAILURES - 1):
         assert not fail()
     (given_up,) = fail()
-    assert isinstance(given_up, GiveUp) and given_up.slot.place == ALTERNATIVE and "no memory" in given_up.reason
+    assert isinstance(given_up, GiveUp) and given_up.slot.index == ALTERNATIVE and "no memory" in given_up.reason
     page = made.submit()
     assert made.places() == {page: FIRST}
     assert made.choice.note(ALTERNATIVE).startswith("not used: it failed 3 times in a row")

@@ -132,7 +132,7 @@ def _crowd(ledger: Ledger, ready: set[int]) -> Request | None:
     if len(ledger.outstanding()) >= 2:
         return None
     if suspect := ledger.next_suspect():
-        return ledger.take_suspect() if ledger.place_of(suspect.lane) in ready else None
+        return ledger.take_suspect() if ledger.encoder_index_of(suspect.lane) in ready else None
     return ledger.take_next(ready)
 
 
@@ -155,7 +155,7 @@ def _careless_with_swapped_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _confused_about_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages go to the first encoder, whichever they ask for."""
-    monkeypatch.setattr(Ledger, "place_of", lambda self, lane: ENCODER.place)
+    monkeypatch.setattr(Ledger, "encoder_index_of", lambda self, lane: ENCODER.index)
 
 
 def _deaf_to_blank_pages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ def _swap_to_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _failed_trial_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     def failed(self: EncoderSwaps, worker: Worker, trial: SwapTrial, problem: str, now: float) -> None:
-        self._tell(trial.client, worker.slot.place, problem)
+        self._tell(trial.client, worker.slot.index, problem)
 
     monkeypatch.setattr(EncoderSwaps, "failed", failed)
 
@@ -306,7 +306,7 @@ def _swap_before_the_new_one_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def configure(self: RuntimeMachine, worker: Worker) -> None:
         if worker.trial is not None:
-            self._swaps._tell(worker.trial.client, worker.slot.place, "no")
+            self._swaps._tell(worker.trial.client, worker.slot.index, "no")
             self._swaps._answer(worker.trial.client, SwapResult(True, str(worker.trial.choice), ""))
         original(self, worker)
 

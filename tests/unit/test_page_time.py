@@ -160,7 +160,7 @@ def dots_ocr(folder: Path) -> Path:
 
 
 def test_the_choice_is_made_once_a_call_and_said_once(tmp_path: Path, on_m2: Machine) -> None:
-    session: Any = SimpleNamespace(welcome=welcome(dots_ocr(tmp_path)), encoder_place=0)
+    session: Any = SimpleNamespace(welcome=welcome(dots_ocr(tmp_path)), encoder_index=0)
     lines: list[str] = []
     choice = QualityChoice(session, lines.append)
     assert choice.choose([header(SLIDE)], OPTIONS) is Quality.FULL
@@ -190,12 +190,12 @@ def test_a_model_that_cannot_be_understood_is_read_at_full_quality(tmp_path: Pat
     for model in (Path(), tmp_path / "missing", tmp_path):
         assert pipeline_of(welcome(model), 0) is None
     (tmp_path / "config.json").write_text('{"vision_config": {}}')
-    session: Any = SimpleNamespace(welcome=welcome(tmp_path), encoder_place=0)
+    session: Any = SimpleNamespace(welcome=welcome(tmp_path), encoder_index=0)
     assert QualityChoice(session).choose([header(A4)], OPTIONS) is Quality.FULL
 
 
 def test_a_page_that_cannot_be_resized_is_left_to_the_encoder(tmp_path: Path, on_m2: Machine) -> None:
-    session: Any = SimpleNamespace(welcome=welcome(dots_ocr(tmp_path)), encoder_place=0)
+    session: Any = SimpleNamespace(welcome=welcome(dots_ocr(tmp_path)), encoder_index=0)
     assert QualityChoice(session).choose([header((10, 4000))], OPTIONS) is Quality.FULL
 
 

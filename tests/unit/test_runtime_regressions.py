@@ -196,7 +196,7 @@ def test_an_answer_that_is_too_large_to_send_fails_its_page_alone() -> None:
 class BusySession:
     """A runtime that has no room at first; the page's file is gone when it is asked for again."""
 
-    encoder_place = 0
+    encoder_index = 0
 
     def __init__(self) -> None:
         self.sent: list[Message] = []

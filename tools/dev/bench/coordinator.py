@@ -46,7 +46,7 @@ class FullCoordinator:
             self._submit(b"client %d" % (number % self.clients))
 
     def _ready(self, slot: WorkerSlot) -> None:
-        epoch, buckets = self.core.table.launch(slot).epoch, (2016,) if slot.place else ()
+        epoch, buckets = self.core.table.launch(slot).epoch, (2016,) if slot.index else ()
         self.core.worker_ready(slot, epoch, Ready("f" * 64, 8, "d", WINDOW, ("text",), 0.0, buckets), 0.0)
 
     def _submit(self, client: bytes) -> None:

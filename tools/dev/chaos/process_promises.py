@@ -162,9 +162,9 @@ class SupervisionPromises:
         pause = 0.0 if deaths.in_row == 1 else min(MAX_BACKOFF_S, config.backoff_s * 2 ** (deaths.in_row - 2))
         deaths.restart_from = self.clock.now + pause
 
-    def replaced(self, place: int) -> None:
+    def replaced(self, index: int) -> None:
         """Note that another encoder has a slot: deaths of the old one do not count against it."""
-        slot = WorkerSlot(Role.ENCODER, place)
+        slot = WorkerSlot(Role.ENCODER, index)
         self.deaths[slot] = Deaths()
         self._killed_in_slot = {name: other for name, other in self._killed_in_slot.items() if other != slot}
         self._failed_for_good.discard(slot)
@@ -223,7 +223,7 @@ class SwapPromises:
     num_answers: int = 0
 
     def answered(self, swapped: bool, name: str) -> int | None:
-        """Check the report to a client of how its swap ended; return the place that changed, or none."""
+        """Check the report to a client of how its swap ended; return the slot that changed, or none."""
         self.num_answers += 1
         if not swapped:
             if name not in self.names:
@@ -231,9 +231,9 @@ class SwapPromises:
             return None
         if f"{TRIAL_OPTION}={TrialEnd.SOUND}" not in name:
             raise BrokenPromise(f"a swap to {name}, which cannot be loaded, is said to be done")
-        changed = [place for place, now in enumerate(self.machine.core.encoder_names) if now == name]
+        changed = [index for index, now in enumerate(self.machine.core.encoder_names) if now == name]
         if not changed:
-            raise BrokenPromise(f"a swap to {name} is said to be done, and no place has it")
+            raise BrokenPromise(f"a swap to {name} is said to be done, and no slot has it")
         self.names[changed[0]] = name
         return changed[0]
 
@@ -242,14 +242,14 @@ class SwapPromises:
         process = self.workers.processes.get((command.role, command.epoch))
         if command.role is not Role.ENCODER or process is None:
             return
-        place = process.slot.place
+        index = process.slot.index
         row = self.machine.table.find(command.role, command.epoch)
         if isinstance(command.message, Configure) and row is not None and row.state is not WorkerState.TRIAL:
-            choice = str(self.machine.config.encoders[place])
-            if choice != self.machine.core.encoder_names[place]:
-                raise BrokenPromise(f"a process for {self.machine.core.encoder_names[place]} is told to load {choice}")
-        if isinstance(command.message, Encode) and process.choice != self.machine.core.encoder_names[place]:
-            raise BrokenPromise(f"a page for {self.machine.core.encoder_names[place]} goes to {process.choice}")
+            choice = str(self.machine.config.encoders[index])
+            if choice != self.machine.core.encoder_names[index]:
+                raise BrokenPromise(f"a process for {self.machine.core.encoder_names[index]} is told to load {choice}")
+        if isinstance(command.message, Encode) and process.choice != self.machine.core.encoder_names[index]:
+            raise BrokenPromise(f"a page for {self.machine.core.encoder_names[index]} goes to {process.choice}")
 
     def after_turn(self) -> None:
         """Check what must hold after every turn of the loop."""

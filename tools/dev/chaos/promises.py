@@ -49,9 +49,9 @@ class PagePromises:
         core = self.machine.core
         requests = core.ledger.requests.values()
         outstanding = [r for r in requests if RequestState.QUEUED < r.state < RequestState.DECODING]
-        for place, number in Counter(r.place for r in outstanding).items():
+        for index, number in Counter(r.encoder_index for r in outstanding).items():
             if number > core.limits.credits:
-                raise BrokenPromise(f"{number} pages of encoder {place} with {core.limits.credits} credits")
+                raise BrokenPromise(f"{number} pages of encoder {index} with {core.limits.credits} credits")
         self._check_bytes(outstanding)
         in_flight = [r for r in requests if r.state is not RequestState.QUEUED]
         suspects = [r for r in in_flight if r.suspect]
@@ -97,7 +97,7 @@ class PagePromises:
         if process is None or request is None:
             return
         submit = request.submit
-        if submit.encoder is not None and process.slot.place != submit.encoder:
+        if submit.encoder is not None and process.slot.index != submit.encoder:
             raise BrokenPromise(f"request {request_id} asks for encoder {submit.encoder} and goes to {process.slot}")
         self.with_alternative.discard(request_id)
         if submit.encoder is not None or process.slot != ALTERNATIVE_SLOT or self.plan.alternative is None:

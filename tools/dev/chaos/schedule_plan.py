@@ -131,7 +131,7 @@ class SchedulePlan:
     @property
     def slots(self) -> list[WorkerSlot]:
         """All slots."""
-        return [*(WorkerSlot(Role.ENCODER, place) for place in range(self.encoders)), DECODER]
+        return [*(WorkerSlot(Role.ENCODER, index) for index in range(self.encoders)), DECODER]
 
     @classmethod
     def draw(cls, rng: random.Random) -> "SchedulePlan":
