@@ -56,7 +56,7 @@ def test_a_flood_of_connections_costs_a_runtime_with_few_descriptors_no_page(
         for socket in sockets:
             socket.linger = 0
             socket.connect(directory.client_endpoint)
-        wait_for_text(launch.log_files(NAME)["runtime"], "no more connections are taken")
+        wait_for_text(launch.log_files(NAME)["runtime"], "no more connections are accepted")
         page = tmp_path / "page.png"
         Image.new("RGB", (56, 56)).save(page)
         for command in (["ocr", str(page)], ["status"]):
@@ -66,7 +66,7 @@ def test_a_flood_of_connections_costs_a_runtime_with_few_descriptors_no_page(
         assert instance.status().counters["done"] == PAGES
         for socket in sockets:
             socket.close()
-    wait_for_text(launch.log_files(NAME)["runtime"], "connections are taken again")
+    wait_for_text(launch.log_files(NAME)["runtime"], "connections are accepted again")
     assert finish(dotsctl("ocr", str(page), "--name", NAME))[0] == 0
     instance.session.close()
     launch.stop(NAME, now=True, timeout_s=10)
