@@ -9,7 +9,7 @@ the rules; ``tests/unit/test_core_simulation.py`` runs it through thousands of d
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
-from dotsctl.client.runtime.blame import SOLO_DEATHS
+from dotsctl.client.runtime.crash_attribution import SOLO_DEATHS
 from dotsctl.client.runtime.delivery import CoreCommand, Kill, ToClient, ToWorker
 from dotsctl.client.runtime.dispatch import Dispatcher
 from dotsctl.client.runtime.encoder_choice import EncoderChoice
@@ -151,7 +151,7 @@ class Coordinator:
         for request in self.ledger.of_client(client):
             self.outcomes.cancel(request)
             self.ledger.remove(request)
-            self.outcomes.blame.gone(request)
+            self.outcomes.crashes.gone(request)
             self.counters.cancelled += 1
         self._dispatch(now)
 
@@ -234,12 +234,12 @@ class Coordinator:
             request.needs_first = request.needs_first or self.choice.can_fall_back(request)
         if by_page:
             # A page that moves to another encoder proves nothing yet; it may crash that one too.
-            blamed = [r for r in lost if role is Role.DECODER or not self.choice.can_fall_back(r)]
-            ids = {request.request_id for request in blamed}
+            candidates = [r for r in lost if role is Role.DECODER or not self.choice.can_fall_back(r)]
+            ids = {request.request_id for request in candidates}
             suspects = [r for r in in_compute(role, epoch, in_flight) if r.request_id in ids]
-            self.outcomes.blame.died(suspects, blamed, alone=len(in_flight) == 1)
+            self.outcomes.crashes.died(suspects, candidates, alone=len(in_flight) == 1)
         for request in reversed(lost):  # each goes to the front of its queue, so the oldest must come last
-            if self.outcomes.blame.is_poison(request, now):
+            if self.outcomes.crashes.is_poison(request, now):
                 deaths = f"{request.solo_deaths} times while it worked on this page alone"
                 text = f"the {role} {worker.name} died {deaths}; {reason}"
                 self.outcomes.fail(request, ErrorCode.POISON, text)

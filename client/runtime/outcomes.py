@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from dotsctl.client.runtime.admission import outstanding_bytes
-from dotsctl.client.runtime.blame import Blame
 from dotsctl.client.runtime.cost_log import CostLog
+from dotsctl.client.runtime.crash_attribution import CrashAttribution
 from dotsctl.client.runtime.delivery import CoreCommand, ToClient, ToWorker, blank_result, result_of
 from dotsctl.client.runtime.encoder_choice import EncoderChoice
 from dotsctl.client.runtime.ledger import Ledger
@@ -54,7 +54,7 @@ class Outcomes:
     """Pages that were read, by the workers that read them."""
     settled: int = 0
     """Pages that came to an end by themselves; each one is progress for the supervisor's counter of failures."""
-    blame: Blame = field(default_factory=Blame)
+    crashes: CrashAttribution = field(default_factory=CrashAttribution)
     _poison_in_a_row: int = 0
 
     def advance(self, request: Request, message: Message, now: float) -> None:
@@ -93,7 +93,7 @@ class Outcomes:
 
     def _finish(self, request: Request, result: PageResult, now: float) -> None:
         self.ledger.remove(request)
-        self.blame.cleared(request, now)
+        self.crashes.cleared(request, now)
         self.counters.done += 1
         self.pages.update((request.slot, DECODER))
         self.settled, self._poison_in_a_row = self.settled + 1, 0
@@ -102,7 +102,7 @@ class Outcomes:
     def fail(self, request: Request, code: ErrorCode, text: str) -> None:
         """A request ends without a result."""
         self.ledger.remove(request)
-        self.blame.gone(request)
+        self.crashes.gone(request)
         if code is ErrorCode.CANCELLED:
             self.counters.cancelled += 1
         else:

@@ -68,7 +68,7 @@ class Runtime:
     def epoch(self, slot: WorkerSlot) -> int:
         return self._epochs[slot]
 
-    def place(self, epoch: int) -> int:
+    def encoder_index(self, epoch: int) -> int:
         return next(slot.index for slot in self._epochs if slot != DECODER and self.epoch(slot) == epoch)
 
     def submit(self, size: tuple[int, int] = SMALL, options: PageOptions = OPTIONS, encoder: int | None = None) -> int:
@@ -84,7 +84,7 @@ class Runtime:
         for command in self.core.take_commands():
             if isinstance(command, ToWorker) and isinstance(command.message, Encode):
                 page = self.core.ledger.requests[command.message.request_id].submit.page_index
-                sent[page] = self.place(command.epoch)
+                sent[page] = self.encoder_index(command.epoch)
         return sent
 
     def request(self, page: int) -> tuple[int, int]:

@@ -8,8 +8,8 @@ import pytest
 from dotsctl.client.runtime import (
     admission,
     auto,
-    blame,
     core,
+    crash_attribution,
     dispatch,
     machine,
     one_model,
@@ -120,7 +120,7 @@ def _forgetful_of_sent_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _merciless(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blame, "SOLO_DEATHS", 0)
+    monkeypatch.setattr(crash_attribution, "SOLO_DEATHS", 0)
 
 
 def _batch_condemned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +373,7 @@ def _forgotten_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_page_is_condemned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blame, "SOLO_DEATHS", 99)
+    monkeypatch.setattr(crash_attribution, "SOLO_DEATHS", 99)
 
 
 # --- signals ---
