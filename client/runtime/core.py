@@ -15,8 +15,8 @@ from dotsctl.client.runtime.dispatch import Dispatcher
 from dotsctl.client.runtime.encoder_choice import EncoderChoice
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.outcomes import Outcomes
-from dotsctl.client.runtime.patience import Patience
 from dotsctl.client.runtime.request import Request, RequestState
+from dotsctl.client.runtime.timeouts import Timeouts
 from dotsctl.client.runtime.views import Counters, Limits, has_work, in_compute, lost_with
 from dotsctl.client.runtime.worker_slots import DECODER, WorkerSlot
 from dotsctl.client.runtime.worker_table import Worker, WorkerState, WorkerTable
@@ -69,10 +69,10 @@ class Coordinator:
     """Pages in the decoder's batch; remembered while a decoder restarts."""
     _commands: list[CoreCommand] = field(default_factory=list)
     _accounted_at: float = 0.0
-    _patience: Patience = field(init=False)
+    _timeouts: Timeouts = field(init=False)
 
     def __post_init__(self, auto: EncoderChoice | None) -> None:
-        self._patience = Patience(self.limits)
+        self._timeouts = Timeouts(self.limits)
         self.choice = auto or EncoderChoice()
         self.choice.names = self.encoder_names
         self.table = WorkerTable(len(self.encoder_names))
@@ -252,9 +252,9 @@ class Coordinator:
     def tick(self, now: float) -> None:
         """Look for workers and pages that do not move; to be called about once a second."""
         self._account(now)
-        self._patience.forgive_sleep(self.table.serving, self.ledger.requests.values(), now)
+        self._timeouts.restart_after_sleep(self.table.serving, self.ledger.requests.values(), now)
         for worker in self.table.serving:
-            if self._patience.is_silent(worker, now):
+            if self._timeouts.is_hung(worker, now):
                 worker.progress_at = now
                 silence = f"no progress for {self.limits.stall_timeout_s:.0f} s, DOTSCTL_STALL_TIMEOUT changes that"
                 self._commands.append(Kill(worker.role, worker.epoch, silence))
@@ -281,14 +281,14 @@ class Coordinator:
 
     def _check_page(self, request: Request, now: float) -> None:
         """Backstop for lost messages, and the page's own deadline."""
-        if self._patience.is_overdue(request, now):
+        if self._timeouts.is_overdue(request, now):
             self.outcomes.cancel(request)
             text = (
                 f"not read within {self.limits.page_timeout_s:.0f} s: lower --max-pixels, or raise DOTSCTL_PAGE_TIMEOUT"
             )
             self.outcomes.fail(request, ErrorCode.DEADLINE, text)
-        elif self._patience.is_stalled(request, now):
-            self.outcomes.stalled(request, f"no progress for {self._patience.stall_s:.0f} s", now)
+        elif self._timeouts.is_stalled(request, now):
+            self.outcomes.stalled(request, f"no progress for {self._timeouts.stall_s:.0f} s", now)
 
     def _dispatch(self, now: float) -> None:
         self._dispatcher.dispatch(now, is_ready=self.all_ready)

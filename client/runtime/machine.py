@@ -26,9 +26,9 @@ from dotsctl.client.runtime.delivery import (
 from dotsctl.client.runtime.ending import MAX_REASON_CHARACTERS, Ending
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.one_model import Model
-from dotsctl.client.runtime.patience import LONGEST_TICK_S
 from dotsctl.client.runtime.supervisor import Supervisor
 from dotsctl.client.runtime.swap import EncoderSwaps
+from dotsctl.client.runtime.timeouts import LONGEST_TICK_S
 from dotsctl.client.runtime.views import Limits
 from dotsctl.client.runtime.welcome import welcome_of
 from dotsctl.client.runtime.worker_process import last_location
@@ -152,7 +152,7 @@ class RuntimeMachine:
         if not self.ending.is_complete:  # while accepted pages are finished, a worker may be needed once more
             self._supervisor.start_due(now)
         if now - self._ticked > LONGEST_TICK_S:  # the machine has slept, or we were stopped
-            self._supervisor.forgive_sleep(now)
+            self._supervisor.restart_after_sleep(now)
         self._supervisor.end_silent_loads(now)
         self._supervisor.kill_due(now)
 

@@ -171,7 +171,7 @@ class Supervisor:
                 worker.ended_for, worker.was_stopped = f"it was stopped for {timeout_s:g} s", True
                 self._kill_now(worker, now)  # it could write no traceback
 
-    def forgive_sleep(self, now: float) -> None:
+    def restart_after_sleep(self, now: float) -> None:
         """Restart all timeouts: the machine has slept, or we were stopped ourselves."""
         for worker in self._table:
             worker.heard_at, worker.stopped_at = now, None

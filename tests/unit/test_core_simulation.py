@@ -13,9 +13,9 @@ from dotsctl.client.runtime import (
     dispatch,
     machine,
     one_model,
-    patience,
     supervisor,
     throughput,
+    timeouts,
 )
 from dotsctl.client.runtime.auto import AutoChoice
 from dotsctl.client.runtime.backlog import Backlog
@@ -222,7 +222,7 @@ def _blind_to_stopped_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Supervisor, "watch_stopped", lambda self, stopped, now: None)
 
 
-def _impatient_with_stopped_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_time_for_stopped_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     original = Supervisor.watch_stopped
 
     def watch_stopped(self: Supervisor, stopped: set[tuple[Role, int]], now: float) -> None:
@@ -421,7 +421,7 @@ def _new_pages_after_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _sleep_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "LONGEST_TICK_S", 1e9)
+    monkeypatch.setattr(timeouts, "LONGEST_TICK_S", 1e9)
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def _sleep_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
         _no_time_for_a_traceback,
         _traceback_of_a_process_that_has_not_begun,
         _blind_to_stopped_processes,
-        _impatient_with_stopped_processes,
+        _no_time_for_stopped_processes,
         _second_process_in_a_slot,
         _killing_what_is_healthy,
         _processes_that_survive_a_kill_wait_for_ever,

@@ -104,7 +104,7 @@ def test_nobody_is_killed_because_the_machine_slept(core: Coordinator) -> None:
     assert core.ledger.requests[1].attempt == 1
     for second in range(90_001, 90_122):
         core.tick(float(second))
-    assert kills(core) == [Role.ENCODER], "patience ends at last"
+    assert kills(core) == [Role.ENCODER], "the timeout ends at last"
 
 
 def test_a_page_that_waits_for_another_attempt_while_the_machine_sleeps_keeps_its_time(core: Coordinator) -> None:

@@ -173,7 +173,7 @@ def test_a_stopped_process_is_suspected_and_killed_when_it_stays_so() -> None:
     assert worker.stopped_at is None, "it resumes, and is trusted again"
     made.supervisor.watch_stopped(stopped, 20.0)
     made.supervisor.watch_stopped(stopped, 29.9)
-    made.supervisor.forgive_sleep(35.0)
+    made.supervisor.restart_after_sleep(35.0)
     made.supervisor.watch_stopped(stopped, 36.0)
     made.supervisor.watch_stopped(stopped, 45.9)
     assert made.commands() == [], "a machine that slept is no reason"
