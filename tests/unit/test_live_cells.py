@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from dotsctl.client.connection.waiting import iterate
 from dotsctl.client.inputs.pages import PageInput
-from dotsctl.client.jobs.job import News, PageAnswer, Told
+from dotsctl.client.jobs.job import IndexedEvent, JobEvent, PageAnswer
 from dotsctl.client.jobs.live_cells import new_cells
 from dotsctl.client.results.page import Failure
 from dotsctl.protocol.errors import PageError
@@ -37,21 +37,21 @@ RESTARTED = Restarted("job", 0, 1, 2, "the decoder died")
 
 
 class StoredJob:
-    """Tells stored news, and how far the reader has come."""
+    """Yields stored events, and counts those that were read."""
 
-    def __init__(self, *news: News) -> None:
-        self.news = news
-        self.told = 0
+    def __init__(self, *events: JobEvent) -> None:
+        self.events = events
+        self.num_yielded = 0
 
-    async def __aiter__(self) -> AsyncIterator[Told]:
-        for each in self.news:
-            self.told += 1
+    async def __aiter__(self) -> AsyncIterator[IndexedEvent]:
+        for each in self.events:
+            self.num_yielded += 1
             yield 0, PAGE, each
 
 
 def cells_of(job: StoredJob, task: str = "layout") -> Iterator[tuple[str, object, int]]:
-    """Text, box, and how much had been told of the page, of each cell."""
-    return ((cell.text, cell.bbox, job.told) for cell in iterate(new_cells(job, task)))
+    """Text, box, and the number of events yielded so far, of each cell."""
+    return ((cell.text, cell.bbox, job.num_yielded) for cell in iterate(new_cells(job, task)))
 
 
 def test_each_cell_comes_with_its_last_token_and_in_pixels_of_the_page() -> None:

@@ -231,11 +231,11 @@ def test_a_page_that_disappears_before_its_second_submission_fails() -> None:
     session = BusySession()
     requests = [(PageInput("a.png", None, reader=read),)]
     job = Job(session, Blocking(), OPTIONS, requests, window=1, stream=False)  # type: ignore[arg-type]
-    index, _, news = completed(anext(job))
+    index, _, event = completed(anext(job))
     with pytest.raises(StopAsyncIteration):
         completed(anext(job))
     job.close()
-    assert index == 0 and isinstance(news, Failure) and "no such file" in news.message
+    assert index == 0 and isinstance(event, Failure) and "no such file" in event.message
     assert len(session.sent) == 1
 
 
