@@ -41,7 +41,7 @@ class Stream:
         text = ""
         while (ready := self._waiting.pop(self._next, None)) is not None:
             document, turn = self._next
-            self._next = (document, turn + 1) if turn + 1 < len(ready.wanted) else (document + 1, 0)
+            self._next = (document, turn + 1) if turn + 1 < len(ready.requested) else (document + 1, 0)
             text += self._text(ready)
         return text
 

@@ -118,14 +118,14 @@ class Page:
     """The pages of its source that were requested, ascending; none: all."""
 
     @property
-    def wanted(self) -> Sequence[int]:
+    def requested(self) -> Sequence[int]:
         """The pages of its source that are read, ascending."""
         return range(1, self.num_pages + 1) if self.chosen is None else self.chosen
 
     @property
     def turn(self) -> int:
         """The place among the pages of its source that are read, from 0."""
-        return bisect.bisect_left(self.wanted, self.page)
+        return bisect.bisect_left(self.requested, self.page)
 
     @property
     def markdown(self) -> str:

@@ -37,7 +37,7 @@ class Dispatcher:
         indexes = {slot.index for slot in workers if slot != DECODER}
         while request := choose(ledger, self.limits, decoder.ready.width, indexes):
             encoder = workers[request.slot]
-            request.is_beside_decoder = has_work(Role.DECODER, decoder.epoch, ledger)
+            request.is_decoder_busy = has_work(Role.DECODER, decoder.epoch, ledger)
             request.state, request.changed_at = RequestState.ENCODING, now
             request.dispatched_at = request.dispatched_at or now
             request.encoder_epoch, request.encoder_name = encoder.epoch, encoder.name

@@ -67,7 +67,7 @@ class Request:
     encoder_index: int = 0
     """The index of the encoder that it was sent to last."""
     lane: Lane = FIRST_LANE
-    is_beside_decoder: bool = False
+    is_decoder_busy: bool = False
     """Whether the decoder had work when this attempt was dispatched."""
     needs_first: bool = False
     """Whether another encoder than the first one failed with it, so that the first one is to read it."""

@@ -149,8 +149,8 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
         "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "from dotsctl.client.cli.interruption import Interruption\n"
         "with Interruption(quiet=True) as one, one.reading():\n"
-        "    signal.raise_signal(signal.SIGINT)\n    assert not one.is_asked\n"
-        "    signal.raise_signal(signal.SIGTERM)\n    assert one.is_asked\n"
+        "    signal.raise_signal(signal.SIGINT)\n    assert not one.is_requested\n"
+        "    signal.raise_signal(signal.SIGTERM)\n    assert one.is_requested\n"
         "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL"
     )
     subprocess.run([sys.executable, "-P", "-c", program], timeout=CHILD_TIMEOUT_S, check=True)

@@ -108,22 +108,22 @@ def test_pages_are_taken_over_only_from_the_same_reading_of_the_same_input(tmp_p
     assert again.kept(PageInput(inputs[0].name, inputs[0].path, 1, 2)) is None
 
 
-@pytest.mark.parametrize("is_whole", [True, False])
-def test_a_single_file_goes_on_after_a_run_that_broke_off(tmp_path: Path, is_whole: bool) -> None:
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_a_single_file_goes_on_after_a_run_that_broke_off(tmp_path: Path, is_complete: bool) -> None:
     inputs = documents(tmp_path / "a.tif")
     target = f"{tmp_path}/out/all.md"
     output = choose_output(target, inputs, Style("md"), print)
     output.prepare()
     assert not is_done(output, inputs[0], READING)
     output.add(page(inputs[0].name, "one", 1, 2))
-    if is_whole:
+    if is_complete:
         output.add(page(inputs[0].name, "two", 2, 2))
-    output.finish(is_whole=is_whole)
+    output.finish(is_complete=is_complete)
     again = choose_output(target, inputs, Style("md"), print)
     again.prepare()
     assert not is_done(again, inputs[0], READING)
     kept = again.kept(PageInput(inputs[0].name, inputs[0].path, 1, 2))
-    assert (kept is None) if is_whole else (kept is not None and kept.text == "one")
+    assert (kept is None) if is_complete else (kept is not None and kept.text == "one")
 
 
 def test_lines_that_a_crash_has_cut_are_read_again(tmp_path: Path) -> None:

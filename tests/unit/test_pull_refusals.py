@@ -10,7 +10,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from dotsctl.client.models.hub import Hub
-from dotsctl.client.models.pull import SPARE_BYTES, PullOrder, target_folder
+from dotsctl.client.models.pull import SPARE_BYTES, PullRequest, target_folder
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 from dotsctl.protocol.model.directory import installed_models, models_directory
 from hypothesis import given, settings
@@ -169,20 +169,20 @@ def test_a_shard_that_the_index_names_and_nobody_has_is_refused(remote: FakeHub)
 @pytest.mark.parametrize("repo", ["dots.ocr", "a/b/c", "https://huggingface.co/a/b", "a/..b c", ""])
 def test_a_repository_has_an_owner_and_a_name(repo: str) -> None:
     with pytest.raises(UsageError, match="OWNER/NAME"):
-        target_folder(PullOrder(repo))
+        target_folder(PullRequest(repo))
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "Big", "a" * 65, "demo"])
 def test_a_name_that_would_be_no_folder_of_its_own_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="--name"):
-        target_folder(PullOrder(REPO, name=name))
+        target_folder(PullRequest(REPO, name=name))
 
 
 @settings(max_examples=40)
 @given(st.tuples(*[st.text("aB3._-é/ ", min_size=1, max_size=70)] * 2).map("/".join))
 def test_the_name_of_a_repository_gives_a_visible_folder_or_is_refused(repo: str) -> None:
     try:
-        folder = target_folder(PullOrder(repo))
+        folder = target_folder(PullRequest(repo))
     except UsageError:
         return
     assert folder.parent == models_directory()
