@@ -41,7 +41,7 @@ class RendererHere:
 def answer(content: bytes, page: int = 1, **asked: object) -> tuple[RenderAnswer, bytes]:
     """The answer to one request about a document, and the pixels; raises PageError."""
     here = RendererHere()
-    found, pixels = here.result(here.ask(RenderRequest(PAGE, content=1, page=page, **asked), content))  # type: ignore[arg-type]
+    found, pixels = here.result(here.request(RenderRequest(PAGE, content=1, page=page, **asked), content))  # type: ignore[arg-type]
     return found, bytes(pixels)
 
 

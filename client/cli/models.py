@@ -23,7 +23,7 @@ from dotsctl.client.settings.choices import choose
 from dotsctl.protocol.errors import CommandFailedError, UsageError
 from dotsctl.protocol.model.checkpoint import read_json
 from dotsctl.protocol.model.directory import DEMO, find_model, installed_models, models_directory
-from dotsctl.protocol.model.tasks import PROMPTS, read_wording
+from dotsctl.protocol.model.tasks import PROMPTS, read_own_prompts
 
 SHORT_DIGITS = 12
 """The digits of fingerprints and commits that are shown."""
@@ -130,7 +130,7 @@ def show_model(chosen: str, as_json: bool) -> str:
 def _tasks(model: LocalModel) -> dict[str, str]:
     """Return where the prompt of each task comes from."""
     own = (model.record.prompts if model.record else "") or PROMPTS
-    return {task: own if text is not None else "dotsctl" for task, text in read_wording(model.folder).items()}
+    return {task: own if text is not None else "dotsctl" for task, text in read_own_prompts(model.folder).items()}
 
 
 def _inside(folder: Path, config: dict[str, Any]) -> dict[str, Any]:

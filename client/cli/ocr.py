@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 GIVEN_UP = "fatal"
 """State of a worker that the runtime does not start again."""
-LOOK_AGAIN_S = 0.5
+POLL_S = 0.5
 """The interval between two checks of what other runs read."""
 
 
@@ -144,7 +144,7 @@ def _chosen(options: OcrOptions, documents: list[InputFile], output: Output, rep
     if not options.retry_failed:
         return documents
     failed = [document for document in documents if output.has_failed(document)]
-    report.leave(len(documents) - len(failed))
+    report.skip_successful(len(documents) - len(failed))
     return failed
 
 
@@ -249,7 +249,7 @@ def _read(
                     documents = busy
                     if busy:
                         report.stage("waiting for another run")
-                        threading.Event().wait(LOOK_AGAIN_S)  # other machines cannot wake this one
+                        threading.Event().wait(POLL_S)  # other machines cannot wake this one
                 interruption.raise_if_requested()
             _warn_of_given_up(client, report)
         except OutputError:

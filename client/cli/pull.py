@@ -10,7 +10,7 @@ from dotsctl.client.models.facts import model_fingerprint
 from dotsctl.client.models.hub import Hub
 from dotsctl.client.models.pull import PullRequest, pull, target_folder
 from dotsctl.client.models.use import refuse_if_used
-from dotsctl.protocol.model.tasks import read_wording
+from dotsctl.protocol.model.tasks import read_own_prompts
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -72,6 +72,6 @@ def run_pull(request: PullRequest, *, quiet: bool) -> None:
     digest = model_fingerprint(folder)  # while the files are in memory still, so that later commands have it
     size = size_text(tree_bytes(folder, of_links=True))
     report.line(f"{folder.name!r} is installed: {size}, fingerprint {digest[:12]}, in {folder}")
-    if tasks := [task for task, text in read_wording(folder).items() if text is not None]:
+    if tasks := [task for task, text in read_own_prompts(folder).items() if text is not None]:
         report.line(f"it brings its own prompts for {', '.join(tasks)}")
     report.line(f"try: dotsctl ocr scan.png --model {folder.name}")

@@ -44,7 +44,7 @@ class ProgressReport(OutputEvents):
         self.num_lost = 0
         self.num_kept = 0
         self.num_elsewhere = 0
-        self._num_left = 0
+        self._num_ok = 0
         self._is_loss_reported = False
         self._num_documents = num_documents
         self._is_quiet = quiet
@@ -125,9 +125,9 @@ class ProgressReport(OutputEvents):
         self.num_elsewhere += pages
         self._advance(1, 0)
 
-    def leave(self, count: int) -> None:
+    def skip_successful(self, count: int) -> None:
         """Count inputs that are skipped, as only those that failed before are read."""
-        self._num_left = count
+        self._num_ok = count
         self._advance(count, 0)
 
     def resume(self, page: Page) -> None:
@@ -191,9 +191,9 @@ class ProgressReport(OutputEvents):
             parts.append(f"{self.num_skipped} skipped (done before; --force reads again)")
         if self.num_kept:
             parts.append(f"{self.num_kept} kept (changed since, or not written by dotsctl; --overwrite replaces)")
-        if self._num_left:
-            parts.append(f"{self._num_left} input{'s' * (self._num_left != 1)} left alone (no failure is noted)")
-        has_other_counts = any((self.num_resumed, self.num_skipped, self._num_left, self.num_kept, self.num_elsewhere))
+        if self._num_ok:
+            parts.append(f"{self._num_ok} input{'s' * (self._num_ok != 1)} left alone (no failure is noted)")
+        has_other_counts = any((self.num_resumed, self.num_skipped, self._num_ok, self.num_kept, self.num_elsewhere))
         needs_one = not self._is_printed or self._num_documents > 1 or has_other_counts
         if not self._is_quiet and (needs_one or self.num_partial or self.num_blank):
             self.line(", ".join(parts))

@@ -126,12 +126,12 @@ def swap(role: str, plugin: str, name: str | None, timeout_s: float) -> None:
 def status(name: str | None, watch_s: float | None, as_json: bool) -> None:
     """Show the state of the runtime: workers, queue, memory."""
     from dotsctl.client.cli.status import render_json, render_line, render_text
-    from dotsctl.client.connection.status import ask_status, watch_status
+    from dotsctl.client.connection.status import query_status, watch_status
     from dotsctl.client.settings.choices import choose
 
     instance = choose(name=name).name
     if watch_s is None:
-        answer = ask_status(instance)
+        answer = query_status(instance)
         print_text(render_json(answer) if as_json else render_text(instance, answer))
     elif as_json:
         watch_status(instance, watch_s, lambda answer: print_text(render_line(answer)))

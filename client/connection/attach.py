@@ -150,8 +150,8 @@ class Connection:
                 f"made ({self.welcome.fingerprint[:12]}, now {welcome.fingerprint[:12]})",
                 "make a new client",
             )
-        asked = expected.get("encoder", AUTO)
-        return None if asked == AUTO else welcome.encoders.index(asked)
+        requested = expected.get("encoder", AUTO)
+        return None if requested == AUTO else welcome.encoders.index(requested)
 
     def _expected(self, welcome: Welcome) -> dict[str, str]:
         """Return what the runtime must hold: what it held before, or else what the user chose."""
@@ -160,16 +160,16 @@ class Connection:
         if self._private:
             return {}  # it was just started as the user wants it
         chosen = self._choices
-        asked = {
+        requested = {
             "model": chosen.model or "",
             "encoder": chosen.encoder,
             "decoder": chosen.decoder,
         }
         if settings.is_auto(chosen.encoder) and not welcome.auto:
-            asked["encoder"] = settings.resolve_encoder(chosen.encoder, chosen.model)
+            requested["encoder"] = settings.resolve_encoder(chosen.encoder, chosen.model)
         if chosen.is_chosen("model"):
-            asked["model"] = find_model(chosen.model)[0]
-        return {key: value for key, value in asked.items() if chosen.is_chosen(key)}
+            requested["model"] = find_model(chosen.model)[0]
+        return {key: value for key, value in requested.items() if chosen.is_chosen(key)}
 
     def _drop(self) -> None:
         """Close the sessions, end the private runtime if there is one, and wait until it has ended."""

@@ -97,8 +97,8 @@ class Calls:
         if not isinstance(question, str) or not question.strip():
             raise UsageError("there is no question", "write one, as 'What is the total?'")
         options_of_pages = ReadingOptions.of(options, AskOptions)
-        asked = replace(options_of_pages, task=ASK.name, prompt=question, check_blank=False)
-        return self.arguments(inputs, asked.given(ReadOptions), on_notice)
+        reading = replace(options_of_pages, task=ASK.name, prompt=question, check_blank=False)
+        return self.arguments(inputs, reading.given(ReadOptions), on_notice)
 
     async def session(self) -> Session:
         """The session with a runtime that runs; see :meth:`Connection.session`."""
@@ -190,7 +190,7 @@ class Calls:
 
     async def status(self) -> Status:
         """See :meth:`dotsctl.client.api.Client.status`."""
-        return await (await self.session()).ask_status(self._waiting)
+        return await (await self.session()).query_status(self._waiting)
 
 
 def _record(session: Session, options: PageOptions, index: int, page: PageInput, end: PageAnswer | Failure) -> Page:

@@ -44,10 +44,10 @@ def _running() -> list[InstanceDirectory]:
 
 def _held_by(directory: InstanceDirectory) -> tuple[str, str]:
     """Name and fingerprint of a runtime's model; the fingerprint may be empty while it is loaded."""
-    from dotsctl.client.connection.status import ask_status
+    from dotsctl.client.connection.status import query_status
 
     facts = directory.read_facts()
     if facts is not None:
         return facts.model, facts.fingerprint
-    status = ask_status(directory.name)
+    status = query_status(directory.name)
     return status.model, status.fingerprint

@@ -72,7 +72,7 @@ class _FakeSession(Session):
     async def message(self, inbox: Inbox[T], waiting: Waiting, timeout_s: float) -> T | None:
         return inbox.take()
 
-    async def ask_status(self, waiting: Waiting) -> Status:
+    async def query_status(self, waiting: Waiting) -> Status:
         return Status(FAKE, os.getpid(), __version__, FAKE, "0" * 64, "ready", 0.0, (), 1, {}, {})
 
     def _messages(self, page: Submit) -> list[JobMessage]:

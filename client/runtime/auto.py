@@ -92,7 +92,7 @@ class AutoChoice(EncoderChoice):
         unreadable, in_flight = [], ledger.in_flight()
         for lane in ledger.lanes:
             index = ledger.encoder_indexes[lane] = self._encoder_of(lane, in_flight)
-            if is_ready and self._wants_alternative(lane, len(ledger.requests)):
+            if is_ready and self._needs_alternative(lane, len(ledger.requests)):
                 self._need(lane.bucket)
             if index is None:
                 continue
@@ -138,7 +138,7 @@ class AutoChoice(EncoderChoice):
         """Return whether the requests of a lane are of a size for which the better encoder is not known."""
         return lane.encoder is None and lane.bucket is not None and lane.bucket not in self.preferences
 
-    def _wants_alternative(self, lane: Lane, num_requests: int) -> bool:
+    def _needs_alternative(self, lane: Lane, num_requests: int) -> bool:
         """Return whether the alternative is to be started because of the queued requests of a lane.
 
         An alternative that is not proved is started when several pages wait, because only then it can be compared.

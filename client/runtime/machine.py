@@ -247,7 +247,7 @@ class RuntimeMachine:
         worker = self.table.by_identity(identity)
         if worker is None:
             return
-        worker.heard_at = now
+        worker.load_progress_at = now
         match message:
             case WorkerHello():
                 worker.has_greeted = True

@@ -73,7 +73,7 @@ class Outcomes:
                 self.choice.decoded(message.num_tokens)
                 if request.submit.stream and (message.text or message.geometry):
                     tokens = PageTokens(*request.address, message.text, message.num_tokens, message.geometry)
-                    self._tell(request.client, tokens)
+                    self._send(request.client, tokens)
             case Done():
                 self.choice.read(request, message, now)
                 self.costs.read(request, message)
@@ -97,7 +97,7 @@ class Outcomes:
         self.counters.done += 1
         self.pages.update((request.slot, DECODER))
         self.settled, self._poison_in_a_row = self.settled + 1, 0
-        self._tell(request.client, result)
+        self._send(request.client, result)
 
     def fail(self, request: Request, code: ErrorCode, text: str) -> None:
         """A request ends without a result."""
@@ -109,13 +109,13 @@ class Outcomes:
             self.counters.failed += 1
             self._poison_in_a_row += code is ErrorCode.POISON
             self.settled += self._poison_in_a_row < MAX_POISON
-        self._tell(request.client, PageFailed(*request.address, code, text))
+        self._send(request.client, PageFailed(*request.address, code, text))
 
     def retry(self, request: Request, reason: str, now: float) -> None:
         """A request starts a new attempt."""
         self.cancel(request)
         self.ledger.requeue(request, now)
-        self._tell(request.client, Restarted(*request.address, reason))
+        self._send(request.client, Restarted(*request.address, reason))
 
     def cancel(self, request: Request) -> None:
         """Cancel the current attempt in the workers that may hold it."""
@@ -144,5 +144,5 @@ class Outcomes:
         counters.max_outstanding = max(counters.max_outstanding, len(self.ledger.outstanding()))
         counters.max_outstanding_bytes = max(counters.max_outstanding_bytes, outstanding_bytes(self.ledger, width))
 
-    def _tell(self, client: bytes, message: Message) -> None:
+    def _send(self, client: bytes, message: Message) -> None:
         self.commands.append(ToClient(client, message))

@@ -46,7 +46,7 @@ class Supervisor:
     def start(self, slot: WorkerSlot, now: float, trial: SwapTrial | None = None) -> Worker:
         """Start a process for a slot, or an additional one for a trial; one still in the slot finishes its pages."""
         worker = self._table.launch(slot, trial)
-        worker.heard_at, worker.log = now, self._log_folder / f"{slot}.{worker.epoch}.log"
+        worker.load_progress_at, worker.log = now, self._log_folder / f"{slot}.{worker.epoch}.log"
         self._commands.append(Spawn(slot, worker.epoch, worker.log))
         return worker
 
@@ -143,7 +143,7 @@ class Supervisor:
         """Give up the workers that are loading and have made no progress for too long."""
         timeout_s = self._config.load_timeout_s
         for worker in self._table:
-            if worker.is_loading and now >= worker.heard_at + timeout_s:
+            if worker.is_loading and now >= worker.load_progress_at + timeout_s:
                 worker.verdict = f"the {worker.slot} worker made no progress for {timeout_s:g} s while loading"
                 self.kill(worker, now, f"silent for {timeout_s:g} s while it loaded")
                 if worker.state is not WorkerState.TRIAL:
@@ -174,12 +174,12 @@ class Supervisor:
     def restart_after_sleep(self, now: float) -> None:
         """Restart all timeouts: the machine has slept, or we were stopped ourselves."""
         for worker in self._table:
-            worker.heard_at, worker.stopped_at = now, None
+            worker.load_progress_at, worker.stopped_at = now, None
 
     def next_due(self) -> float:
         """Time of the next restart, of the next SIGKILL, or when a load is over its limit; infinite: none of them."""
         due = [w.start_at for w in self._table if w.state is WorkerState.BACKOFF]
         due += [w.kill_at for w in self._table if w.kill_at is not None]
         due += [w.undead_at for w in self._table if w.undead_at is not None]
-        due += [w.heard_at + self._config.load_timeout_s for w in self._table if w.is_loading]
+        due += [w.load_progress_at + self._config.load_timeout_s for w in self._table if w.is_loading]
         return min(due, default=float("inf"))

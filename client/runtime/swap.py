@@ -28,7 +28,7 @@ class EncoderSwaps:
         """Start the new encoder, or answer why not."""
         names, choice = self._core.encoder_names, PluginChoice(message.plugin, dict(message.options))
         if problem := self._problem(message, choice):
-            self._tell(client, message.place, problem)
+            self._answer_failure(client, message.place, problem)
             return
         log.info("swap: %s is started beside %s", choice, names[message.place])
         self._supervisor.start(WorkerSlot(Role.ENCODER, message.place), now, SwapTrial(client, choice))
@@ -59,7 +59,7 @@ class EncoderSwaps:
         log.warning("swap to %s failed: %s", trial.choice, problem)
         worker.state, worker.trial = WorkerState.RETIRING, None
         self._supervisor.kill(worker, now, "the swap failed")
-        self._tell(trial.client, worker.slot.index, problem)
+        self._answer_failure(trial.client, worker.slot.index, problem)
 
     def died(self, worker: Worker, trial: SwapTrial, tail: str, now: float) -> None:
         """The process on trial has ended before it was ready; ``tail`` is the end of its log."""
@@ -71,7 +71,7 @@ class EncoderSwaps:
         """No process could be started for the trial."""
         self.failed(worker, trial, f"another encoder cannot be started: {problem}", now)
 
-    def _tell(self, client: bytes, index: int, problem: str) -> None:
+    def _answer_failure(self, client: bytes, index: int, problem: str) -> None:
         """Report why the encoder of a slot stays, or the first one where there is no such slot."""
         names = self._core.encoder_names
         self._answer(client, SwapResult(False, names[index if index < len(names) else 0], problem))

@@ -57,7 +57,7 @@ class Worker:
     """Whether the present process has sent its hello; before, a signal for a traceback would end it."""
     starts: int = 0
     """Processes so far."""
-    heard_at: float = 0.0
+    load_progress_at: float = 0.0
     """Last sign of life while it loads."""
     start_at: float = 0.0
     """The time to start it again, in BACKOFF."""

@@ -169,8 +169,8 @@ class FakeDecoder:
                 trace.write(f"{page.digest}\n")
         if self._options.fault.endswith("-once"):
             self._read.add(page.digest)
-        whole = limit == num_pieces
-        reason = FinishReason.LOOP if loops else FinishReason.STOP if whole else FinishReason.LENGTH
+        is_complete = limit == num_pieces
+        reason = FinishReason.LOOP if loops else FinishReason.STOP if is_complete else FinishReason.LENGTH
         prompt_tokens = len(page.prompt.embeddings) + 4
         answer = DAMAGED_ANSWER if damages else "".join(page.pieces[:limit])
         return Piece(page_id, text, 1, Finish(reason, answer, prompt_tokens, limit))

@@ -92,7 +92,7 @@ class RenderProcess:
         streams = (self._process.stdin, self._process.stdout) if self._process is not None else ()
         return {stream.fileno() for stream in streams if stream is not None}
 
-    def ask(self, request: RenderRequest, content: bytes | memoryview = b"") -> PendingAnswer:
+    def request(self, request: RenderRequest, content: bytes | memoryview = b"") -> PendingAnswer:
         """Send a request; the answer to an earlier one is read first, and kept for its caller.
 
         Args:
@@ -107,7 +107,7 @@ class RenderProcess:
             self._leave_to_owner()
             self._refuse_stopped()
             if self._is_stopped:
-                self._end()  # whatever is under way is not wanted any more
+                self._end()  # whatever is under way is not needed any more
             self._settle()
             pending = PendingAnswer(request, content)
             self._send(pending)
@@ -178,7 +178,7 @@ class RenderProcess:
                 return answer, pixels
         except _LostError as lost:
             self._refuse_stopped()
-            if not (was_used or self._is_stopped):  # stopped: what was ended is still wanted, within finishing()
+            if not (was_used or self._is_stopped):  # stopped: what was ended is still needed, within finishing()
                 raise _failure(str(lost)) from None
         self._end()
         self._send(pending)

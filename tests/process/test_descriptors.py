@@ -11,7 +11,7 @@ import pytest
 import zmq
 from dotsctl.client.connection import launch
 from dotsctl.client.connection.session import Session
-from dotsctl.client.connection.status import ask_status
+from dotsctl.client.connection.status import query_status
 from dotsctl.protocol.endpoints import instance_directory
 from dotsctl.protocol.messages import PageResult
 from PIL import Image
@@ -98,7 +98,7 @@ def test_every_process_raises_its_soft_limit(run_folder: Path) -> None:
     subprocess.run([*command, "--name", NAME, "--encoder", "fake", "--decoder", "fake"], check=True, timeout=60)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     expected = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
-    status = ask_status(NAME)
+    status = query_status(NAME)
     for pid in (status.pid, *(worker.pid for worker in status.workers)):
         assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] == expected
     launch.stop(NAME, now=True, timeout_s=10)

@@ -116,7 +116,7 @@ def test_status_is_readable_for_people_and_for_machines(monkeypatch: pytest.Monk
     status = Status(
         "id", 5, "0.1.0", "demo", "f" * 64, "ready", 3725.0, (worker,), 1, {"queued": 3, "held": 0}, {}, 8 << 30
     )
-    monkeypatch.setattr("dotsctl.client.connection.status.ask_status", lambda _: status)
+    monkeypatch.setattr("dotsctl.client.connection.status.query_status", lambda _: status)
     lines = call("status").stdout.splitlines()
     assert lines == [
         "default: ready, pid 5, up 1 h 2 min, dotsctl 0.1.0",

@@ -164,7 +164,7 @@ def test_a_runtime_that_is_starting_is_asked(
 ) -> None:
     install(models / "small")
     status = Status("i", 5, "0.1.0", "small", "", "starting", 1.0, (), 0, {}, {})
-    monkeypatch.setattr("dotsctl.client.connection.status.ask_status", lambda _: status)
+    monkeypatch.setattr("dotsctl.client.connection.status.query_status", lambda _: status)
     lock = InstanceLock(runtime)
     try:
         assert "'small' is in use by the runtime 'busy'" in refused(7, "rm", "small", "-y")
@@ -179,7 +179,7 @@ def test_a_runtime_that_does_not_answer_is_not_ignored(
         raise RuntimeLostError("no answer")
 
     install(models / "small")
-    monkeypatch.setattr("dotsctl.client.connection.status.ask_status", lost)
+    monkeypatch.setattr("dotsctl.client.connection.status.query_status", lost)
     lock = InstanceLock(runtime)
     try:
         assert "the runtime 'busy' does not say which model it holds" in refused(7, "rm", "small", "-y")

@@ -284,7 +284,7 @@ def _swap_to_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _failed_trial_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     def failed(self: EncoderSwaps, worker: Worker, trial: SwapTrial, problem: str, now: float) -> None:
-        self._tell(trial.client, worker.slot.index, problem)
+        self._answer_failure(trial.client, worker.slot.index, problem)
 
     monkeypatch.setattr(EncoderSwaps, "failed", failed)
 
@@ -306,7 +306,7 @@ def _swap_before_the_new_one_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def configure(self: RuntimeMachine, worker: Worker) -> None:
         if worker.trial is not None:
-            self._swaps._tell(worker.trial.client, worker.slot.index, "no")
+            self._swaps._answer_failure(worker.trial.client, worker.slot.index, "no")
             self._swaps._answer(worker.trial.client, SwapResult(True, str(worker.trial.choice), ""))
         original(self, worker)
 

@@ -170,7 +170,7 @@ def test_a_line_is_shown_when_it_is_whole(tmp_path: Path) -> None:
     rotate_file(path, 3)
     writer.write_part(b"o\nthree")
     assert log.new_lines() == [b"two"]
-    assert log.last_words() == [b"three"]
+    assert log.last_piece() == [b"three"]
     writer.close()
 
 

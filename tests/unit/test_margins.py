@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from dotsctl.encoder_worker.coreml.laying_out import prepare
+from dotsctl.encoder_worker.coreml.bucket_patches import prepare
 from dotsctl.encoder_worker.image import DEVIATION, MEAN, Patches, patchify
 from dotsctl.encoder_worker.margins import find_window
 from dotsctl.encoder_worker.opening import window_of

@@ -195,7 +195,7 @@ def test_a_stop_that_comes_before_the_wait_is_kept_and_pages_that_were_read_are_
 ) -> None:
     require_good(process)
     document = RenderDocument(process, endless())
-    pending = document._ask(RenderRequest(PAGE, page=1, dpi=72))
+    pending = document._request(RenderRequest(PAGE, page=1, dpi=72))
     process.stop()
     with finishing():
         require_good(process)
@@ -238,7 +238,7 @@ def test_the_process_ends_with_its_owner_in_the_middle_of_a_page(tmp_path: Path)
         "from dotsctl.protocol.render.process import RenderProcess\n"
         "process = RenderProcess(); document = RenderDocument(process, Path(sys.argv[1]))\n"
         "assert document.contents().num_pages == 1\n"
-        "document._ask(RenderRequest('page', dpi=72)); print(process.pid, flush=True); os.kill(os.getpid(), 9)"
+        "document._request(RenderRequest('page', dpi=72)); print(process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-P", "-c", program, path], capture_output=True, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -22,7 +22,7 @@ def test_a_model_with_prompts_has_exactly_their_tasks(tmp_path: Path) -> None:
     assert read_prompts(model(tmp_path, {"text": "Lies!"})) == {"text": "Lies!"}
 
 
-def test_null_stands_for_our_wording(tmp_path: Path) -> None:
+def test_null_stands_for_the_prompt_of_dotsctl(tmp_path: Path) -> None:
     assert read_prompts(model(tmp_path, {"text": "Lies!", "svg": None})) == {
         "text": "Lies!",
         "svg": TASKS["svg"].prompt,
@@ -43,7 +43,11 @@ def test_dots_mocr_without_prompts_has_all_tasks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("prompts", "words"),
-    [({}, "names no task"), ({"text": 5}, "'text' is 5"), ({"poem": None}, "or null for our wording of layout")],
+    [
+        ({}, "names no task"),
+        ({"text": 5}, "'text' is 5"),
+        ({"poem": None}, "or null for dotsctl's prompt of layout"),
+    ],
 )
 def test_prompts_that_are_no_texts_are_refused(tmp_path: Path, prompts: object, words: str) -> None:
     with pytest.raises(UsageError, match=words):

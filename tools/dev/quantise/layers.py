@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dotsctl.encoder_worker.coreml.bucket_patches import prepare
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
-from dotsctl.encoder_worker.coreml.laying_out import prepare
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, function_name
 from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, patches_input, quarter_order, rotary_inputs
 from dotsctl.encoder_worker.image import Patches
