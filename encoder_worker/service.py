@@ -119,7 +119,7 @@ class EncoderService:
             if push.send(frames):
                 return True
             if time.monotonic() > deadline:
-                raise PageError(f"the decoder took no page for {PUSH_TIMEOUT_S:.0f} s", code=ErrorCode.STALL)
+                raise PageError(f"the decoder accepted no page for {PUSH_TIMEOUT_S:.0f} s", code=ErrorCode.STALL)
             self._links.wait(1.0, [self._control.link], writable=[push])
 
     def _link_to(self, endpoint: str) -> Link:

@@ -89,7 +89,7 @@ def require_text(name: str, text: str, max_bytes: int) -> None:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise ValueError(f"{name} is no UTF-8 text") from None
+        raise ValueError(f"{name} is not UTF-8 text") from None
     require(size <= max_bytes, f"{name} is longer than {max_bytes} bytes")
 
 

@@ -78,9 +78,9 @@ class Counts:
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.skipped:
-            parts.append(f"{self.skipped} skipped (done before; --force embeds again)")
+            parts.append(f"{self.skipped} skipped (already done; --force embeds them again)")
         if self.kept:
-            parts.append(f"{self.kept} kept (changed since, or not written by dotsctl; --overwrite replaces)")
+            parts.append(f"{self.kept} kept (edited, or not written by dotsctl; --overwrite replaces them)")
         return ", ".join(parts)
 
 
@@ -144,7 +144,7 @@ class Embedding:
                 return
             if journal.to_keep([name], overwrite=self._order.overwrite):
                 self.counts.kept += 1
-                say(f"{shown(target)} is kept: it was changed since, or dotsctl did not write it")
+                say(f"{shown(target)} is kept: it was edited, or dotsctl did not write it")
                 return
             encoder = self._loaded()
             facts = self._facts(document, page.page, digest)
@@ -251,14 +251,14 @@ def run(**options: object) -> ExitCode:
     """Embed what the options name; returns the exit code of a run that came to its end."""
     order = EmbedOptions(**options)  # type: ignore[arg-type]
     if STDIN in order.inputs and sys.stdin.isatty():
-        raise UsageError("- reads a page from standard input, and that is the terminal", "pipe one into the command")
+        raise UsageError("cannot read a page from the terminal", "pipe a file into the command")
     selection = Selection.of(order.pages, order.dpi, order.password)
     started = time.monotonic()
     embedding = Embedding(order)
     try:
         embedding.run(list(expand(order.inputs, sys.stdin.buffer, selection)))
     except KeyboardInterrupt:
-        say(f"interrupted: {embedding.counts}; the same command goes on with the rest")
+        say(f"interrupted: {embedding.counts}; run the same command to resume")
         raise
     finally:
         embedding.close()

@@ -13,7 +13,7 @@ from dotsctl.client.inputs.pages import stop_renderer
 
 T = TypeVar("T")
 STDERR_FD = 2
-HINT = "stopping: the pages in work are finished first; Ctrl-C once more stops now"
+HINT = "stopping after the pages in progress; press Ctrl-C again to stop now"
 
 
 class Interruption:

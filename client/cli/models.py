@@ -84,7 +84,7 @@ def _remarks(unfinished: list[Path], unused: list[Path]) -> Iterator[str]:
         yield f"unfinished: {path.name}, {size_text(tree_bytes(path))}; 'dotsctl rm {name}' removes it"
     if unused:
         size = size_text(sum(map(tree_bytes, unused)))
-        yield f"made from models that are not here: {size}; 'dotsctl rm --unused' removes it"
+        yield f"derived from models that are no longer installed: {size}; 'dotsctl rm --unused' removes it"
 
 
 def _sized(path: Path) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _where(model: LocalModel) -> Iterator[tuple[str, str]]:
         yield "from", f"{record.repo}@{record.commit}, pulled {record.date}"
         yield "licence", record.licence or "none stated; see the files in its folder"
     elif model.name != DEMO:
-        yield "from", f"not known: it was not pulled, and has no {RECORD}"
+        yield "from", f"unknown (not pulled: it has no {RECORD})"
 
 
 def _what(folder: Path, config: dict[str, Any], tensors: TensorFacts) -> Iterator[tuple[str, str]]:
@@ -197,8 +197,10 @@ def _count(number: int) -> str:
 
 def _offers(tasks: dict[str, str]) -> Iterator[tuple[str, str]]:
     for number, source in enumerate(sorted(set(tasks.values()), key=lambda each: each == "dotsctl")):
-        words = f"the words of {source if source == 'dotsctl' else f'its {source}'}"
-        yield "" if number else "tasks", f"{', '.join(t for t, each in tasks.items() if each == source)}, in {words}"
+        yield (
+            "" if number else "tasks",
+            f"{', '.join(t for t, each in tasks.items() if each == source)} (prompts: {source})",
+        )
 
 
 def _made(model: LocalModel) -> Iterator[tuple[str, str]]:
@@ -229,6 +231,6 @@ def _ask(removal: Removal) -> None:
     shown = [f"  {path}" + (" (a link; its target stays)" if path.is_symlink() else "") for path in removal.paths]
     click.echo("\n".join(["this will be removed:", *shown]), err=True)
     if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here", "give --yes to remove it")
+        raise UsageError("cannot ask for confirmation: standard input is not a terminal", "pass --yes to remove it")
     if not click.confirm(f"Remove {size_text(removal.size_bytes)}?", err=True):
         raise CommandFailedError("nothing was removed")

@@ -92,9 +92,9 @@ def run(options: OcrOptions) -> ExitCode:
         KeyboardInterrupt: likewise.
     """
     if STDIN in options.inputs and sys.stdin.isatty():
-        raise UsageError("- reads a page from standard input, and that is the terminal", "pipe one into the command")
+        raise UsageError("cannot read a page from the terminal", "pipe a file into the command")
     if options.force and options.retry_failed:
-        raise UsageError("--force reads everything and --retry-failed what has failed", "leave one of them out")
+        raise UsageError("--force and --retry-failed cannot be combined", "leave one of them out")
     style = options.style  # a mistake in it is reported before anything is read
     documents = list(expand(options.inputs, sys.stdin.buffer, options.reading.selection()))
     with (
@@ -205,7 +205,7 @@ def _unread(
 
 def _refuse(page: PageInput, output: Output, report: ProgressReport) -> None:
     """Report a page that cannot be read, without a runtime."""
-    error = page.error or PageError("the file changed while it was looked at", "run the command again")
+    error = page.error or PageError("the file changed while it was being read", "run the command again")
     failed = Page.from_failure(page, Failure.of(error), model="", fingerprint="", task="")
     report.page(failed)
     output.add(failed)
@@ -256,7 +256,8 @@ def _read(
             raise
         except KeyboardInterrupt:
             output.finish(is_complete=False)
-            report.line(f"interrupted: {report.num_read} pages were read; the same command goes on with the rest")
+            pages = f"{report.num_read} page{'s' * (report.num_read != 1)}"
+            report.line(f"interrupted after {pages}; run the same command to resume")
             raise
         except DotsctlError:
             output.finish(is_complete=False)
@@ -300,7 +301,7 @@ def _reading(options: OcrOptions, client: "Client") -> Reading:
     style = options.style
     if style.format.needs_cells and not has_cells(task):
         raise UsageError(
-            f"-f {style.format_} draws boxes, and the task {task!r} gives none",
+            f"-f {style.format_} draws boxes, but the task {task!r} returns none",
             f"choose another --task, as {LAYOUT.name}",
         )
     key = options.reading.key(default_task=client.tasks[0])

@@ -106,13 +106,13 @@ class ProgressReport(OutputEvents):
     def skip(self, name: str) -> None:
         """An input that an earlier run has finished."""
         self.num_skipped += 1
-        self.detail(f"{name}: done before")
+        self.detail(f"{name}: already done")
         self._advance(1, 0)
 
     def keep_changed(self, path: str) -> None:
         """See :class:`OutputEvents`."""
         self.num_kept += 1
-        self.notice(f"{path} is kept: it was changed since, or dotsctl did not write it")
+        self.notice(f"{path} is kept: it was edited, or dotsctl did not write it")
         self._advance(1, 0)
 
     def lose(self, source: str, error: DotsctlError) -> None:
@@ -188,11 +188,11 @@ class ProgressReport(OutputEvents):
         if self.num_resumed:
             parts.append(f"{self.num_resumed} resumed from an interrupted run")
         if self.num_skipped:
-            parts.append(f"{self.num_skipped} skipped (done before; --force reads again)")
+            parts.append(f"{self.num_skipped} skipped (already done; --force reads them again)")
         if self.num_kept:
-            parts.append(f"{self.num_kept} kept (changed since, or not written by dotsctl; --overwrite replaces)")
+            parts.append(f"{self.num_kept} kept (edited, or not written by dotsctl; --overwrite replaces them)")
         if self._num_ok:
-            parts.append(f"{self._num_ok} input{'s' * (self._num_ok != 1)} left alone (no failure is noted)")
+            parts.append(f"{self._num_ok} input{'s' * (self._num_ok != 1)} skipped (no recorded failure)")
         has_other_counts = any((self.num_resumed, self.num_skipped, self._num_ok, self.num_kept, self.num_elsewhere))
         needs_one = not self._is_printed or self._num_documents > 1 or has_other_counts
         if not self._is_quiet and (needs_one or self.num_partial or self.num_blank):
@@ -222,8 +222,8 @@ def _what_was_lost(page: Page) -> str:
 def _why_partial(page: Page) -> str:
     """The reason why a page is partial, for people."""
     reasons = {
-        "length": "the text is cut, the limit of tokens was reached",
-        "loop": "the text repeated itself and was cut",
+        "length": "the text was truncated at the token limit",
+        "loop": "repetition was detected and the text truncated",
     }
     reasons_shown = [reasons[page.finish_reason]] if page.finish_reason in reasons else []
     return "; ".join([*reasons_shown, *page.repaired])

@@ -17,7 +17,7 @@ from dotsctl.protocol.model.directory import find_model
 
 
 class Connection:
-    """Opened once, then again whenever a call finds its runtime gone; any thread may use it."""
+    """Opened once, then again whenever a call finds that its runtime has ended; any thread may use it."""
 
     def __init__(self, choices: settings.Choices, *, private: bool, timeout_s: float, owner: str) -> None:
         """Nothing is opened yet.
@@ -115,7 +115,7 @@ class Connection:
         if endpoints.lock_holder(self._directory) is None:
             name = self._choices.name
             raise RuntimeLostError(
-                f"the runtime {name!r} is gone", f"start it again with 'dotsctl up -d --name {name}'"
+                f"the runtime {name!r} has ended", f"start it again with 'dotsctl up -d --name {name}'"
             )
         return self._greeted(self._directory, self._timeout_s)
 
@@ -140,15 +140,15 @@ class Connection:
         for key, value in expected.items():
             if value not in running[key]:
                 raise UsageError(
-                    f"the running runtime {self._choices.name!r} has {key} {' and '.join(map(repr, running[key]))}, "
-                    f"asked for is {value!r}",
+                    f"the runtime {self._choices.name!r} uses {key} {' and '.join(map(repr, running[key]))}, "
+                    f"but {value!r} was requested",
                     "stop it with 'dotsctl down', or use another --name",
                 )
         if self.welcome is not None and welcome.fingerprint != self.welcome.fingerprint:
             raise UsageError(
                 f"the model {welcome.model!r} of the runtime {self._choices.name!r} has changed since this client was "
                 f"made ({self.welcome.fingerprint[:12]}, now {welcome.fingerprint[:12]})",
-                "make a new client",
+                "create a new client",
             )
         requested = expected.get("encoder", AUTO)
         return None if requested == AUTO else welcome.encoders.index(requested)
@@ -185,12 +185,12 @@ class Connection:
         if self._pid not in (None, os.getpid()):
             raise UsageError(
                 f"this {self._owner} belongs to process {self._pid}, and this is process {os.getpid()}",
-                "make one in each process",
+                "create one in each process",
             )
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
-            raise RuntimeLostError("the connection to the runtime was closed here", "open a new one")
+            raise RuntimeLostError("this connection to the runtime is closed", "open a new one")
 
     def close(self) -> None:
         """Close the session, and end the private runtime if there is one; also while another thread opens it.

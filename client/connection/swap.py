@@ -30,12 +30,12 @@ def swap_encoder(instance: str, choice: PluginChoice, timeout_s: float, slot: in
             result = session.swap(SwapEncoder(choice.name, choice.options, slot), timeout_s)
         except ProtocolError as error:
             raise CommandFailedError(
-                f"the runtime {instance!r} did not understand the swap: {error.problem}", error.remedy
+                f"the runtime {instance!r} rejected the swap request: {error.problem}", error.remedy
             ) from None
     if result is None:
         raise CommandFailedError(
-            f"the swap did not come to an end within {timeout_s:.0f} s", "'dotsctl status' shows which encoder works"
+            f"the swap did not finish within {timeout_s:.0f} s", "check 'dotsctl status' for the encoder in use"
         )
     if not result.swapped:
-        raise CommandFailedError(f"the encoder was not swapped, {result.encoder} goes on: {result.message}")
+        raise CommandFailedError(f"the encoder was not replaced, {result.encoder} stays in use: {result.message}")
     return result.encoder

@@ -115,10 +115,10 @@ class Wire:
         if self._owner_pid != os.getpid():
             raise UsageError(
                 f"this call belongs to process {self._owner_pid}, and this is process {os.getpid()}",
-                "make a client in each process",
+                "create a client in each process",
             )
         if self._is_leaving:
-            raise RuntimeLostError("the connection to the runtime was closed here", "open a new one")
+            raise RuntimeLostError("this connection to the runtime is closed", "open a new one")
 
     def check(self) -> None:
         """Raise why nothing more will come, or return."""
@@ -222,7 +222,7 @@ class Wire:
             if not self._link.send(self._outbox[0]):
                 self._full_since = self._full_since or time.monotonic()
                 if time.monotonic() - self._full_since > SEND_TIMEOUT_S:
-                    self._finish(RuntimeLostError(f"the runtime took no message for {SEND_TIMEOUT_S:.0f} s"))
+                    self._finish(RuntimeLostError(f"the runtime accepted no message for {SEND_TIMEOUT_S:.0f} s"))
                 return
             self._full_since = None
             self._outbox.popleft()
@@ -277,8 +277,8 @@ class Wire:
         if (holder is None or (holder and holder != self.pid)) and not self._is_finishing(holder):
             self._finish(
                 RuntimeLostError(
-                    f"the runtime {name!r} is gone; what was finished is kept",
-                    "run the command again, or look at 'dotsctl logs'",
+                    f"the runtime {name!r} has ended; finished pages are kept",
+                    "run the command again, or check 'dotsctl logs'",
                 )
             )
         elif not self._has_received and self.directory.closed_client_socket.exists():
@@ -294,7 +294,7 @@ class Wire:
 
     def _refused(self) -> RuntimeLostError:
         return RuntimeLostError(
-            f"the runtime {self.directory.name!r} takes no more connections: its file descriptors are used up",
+            f"the runtime {self.directory.name!r} accepts no more connections: it has no free file descriptors",
             "close other clients of it, or restart it with a higher 'ulimit -n'",
         )
 
@@ -315,5 +315,5 @@ class Wire:
 
 def _end_of(bye: Bye) -> DotsctlError:
     if bye.exit_code == ExitCode.OK:
-        return RuntimeLostError(f"{bye.reason}; what was finished is kept")
+        return RuntimeLostError(f"{bye.reason}; finished pages are kept")
     return CommandFailedError(bye.reason)

@@ -28,7 +28,7 @@ class Stream:
                 none: that is an error.
         """
         if not isinstance(style.format, TextFormat):
-            raise ValueError(f"{style.format_} is no format of text")
+            raise ValueError(f"{style.format_} is not a text format")
         self._numbers = {name: number for number, name in enumerate(names)}
         self._body = style.format.body(names, sources or PageSources(), header_footer=style.header_footer)
         self._lost = lost

@@ -95,7 +95,7 @@ class Calls:
     ) -> CallArguments:
         """Check the arguments of :meth:`ask`."""
         if not isinstance(question, str) or not question.strip():
-            raise UsageError("there is no question", "write one, as 'What is the total?'")
+            raise UsageError("the question is empty", "write one, as 'What is the total?'")
         options_of_pages = ReadingOptions.of(options, AskOptions)
         reading = replace(options_of_pages, task=ASK.name, prompt=question, check_blank=False)
         return self.arguments(inputs, reading.given(ReadOptions), on_notice)
@@ -147,9 +147,7 @@ class Calls:
         images = await self._waiting.call(lambda: tuple(itertools.islice(pages, MAX_IMAGES + 1)))
         if not 1 <= len(images) <= MAX_IMAGES:
             count = f"more than {MAX_IMAGES}" if images else "no"
-            raise PageError(
-                f"a question about {count} images", f"ask about 1 to {MAX_IMAGES}, see --pages for documents"
-            )
+            raise PageError(f"{count} images were given", f"ask about 1 to {MAX_IMAGES}, see --pages for documents")
         with closing(self._job(session, options, images, call.choice(session), stream=False)) as job:
             ends = [(index, page, event) async for index, page, event in job if isinstance(event, PageAnswer | Failure)]
         ((index, page, end),) = ends

@@ -18,7 +18,7 @@ def refuse_if_used(name: str, folder: Path) -> None:
             held, digest = _held_by(directory)
         except DotsctlError as error:
             raise CommandFailedError(
-                f"the runtime {directory.name!r} does not say which model it holds ({error})",
+                f"the runtime {directory.name!r} does not report which model it uses ({error})",
                 f"wait until it is ready, or stop it with 'dotsctl down --name {directory.name}'",
             ) from None
         if (digest == model_fingerprint(folder)) if digest else (held == name):

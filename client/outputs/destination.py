@@ -184,7 +184,7 @@ def choose_format(target: str | None, chosen: str | None) -> str:
     if not path.suffix or is_folder or is_stream(path):
         return "md"
     raise UsageError(
-        f"-o {target} has the ending of no format; formats are {', '.join(FORMATS)}",
+        f"-o {target} has no known file extension; formats are {', '.join(FORMATS)}",
         "choose one with -f (-f md writes Markdown into a file of that name), or end the name of a folder with /",
     )
 

@@ -105,7 +105,7 @@ class Output(ABC):
 
     def has_failed(self, document: InputFile) -> bool:
         """Return whether an earlier run failed on this document or a page of it. Raises UsageError: unknown."""
-        raise UsageError("--retry-failed needs the folder of an earlier run", "say which with -o DIR/")
+        raise UsageError("--retry-failed needs the folder of an earlier run", "name it with -o DIR/")
 
     @abstractmethod
     def add(self, page: Page) -> None:

@@ -121,7 +121,7 @@ class _FakeConnection(Connection):
 
     def live(self) -> Session:
         if self._fake is None:
-            raise RuntimeLostError("the connection to the runtime was closed here", "open a new one")
+            raise RuntimeLostError("this connection to the runtime is closed", "open a new one")
         return self._fake
 
     def session(self) -> Session:

@@ -176,7 +176,7 @@ class AutoChoice(EncoderChoice):
             return reason
         loss = max((geometry.resolution_loss for geometry in _geometries(message)), default=0.0)
         if loss > TOLERATED_LOSS:
-            return f"encoder {request.encoder_name} took {loss:.0%} of the page's resolution"
+            return f"encoder {request.encoder_name} reduced the resolution of the page by {loss:.0%}"
         return ""
 
     # --- events ------------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class AutoChoice(EncoderChoice):
         """See the base class: it is started again, or given up after too many failures."""
         if self.slots[index].state is not SlotState.GIVEN_UP:
             self.slots[index].state = SlotState.STARTING
-            self._count_failure(index, f"it died by {reason}")
+            self._count_failure(index, f"it died: {reason}")
 
     def _count_failure(self, index: int, reason: str) -> None:
         self.slots[index].failures += 1

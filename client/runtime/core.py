@@ -240,7 +240,7 @@ class Coordinator:
             self.outcomes.crashes.died(suspects, candidates, alone=len(in_flight) == 1)
         for request in reversed(lost):  # each goes to the front of its queue, so the oldest must come last
             if self.outcomes.crashes.is_poison(request, now):
-                deaths = f"{request.solo_deaths} times while it worked on this page alone"
+                deaths = f"{request.solo_deaths} times while working on this page alone"
                 text = f"the {role} {worker.name} died {deaths}; {reason}"
                 self.outcomes.fail(request, ErrorCode.POISON, text)
             else:
@@ -256,7 +256,7 @@ class Coordinator:
         for worker in self.table.serving:
             if self._timeouts.is_hung(worker, now):
                 worker.progress_at = now
-                silence = f"no progress for {self.limits.stall_timeout_s:.0f} s, DOTSCTL_STALL_TIMEOUT changes that"
+                silence = f"no progress for {self.limits.stall_timeout_s:.0f} s (limit: DOTSCTL_STALL_TIMEOUT)"
                 self._commands.append(Kill(worker.role, worker.epoch, silence))
         for request in self.ledger.in_flight():
             self._check_page(request, now)

@@ -48,7 +48,7 @@ class LogRotation:
                     rotate_file(path, self._kept_files)
         except OSError as error:
             self._not_before = now + RETRY_S
-            log.warning("a log file cannot be cut: %s; retried after %.0f s", error, RETRY_S)
+            log.warning("a log file cannot be rotated: %s; retried after %.0f s", error, RETRY_S)
 
     def restore_own(self, now: float) -> None:
         """Begin the runtime's own log anew when it was removed; to be called about once a second.
@@ -64,12 +64,12 @@ class LogRotation:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError as error:
             self._not_before = now + RETRY_S
-            log.warning("%s was removed and cannot be made again: %s", path, error)
+            log.warning("%s was removed and cannot be created again: %s", path, error)
             return
         for standard in (STDOUT_FD, STDERR_FD):
             os.dup2(descriptor, standard)
         os.close(descriptor)
-        log.warning("%s was removed; it begins anew", path)
+        log.warning("%s was removed; a new one was created", path)
 
 
 def rotate_file(path: Path, kept_files: int) -> None:

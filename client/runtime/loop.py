@@ -96,7 +96,7 @@ class RuntimeLoop:
             readable = self._links.wait(self._timeout(), [self._clients, self._workers], fds)
             self._now = time.monotonic()
             if lifeline in readable and not os.read(lifeline, 1):
-                machine.ending.stop("the owner of the runtime is gone", self._now, at_once=True)
+                machine.ending.stop("the owner of the runtime has exited", self._now, at_once=True)
             if wakeup in readable:
                 for number in signals():
                     machine.ending.signalled(number, self._now)

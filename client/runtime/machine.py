@@ -119,7 +119,7 @@ class RuntimeMachine:
                     self._supervisor.start(command.slot, now)
                 case GiveUp():
                     name = self.core.encoder_names[command.slot.index]
-                    log.warning("encoder %s is not used any more: %s", name, command.reason)
+                    log.warning("encoder %s is no longer used: %s", name, command.reason)
                     self._supervisor.give_up(self.table.in_slot(command.slot), command.reason, now)
                 case Compared() | ToClient() | ToWorker():
                     self._commands.append(command)
@@ -307,7 +307,7 @@ class RuntimeMachine:
         difference = self._model.difference(message)
         if worker.trial is not None:
             if difference:
-                problem = f"{worker.trial.choice} {difference}: it must be made of the same model"
+                problem = f"{worker.trial.choice} {difference}: it must be converted from the same model"
                 self._swaps.failed(worker, worker.trial, problem, now)
                 return
             choice = worker.trial.choice

@@ -34,7 +34,7 @@ def main() -> None:
     except DotsctlError as error:
         end = Bye(str(error), error.exit_code)
     except OSError as error:  # a full or read-only disk
-        end = Bye(f"the runtime cannot go on: {error}", ExitCode.COMMAND)
+        end = Bye(f"the runtime cannot continue: {error}", ExitCode.COMMAND)
     if end.exit_code:
         logging.getLogger(__name__).error("%s", end.reason)
     _report_start(arguments.ready_fd, end.exit_code or ExitCode.COMMAND, end.reason)

@@ -89,7 +89,7 @@ class WorkerProcesses:
             output = path.open("ab")
         except OSError as error:
             if self._is_logging:
-                log.warning("workers go on without a log: %s", error)
+                log.warning("workers continue without a log: %s", error)
             self._is_logging = False
             return Path(os.devnull).open("ab")
         self._is_logging = True
@@ -146,7 +146,7 @@ class WorkerProcesses:
         deadline = time.monotonic() + KILL_WAIT_S
         for process in late:
             if not _has_ended(process, deadline):
-                log.error("process %d does not end after SIGKILL: the system waits for something in it", process.pid)
+                log.error("process %d does not end after SIGKILL: it is blocked in a system call", process.pid)
         self._running.clear()
 
 

@@ -83,7 +83,7 @@ class Supervisor:
             )
             if worker.last_exit == describe_exit(-signal.SIGKILL) and not worker.was_ready:
                 worker.verdict += (
-                    " while it loaded: mostly the system does that when memory runs out. Close other programs, or "
+                    " while it loaded, usually because memory ran out. Close other programs, or "
                     "choose a smaller model or another plugin"
                 )
             return
@@ -135,7 +135,7 @@ class Supervisor:
         """Give up the processes that SIGKILL did not end; the caller reports their ends."""
         found = [worker for worker in self._table if worker.undead_at is not None and now >= worker.undead_at]
         for worker in found:
-            log.error("%s (epoch %d) does not end after SIGKILL; it is left alone", worker.slot, worker.epoch)
+            log.error("%s (epoch %d) does not end after SIGKILL; it is abandoned", worker.slot, worker.epoch)
             self._commands.append(Abandon(worker.role, worker.epoch))
         return found
 

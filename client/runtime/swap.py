@@ -30,7 +30,7 @@ class EncoderSwaps:
         if problem := self._problem(message, choice):
             self._answer_failure(client, message.place, problem)
             return
-        log.info("swap: %s is started beside %s", choice, names[message.place])
+        log.info("swap: starting %s; %s stays in use until it is ready", choice, names[message.place])
         self._supervisor.start(WorkerSlot(Role.ENCODER, message.place), now, SwapTrial(client, choice))
 
     def _problem(self, message: SwapEncoder, choice: PluginChoice) -> str:
@@ -39,13 +39,13 @@ class EncoderSwaps:
         if message.place >= len(names):
             return f"encoder slot {message.place} does not exist: the runtime has {', '.join(names)}"
         if on_trial is not None and on_trial.trial is not None:
-            return f"another swap is going on, to {on_trial.trial.choice}: wait for its end"
+            return f"a swap to {on_trial.trial.choice} is in progress: wait until it finishes"
         if self._core.stopping:
             return f"the runtime is stopping: {self._core.stopping}"
         if not self._core.all_ready:
             return "a worker is being started: try again when 'dotsctl status' shows all as ready"
         if str(choice) in (*names[: message.place], *names[message.place + 1 :]):
-            return f"{choice} stands beside it already: 'dotsctl ocr --encoder {choice}' uses it"
+            return f"{choice} already runs in another slot: 'dotsctl ocr --encoder {choice}' uses it"
         return ""
 
     def ready(self, worker: Worker, trial: SwapTrial, ready: Ready, now: float) -> None:

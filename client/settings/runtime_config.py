@@ -73,7 +73,7 @@ class AutoEncoders:
             return f"{first}; {self.refused}"
         if taken := [str(each) for each in self.preferences if each.is_faster]:
             return f"{alternative} {', '.join(taken)}; {first} reads all others"
-        return f"{first}; {alternative} is loaded in the background and takes over the pages that it reads sooner"
+        return f"{first}; {alternative} loads in the background and then reads the pages that it reads faster"
 
     @property
     def is_proved(self) -> bool:

@@ -50,7 +50,7 @@ class MLXDecoder:
                 measured magnitudes that ``dtype=float16`` needs.
         """
         quantisation = options.quantisation()
-        report(f"matrix products: {preload_blas() or 'as MLX brings them'}")
+        report(f"BLAS: {preload_blas() or 'built into MLX'}")
         try:
             from dotsctl.decoder_worker.page_decoder import PageDecoder
         except ImportError as error:

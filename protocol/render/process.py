@@ -298,7 +298,7 @@ class RenderProcess:
             )
         except OSError as error:
             raise PageError(
-                f"no process can be started that renders the page: {error}",
+                f"cannot start the process that renders the page: {error}",
                 "close other programs and try again",
                 code=ErrorCode.INTERNAL,
             ) from None

@@ -181,7 +181,7 @@ def test_the_trial_times_every_page_size_and_compares_its_numbers(
         ("compiler", r"Core ML cannot compile tower-1.*ANECCompile\(\) FAILED"),
         ("compile", r"Core ML cannot compile .*Encountered an error while compiling"),
         ("wrong", "golden page is wrong: cosines"),
-        ("infinite", "6 of 6 embeddings have values that are no numbers"),
+        ("infinite", "6 of 6 embeddings have values that are not numbers"),
     ],
 )
 def test_a_fault_of_all_page_sizes_is_named_and_blamed_on_none(

@@ -32,7 +32,7 @@ def test_a_question_about_several_inputs_is_one_prompt_in_their_order(run_folder
     with client() as one:
         answer = one.ask("Which is red?", [contents[0], tmp_path / "a.png", contents[2]])
         assert (answer.text, answer.task) == (text_of_files(*contents), "ask")
-        with pytest.raises(UsageError, match="no question"):
+        with pytest.raises(UsageError, match="the question is empty"):
             one.ask("  ", contents)
         with pytest.raises(PageError, match="about no images"):
             one.ask("Why?", [])
@@ -131,7 +131,7 @@ def test_a_box_chooses_the_task_and_is_checked(run_folder: Path) -> None:
     with client() as one:
         (page,) = one.ocr([stored(picture(1))], box=(0, 0, 10, 10))
         assert page.task == "ground"
-        with pytest.raises(UsageError, match="reads whole pages"):
+        with pytest.raises(UsageError, match="reads complete pages"):
             list(one.ocr([stored(picture(1))], task="text", box=(0, 0, 10, 10)))
         with pytest.raises(UsageError, match="x0 < x1"):
             list(one.ocr([stored(picture(1))], box=(10, 0, 10, 10)))

@@ -188,7 +188,7 @@ def test_wrong_use_is_told_as_by_the_other_client() -> None:
         async with client() as one:
             with pytest.raises(UsageError, match="unknown task 'poem'"):
                 await anext(one.ocr([stored(picture(1))], task="poem"))
-            with pytest.raises(UsageError, match="no question"):
+            with pytest.raises(UsageError, match="the question is empty"):
                 await one.ask(" ", [])
             with pytest.raises(UsageError, match="gives text without boxes"):
                 await anext(one.stream_cells(stored(picture(1))))

@@ -61,7 +61,7 @@ def test_a_flood_of_connections_costs_a_runtime_with_few_descriptors_no_page(
         Image.new("RGB", (56, 56)).save(page)
         for command in (["ocr", str(page)], ["status"]):
             code, _, err = finish(dotsctl(*command, "--name", NAME))
-            assert code == 6 and "takes no more connections" in err and "ulimit -n" in err, err
+            assert code == 6 and "accepts no more connections" in err and "ulimit -n" in err, err
         assert all(isinstance(answer, PageResult) for answer in answers().values())
         assert instance.status().counters["done"] == PAGES
         for socket in sockets:

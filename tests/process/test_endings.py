@@ -98,7 +98,7 @@ def test_a_killed_runtime_takes_its_workers_along_and_the_next_one_starts_over_i
     assert time.monotonic() - started < 2.0
     code, _, err = finish(client)
     assert code == 6, err
-    assert "is gone" in err
+    assert "has ended" in err
     left = {path.name for path in (run_folder / NAME).iterdir()}
     assert {"lock", "c.sock", f"w.{pid}.sock", "runtime.json"} <= left
     assert endpoints.lock_holder(endpoints.instance_directory(NAME)) is None

@@ -173,7 +173,7 @@ def test_a_page_on_which_the_plugin_ends_its_process_or_hangs_names_the_plugin(
     answers = start("digest:rows=2", stall_timeout_s=0.5).read([b"good", b"bad"])
     failed = answers[1]
     assert isinstance(failed, PageFailed) and failed.code is ErrorCode.POISON
-    assert "the encoder digest:rows=2 died 2 times while it worked on this page alone" in failed.message
+    assert "the encoder digest:rows=2 died 2 times while working on this page alone" in failed.message
     assert how in failed.message and isinstance(answers[0], PageResult)
 
 

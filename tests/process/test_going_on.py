@@ -78,12 +78,12 @@ def test_ctrl_c_finishes_the_pages_in_work_and_the_same_command_goes_on(
     process = ocr(scan, f"{tmp_path}/out/", decoder)
     gates[0].wait_entered()
     process.send_signal(signal.SIGINT)
-    lines_until(process, "Ctrl-C once more stops now", 1)
+    lines_until(process, "press Ctrl-C again to stop now", 1)
     gates[0].remove()
     gates[0].open()
     out, err = process.communicate(timeout=START_S)
     assert (process.returncode, out) == (130, ""), err
-    (told,) = re.findall(r"interrupted: (\d) pages were read", err)
+    (told,) = re.findall(r"interrupted after (\d) pages?;", err)
     assert 1 <= int(told) < NUM_PAGES
     written = (tmp_path / "out/scan.txt").read_text()
     assert written.count("failed: E_CANCELLED") == NUM_PAGES - int(told)
@@ -102,8 +102,8 @@ def test_a_second_ctrl_c_ends_the_page_that_hangs(
     gates[0].wait_entered()
     gates[0].remove()
     process.send_signal(signal.SIGINT)
-    lines_until(process, "Ctrl-C once more stops now", 1)
+    lines_until(process, "press Ctrl-C again to stop now", 1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=START_S)
-    assert (process.returncode, out) == (130, "") and "interrupted: 0 pages were read" in err
+    assert (process.returncode, out) == (130, "") and "interrupted after 0 pages" in err
     assert processes_in(run_folder) == []

@@ -219,7 +219,7 @@ def test_a_private_client_leaves_the_running_runtime_alone(
 def test_another_encoder_than_the_running_one_is_a_usage_error_with_both(
     running: int, client: Callable[..., Client]
 ) -> None:
-    with pytest.raises(UsageError, match=r"encoder 'fake', asked for is 'fake:encode_ms=5'.*dotsctl down"):
+    with pytest.raises(UsageError, match=r"encoder 'fake', but 'fake:encode_ms=5' was requested.*dotsctl down"):
         client("fake:encode_ms=5", name=NAME)
 
 

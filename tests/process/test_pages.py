@@ -95,8 +95,8 @@ def test_a_cancelled_job_leaves_room_for_the_next(start: Start) -> None:
 @pytest.mark.parametrize(
     ("encoder", "decoder", "error", "words"),
     [
-        ("fake:load_fault=refuse", "fake", MissingError, "told to miss"),
-        ("fake", "fake:load_fault=refuse", UsageError, "told to refuse"),
+        ("fake:load_fault=refuse", "fake", MissingError, "set to miss"),
+        ("fake", "fake:load_fault=refuse", UsageError, "set to refuse"),
         ("nobody", "fake", UsageError, "no plugin 'nobody'"),
         ("fake:speed=9", "fake", UsageError, "no option 'speed'"),
         ("fake:encode_ms=fast", "fake", UsageError, "encode_ms='fast' is not a number, at least 0"),

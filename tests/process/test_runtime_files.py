@@ -89,7 +89,7 @@ def test_a_log_folder_that_was_removed_is_made_again(named: Named) -> None:
     assert isinstance(answer, PageResult)
     assert (folder / "encoder.2.log").is_file()
     instance.wait_status(lambda _: (folder / "runtime.log").is_file(), "the runtime's own log")
-    wait_for_text(folder / "runtime.log", "it begins anew")
+    wait_for_text(folder / "runtime.log", "a new one was created")
 
 
 def test_workers_go_on_without_a_log_where_none_can_be_written(named: Named) -> None:

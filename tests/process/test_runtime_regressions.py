@@ -117,7 +117,7 @@ def test_a_client_of_a_dead_runtime_is_not_fooled_by_its_successor(named: Instan
         gates[0].open()
         launch._gone(named, time.monotonic() + 5)
         assert start_named() != pid
-        with pytest.raises(RuntimeLostError, match="is gone"):
+        with pytest.raises(RuntimeLostError, match="has ended"):
             while session.next_of("job", 10.0):
                 pass  # the acceptance of the page, which the dead one had sent
     finally:
@@ -249,6 +249,6 @@ def test_a_decoder_whose_plugin_raises_fails_the_page_alone_and_is_not_started_a
     answers = instance.read([b"one", b"bad", b"two"])
     assert time.monotonic() - started < 15
     assert isinstance(answers[1], PageFailed) and answers[1].code is ErrorCode.INTERNAL
-    assert answers[1].message.startswith("decoder 'fake' raised ZeroDivisionError: decoder fake was told to raise (")
+    assert answers[1].message.startswith("decoder 'fake' raised ZeroDivisionError: decoder fake is set to raise (")
     assert [type(answers[n]) for n in (0, 2)] == [PageResult, PageResult]
     assert instance.restarts(Role.DECODER) == 0

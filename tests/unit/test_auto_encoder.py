@@ -68,7 +68,7 @@ def test_packages_that_were_never_tried_are_loaded_in_the_background() -> None:
     plan = auto()
     assert (str(plan.encoder), str(plan.alternative)) == ("mlx", TRIED)
     assert plan.auto is not None and plan.auto.buckets == (96, 264) and not plan.auto.is_proved
-    assert str(plan) == (f"mlx; {TRIED} is loaded in the background and takes over the pages that it reads sooner")
+    assert str(plan) == (f"mlx; {TRIED} loads in the background and then reads the pages that it reads faster")
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_pickled_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_weights_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="download the whole"):
+    with pytest.raises(MissingError, match="download the complete"):
         tensor_files(tmp_path, ("model.",))
 
 

@@ -121,7 +121,7 @@ def test_status_is_readable_for_people_and_for_machines(monkeypatch: pytest.Monk
     assert lines == [
         "default: ready, pid 5, up 1 h 2 min, dotsctl 0.1.0",
         "model     demo (ffffffffffff)",
-        "encoder   mlx: ready, pid 12, 34 pages, busy 46%, 3.0 GiB, at most 900 MiB, 2 restarts, last: signal SIGKILL",
+        "encoder   mlx: ready, pid 12, 34 pages, busy 46%, 3.0 GiB, peak 900 MiB, 2 restarts, last: signal SIGKILL",
         "memory    3.0 GiB of 8.0 GiB, of the workers",
         "requests  3 queued; 1 client",
     ]

@@ -14,10 +14,7 @@ from dotsctl.protocol.parts import Role, WorkerReport
 
 from tests.fake_client import FakeClient, call, pictures
 
-LINE = (
-    "encoder auto: mlx; coreml:build=float16 is loaded in the background and takes over the pages that it reads "
-    "sooner\n"
-)
+LINE = "encoder auto: mlx; coreml:build=float16 loads in the background and then reads the pages that it reads faster\n"
 
 
 @pytest.fixture(autouse=True)

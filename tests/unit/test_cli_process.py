@@ -120,11 +120,11 @@ def after(process: "subprocess.Popen[bytes]", text: bytes) -> None:
 def test_the_first_signal_finishes_the_pages_in_work_and_the_same_command_goes_on(number: signal.Signals) -> None:
     with reading() as process:
         process.send_signal(number)
-        after(process, b"stopping: the pages in work are finished first; Ctrl-C once more stops now")
+        after(process, b"stopping after the pages in progress; press Ctrl-C again to stop now")
         assert process.poll() is None
         out, err = process.communicate(b"\n", CHILD_TIMEOUT_S)
         assert (process.returncode, out) == (128 + number, b""), err
-        assert b"interrupted: 1 pages were read" in err and b"Traceback" not in err
+        assert b"interrupted after 1 page;" in err and b"Traceback" not in err
     assert [path.name for path in Path("out").iterdir() if path.suffix == ".txt"] == ["a.txt"]
     assert [path.name for path in Path("out").glob(".*")] == [".dotsctl-journal.jsonl"]
     with child("pass", "ocr", "a.png", "b.png", "-o", "out", "-f", "txt") as process:
@@ -253,4 +253,4 @@ def test_standard_input_that_is_the_terminal_is_a_usage_error() -> None:
         command = [sys.executable, "-P", "-m", "dotsctl", "ocr", "-"]
         done = subprocess.run(command, stdin=theirs, capture_output=True, timeout=CHILD_TIMEOUT_S)
     assert done.returncode == 2
-    assert b"pipe one into the command" in done.stderr
+    assert b"pipe a file into the command" in done.stderr

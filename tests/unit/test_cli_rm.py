@@ -36,7 +36,7 @@ def test_rm_removes_a_model_with_what_was_made_from_it(models: Path) -> None:
 @pytest.mark.parametrize(("answer", "code", "stays"), [(b"n\n", 7, True), (b"y\n", 0, False)])
 def test_rm_asks_on_a_terminal_and_takes_no_for_an_answer(models: Path, answer: bytes, code: int, stays: bool) -> None:
     folder = install(models / "small")
-    assert "give --yes" in refused(2, "rm", "small")
+    assert "pass --yes" in refused(2, "rm", "small")
     ours, theirs = os.openpty()
     try:
         os.write(ours, answer)
@@ -86,7 +86,7 @@ def test_rm_unused_removes_what_belongs_to_no_model(models: Path) -> None:
 def test_rm_removes_an_unfinished_download_but_not_one_that_goes_on(models: Path) -> None:
     partial = PartialFolder(models / "half")
     with partial:
-        assert "another process downloads" in refused(7, "rm", "half", "-y")
+        assert "another process is downloading" in refused(7, "rm", "half", "-y")
     (models / ".half.replaced").mkdir()
     assert call("rm", "half", "-y").exit_code == 0
     assert list(models.iterdir()) == []
@@ -182,6 +182,6 @@ def test_a_runtime_that_does_not_answer_is_not_ignored(
     monkeypatch.setattr("dotsctl.client.connection.status.query_status", lost)
     lock = InstanceLock(runtime)
     try:
-        assert "the runtime 'busy' does not say which model it holds" in refused(7, "rm", "small", "-y")
+        assert "the runtime 'busy' does not report which model it uses" in refused(7, "rm", "small", "-y")
     finally:
         lock.release()

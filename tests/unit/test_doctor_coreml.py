@@ -172,7 +172,7 @@ def test_a_report_is_resumed_with_its_own_options_alone(children: Children) -> N
 def test_a_report_that_cannot_be_written_is_an_error_before_anything_is_run(children: Children) -> None:
     Path("file").touch()
     result = run("-o", "file/report.json")
-    assert isinstance(result.exception, OutputError) and "choose another place with -o" in str(result.exception)
+    assert isinstance(result.exception, OutputError) and "choose another path with -o" in str(result.exception)
     assert children.run == []
 
 

@@ -89,10 +89,10 @@ def test_the_chosen_frames_of_a_tiff_are_pages(tmp_path: Path) -> None:
 def test_chosen_pages_that_a_tiff_does_not_have_are_one_error_after_those_that_it_has(tmp_path: Path) -> None:
     first, error = pages_of(tiff(tmp_path / "a.tif", 2), Selection(PageRanges.parse("2-5,7,9-")))
     assert (first.page, first.error, error.page, first.chosen) == (2, None, 3, [2, 3])
-    text = "pages 3-5,7,9- were asked for, and the document has 2 pages: choose among these"
+    text = "pages 3-5,7,9- do not exist (the document has 2 pages): choose among these"
     assert str(error.error) == text
     (alone,) = pages_of(tiff(tmp_path / "b.tif", 1), Selection(PageRanges.parse("2")))
-    assert "has 1 page:" in str(alone.error)
+    assert "page 2 does not exist (the document has 1 page)" in str(alone.error)
 
 
 def test_a_picture_is_read_whatever_was_chosen_of_documents(tmp_path: Path) -> None:

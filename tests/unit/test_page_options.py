@@ -107,9 +107,9 @@ def test_numbers_of_numpy_are_numbers() -> None:
 
 
 def test_an_option_that_the_call_does_not_have_is_a_type_error_that_lists_those_that_it_has() -> None:
-    with pytest.raises(TypeError, match=r"'maxtokens' is no option of this call; the options are: .*max_tokens"):
+    with pytest.raises(TypeError, match=r"'maxtokens' is not an option of this call; the options are: .*max_tokens"):
         ReadingOptions.of({"maxtokens": 5})
-    with pytest.raises(TypeError, match="'reread' is no option"):
+    with pytest.raises(TypeError, match="'reread' is not an option"):
         ReadingOptions.of({"reread": False}, StreamOptions)
 
 

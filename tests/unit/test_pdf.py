@@ -203,7 +203,7 @@ def test_chosen_pages_are_read_alone() -> None:
 def test_chosen_pages_outside_are_one_error_beside_the_others() -> None:
     good, error = pages_of(numbered(2), Selection(PageRanges.parse("2-4"), dpi=72))
     assert (good.error, error.page) == (None, 3)
-    assert str(error.error) == "pages 3-4 were asked for, and the document has 2 pages: choose among these"
+    assert str(error.error) == "pages 3-4 do not exist (the document has 2 pages): choose among these"
 
 
 @pytest.mark.parametrize("lead", [b"\r\n", b"X-Mailer: scanner\r\n\r\n", b"\0" * 1019])

@@ -152,7 +152,7 @@ def test_an_input_that_changed_or_went_is_told(tmp_path: Path) -> None:
         pixels.load(replace(page(inputs[0]), width=61))
     (tmp_path / "a.png").unlink()
     with pytest.raises(
-        PageError, match=r"page 1 was read, but cannot be read again for its pixels \(there is no such file"
+        PageError, match=r"page 1 was read, but its pixels cannot be loaded again \(there is no such file"
     ):
         pixels.load(page(inputs[0]))
 
@@ -359,11 +359,11 @@ def test_the_command_line_writes_all_formats_with_pictures(client: type[FakeClie
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-f", "overlay"], "nothing for a terminal"),
+        (["-f", "overlay"], "cannot be shown in a terminal"),
         (["-f", "overlay", "-o", "out/", "--no-header-footer"], "-f overlay has none"),
-        (["-f", "overlay", "-o", "out/"], "the task 'text' gives none"),
-        (["-f", "json", "--images", "none"], "--images is about -f md"),
-        (["--images", "files"], "say where with -o"),
+        (["-f", "overlay", "-o", "out/"], "the task 'text' returns none"),
+        (["-f", "json", "--images", "none"], "--images applies to -f md"),
+        (["--images", "files"], "choose a file or folder with -o"),
     ],
 )
 def test_what_does_not_go_together_is_a_usage_error(client: type[FakeClient], options: list[str], message: str) -> None:

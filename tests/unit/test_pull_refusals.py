@@ -109,7 +109,7 @@ def test_a_disk_that_is_too_small_is_refused_with_both_numbers(
     monkeypatch.setattr("dotsctl.client.models.pull.shutil.disk_usage", lambda _: usage)
     remote.files[WEIGHTS] += bytes(800_000)
     message = refused()
-    assert "has 512 MB free, 514 MB are needed (512 MB of them to spare)" in message
+    assert "has 512 MB free, 514 MB are needed (512 MB of them in reserve)" in message
     assert "DOTSCTL_MODELS" in message
     assert not remote.asked
 

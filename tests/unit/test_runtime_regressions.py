@@ -317,7 +317,7 @@ def test_the_last_words_of_a_runtime_are_heard_after_its_end(
         session.next_of("job", 0.001)  # hears nothing yet, and sees that nobody is there
         late.join()
         assert session.next_of("job", 5.0) == result
-        with pytest.raises(RuntimeLostError, match="is gone"):
+        with pytest.raises(RuntimeLostError, match="has ended"):
             session.next_of("job", 5.0)
         session.close()
 

@@ -29,7 +29,7 @@ def test_null_stands_for_the_prompt_of_dotsctl(tmp_path: Path) -> None:
     }
 
 
-def test_dots_ocr_without_prompts_has_the_tasks_of_documents_in_our_words(tmp_path: Path) -> None:
+def test_dots_ocr_without_prompts_has_the_tasks_of_documents_with_the_prompts_of_dotsctl(tmp_path: Path) -> None:
     assert read_prompts(model(tmp_path)) == {
         name: task.prompt for name, task in TASKS.items() if DOTS_OCR in task.families
     }
@@ -133,7 +133,7 @@ def test_every_task_is_complete_and_names_are_unique() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "kind"), [("layout-of-mine", "cells"), ("poem", "words"), ("web", "cells"), ("scene", "lines")]
+    ("task", "kind"), [("layout-of-mine", "cells"), ("poem", "other"), ("web", "cells"), ("scene", "lines")]
 )
 def test_an_answer_is_read_by_the_kind_of_its_task(task: str, kind: str) -> None:
     assert answer_kind(task) == kind

@@ -66,7 +66,7 @@ def run(**options: object) -> ExitCode:
     if len(order.encoders) < FEWEST:
         raise UsageError("name at least two encoders, the reference last: --encoder coreml --encoder mlx")
     if STDIN in order.inputs and sys.stdin.isatty():
-        raise UsageError("- reads a page from standard input, and that is the terminal", "pipe one into the command")
+        raise UsageError("cannot read a page from the terminal", "pipe a file into the command")
     edit_distance("", "")  # where rapidfuzz is missing it says so now, and not after minutes
     selection = Selection.of(order.pages, order.dpi, order.password)
     documents = list(expand(order.inputs, sys.stdin.buffer, selection))

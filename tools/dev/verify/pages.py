@@ -74,7 +74,7 @@ def prompt_ids(tokenizer: Any, num_embeddings: int, text: str) -> tuple[list[int
     for mark in ("<|img|>", "<|imgpad|>", "<|endofimg|>", "<|assistant|>"):
         marks[mark] = tokenizer.token_to_id(mark)
         if marks[mark] is None:
-            raise MissingError(f"tokenizer.json has no token {mark}: this is no dots.ocr model")
+            raise MissingError(f"tokenizer.json has no token {mark}: this is not a dots.ocr model")
     image = [marks["<|img|>"], *[marks["<|imgpad|>"]] * num_embeddings, marks["<|endofimg|>"]]
     before, asked = plain_ids(tokenizer, " "), plain_ids(tokenizer, text)
     return [*before, *image, *asked, marks["<|assistant|>"]], marks["<|imgpad|>"]
@@ -86,5 +86,5 @@ def read_tokenizer(folder: Path) -> Any:
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise MissingError(f"{path} is missing", "download the whole dots.ocr snapshot")
+        raise MissingError(f"{path} is missing", "download the complete dots.ocr snapshot")
     return Tokenizer.from_file(str(path))
