@@ -83,7 +83,7 @@ def test_every_matrix_is_quantised_and_all_else_is_unchanged(bits: int, group_si
         assert all(mx.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True)), name
 
 
-def test_the_manifest_tells_the_true_sizes() -> None:
+def test_the_manifest_reports_the_true_sizes() -> None:
     conversion = quantise(demo_directory())
     manifest = json.loads((conversion.folder / MANIFEST).read_text())
     made = tensors_of(list(conversion.decoder.files))
@@ -92,7 +92,7 @@ def test_the_manifest_tells_the_true_sizes() -> None:
     assert sorted(manifest["files"]) == sorted(file.name for file in conversion.folder.glob("*.safetensors"))
 
 
-def test_an_existing_decoder_is_kept_unless_it_is_damaged_or_force_says_otherwise() -> None:
+def test_an_existing_decoder_is_kept_unless_it_is_damaged_or_force_is_given() -> None:
     assert quantise(demo_directory()).is_new
     kept = quantise(demo_directory())
     assert not kept.is_new
@@ -261,7 +261,7 @@ def test_a_converted_model_reads_a_page_and_its_records_say_so() -> None:
     assert edit_distance(truth, page.text) < 0.15 * len(truth)
 
 
-def test_results_of_a_quantised_decoder_are_not_taken_for_those_of_the_original() -> None:
+def test_results_of_a_quantised_decoder_are_not_mistaken_for_those_of_the_original() -> None:
     readings = [Reading("f", "mlx", decoder, {"task": "text"}) for decoder in ("mlx", "mlx:bits=8", "mlx:bits=4")]
     assert len({reading.key("digest", "md") for reading in readings}) == 3
 

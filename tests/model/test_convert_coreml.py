@@ -14,7 +14,7 @@ pytest.importorskip("coremltools")
 pytestmark = pytest.mark.model
 
 
-def test_a_build_is_told_of_and_made_again_only_when_something_differs(
+def test_a_build_is_reported_and_made_again_only_when_something_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path))

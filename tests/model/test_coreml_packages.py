@@ -278,7 +278,7 @@ def test_weights_are_stored_once_for_all_buckets_and_chunks(convert: Convert) ->
     assert weight_bytes(convert(demo_directory(), weights="int4")) < 0.33 * one
 
 
-def test_the_manifest_tells_what_was_made(convert: Convert) -> None:
+def test_the_manifest_reports_what_was_made(convert: Convert) -> None:
     build = Build.read(convert(demo_directory(), chunks=2, compute_units="cpu_and_gpu"))
     assert build.fingerprint == fingerprint(demo_directory())
     assert (build.precision, build.weights, build.buckets, build.query_tile) == ("float16", "same", BUCKETS, 40)
@@ -456,7 +456,7 @@ def test_a_conversion_that_fails_or_is_killed_leaves_nothing_and_keeps_the_old_b
     assert Build.read(folder).buckets == (64,)
 
 
-def test_a_full_disk_is_told_before_and_while_packages_are_written(
+def test_a_full_disk_is_reported_before_and_while_packages_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_model: Callable[..., Path]
 ) -> None:
     monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path))

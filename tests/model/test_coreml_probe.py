@@ -184,7 +184,7 @@ def test_the_trial_times_every_page_size_and_compares_its_numbers(
         ("infinite", "6 of 6 embeddings have values that are not numbers"),
     ],
 )
-def test_a_fault_of_all_page_sizes_is_named_and_blamed_on_none(
+def test_a_fault_of_all_page_sizes_is_named_and_attributed_to_none(
     trial: Callable[..., Verdict], fault: str, reason: str
 ) -> None:
     verdict = trial(fault, BUCKETS if fault in ("kill", "wrong") else BUCKETS[:1])

@@ -64,7 +64,7 @@ def test_in_bfloat16_the_tower_is_compared_with_float64(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("nothing_else_installed")
-def test_without_a_choice_what_is_not_installed_is_left_out_and_said(run: Run) -> None:
+def test_without_a_choice_what_is_not_installed_is_left_out_and_reported(run: Run) -> None:
     result = run("--pages", "1")
     assert result.exit_code == 0, result.output
     assert "pip install mlx-vlm" in result.output
@@ -73,7 +73,7 @@ def test_without_a_choice_what_is_not_installed_is_left_out_and_said(run: Run) -
 
 @pytest.mark.usefixtures("nothing_else_installed")
 @pytest.mark.parametrize("name", ["mlx-vlm", "torch"])
-def test_what_was_asked_for_and_is_not_installed_ends_with_exit_code_3_before_anything_is_computed(
+def test_what_was_requested_and_is_not_installed_ends_with_exit_code_3_before_anything_is_computed(
     tiny: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["verify", "--model", str(tiny), "--against", f"float64,{name}"])
@@ -237,7 +237,9 @@ def test_pages_are_different_and_the_same_each_time() -> None:
     assert np.ptp(np.asarray(first)) > 150
 
 
-def test_a_reference_that_cannot_be_imported_says_what_to_install(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reference_that_cannot_be_imported_states_what_to_install(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pages: Any = make_pages(read_tokenizer(tiny), 1)
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setitem(sys.modules, "mlx_vlm.utils", None)

@@ -119,7 +119,7 @@ def test_an_encoder_that_is_slower_gets_no_more_pages_and_is_unloaded(auto: Star
     assert alternative(status).pid == 0 and status.counters["restarts"] == 0
 
 
-def test_pages_go_on_while_the_other_encoder_is_loading(auto: Start, gates: list[Gate]) -> None:
+def test_pages_continue_while_the_other_encoder_is_loading(auto: Start, gates: list[Gate]) -> None:
     instance = auto(f"{QUICK},load_gate={gates[0].path}")
     contents = pages(8)
     assert encoders_of(instance.read(contents), contents) == {FIRST}
@@ -223,7 +223,7 @@ def test_a_first_encoder_that_cannot_be_loaded_is_the_end_of_the_start(auto: Sta
         auto(QUICK, first="fake:load_fault=refuse")
 
 
-def test_both_encoders_that_do_not_fit_into_memory_are_one_and_the_status_says_why(run_folder: object) -> None:
+def test_both_encoders_that_do_not_fit_into_memory_are_one_and_the_status_states_why(run_folder: object) -> None:
     both = RuntimeConfig(
         NAME, "fake", "", PluginChoice.parse(FIRST), PluginChoice.parse(DECODER), (PluginChoice.parse(QUICK),), AUTO
     )

@@ -110,7 +110,7 @@ def test_a_client_finds_a_runtime_again_that_was_restarted_between_calls(
         assert "".join(one.stream(content, max_tokens=2)) == expected
 
 
-def test_a_successor_with_another_encoder_is_refused_and_a_missing_one_is_told(named: Callable[..., int]) -> None:
+def test_a_successor_with_another_encoder_is_refused_and_a_missing_one_is_reported(named: Callable[..., int]) -> None:
     content = stored(picture(1))
     named()
     with Client(name=NAME) as one:

@@ -10,7 +10,7 @@ from tests.process.conftest import dotsctl
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 
-def test_a_machine_that_reads_pages_is_told_so_and_nothing_is_left(
+def test_a_machine_that_reads_pages_gets_a_report_and_nothing_is_left(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOTSCTL_MODELS", str(tmp_path / "models"))

@@ -197,7 +197,7 @@ def test_what_a_plugin_prints_goes_into_its_log_and_harms_nothing(plugin: Callab
         ("digest:rows=0", "encoder digest: rows='0' is not a whole number, at least 1"),
     ],
 )
-def test_a_wrong_option_is_told_with_its_limits(
+def test_a_wrong_option_is_reported_with_its_limits(
     plugin: Callable[..., Path], start: Start, chosen: str, words: str
 ) -> None:
     starts = plugin()
@@ -223,7 +223,7 @@ def test_a_wrong_option_is_told_with_its_limits(
     ],
     ids=["raises", "exits", "module", "value", "function", "method", "description"],
 )
-def test_what_is_no_plugin_is_told_at_once(
+def test_what_is_no_plugin_is_reported_at_once(
     plugin: Callable[..., Path], start: Start, source: str, error: type[Exception], words: str
 ) -> None:
     plugin(source=source)

@@ -123,7 +123,7 @@ def test_a_stream_repeats_nothing_after_a_restart(client: Callable[..., Client],
     assert [worker.restarts for worker in one.status().workers if worker.role is Role.DECODER] == [1]
 
 
-def test_events_tell_of_tokens_and_of_restarts(client: Callable[..., Client], gates: list[Gate]) -> None:
+def test_events_report_tokens_and_restarts(client: Callable[..., Client], gates: list[Gate]) -> None:
     content = stored(picture(1))
     one = client(decoder=f"fake:tokens=64,gate={gates[0].path}")
     text = ""
@@ -234,7 +234,7 @@ def test_an_unknown_task_is_a_usage_error_that_lists_the_known_ones(client: Call
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
-def test_a_runtime_that_goes_away_in_a_job_is_told_within_two_seconds(
+def test_a_runtime_that_goes_away_in_a_job_is_reported_within_two_seconds(
     run_folder: Path, client: Callable[..., Client], number: signal.Signals
 ) -> None:
     one = client(decoder="fake:decode_ms=20000,tokens=2000")

@@ -103,7 +103,7 @@ def test_a_watched_status_is_a_line_each_time_and_ends_with_the_runtime(
     assert err == "dotsctl: the runtime was stopped by SIGQUIT; finished pages are kept\n"
 
 
-def test_every_stage_of_a_page_is_timed_and_the_parts_are_no_more_than_the_whole(run_folder: Path) -> None:
+def test_every_stage_of_a_page_is_timed_and_the_parts_are_no_more_than_the_total(run_folder: Path) -> None:
     picture = io.BytesIO()
     Image.new("RGB", (56, 56), "white").save(picture, "PNG")
     with Client(encoder="fake:encode_ms=20,fault=blank", decoder="fake:decode_ms=40", private=True) as client:

@@ -58,7 +58,7 @@ def test_fakes_without_a_model_leave_no_figures(run_folder: Path) -> None:
     assert not list((run_folder.parent / "home").rglob("costs/*.json"))
 
 
-def test_a_slow_machine_reads_at_balanced_quality_and_says_so_once(model: Path) -> None:
+def test_a_slow_machine_reads_at_balanced_quality_and_reports_it_once(model: Path) -> None:
     make_slow(model)
     lines: list[str] = []
     with Client(model=str(model), encoder=ENCODER, decoder="fake", timeout_s=START_S, private=True) as client:

@@ -168,7 +168,7 @@ def test_a_worker_that_cannot_be_started_again_ends_the_runtime_with_the_reason(
     assert instance.runtime.process.wait(20) == 7
 
 
-def test_a_client_is_told_why_its_runtime_ended(start: Start) -> None:
+def test_a_client_receives_the_reason_why_its_runtime_ended(start: Start) -> None:
     for _ in range(5):
         instance = start()
         instance.session.open_job("job")
@@ -177,7 +177,7 @@ def test_a_client_is_told_why_its_runtime_ended(start: Start) -> None:
             instance.session.next_of("job", 20.0)
 
 
-def test_the_status_of_a_runtime_that_still_loads_is_told(run_folder: Path) -> None:
+def test_the_status_of_a_runtime_that_still_loads_is_reported(run_folder: Path) -> None:
     config = RuntimeConfig(
         launch.private_name(), "fake", "", PluginChoice.parse("fake:load_fault=hang"), PluginChoice.parse("fake")
     )

@@ -49,7 +49,7 @@ def picture(number: int) -> Image.Image:
     return Image.new("RGB", (60, 60), (number, 90, 200))
 
 
-def test_pages_go_to_the_encoder_that_was_asked_for_and_every_record_says_which(
+def test_pages_go_to_the_encoder_that_was_requested_and_every_record_states_which(
     both: Instance, client: Callable[..., Client]
 ) -> None:
     assert encoders(both) == [("encoder", FIRST), ("encoder2", SECOND), ("decoder", "fake")]
@@ -74,7 +74,7 @@ def test_an_encoder_that_the_runtime_has_not_is_refused_by_naming_those_that_it_
         both.session.next_of("job", START_S)
 
 
-def test_a_busy_encoder_holds_up_nobody_who_asks_for_the_other(named: Named, gates: list[Gate]) -> None:
+def test_a_busy_encoder_holds_up_nobody_who_requests_the_other(named: Named, gates: list[Gate]) -> None:
     held_by = f"fake:gate={gates[0].path}"
     instance = named(FIRST, "fake", held_by)
     instance.session.open_job("held")
@@ -110,7 +110,7 @@ def test_the_death_of_one_encoder_costs_the_pages_of_the_other_nothing(
         assert page.encoder == SECOND and not page.error
 
 
-def test_a_swap_replaces_the_encoder_of_its_place_alone(both: Instance) -> None:
+def test_a_swap_replaces_the_encoder_of_its_slot_alone(both: Instance) -> None:
     before = [worker.pid for worker in both.status().workers]
     assert swap_encoder(NAME, PluginChoice.parse("fake"), START_S, slot=1) == "fake"
     assert encoders(both) == [("encoder", FIRST), ("encoder2", "fake"), ("decoder", "fake")]

@@ -30,7 +30,7 @@ def encoder_pid(instance: Instance) -> int:
     return instance.status().workers[0].pid
 
 
-def test_pages_go_to_the_new_encoder_and_every_result_says_which_one_made_it(named: Named) -> None:
+def test_pages_go_to_the_new_encoder_and_every_result_states_which_one_made_it(named: Named) -> None:
     instance = named()
     old = encoder_pid(instance)
     before = instance.read([b"one", b"two"], job="before")
@@ -116,7 +116,7 @@ def test_the_new_encoder_is_the_one_that_is_started_again(named: Named) -> None:
         assert client.encoder == "fake:encode_ms=1"
 
 
-def test_the_command_swaps_and_says_so(named: Named) -> None:
+def test_the_command_swaps_and_reports_it(named: Named) -> None:
     named()
     process = dotsctl("swap", "encoder", "fake:encode_ms=1", "--name", NAME)
     _, err = process.communicate(timeout=START_S)

@@ -331,7 +331,7 @@ def test_failures_in_a_row_end_the_alternative_and_a_page_between_them_does_not(
     assert made.choice.note(ALTERNATIVE).startswith("not used: it failed 3 times in a row")
 
 
-def test_a_page_that_asks_for_a_given_up_encoder_fails_with_the_reason(runtime: Callable[..., Runtime]) -> None:
+def test_a_page_that_requests_a_given_up_encoder_fails_with_the_reason(runtime: Callable[..., Runtime]) -> None:
     made = runtime(FASTER)
     assert made.core.encoder_lost(WorkerSlot(Role.ENCODER, ALTERNATIVE), "it cannot be loaded", 0.0)
     made.core.take_commands()

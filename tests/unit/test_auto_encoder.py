@@ -239,7 +239,7 @@ def test_the_settings_start_both_encoders_and_name_one_where_there_can_be_only_o
     assert (config.auto, config.encoder_name, config.auto_line) == (None, "mlx", "")
 
 
-def test_packages_that_do_not_fit_into_memory_beside_mlx_are_left_out_with_the_figures(
+def test_packages_that_do_not_fit_into_memory_together_with_mlx_are_left_out_with_the_figures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried()

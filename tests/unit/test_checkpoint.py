@@ -44,7 +44,7 @@ def test_pickled_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
         tensor_files(tmp_path, ("model.",))
 
 
-def test_a_folder_without_weights_says_what_to_do(tmp_path: Path) -> None:
+def test_a_folder_without_weights_states_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="download the complete"):
         tensor_files(tmp_path, ("model.",))
 

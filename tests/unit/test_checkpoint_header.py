@@ -116,7 +116,7 @@ def test_a_file_of_a_few_bytes_is_refused(tmp_path: Path, size_bytes: int) -> No
         read_header(tmp_path / "x.safetensors")
 
 
-def test_a_pointer_of_git_lfs_is_told_from_a_broken_file(tmp_path: Path) -> None:
+def test_a_pointer_of_git_lfs_is_distinguished_from_a_broken_file(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(MissingError, match="git lfs pull"):
         read_header(tmp_path / "x.safetensors")

@@ -50,7 +50,7 @@ def test_ls_does_not_hash_a_large_model(models: Path, monkeypatch: pytest.Monkey
     assert "--unused" in call("ls").stdout
 
 
-def test_ls_tells_of_what_lies_about(models: Path) -> None:
+def test_ls_reports_what_lies_about(models: Path) -> None:
     (models / ".half.partial").mkdir(parents=True)
     (models / ".half.partial" / "config.json").write_bytes(bytes(3000))
     derive("0" * 64, 7000)
@@ -63,7 +63,7 @@ def test_ls_tells_of_what_lies_about(models: Path) -> None:
 # --- show ------------------------------------------------------------------------------------------------------------
 
 
-def test_show_tells_what_is_in_a_model(models: Path) -> None:
+def test_show_reports_what_is_in_a_model(models: Path) -> None:
     folder = install(models / "small")
     (folder / "prompts.json").write_text('{"text": "Read.", "ground": "Read {box}.", "svg": null}')
     write_record(folder, RECORD)

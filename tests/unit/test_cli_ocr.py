@@ -40,7 +40,7 @@ def test_quiet_leaves_only_errors_on_stderr(client: type[FakeClient]) -> None:
     assert call("ocr", "-q", "a.png", "b.png").stderr == "b.png:1: it failed\n"
 
 
-def test_verbose_tells_of_each_page() -> None:
+def test_verbose_reports_each_page() -> None:
     pictures("a.png")
     lines = call("ocr", "-v", "a.png").stderr.splitlines()
     assert lines == ["model demo, encoder mlx, decoder mlx", "a.png:1: ok, 0 tokens"]
@@ -107,7 +107,7 @@ def test_a_prompt_from_a_fifo_is_read_once_and_reaches_the_client(client: type[F
     assert (result.exit_code, [asked["prompt"] for asked in client.asked]) == (0, ["hi there"]), result.stderr
 
 
-def test_a_cut_page_is_told_but_is_no_failure(client: type[FakeClient]) -> None:
+def test_a_truncated_page_is_reported_but_is_no_failure(client: type[FakeClient]) -> None:
     pictures("a.png")
     client.statuses["a.png"] = "length"
     result = call("ocr", "a.png")
@@ -118,7 +118,7 @@ def test_a_cut_page_is_told_but_is_no_failure(client: type[FakeClient]) -> None:
     )
 
 
-def test_a_partial_page_is_a_failure_where_that_is_asked_for(client: type[FakeClient]) -> None:
+def test_a_partial_page_is_a_failure_where_that_is_requested(client: type[FakeClient]) -> None:
     pictures("a.png", "b.png")
     client.statuses["a.png"] = "length"
     assert call("ocr", "a.png", "b.png", "--strict").exit_code == 1
@@ -145,7 +145,7 @@ def test_lost_resolution_is_reported_once_a_run_with_the_figures_and_the_remedy(
     assert "resolution" not in call("ocr", "b.png", "-o", "out/", "--force", "-q").stderr
 
 
-def test_a_lower_quality_that_was_chosen_is_said_unless_the_call_is_quiet(client: type[FakeClient]) -> None:
+def test_a_lower_quality_that_was_chosen_is_reported_unless_the_call_is_quiet(client: type[FakeClient]) -> None:
     pictures("a.png")
     client.notices.append("pages of 2480x3508 px: reading at balanced quality")
     assert "pages of 2480x3508 px: reading at balanced quality\n" in call("ocr", "a.png").stderr
@@ -234,7 +234,7 @@ def test_a_run_that_breaks_off_keeps_what_was_read(client: type[FakeClient], err
     assert Path("all.md").read_text() == "==> a.png <==\ntext of a.png\n"
 
 
-def test_an_interrupted_folder_goes_on_where_it_stopped(client: type[FakeClient]) -> None:
+def test_an_interrupted_folder_resumes_where_it_stopped(client: type[FakeClient]) -> None:
     pictures("a.png", "b.png")
     client.raising, client.raise_after = KeyboardInterrupt(), 1
     assert "interrupted after 1 page;" in call("ocr", "a.png", "b.png", "-o", "out").stderr

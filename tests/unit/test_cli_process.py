@@ -117,7 +117,7 @@ def after(process: "subprocess.Popen[bytes]", text: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_finishes_the_pages_in_work_and_the_same_command_goes_on(number: signal.Signals) -> None:
+def test_the_first_signal_finishes_the_pages_in_work_and_the_same_command_resumes(number: signal.Signals) -> None:
     with reading() as process:
         process.send_signal(number)
         after(process, b"stopping after the pages in progress; press Ctrl-C again to stop now")

@@ -83,7 +83,7 @@ def test_rm_unused_removes_what_belongs_to_no_model(models: Path) -> None:
     assert (kept.exists(), gone.exists(), of_demo.exists()) == (True, False, True)
 
 
-def test_rm_removes_an_unfinished_download_but_not_one_that_goes_on(models: Path) -> None:
+def test_rm_removes_an_unfinished_download_but_not_a_running_one(models: Path) -> None:
     partial = PartialFolder(models / "half")
     with partial:
         assert "another process is downloading" in refused(7, "rm", "half", "-y")
@@ -108,7 +108,7 @@ def test_rm_refuses_what_it_cannot_mean(arguments: list[str], code: int, told: s
     assert told in refused(code, "rm", *arguments, "-y")
 
 
-def test_rm_says_which_file_stays_when_one_cannot_be_removed(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rm_states_which_file_stays_when_one_cannot_be_removed(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(models / "small")
 
     def fail(_: Path) -> None:
@@ -159,7 +159,7 @@ def test_another_model_of_that_name_in_a_runtime_does_no_harm(
         lock.release()
 
 
-def test_a_runtime_that_is_starting_is_asked(
+def test_a_runtime_that_is_starting_is_queried(
     models: Path, runtime: endpoints.InstanceDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(models / "small")

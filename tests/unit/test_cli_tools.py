@@ -144,7 +144,7 @@ def test_the_commands_that_are_found_are_those_that_python_finds() -> None:
     assert expected
 
 
-def test_a_command_that_is_asked_to_end_cleans_up_first() -> None:
+def test_a_command_that_is_requested_to_end_cleans_up_first() -> None:
     program = (
         "import threading\n"
         "from dotsctl.tools.commands import ToolCommand\n"

@@ -96,7 +96,7 @@ def test_an_encoder_that_fails_in_everything_readable_is_no_unreadable_input(run
     assert run("a.png", encoders=("fake:fault=no-memory", "fake:fault=raise")) == ExitCode.SOME_FAILED
 
 
-def test_another_grid_that_the_reference_cannot_take_is_told_and_texts_are_compared_alone(
+def test_another_grid_that_the_reference_cannot_take_is_reported_and_texts_are_compared_alone(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save("a.png", 1)
@@ -152,7 +152,7 @@ def test_a_report_replaces_a_file_only_with_overwrite_and_never_an_input(run: Ru
     assert Path("a.png").read_bytes() == content
 
 
-def test_a_report_that_cannot_be_written_is_told_before_anything_is_loaded(run: Run) -> None:
+def test_a_report_that_cannot_be_written_is_reported_before_anything_is_loaded(run: Run) -> None:
     save("a.png")
     with pytest.raises(OutputError, match=r"a\.png"):
         run("a.png", output="a.png/report.html", encoders=("fake:load_fault=refuse", "fake"))

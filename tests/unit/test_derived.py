@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -
         make(tmp_path / "file" / "fingerprint" / "decoder", "new")
 
 
-def test_a_full_disk_while_writing_is_told_and_leaves_nothing(target: Path) -> None:
+def test_a_full_disk_while_writing_is_reported_and_leaves_nothing(target: Path) -> None:
     with pytest.raises(CommandFailedError, match="No space left on device"), staged(target):
         raise OSError(28, "No space left on device")
     assert not target.parent.exists()

@@ -83,7 +83,7 @@ def test_an_old_system_is_a_failure(libc: Any, macos: str, found: str) -> None:
 
 
 @pytest.mark.parametrize(("free_gb", "found"), [(100, "ok"), (5, "warn"), (0.01, "fail")])
-def test_a_full_disk_is_told_with_what_a_model_takes(
+def test_a_full_disk_is_reported_with_what_a_model_takes(
     free_gb: float, found: str, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")(0, 0, int(free_gb * GB))
@@ -126,7 +126,7 @@ def test_a_missing_extra_fails_only_where_a_chosen_plugin_needs_it(monkeypatch: 
         (None, None, "fail", "signal SIGILL\nIllegal instruction"),
     ],
 )
-def test_a_slow_blas_is_told_with_what_it_costs(
+def test_a_slow_blas_is_reported_with_what_it_costs(
     best: Any, plain: float | None, found: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [
@@ -141,7 +141,7 @@ def test_a_slow_blas_is_told_with_what_it_costs(
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_model_the_demo_model_stands_in_and_the_way_to_one_is_told(models: Path) -> None:
+def test_without_a_model_the_demo_model_stands_in_and_the_way_to_one_is_reported(models: Path) -> None:
     found = read_setup(None, None, None)
     assert found.model_name == DEMO
     finding = check_default_model(found)
@@ -210,7 +210,7 @@ def test_a_runtime_directory_without_sockets_is_a_failure(monkeypatch: pytest.Mo
     assert verdict(finding) == "fail" and "Operation not supported" in finding.found
 
 
-def test_what_dead_instances_left_is_told_and_what_runs_is_not_taken_for_it(
+def test_what_dead_instances_left_is_reported_and_what_runs_is_not_mistaken_for_it(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (verdict(check_left_over()), verdict(check_running())) == ("ok", "ok")
@@ -259,14 +259,14 @@ def test_a_plugin_that_hangs_is_a_line_and_its_process_is_gone(monkeypatch: pyte
     assert [child.returncode for child in children] == [-signal.SIGKILL]
 
 
-def test_a_plugin_that_refuses_says_why_and_one_that_works_how_long_it_took() -> None:
+def test_a_plugin_that_refuses_states_why_and_one_that_works_how_long_it_took() -> None:
     refused = check_plugin(Role.ENCODER, PluginChoice("fake", {"speed": "11"}), setup("fake:speed=11"))
     assert verdict(refused) == "fail" and "has no option 'speed'" in refused.found
     works = check_plugin(Role.ENCODER, PluginChoice("fake"), setup())
     assert verdict(works) == "ok" and works.found.startswith("a warm-up page of demo")
 
 
-def test_a_child_that_says_nothing_shows_the_last_words_of_its_libraries() -> None:
+def test_a_child_that_sends_no_answer_shows_the_last_line_of_its_libraries() -> None:
     outcome = ask("dotsctl.tools.no_such_module", [], 30.0)
     assert outcome.answer is None and outcome.how == "exit code 1"
     assert "No module named dotsctl.tools.no_such_module" in outcome.tail

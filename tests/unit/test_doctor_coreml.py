@@ -82,7 +82,7 @@ def test_all_sections_are_run_in_order_and_the_report_is_written_after_each(chil
     assert [path.name for path in Path().iterdir()] == ["dotsctl-coreml-report.json"]
 
 
-def test_without_a_neural_engine_that_is_said_at_once_and_the_cpu_is_examined(children: Children) -> None:
+def test_without_a_neural_engine_that_is_reported_at_once_and_the_cpu_is_examined(children: Children) -> None:
     children.results["system"] = {"devices": ["cpu", "gpu"]}
     result = run()
     assert result.exit_code == 0
@@ -109,7 +109,7 @@ def test_without_a_build_what_needs_one_is_skipped(children: Children) -> None:
     assert children.run == ["system", "conversion", "energy: mlx", "auto"]
 
 
-def test_a_report_that_broke_off_is_resumed_at_the_section_it_broke_off_in(children: Children) -> None:
+def test_a_report_that_was_interrupted_is_resumed_at_the_section_it_was_interrupted_in(children: Children) -> None:
     def break_off(name: str) -> None:
         if name == "trial: cpu_only":
             raise KeyboardInterrupt
@@ -125,7 +125,7 @@ def test_a_report_that_broke_off_is_resumed_at_the_section_it_broke_off_in(child
     assert report()["is_complete"] and report()["sections"]["trial: cpu_only"]["attempts"] == 2
 
 
-def test_a_section_in_which_the_report_broke_off_twice_is_not_run_again(children: Children) -> None:
+def test_a_section_in_which_the_report_was_interrupted_twice_is_not_run_again(children: Children) -> None:
     broken = CoreMLReport("demo", None, ("auto",), {"system": ReportSection(SectionState.RUNNING, 2)})
     broken.write(Path("dotsctl-coreml-report.json"))
     assert run("--resume").exit_code == 1
@@ -184,7 +184,7 @@ def test_a_report_that_cannot_be_written_is_an_error_before_anything_is_run(chil
         (Machine("Apple M1", "macOS 14.6", "1"), "needs macOS 15 or later, this is macOS 14.6"),
     ],
 )
-def test_elsewhere_one_line_says_what_it_needs(
+def test_elsewhere_one_line_states_what_it_needs(
     children: Children, machine: Machine, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "this_machine", lambda: machine)

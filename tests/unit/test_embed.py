@@ -176,7 +176,7 @@ def test_a_result_that_a_link_leads_to_is_written_through_the_link(run: Run, tmp
     assert (tmp_path / "out" / "a.npz").is_symlink() and load("elsewhere.npz")["page"].item() == 1
 
 
-def test_a_page_that_fails_is_one_line_and_the_others_go_on(
+def test_a_page_that_fails_is_one_line_and_the_others_continue(
     run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path / "in" / "a.png", 1)

@@ -119,7 +119,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, edits: int = 9, failed
     ("arguments", "edits", "failed", "code"),
     [([], 99, 1, 0), (["--limit", "0.09"], 9, 0, 0), (["--limit", "0.08"], 9, 0, 1), (["--limit", "0.5"], 9, 1, 1)],
 )
-def test_the_exit_code_says_whether_the_limit_was_kept(
+def test_the_exit_code_states_whether_the_limit_was_kept(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], edits: int, failed: int, code: int
 ) -> None:
     assert run(monkeypatch, *arguments, edits=edits, failed=failed)[0] == code
@@ -210,7 +210,7 @@ def test_an_answer_that_is_no_list_counts_against_json_and_a_blank_page_does_not
     assert result.boxes["Text"].f1(strict=False) == 0.0
 
 
-def test_the_exit_code_says_whether_enough_answers_were_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_states_whether_enough_answers_were_json(monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = Evaluation("layout", Score(1, 10), answers=10, valid_json=8)
     monkeypatch.setattr(tool, "run", lambda *_, **__: (evaluation, {}))
     for least, code in (("0.8", 0), ("0.85", 1)):

@@ -215,7 +215,7 @@ def test_a_document_is_saved_in_the_format_of_its_ending(scans: Path) -> None:
         ("page2.png/out.md", OutputError, "cannot write"),
     ],
 )
-def test_a_document_that_cannot_be_saved_says_why(scans: Path, name: str, error: type[Exception], words: str) -> None:
+def test_a_document_that_cannot_be_saved_states_why(scans: Path, name: str, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         FakeClient("x").read(["page2.png", "page10.png"]).save(name)
 
@@ -226,7 +226,7 @@ def test_a_document_is_never_written_over_its_input(scans: Path) -> None:
         FakeClient("x").read("scan.md").save("scan.md")
 
 
-def test_a_document_replaces_a_file_only_where_overwrite_says_so(scans: Path) -> None:
+def test_a_document_replaces_a_file_only_with_overwrite(scans: Path) -> None:
     document = FakeClient("new").read("page2.png")
     Path("out.md").write_text("notes by hand")
     Path("out.md").chmod(0o600)
@@ -263,7 +263,7 @@ def test_a_document_is_written_through_a_fifo(scans: Path) -> None:
         os.close(reader)
 
 
-def test_a_document_whose_input_is_gone_says_so_where_pixels_are_needed(scans: Path) -> None:
+def test_a_document_whose_input_is_gone_reports_it_where_pixels_are_needed(scans: Path) -> None:
     document = FakeClient(CELLS).read("page2.png", task="layout")
     Path("page2.png").unlink()
     document.save("out.md", images="none")
@@ -285,7 +285,7 @@ def test_a_page_comes_back_from_its_record(scans: Path) -> None:
     assert Page.from_record({**record, "later": 1}).status == "failed"
 
 
-def test_a_closed_client_says_so() -> None:
+def test_a_closed_client_reports_it() -> None:
     with FakeClient() as client:
         assert client.status().state == "ready"
     with pytest.raises(RuntimeLostError, match="closed"):

@@ -17,7 +17,7 @@ SUMMARY = "1 page read\n"
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_dotsctl_did_not_write_is_kept_and_named_and_replaced_only_where_that_is_asked_for(
+def test_a_file_that_dotsctl_did_not_write_is_kept_and_named_and_replaced_only_where_that_is_requested(
     client: type[FakeClient],
 ) -> None:
     pictures("v/a.png", "v/b.png")
@@ -130,7 +130,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("is_noted", [False, True])
-def test_a_result_of_other_options_is_never_taken_for_the_one_that_is_asked_for(
+def test_a_result_of_other_options_is_never_mistaken_for_the_one_that_is_requested(
     client: type[FakeClient], monkeypatch: pytest.MonkeyPatch, is_noted: bool
 ) -> None:
     pictures("a.png")
@@ -189,7 +189,7 @@ def test_a_file_that_appears_while_pages_are_read_is_kept(
 
 
 @pytest.mark.parametrize("target", ["out.pdf", "out.docx", ""])
-def test_a_name_that_tells_no_format_is_a_usage_error(client: type[FakeClient], target: str) -> None:
+def test_a_name_without_a_known_format_is_a_usage_error(client: type[FakeClient], target: str) -> None:
     pictures("a.png", "b.png")
     for inputs in (["a.png"], ["a.png", "b.png"]):
         assert call("ocr", *inputs, "-o", target).exit_code == 2

@@ -36,7 +36,7 @@ def test_a_damaged_input_is_read_or_refused_and_never_another_error(
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_every_piece_that_matters_is_refused_or_read_alone_and_in_a_whole_input(name: str, folder: Path) -> None:
+def test_every_piece_that_matters_is_refused_or_read_alone_and_in_a_complete_input(name: str, folder: Path) -> None:
     target = TARGETS[name]
     for token in target.tokens:
         for content in (token, SEEDS[name][0] + token, token + SEEDS[name][0], token * 3):
@@ -77,7 +77,7 @@ def test_a_reader_that_hangs_is_a_finding(tmp_path: Path, monkeypatch: pytest.Mo
     assert outcome.finding == b"\xff" and "HangError" in outcome.trace
 
 
-def test_the_command_tells_the_rate_and_stores_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_reports_the_rate_and_stores_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = os.environ.get("DOTSCTL_MODELS")
     result = CliRunner().invoke(fuzz.main, ["runtime-facts", "--messages", "200", "--corpus", str(CORPUS)])

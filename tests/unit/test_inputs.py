@@ -135,7 +135,7 @@ def test_an_array_is_a_page(array: np.ndarray) -> None:
     assert bytes(content) == b"\x09" * 105
 
 
-def test_an_array_that_is_no_page_is_told_what_would_be_one() -> None:
+def test_an_array_that_is_no_page_is_refused_with_the_valid_shapes() -> None:
     (page,) = pages_of(np.zeros((5, 7, 9), np.uint8))
     with pytest.raises(PageError, match=r"\(5, 7, 9\).*\(height, width, 3\)"):
         page.load()
@@ -182,13 +182,13 @@ def test_a_folder_given_to_the_library_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_without_permission_is_told_so(tmp_path: Path) -> None:
+def test_a_file_without_permission_is_reported(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png")
     path.chmod(0)
     assert "permissions" in only_error(path)
 
 
-def test_a_refused_open_tells_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_open_reports_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = picture(tmp_path / "a.png")
 
     def refuse(*_: object, **__: object) -> None:

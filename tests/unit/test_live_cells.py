@@ -70,17 +70,17 @@ def test_a_restarted_attempt_repeats_no_cell_and_maps_boxes_with_its_own_geometr
     assert list(cells_of(job)) == [("cell 0", box, 1), ("cell 1", box, 1), ("cell 2", box, 3), ("cell 3", box, 3)]
 
 
-def test_a_second_attempt_that_says_less_adds_nothing() -> None:
+def test_a_second_attempt_with_less_text_adds_nothing() -> None:
     job = StoredJob(tokens(answer(3), WHOLE), RESTARTED, tokens(answer(1), WHOLE), RESTARTED, end(answer(2)))
     assert [text for text, _, _ in cells_of(job)] == ["cell 0", "cell 1", "cell 2"]
 
 
-def test_cells_of_a_runtime_that_tells_no_geometry_come_at_the_end() -> None:
+def test_cells_of_a_runtime_that_sends_no_geometry_come_at_the_end() -> None:
     job = StoredJob(tokens(answer(2)), end(answer(2)))
     assert [told for _, _, told in cells_of(job)] == [2, 2]
 
 
-def test_an_attempt_without_geometry_is_not_taken_for_the_one_before() -> None:
+def test_an_attempt_without_geometry_is_not_mistaken_for_the_one_before() -> None:
     text = answer(2)
     job = StoredJob(tokens(text[:20], WHOLE), RESTARTED, tokens(text), end(text))
     assert [(text, told) for text, _, told in cells_of(job)] == [("cell 0", 4), ("cell 1", 4)]

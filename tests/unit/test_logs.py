@@ -146,7 +146,7 @@ def test_a_copy_that_fails_half_way_is_removed_and_the_log_stays(
     assert path.stat().st_size == 300
 
 
-def test_a_follower_says_where_lines_are_missing(tmp_path: Path) -> None:
+def test_a_follower_states_where_lines_are_missing(tmp_path: Path) -> None:
     path = tmp_path / "encoder.1.log"
     writer = Writer(path)
     writer.write(3)
@@ -161,7 +161,7 @@ def test_a_follower_says_where_lines_are_missing(tmp_path: Path) -> None:
     assert [line for line in seen if line.startswith(b"2026")] == writer.written[33:]
 
 
-def test_a_line_is_shown_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_line_is_shown_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "encoder.1.log"
     writer = Writer(path)
     log = FollowedLog(path)

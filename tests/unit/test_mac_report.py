@@ -117,7 +117,7 @@ def test_a_mac_without_a_neural_engine_uses_core_ml_on_the_cpu_only(tmp_path: Pa
     assert "doctor_coreml" not in {each.name for each in sections(("reference",), tmp_path)}
 
 
-def test_outside_a_checkout_and_for_an_unknown_section_the_error_says_what_to_do(
+def test_outside_a_checkout_and_for_an_unknown_section_the_error_states_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "no section nothing" in str(CliRunner().invoke(cli, ["--skip", "nothing"]).exception)

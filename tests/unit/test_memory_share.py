@@ -147,7 +147,7 @@ def test_two_encoders_side_by_side_share_what_one_would_have(
     assert [encoder_options(told, place)[1]["mlx_cache_mib"] for place in (0, 1, 2)] == ["40", "40", "0"]
 
 
-def test_only_mlx_is_told_of_its_share_and_the_users_own_option_is_stronger() -> None:
+def test_only_mlx_gets_its_share_and_the_users_own_option_is_stronger() -> None:
     planned = with_memory(config("mlx:mlx_cache_mib=7", "mlx:batch=2"), 2 * GIB)
     assert encoder_options(planned, 0)[1] == {"mlx_cache_mib": "7"}
     assert decoder_options(planned)[1].keys() == {"batch", "cache_mib", "mlx_cache_mib"}

@@ -37,7 +37,7 @@ def check_truth(page: GeneratedPage) -> None:
             assert x0 - 3 <= glyph.x <= x1 + 3 and y0 - 9 <= glyph.y <= y1 + 9, (element, glyph)
 
 
-def test_pages_of_a_pdf_show_what_their_truth_says() -> None:
+def test_pages_of_a_pdf_show_what_their_truth_states() -> None:
     pages = list(pdf_pages(random.Random(2), (14, 12), 8, EVERYWHERE))
     assert len(pages) == 8 and sum(len(page.glyphs) for page in pages) > 300
     for page in pages:
@@ -71,7 +71,7 @@ def test_the_command_writes_pages_of_all_grids(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
 @pytest.mark.timeout(300)
-def test_pages_of_a_browser_show_what_their_truth_says() -> None:
+def test_pages_of_a_browser_show_what_their_truth_states() -> None:
     pages = list(browser.browser_pages(random.Random(2), (14, 12), 4))
     assert len(pages) >= 3 and sum(len(page.glyphs) for page in pages) > 100
     for page in pages:

@@ -159,7 +159,7 @@ def dots_ocr(folder: Path) -> Path:
     return folder
 
 
-def test_the_choice_is_made_once_a_call_and_said_once(tmp_path: Path, on_m2: Machine) -> None:
+def test_the_choice_is_made_once_a_call_and_reported_once(tmp_path: Path, on_m2: Machine) -> None:
     session: Any = SimpleNamespace(welcome=welcome(dots_ocr(tmp_path)), encoder_index=0)
     lines: list[str] = []
     choice = QualityChoice(session, lines.append)

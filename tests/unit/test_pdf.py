@@ -188,7 +188,7 @@ def test_a_large_page_is_rendered_within_the_limit(monkeypatch: pytest.MonkeyPat
     assert answer(blank(2_000, 1_000), dpi=200)[0].size == (100, 50)
 
 
-def test_a_page_too_long_for_its_width_is_told_so() -> None:
+def test_a_page_too_long_for_its_width_is_reported() -> None:
     (page,) = pages_of(blank(3_000, 10))
     with pytest.raises(PageError, match="200 times"):
         page.load()
@@ -227,21 +227,21 @@ def test_a_protected_pdf_is_read_with_its_password() -> None:
     assert pixels(page).shape == (10, 20, 3) and pixels(page).max() < 10
 
 
-def test_a_protected_pdf_asks_for_its_password() -> None:
+def test_a_protected_pdf_requests_its_password() -> None:
     assert "--password, or in DOTSCTL_PASSWORD" in only_error(FILES / "encrypted.pdf")
 
 
-def test_a_wrong_password_is_told_and_not_shown() -> None:
+def test_a_wrong_password_is_reported_and_not_shown() -> None:
     told = only_error(FILES / "encrypted.pdf", Selection(password="hunter2"))
     assert "does not open" in told and "hunter2" not in told
 
 
-def test_a_damaged_pdf_is_told_so() -> None:
+def test_a_damaged_pdf_is_reported() -> None:
     assert "damaged" in only_error(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3")
     assert "damaged" in only_error(numbered(3)[:700])
 
 
-def test_a_pdf_without_pages_is_told_so_also_after_one_that_failed_for_another_reason() -> None:
+def test_a_pdf_without_pages_is_reported_also_after_one_that_failed_for_another_reason() -> None:
     for before in (None, FILES / "encrypted.pdf", b"%PDF-1.7 damaged"):
         if before is not None:
             assert only_error(before)

@@ -144,7 +144,7 @@ def _orientation(number: int) -> Image.Exif:
     return exif
 
 
-def test_an_input_that_changed_or_went_is_told(tmp_path: Path) -> None:
+def test_an_input_that_changed_or_went_is_reported(tmp_path: Path) -> None:
     scan(tmp_path / "a.png", [RED])
     inputs = documents(tmp_path / "a.png")
     pixels = PagePixels.of_files(inputs)
@@ -332,7 +332,7 @@ def test_a_large_page_is_shown_smaller_with_its_boxes_in_their_places(tmp_path: 
         assert shown.size == (1600, 1200)
 
 
-def test_an_interrupted_html_document_says_what_is_missing(tmp_path: Path) -> None:
+def test_an_interrupted_html_document_states_what_is_missing(tmp_path: Path) -> None:
     scan(tmp_path / "a.tif", [RED, BLUE])
     (document,) = inputs = documents(tmp_path / "a.tif")
     write(FolderOutput(tmp_path / "out", inputs, Style("html")), inputs, [page(document, 2, 2)])

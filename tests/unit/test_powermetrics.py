@@ -115,7 +115,7 @@ def test_the_meter_gives_its_samples_when_it_has_ended() -> None:
         ("raise SystemExit(2)", "code 2: without a message"),
     ],
 )
-def test_a_meter_that_fails_is_told_with_its_words(text: str, problem: str) -> None:
+def test_a_meter_that_fails_is_reported_with_its_message(text: str, problem: str) -> None:
     with metering(1.0, program(text)) as meter, pytest.raises(CommandFailedError, match=problem):
         meter.samples()
 
@@ -127,12 +127,12 @@ def test_a_meter_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         meter.samples()
 
 
-def test_a_meter_that_is_not_there_is_told() -> None:
+def test_a_meter_that_is_not_there_is_reported() -> None:
     with pytest.raises(CommandFailedError, match="cannot be run"), metering(1.0, ["/no/such/meter"]):
         pass
 
 
-def test_the_meter_is_asked_for_property_lists_through_a_sudo_that_does_not_ask(
+def test_the_meter_is_run_for_property_lists_with_a_sudo_that_does_not_ask(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(power_meter.os, "geteuid", lambda: 501)
@@ -202,7 +202,7 @@ def test_without_packages_mlx_alone_is_measured_and_shown_in_a_table() -> None:
     assert head == bench_energy.HEAD and row.split() == ["2.000", "2.00", "0.00", "2.00", "2.22", "mlx"]
 
 
-def test_elsewhere_it_says_that_it_needs_a_mac() -> None:
+def test_elsewhere_it_reports_that_it_needs_a_mac() -> None:
     linux = Machine("x86_64", "Linux 6", "1")
     with pytest.raises(MissingError, match="needs a Mac with Apple silicon, and this is Linux 6 on x86_64"):
         bench_energy.require_mac(linux, "bench energy")

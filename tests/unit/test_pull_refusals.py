@@ -73,7 +73,7 @@ def test_a_revision_that_is_not_there_is_named(remote: FakeHub) -> None:
     assert "has no revision 'v2': check --revision" in refused(revision="v2")
 
 
-def test_a_refusal_in_the_middle_is_told_as_well(remote: FakeHub) -> None:
+def test_a_refusal_in_the_middle_is_reported_as_well(remote: FakeHub) -> None:
     class Gate(Listener):
         def begin(self, size_bytes: int) -> None:
             remote.refusal = (403, {"X-Error-Code": "GatedRepo"})
@@ -88,7 +88,7 @@ def test_without_a_network_the_address_is_named(pull_home: Path, monkeypatch: py
     assert f"{nobody} cannot be reached (ConnectError" in refused()
 
 
-def test_a_server_that_says_nothing_is_given_up(pull_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_sends_nothing_is_given_up(pull_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
@@ -190,7 +190,7 @@ def test_the_name_of_a_repository_gives_a_visible_folder_or_is_refused(repo: str
     assert "/" not in folder.name
 
 
-def test_without_the_library_the_line_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_line_that_installs_it_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingError, match=r"pip install 'dotsctl\[all\]'"):
         Hub()

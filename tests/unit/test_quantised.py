@@ -42,7 +42,7 @@ def refusal(model: Path, quantisation: Quantisation = EIGHT) -> str:
     return str(refused.value)
 
 
-def test_a_whole_decoder_of_the_model_is_found(folder: Path) -> None:
+def test_a_complete_decoder_of_the_model_is_found(folder: Path) -> None:
     assert open_quantised(Path("/m"), DIGEST, EIGHT).files == (folder / "lm_head.safetensors",)
 
 

@@ -146,7 +146,7 @@ def test_a_page_that_takes_too_long_fails_with_the_seconds_and_the_remedy() -> N
         process.close()
 
 
-def test_empty_content_is_not_taken_for_the_content_before_it(process: RenderProcess) -> None:
+def test_empty_content_is_not_mistaken_for_the_content_before_it(process: RenderProcess) -> None:
     require_good(process)
     with pytest.raises(PageError, match="the file is empty"):
         RenderDocument(process, b"").contents()
@@ -162,7 +162,7 @@ def test_a_process_that_was_killed_is_replaced_and_the_page_is_read(process: Ren
     assert process.pid != pid
 
 
-def test_a_page_that_was_asked_for_ahead_is_asked_for_again_when_the_process_was_closed(tmp_path: Path) -> None:
+def test_a_page_that_was_requested_ahead_is_requested_again_when_the_process_was_closed(tmp_path: Path) -> None:
     frames = [Image.new("L", (40, 30), shade) for shade in range(3)]
     path = tmp_path / "a.tif"
     frames[0].save(path, save_all=True, append_images=frames[1:])

@@ -78,7 +78,7 @@ def kills(core: Coordinator) -> list[Role]:
     return [command.role for command in core.take_commands() if isinstance(command, Kill)]
 
 
-def test_a_decoder_is_not_blamed_for_the_time_in_which_it_had_nothing_to_do(core: Coordinator) -> None:
+def test_the_timeout_of_a_decoder_does_not_count_the_time_without_work(core: Coordinator) -> None:
     submit(core, 0, 0.0)
     submit(core, 1, 0.0)
     say(core, Role.ENCODER, Encoded(1, 1, 32), 100.0)
@@ -170,7 +170,7 @@ class FullLink:
         return not self.is_full
 
 
-def test_a_client_that_was_given_up_is_told_when_it_reads_again() -> None:
+def test_a_client_that_was_dropped_is_informed_when_it_reads_again() -> None:
     link, gone = FullLink(), []
     peers = ClientPeers(link, gone.append)  # type: ignore[arg-type]
     for number in range(MAX_MESSAGES + 1):
@@ -255,7 +255,7 @@ def many_files() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_long_reason_reaches_a_program_with_many_open_files_whole(many_files: int) -> None:
+def test_a_long_reason_reaches_a_program_with_many_open_files_completely(many_files: int) -> None:
     class Ended:
         stdin = None
         returncode = 7

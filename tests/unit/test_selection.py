@@ -76,7 +76,7 @@ def test_any_text_is_ranges_or_one_line_for_the_user(text: str) -> None:
         ("9" * 5000, "no page"),
     ],
 )
-def test_what_is_no_range_is_told_how_to_write_one(text: str, words: str) -> None:
+def test_what_is_no_range_is_refused_with_an_example(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         PageRanges.parse(text)
 

@@ -40,7 +40,7 @@ class Processes:
         return commands
 
 
-def test_a_start_asks_for_a_process_with_a_log_of_its_own() -> None:
+def test_a_start_requests_a_process_with_a_log_of_its_own() -> None:
     made = Processes()
     made.start()
     made.die(1.0)
@@ -90,7 +90,7 @@ def test_a_finished_page_makes_the_next_death_the_first_one_again() -> None:
     assert worker.epoch == 11
 
 
-def test_a_worker_that_the_system_kills_while_it_loads_is_said_to_lack_memory() -> None:
+def test_a_worker_that_the_system_kills_while_it_loads_is_reported_as_short_of_memory() -> None:
     made = Processes(max_starts=1)
     made.start()
     assert "memory runs out" in made.die(1.0, -signal.SIGKILL).verdict

@@ -490,7 +490,7 @@ def test_a_packed_training_is_resumed_by_the_command_for_a_lent_machine(
     assert fresh_state_of(network(1)).load(out / "run" / "state") == []
 
 
-def test_a_training_goes_on_where_it_stopped_and_exports_a_model(
+def test_a_training_resumes_where_it_stopped_and_exports_a_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stage = Stage("small", 2, 1.0, 1.0, (0.5, 0.3, 0.2))

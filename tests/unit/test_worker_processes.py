@@ -156,7 +156,7 @@ def test_stopping_kills_what_stays_after_one_grace_for_both(make: Make) -> None:
     assert not any(map(is_running, pids))
 
 
-def test_stopping_goes_on_when_a_process_survives_a_kill(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_continues_when_a_process_survives_a_kill(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     processes = make(IGNORES)
     for slot in (ENCODER, DECODER):
         spawn(processes, slot)
@@ -187,7 +187,7 @@ def test_only_the_newest_logs_of_a_slot_are_kept(make: Make, tmp_path: Path) -> 
     ("returncode", "text"),
     [(0, "exit code 0"), (3, "exit code 3"), (-9, "signal SIGKILL"), (-15, "signal SIGTERM"), (-200, "signal 200")],
 )
-def test_an_exit_is_told_as_a_code_or_as_the_name_of_a_signal(returncode: int, text: str) -> None:
+def test_an_exit_is_reported_as_a_code_or_as_the_name_of_a_signal(returncode: int, text: str) -> None:
     assert describe_exit(returncode) == text
 
 

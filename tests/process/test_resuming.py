@@ -71,7 +71,7 @@ def test_after_a_kill_of_everything_the_same_command_reads_only_what_is_missing(
         shutil.rmtree(ruin)
 
 
-def test_ctrl_c_finishes_the_pages_in_work_and_the_same_command_goes_on(
+def test_ctrl_c_finishes_the_pages_in_work_and_the_same_command_resumes(
     run_folder: Path, tmp_path: Path, scan: Path, gates: list[Gate]
 ) -> None:
     decoder = f"fake:gate={gates[0].path}"
