@@ -32,8 +32,10 @@ def command_line(seconds: float) -> list[str]:
 class Meter:
     """A powermetrics that runs, or has run."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", seconds: float, output: IO[bytes], said: IO[bytes]) -> None:
-        self._process, self._seconds, self._output, self._said = process, seconds, output, said
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", seconds: float, output: IO[bytes], errors: IO[bytes]
+    ) -> None:
+        self._process, self._seconds, self._output, self._errors = process, seconds, output, errors
 
     @property
     def is_running(self) -> bool:
@@ -52,16 +54,16 @@ class Meter:
             raise CommandFailedError(
                 f"powermetrics did not end within {self._seconds + SLACK_S:.0f} s, it was to run {self._seconds:.0f} s"
             ) from None
-        for stream in (self._output, self._said):
+        for stream in (self._output, self._errors):
             stream.seek(0)
-        said = self._said.read().decode("utf-8", "replace").strip()
-        if code != 0 and "password is required" in said:
+        errors = self._errors.read().decode("utf-8", "replace").strip()
+        if code != 0 and "password is required" in errors:
             raise CommandFailedError(
                 "powermetrics needs root, and sudo would ask for a password",
                 "run sudo -v, then the same command again within five minutes",
             )
         if code != 0:
-            raise CommandFailedError(f"powermetrics ended with code {code}: {said or 'without a message'}")
+            raise CommandFailedError(f"powermetrics ended with code {code}: {errors or 'without a message'}")
         return parse(self._output.read())
 
 
@@ -72,14 +74,14 @@ def metering(seconds: float, command: Sequence[str] | None = None) -> Iterator[M
     Raises:
         CommandFailedError: there is no such program.
     """
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         words = list(command or command_line(seconds))
         try:
-            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=said)
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
         except OSError as error:
             raise CommandFailedError(f"{words[0]} cannot be run: {error.strerror}") from None
         try:
-            yield Meter(process, seconds, output, said)
+            yield Meter(process, seconds, output, errors)
         finally:
             if process.poll() is None:
                 with contextlib.suppress(PermissionError):  # it is root's, and ends by itself

@@ -87,8 +87,8 @@ def encode_pages(
         finally:
             encoder.close()
     if len(set(fingerprints.values())) > 1:
-        told = ", ".join(f"{name} {digest[:12]}" for name, digest in fingerprints.items())
-        raise CommandFailedError(f"the encoders load different models ({told})", "compare encoders of the same one")
+        shown = ", ".join(f"{name} {digest[:12]}" for name, digest in fingerprints.items())
+        raise CommandFailedError(f"the encoders load different models ({shown})", "compare encoders of the same one")
     return Encodings(fingerprints[str(choices[-1])], sights)
 
 
@@ -134,15 +134,15 @@ def _compare_as_seen(
     encoder: PageEncoder, page: PageInput, sight: Sight, seen: EncodedPage, grid: tuple[int, int]
 ) -> str:
     """Set the distance on the pixels of ``sight``, where the reference can take these; return a note about it."""
-    told = f"{shown_grid(seen.grid)} patches, the reference alone {shown_grid(grid)}"
+    shown = f"{shown_grid(seen.grid)} patches, the reference alone {shown_grid(grid)}"
     try:
         again = encoder.encode_image(as_seen(page_image(page, None), seen.geometry))
     except PageError as error:
-        return f"{told}; embeddings not compared: {error}"
+        return f"{shown}; embeddings not compared: {error}"
     if (again.grid, again.geometry.resized) != (seen.grid, seen.geometry.resized):
-        return f"{told}, and {shown_grid(again.grid)} of the other's pixels: embeddings not compared"
+        return f"{shown}, and {shown_grid(again.grid)} of the other's pixels: embeddings not compared"
     sight.distance = Distance.between(np.load(sight.file), again.embeddings)
-    return f"{told}; embeddings compared on the same pixels"
+    return f"{shown}; embeddings compared on the same pixels"
 
 
 def shown_grid(grid: tuple[int, int]) -> str:

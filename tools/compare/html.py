@@ -71,8 +71,8 @@ def _picture(page: PageInput) -> Image.Image | None:
 
 def _summary(comparison: EncoderComparison) -> Iterator[str]:
     about = comparison.about
-    told = f"model {about['model']['name']}, decoder {about['decoder']}, task {about['task']}"
-    yield f"<h2>Medians over {len(comparison.rows)} pages ({escape(told)})</h2>\n"
+    shown = f"model {about['model']['name']}, decoder {about['decoder']}, task {about['task']}"
+    yield f"<h2>Medians over {len(comparison.rows)} pages ({escape(shown)})</h2>\n"
     yield _table([each.cells() for each in comparison.medians()])
 
 

@@ -97,8 +97,8 @@ def _report_file(order: CompareOptions, documents: Sequence[InputFile]) -> PartF
 def compare(order: CompareOptions, pages: Sequence[PageInput]) -> EncoderComparison:
     """Encode and decode all pages. Raises as :func:`run` does."""
     if pages and all(page.error is not None for page in pages):
-        told = "\n".join(f"{page.source}:{page.page}: {page.error}" for page in pages[:SHOWN_ERRORS])
-        raise NoInputError(f"none of {len(pages)} pages can be read:\n{told}")
+        errors = "\n".join(f"{page.source}:{page.page}: {page.error}" for page in pages[:SHOWN_ERRORS])
+        raise NoInputError(f"none of {len(pages)} pages can be read:\n{errors}")
     choices = settings.choose(model=order.model, decoder=order.decoder)
     encoders = [PluginChoice.parse(settings.resolve_encoder(name, choices.model)) for name in order.encoders]
     decoder = PluginChoice.parse(choices.decoder)

@@ -137,16 +137,16 @@ def draw(name: str, points: list[dict[str, Any]], target: Path) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    beside = axes.twinx()
+    right_axis = axes.twinx()
     places, labels = range(len(points)), [point["value"] for point in points]
     axes.plot(places, [100 * (point["error_rate"] or 0) for point in points], "o-", color="tab:red")
-    beside.plot(places, [point["seconds_a_page"] for point in points], "s:", color="tab:blue")
+    right_axis.plot(places, [point["seconds_a_page"] for point in points], "s:", color="tab:blue")
     axes.set_xticks(list(places), labels)
     axes.set_xlabel(name)
     axes.set_ylabel("characters read wrongly, %", color="tab:red")
-    beside.set_ylabel("seconds a page", color="tab:blue")
+    right_axis.set_ylabel("seconds a page", color="tab:blue")
     axes.set_ylim(bottom=0)
-    beside.set_ylim(bottom=0)
+    right_axis.set_ylim(bottom=0)
     write_result(target, figure, dpi=110)
 
 

@@ -152,7 +152,7 @@ class Trainer:
         self.numbers = NearNumbers(number_ids(self.tokenizer), self.shape.vocabulary, self.device)
         self.parameters = list(self.network.parameters())
         self.log, self.saved = Means(), time.monotonic()
-        self.told = self.stopped = False
+        self.is_signalled = self.stopped = False
         self.clock = time.monotonic if self.device.type == "cuda" else time.process_time
         signal.signal(signal.SIGTERM, self._stop)
 
@@ -172,7 +172,7 @@ class Trainer:
         )
 
     def _stop(self, *_: object) -> None:
-        self.told = True  # what all processes stop by is what they have shared
+        self.is_signalled = True  # what all processes stop by is what they have shared
 
     def train(self) -> None:
         """Train until the time is over or SIGTERM comes; the state is saved in both cases."""
@@ -193,7 +193,7 @@ class Trainer:
             if run.wall_seconds is not None and time.monotonic() - began > run.wall_seconds:
                 self._stop()
             present = figures.get("accuracy") if batch.stage == progress.stage else None
-            shared = self.together.average(self.parameters, self.clock() - start, present, is_stopped=self.told)
+            shared = self.together.average(self.parameters, self.clock() - start, present, is_stopped=self.is_signalled)
             progress.seconds, self.stopped = shared.seconds, shared.is_stopped
             self._apply()
             progress.note(shared.accuracy, run.last, progress.seconds / run.seconds)

@@ -66,7 +66,7 @@ def ask(
             os.close(writer)
         _running.add(child)
         try:
-            said, in_time = _read_answer(reader, limit_s, progress)
+            content, in_time = _read_answer(reader, limit_s, progress)
             how = _end(child) if in_time else f"killed after {limit_s:.0f} s"
         finally:
             os.close(reader)
@@ -74,7 +74,7 @@ def ask(
             _running.discard(child)
         log.seek(0)
         tail = "\n".join(log.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
-    return ChildOutcome(said, how, tail)
+    return ChildOutcome(content, how, tail)
 
 
 def _read_answer(fd: int, limit_s: float, progress: Callable[[str], None]) -> tuple[dict[str, Any] | None, bool]:
@@ -131,8 +131,8 @@ def answering_with_progress(
     """Entry of a child that takes long: ``answer`` gets a function too, to be called with each of its steps."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     fd = int(arguments[1])
-    said = answer(arguments[2:], lambda text: _write_line(fd, {PROGRESS: text}))
-    _write_line(fd, said)
+    content = answer(arguments[2:], lambda text: _write_line(fd, {PROGRESS: text}))
+    _write_line(fd, content)
     os._exit(0)  # libraries that hang or crash at their end have answered nevertheless
 
 

@@ -79,7 +79,7 @@ def _within_time(check: Check) -> Finding:
             answers.append(of_error(check.name, error))
         except Exception as error:  # a main loop: a mistake in one check must not hide what the others find
             text = f"the check itself failed: {type(error).__name__}: {error}"
-            answers.append(fail(check.name, text, "report this to the makers of dotsctl"))
+            answers.append(fail(check.name, text, "please report this as a bug"))
 
     thread = threading.Thread(target=ask, name=check.name, daemon=True)
     thread.start()

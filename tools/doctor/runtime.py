@@ -53,7 +53,7 @@ def check_directory(setup: Setup) -> Finding:
 
 def check_running() -> Finding:
     """Check the reports of the running runtimes."""
-    told, silent = [], []
+    running, silent = [], []
     for each in instances():
         if lock_holder(each) is None:
             continue
@@ -65,10 +65,10 @@ def check_running() -> Finding:
         used = memory_text(sum(worker.rss_bytes for worker in status.workers))
         restarts = sum(worker.restarts for worker in status.workers)
         text = f"{each.name}: {status.state}, pid {status.pid}, model {status.model}, {used}"
-        told.append(text + (f", {restarts} restarts of workers, see 'dotsctl logs'" if restarts else ""))
+        running.append(text + (f", {restarts} restarts of workers, see 'dotsctl logs'" if restarts else ""))
     if silent:
-        return warn("running", "\n".join([*told, *silent]), "end what hangs: dotsctl down --now --name NAME")
-    return ok("running", "\n".join(told) or "none")
+        return warn("running", "\n".join([*running, *silent]), "end what hangs: dotsctl down --now --name NAME")
+    return ok("running", "\n".join(running) or "none")
 
 
 def check_left_over() -> Finding:

@@ -46,11 +46,11 @@ def write_golden(
         report(f"golden page of {bucket} patches, in float64")
         page, layers = draw_page(bucket), config.num_hidden_layers
 
-        told = {layer_name(layer): layer for layer in range(6, layers, 6)}
+        reported = {layer_name(layer): layer for layer in range(6, layers, 6)}
 
         def watch(stage: str, _: object) -> None:
-            if stage in told:
-                report(f"golden page: layer {told[stage]} of {layers}")
+            if stage in reported:
+                report(f"golden page: layer {reported[stage]} of {layers}")
 
         golden_of(ExactTower(TowerTensors(model), config).embeddings(page.values, page.grid, watch)).write(folder)
     content = read_file(folder / GOLDEN)

@@ -57,9 +57,9 @@ def mlx_times(content: bytes, folder: Path) -> str:
 def costs(content: bytes, folder: Path) -> str:
     """Read measured seconds of encoders and speeds of decoders; query, print and extend them."""
     found = read_costs(stored(folder / "costs.json", content))
-    told = " ".join(map(str, found.preferences))
+    shown = " ".join(map(str, found.preferences))
     found.with_newer(found.costs, found.decodings, found.preferences)
-    return f"{len(found.costs)} costs, {told:.9}" if found != MeasuredCosts() else "none"
+    return f"{len(found.costs)} costs, {shown:.9}" if found != MeasuredCosts() else "none"
 
 
 def fingerprint_cache(content: bytes, folder: Path) -> str:

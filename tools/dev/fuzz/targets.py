@@ -161,17 +161,17 @@ def runtime_facts(content: bytes, folder: Path) -> str:
 def layout_answer(content: bytes, _: Path) -> str:
     """The answer of a model, which may be anything; the pieces in which it comes change nothing."""
     text = content.decode("utf-8", "replace")
-    told = []
+    results = []
     for task in ("layout", "web", "scene"):
         cells, repairs = read_answer(task, text, GEOMETRY)
         stream = cell_stream(task, GEOMETRY)
         pieces = [cell for start in range(0, len(text), 61) for cell in stream.push(text[start : start + 61])]
-        rest, told_late = stream.finish()
-        if ((*pieces, *rest), told_late) != (cells, repairs):
-            raise ValueError(f"{task}: in pieces it is {pieces + rest}, {told_late}, at once {cells}, {repairs}")
+        rest, late_repairs = stream.finish()
+        if ((*pieces, *rest), late_repairs) != (cells, repairs):
+            raise ValueError(f"{task}: in pieces it is {pieces + rest}, {late_repairs}, at once {cells}, {repairs}")
         "".join(cell.markdown for cell in cells).encode()
-        told.append(f"{len(cells)} {' '.join(repairs)}")
-    return " ".join(told)
+        results.append(f"{len(cells)} {' '.join(repairs)}")
+    return " ".join(results)
 
 
 def prompts(content: bytes, folder: Path) -> str:
@@ -187,13 +187,13 @@ def model_config(content: bytes, folder: Path) -> str:
     """``config.json`` and the index of a model."""
     stored(folder / "config.json", content)
     stored(folder / INDEX, content)
-    told = []
+    results = []
     for read in (lambda: config_problems(read_json(folder, "config.json")), lambda: read_index(folder)):
         try:
-            told.append(str(read()))
+            results.append(str(read()))
         except MissingError as error:
-            told.append(str(error))
-    return " ".join(told)
+            results.append(str(error))
+    return " ".join(results)
 
 
 def user_config(content: bytes, folder: Path) -> str:

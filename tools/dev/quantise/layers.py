@@ -98,9 +98,9 @@ def run_build(
     value, name = patches_input(patches.values), "patches"
     for chunk in build.chunks:
         interpreter = Interpreter(folder / chunk.file, function_name(count))
-        wanted = _values(chunk, is_last=chunk is build.chunks[-1])
-        found = interpreter.run({name: value, "cos": cosines, "sin": sines}, wanted)
-        for inner, stage in wanted.items():
+        requested = _values(chunk, is_last=chunk is build.chunks[-1])
+        found = interpreter.run({name: value, "cos": cosines, "sin": sines}, requested)
+        for inner, stage in requested.items():
             stream = found.pop(inner) if stage != MERGER else found[inner]
             exponent = 0 if stage == MERGER else -build.residual_exponent
             # (patches in quarter order, embed_dim), or (num_embeddings, width)
