@@ -42,7 +42,7 @@ class DecodingPage:
 
 
 class DecoderService:
-    """Serves until the coordinator says stop."""
+    """Serves until the coordinator requests the end."""
 
     def __init__(self, sockets: DecoderSockets, decoder: Decoder, where: str) -> None:
         """Prepare; ``where`` names the plugin in errors."""

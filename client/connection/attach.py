@@ -23,7 +23,7 @@ class Connection:
         """Nothing is opened yet.
 
         Args:
-            choices: what the user wants of the runtime.
+            choices: the settings that the user requests of the runtime.
             private: start a private runtime even if one is running.
             timeout_s: longest time until all workers are ready.
             owner: name of the caller's class, for messages.
@@ -39,7 +39,7 @@ class Connection:
         self._state = threading.Lock()
         self._runtime: launch.RuntimeProcess | None = None
         self._coming: Session | None = None
-        """One that is not welcomed yet, or not looked at."""
+        """A session that is not welcomed yet, or not checked."""
         self._session: Session | None = None
         self._is_closed = False
         self.welcome: Welcome | None = None
@@ -158,7 +158,7 @@ class Connection:
         if self.welcome is not None:
             return {"model": self.welcome.model, "encoder": self.encoder, "decoder": self.welcome.decoder}
         if self._private:
-            return {}  # it was just started as the user wants it
+            return {}  # it was just started with these settings
         chosen = self._choices
         requested = {
             "model": chosen.model or "",

@@ -101,7 +101,7 @@ class Announce:
 
 @dataclass(frozen=True)
 class ReportStatus:
-    """Answer a client's question for the status; processes have to be looked at for it."""
+    """Answer a status request of a client; processes have to be examined for it."""
 
     client: bytes
 

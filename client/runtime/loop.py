@@ -170,7 +170,7 @@ class RuntimeLoop:
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
-        """Carry out what the machine wants, and what clients could not take before."""
+        """Carry out the commands of the machine, and send what clients could not take before."""
         self._peers.flush()
         while commands := self._machine.take_commands(self._now):
             for command in commands:

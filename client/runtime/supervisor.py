@@ -36,7 +36,7 @@ class Supervisor:
         Args:
             table: the workers.
             config: timeouts and limits of starts.
-            log_folder: gets ``SEAT.EPOCH.log`` for each process.
+            log_folder: gets ``SLOT.EPOCH.log`` for each process.
             commands: gets what is to be carried out.
         """
         self._table, self._config, self._log_folder, self._commands = table, config, log_folder, commands

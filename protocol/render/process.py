@@ -138,7 +138,7 @@ class RenderProcess:
 
         Their callers get RenderingStoppedError, but for those within ``finishing()``.
         """
-        self._is_stopped = True  # first: whoever is about to wait for a process that is started now looks at it
+        self._is_stopped = True  # first: a caller that is about to wait for a process that is started now checks it
         process = self._process
         if process is not None and self._under_way is not None and self._pid == os.getpid():
             process.kill()
@@ -312,7 +312,7 @@ class RenderProcess:
             watch.start()
 
     def _end(self) -> None:
-        """End the process; one of the process that this one was forked from is left alone."""
+        """End the process; one of the process that this one was forked from is not ended."""
         self._end_process()
         self._process = self._under_way = None
 

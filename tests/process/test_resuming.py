@@ -1,4 +1,4 @@
-"""``dotsctl ocr`` after a crash of everything, and after Ctrl-C: the same command goes on where it was."""
+"""``dotsctl ocr`` after a crash of everything, and after Ctrl-C: the same command resumes where it was."""
 
 import os
 import re

@@ -178,7 +178,7 @@ def _stubborn_with_a_failing_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Request, "needs_first", property(lambda self: False, lambda self, value: None), raising=False)
 
 
-def _pages_blamed_for_the_alternative(monkeypatch: pytest.MonkeyPatch) -> None:
+def _failures_of_the_alternative_count_against_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure of the alternative is the page's failure."""
     monkeypatch.setattr(AutoChoice, "reason_to_fall_back", lambda self, request, role, message: "")
 
@@ -429,7 +429,7 @@ def _sleep_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         _blind_to_page_sizes,
         _stubborn_with_a_failing_encoder,
-        _pages_blamed_for_the_alternative,
+        _failures_of_the_alternative_count_against_pages,
         _taking_the_slower_one,
         _waiting_for_ever_for_its_turn,
         _no_fence,
