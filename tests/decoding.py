@@ -28,7 +28,7 @@ class RendererHere:
     def __init__(self) -> None:
         self._renderer = Renderer(UnlimitedSpace())  # type: ignore[arg-type]
 
-    def ask(self, request: RenderRequest, content: bytes = b"") -> PendingAnswer:
+    def request(self, request: RenderRequest, content: bytes = b"") -> PendingAnswer:
         found, pixels = self._renderer.answer(replace(request, content_bytes=len(content)), content)
         return PendingAnswer(request, answer=found, pixels=bytearray().join(map(bytes, pixels)))
 

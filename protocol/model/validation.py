@@ -207,7 +207,7 @@ def _refusal(folder: Path, problems: list[Problem]) -> MissingError:
     if len(problems) == 1:
         return MissingError(f"{folder / problems[0].file}: {problems[0].what}", f"{problems[0].remedy}")
     listed = problems[:SHOWN]
-    lines = [f"the model in {folder} cannot be used, {len(problems)} problems:"]
+    lines = [f"the model in {folder} cannot be used ({len(problems)} problems):"]
     lines += [f"  {problem.file}: {problem.what}" for problem in listed]
     if more := len(problems) - len(listed):
         lines.append(f"  and {more} more")

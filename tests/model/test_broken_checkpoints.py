@@ -123,7 +123,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     ),
     "index leads out of the folder": (
         in_json(INDEX, lambda content: content["weight_map"].update({BIAS: "../x.safetensors"})),
-        (INDEX, BIAS, "../x.safetensors", "of this folder", AGAIN),
+        (INDEX, BIAS, "../x.safetensors", "in this folder", AGAIN),
     ),
     "index without a map": (in_json(INDEX, dict.clear), (INDEX, "weight_map", AGAIN)),
     "missing tensor": (in_tensors(lambda tensors: tensors.pop(DOWN)), ("model-0000", f"{DOWN} is missing", AGAIN)),
@@ -194,7 +194,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     "stretched rotation": (config(rope_scaling={"type": "yarn"}), (CONFIG, "rope_scaling", "yarn", "null", AGAIN)),
     "tied embeddings beside a head": (
         config(tie_word_embeddings=True),
-        ("lm_head.weight is there", "tie_word_embeddings in config.json is true", "set tie_word_embeddings to false"),
+        ("lm_head.weight exists", "tie_word_embeddings in config.json is true", "set tie_word_embeddings to false"),
     ),
     "layers that are not stored": (
         config(num_hidden_layers=3),
@@ -281,7 +281,7 @@ def test_a_tokenizer_that_its_library_cannot_use_is_refused(good: Path, tmp_path
     folder = tmp_path / "model"
     shutil.copytree(good, folder)
     in_json(TOKENIZER, lambda content: content["model"].update(merges=[["a", "nothing of the kind"]]))(folder)
-    with pytest.raises(MissingError, match=r"tokenizer\.json is no tokenizer.*download the model again"):
+    with pytest.raises(MissingError, match=r"tokenizer\.json is not a usable tokenizer.*download the model again"):
         load_plugin(MLXDecoder(), folder, {}, lambda note: None)
 
 

@@ -22,10 +22,10 @@ def test_a_build_is_reported_and_made_again_only_when_something_differs(
 
     def made(options: ConversionOptions, *, force: bool = False) -> bool:
         run("demo", options, force=force, as_json=False)
-        told = capsys.readouterr()
-        assert re.search(r"2\.7\d? MB for pages of 96 patches", told.out)
-        assert "--encoder coreml:build=float16" in told.out
-        return "is there already; --force makes it again" not in told.err
+        reported = capsys.readouterr()
+        assert re.search(r"2\.7\d? MB for pages of 96 patches", reported.out)
+        assert "--encoder coreml:build=float16" in reported.out
+        return "is there already; --force makes it again" not in reported.err
 
     assert made(options)
     assert not made(options)
@@ -35,9 +35,9 @@ def test_a_build_is_reported_and_made_again_only_when_something_differs(
     weights.write_bytes(b"")
     assert made(ConversionOptions(buckets=(96,), chunks=2, query_tile=40))
     run("demo", options, force=False, as_json=True)
-    told = json.loads(capsys.readouterr().out)
-    assert told["bytes"] == Build.read(Path(told["folder"])).nbytes
-    assert told["query_tile"] == 512
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["bytes"] == Build.read(Path(reported["folder"])).nbytes
+    assert reported["query_tile"] == 512
 
 
 def test_buckets_are_written_with_commas() -> None:

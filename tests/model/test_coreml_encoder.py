@@ -148,9 +148,9 @@ def test_several_images_are_encoded_in_order() -> None:
 
 def test_a_blank_page_is_detected_only_on_request_and_an_unreadable_one_is_its_own_failure() -> None:
     encoder, blank = loaded(), png(Image.new("RGB", (308, 280), "white"))
-    with pytest.raises(BlankPage) as told:
+    with pytest.raises(BlankPage) as reported:
         encode(encoder, blank, check_blank=True)
-    assert told.value.geometry.source == (308, 280)
+    assert reported.value.geometry.source == (308, 280)
     assert len(encode(encoder, blank).embeddings) == 110
     with pytest.raises(PageError, match="no picture"):
         encode(encoder, b"no picture")
@@ -258,10 +258,10 @@ def test_what_the_framework_refuses_is_reported_with_a_remedy_and_leaves_nothing
     Build.read(build_folder).check_files(build_folder)
 
 
-@pytest.mark.parametrize(("layers", "told"), [(3, False), (42, True)])
-def test_pages_that_take_the_interpreter_long_are_reported_at_the_start(layers: int, told: bool) -> None:
+@pytest.mark.parametrize(("layers", "reported"), [(3, False), (42, True)])
+def test_pages_that_take_the_interpreter_long_are_reported_at_the_start(layers: int, reported: bool) -> None:
     chunk = Chunk("tower-1.mlpackage", 0, layers, 0, {})
     build = Build("f" * 64, "float16", "same", (960, 4032), 512, "cpu_and_ne", 1536, 128, 1536, (chunk,), {})
     notes: list[str] = []
     coreml._warn_of_long_pages(build, (960,) if layers == 3 else (960, 4032), notes.append)
-    assert any("page of 4032 patches: set DOTSCTL_STALL_TIMEOUT" in note for note in notes) is told
+    assert any("page of 4032 patches: set DOTSCTL_STALL_TIMEOUT" in note for note in notes) is reported

@@ -34,7 +34,7 @@ def test_a_question_about_several_inputs_is_one_prompt_in_their_order(run_folder
         assert (answer.text, answer.task) == (text_of_files(*contents), "ask")
         with pytest.raises(UsageError, match="the question is empty"):
             one.ask("  ", contents)
-        with pytest.raises(PageError, match="about no images"):
+        with pytest.raises(PageError, match="no images were given"):
             one.ask("Why?", [])
         with pytest.raises(PageError, match="more than 16 images"):
             one.ask("Why?", contents * 6)

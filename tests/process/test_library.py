@@ -99,7 +99,7 @@ def test_a_stream_gives_text_while_the_page_is_decoded(client: Callable[..., Cli
     stream = client(decoder=f"fake:tokens=64,gate={gates[0].path}").stream(content)
     whole = text_of_files(content, tokens=64)
     pieces = [next(stream)]
-    gates[0].wait_entered()  # half of the page is written, and the decoder does not go on before the gate opens
+    gates[0].wait_entered()  # half of the page is written, and the decoder does not continue before the gate opens
     while len("".join(pieces)) < len(whole) // 3:
         pieces.append(next(stream))
     assert whole.startswith("".join(pieces)) and len("".join(pieces)) < len(whole)
@@ -163,7 +163,7 @@ def test_breaking_off_cancels_the_rest_and_the_next_call_works(client: Callable[
     contents = [stored(picture(colour)) for colour in range(4)]
     if call == "ocr":
         pages = one.ocr([*contents[:2], b"", *contents[2:]])
-        assert next(pages).index == 2, "the bad page is told while two are on their way"
+        assert next(pages).index == 2, "the bad page is reported while two are on their way"
         pages.close()  # type: ignore[attr-defined]
     else:
         stream = one.stream(contents[0])

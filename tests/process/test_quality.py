@@ -42,9 +42,9 @@ def test_a_runtime_remembers_what_its_pages_cost(model: Path) -> None:
         assert len(list(client.ocr([stored(picture(colour)) for colour in range(6)], quality="balanced"))) == 6
         assert {page.quality for page in client.ocr([stored(picture(9))], quality="full")} == {"full"}
     found = recall(fingerprint(model), this_machine())
-    beside = found.of_encoder(name, decoder_busy=True)
-    assert set(beside) == {BALANCED_PATCHES}
-    assert 0.02 <= beside[BALANCED_PATCHES] < 2
+    loaded = found.of_encoder(name, decoder_busy=True)
+    assert set(loaded) == {BALANCED_PATCHES}
+    assert 0.02 <= loaded[BALANCED_PATCHES] < 2
     assert set(found.of_encoder(name, decoder_busy=False)) >= {FULL_PATCHES}
     decoding = found.of_decoder(decoder)
     assert decoding is not None

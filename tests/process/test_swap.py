@@ -45,7 +45,7 @@ def test_pages_go_to_the_new_encoder_and_every_result_states_which_one_made_it(n
     status = instance.status()
     assert (status.workers[0].plugin, status.counters["restarts"]) == ("fake:encode_ms=1", 0)
     with pytest.raises(ProcessLookupError):
-        while True:  # it is told to stop after its last page, and reaped by the runtime
+        while True:  # it is requested to stop after its last page, and reaped by the runtime
             os.kill(old, 0)
             instance.status()
 
@@ -123,7 +123,7 @@ def test_the_command_swaps_and_reports_it(named: Named) -> None:
     assert (process.returncode, err) == (0, "'test' now uses encoder fake:encode_ms=1\n")
     process = dotsctl("swap", "encoder", "missing", "--name", NAME)
     _, err = process.communicate(timeout=START_S)
-    assert process.returncode == 7 and "fake:encode_ms=1 goes on" in err
+    assert process.returncode == 7 and "fake:encode_ms=1 stays in use" in err
 
 
 def test_without_a_runtime_there_is_nothing_to_swap(run_folder: Path) -> None:

@@ -233,8 +233,8 @@ def test_the_settings_start_both_encoders_and_name_one_where_there_can_be_only_o
     assert settings.resolve_encoder("auto", "demo") == TRIED
     assert settings.resolve_encoder("auto", "nothing") == "mlx"
     assert settings.resolve_encoder("mlx:dtype=float32", "demo") == "mlx:dtype=float32"
-    beside = settings.runtime_config(replace(chosen, further_encoders=("mlx",)), "x")
-    assert beside.auto is None and [str(each) for each in beside.encoders] == [TRIED, "mlx"]
+    both = settings.runtime_config(replace(chosen, further_encoders=("mlx",)), "x")
+    assert both.auto is None and [str(each) for each in both.encoders] == [TRIED, "mlx"]
     config = settings.runtime_config(replace(chosen, encoder="mlx"), "x")
     assert (config.auto, config.encoder_name, config.auto_line) == (None, "mlx", "")
 

@@ -34,7 +34,7 @@ def test_an_absent_shard_is_named(tmp_path: Path) -> None:
 
 def test_an_index_without_the_half_is_another_model(tmp_path: Path) -> None:
     shards(tmp_path, {"model.x": "a.safetensors"})
-    with pytest.raises(MissingError, match=r"no dots\.ocr model"):
+    with pytest.raises(MissingError, match=r"not a dots\.ocr model"):
         tensor_files(tmp_path, ("vision_tower.",))
 
 

@@ -174,8 +174,8 @@ def test_no_readable_input_is_exit_4_without_starting_a_runtime(client: type[Fak
     Path("text.png").write_text("no picture")
     result = call("ocr", "missing.png", "empty", "text.png", "*.tif")
     assert (result.exit_code, client.created, result.stdout) == (4, [], "")
-    told = [line.split(":")[0] for line in result.stderr.splitlines()]
-    assert told == ["missing.png", "empty", "text.png", "*.tif", "0 pages read, 4 failed"]
+    reported = [line.split(":")[0] for line in result.stderr.splitlines()]
+    assert reported == ["missing.png", "empty", "text.png", "*.tif", "0 pages read, 4 failed"]
 
 
 def test_a_page_that_only_the_encoder_finds_unreadable_is_exit_4(client: type[FakeClient]) -> None:

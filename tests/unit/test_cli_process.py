@@ -135,7 +135,7 @@ def test_the_first_signal_finishes_the_pages_in_work_and_the_same_command_resume
 def test_the_second_ctrl_c_stops_now_and_keeps_what_is_done() -> None:
     with reading() as process:
         process.send_signal(signal.SIGINT)
-        after(process, b"stops now")
+        after(process, b"to stop now")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=CHILD_TIMEOUT_S)
         assert (process.returncode, out) == (130, b""), err

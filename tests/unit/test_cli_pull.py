@@ -76,6 +76,6 @@ def test_ctrl_c_is_exit_130_and_reports_that_nothing_is_lost(remote: FakeHub) ->
         finally:
             process.kill()
         assert select.select([process.stderr], [], [], CHILD_TIMEOUT_S)[0]
-        said = process.stderr.read().decode()
-    assert said.endswith("stopped; run the same command to resume\n")
-    assert "Traceback" not in said
+        printed = process.stderr.read().decode()
+    assert printed.endswith("stopped; run the same command to resume\n")
+    assert "Traceback" not in printed

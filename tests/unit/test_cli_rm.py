@@ -93,7 +93,7 @@ def test_rm_removes_an_unfinished_download_but_not_a_running_one(models: Path) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "reported"),
     [
         (["demo"], 2, "cannot be removed"),
         (["nothing"], 3, "no model 'nothing' is installed. Installed models: none"),
@@ -104,8 +104,8 @@ def test_rm_removes_an_unfinished_download_but_not_a_running_one(models: Path) -
         (["--unused", "--derived-only"], 2, "--unused alone"),
     ],
 )
-def test_rm_refuses_what_it_cannot_mean(arguments: list[str], code: int, told: str) -> None:
-    assert told in refused(code, "rm", *arguments, "-y")
+def test_rm_refuses_what_it_cannot_mean(arguments: list[str], code: int, reported: str) -> None:
+    assert reported in refused(code, "rm", *arguments, "-y")
 
 
 def test_rm_states_which_file_stays_when_one_cannot_be_removed(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

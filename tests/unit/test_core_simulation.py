@@ -137,7 +137,7 @@ def _crowd(ledger: Ledger, ready: set[int]) -> Request | None:
 
 
 def _batch_condemned_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that does not fit beside others is not tried alone."""
+    """A page that does not fit together with others is not retried alone."""
     original = core.Coordinator.worker_message
 
     def worker_message(self: core.Coordinator, role: Role, epoch: int, message: Message, now: float) -> None:

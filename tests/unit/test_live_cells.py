@@ -77,25 +77,25 @@ def test_a_second_attempt_with_less_text_adds_nothing() -> None:
 
 def test_cells_of_a_runtime_that_sends_no_geometry_come_at_the_end() -> None:
     job = StoredJob(tokens(answer(2)), end(answer(2)))
-    assert [told for _, _, told in cells_of(job)] == [2, 2]
+    assert [reported for _, _, reported in cells_of(job)] == [2, 2]
 
 
 def test_an_attempt_without_geometry_is_not_mistaken_for_the_one_before() -> None:
     text = answer(2)
     job = StoredJob(tokens(text[:20], WHOLE), RESTARTED, tokens(text), end(text))
-    assert [(text, told) for text, _, told in cells_of(job)] == [("cell 0", 4), ("cell 1", 4)]
+    assert [(text, reported) for text, _, reported in cells_of(job)] == [("cell 0", 4), ("cell 1", 4)]
 
 
 def test_a_damaged_last_cell_comes_with_the_end() -> None:
     text = answer(2)[:-4]
     job = StoredJob(tokens(text, WHOLE), end(text))
-    assert [(text, told) for text, _, told in cells_of(job)] == [("cell 0", 1), ("cell ", 2)]
+    assert [(text, reported) for text, _, reported in cells_of(job)] == [("cell 0", 1), ("cell ", 2)]
 
 
 def test_lines_of_a_scene_stream_too() -> None:
     lines = "(1,2),(3,2),(3,4),(1,4) one\n(1,2),(3,2),(3,4),(1,4) two"
     job = StoredJob(tokens(lines, WHOLE), end(lines))
-    assert [(text, told) for text, _, told in cells_of(job, "scene")] == [("one", 1), ("two", 2)]
+    assert [(text, reported) for text, _, reported in cells_of(job, "scene")] == [("one", 1), ("two", 2)]
 
 
 def test_a_page_that_fails_is_an_error() -> None:

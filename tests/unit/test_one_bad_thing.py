@@ -112,7 +112,7 @@ def test_an_input_that_vanishes_is_a_failed_page_of_one_file(
     assert result.exit_code == 1 and "1 result not written" in result.stderr
     text = Path(target).read_text()
     assert "a.png" in text and "c.png" in text
-    assert target == "all.md" or "page 1 was read, but cannot be read again" in text
+    assert target == "all.md" or "page 1 was read, but its pixels cannot be loaded again" in text
 
 
 def test_a_folder_that_may_not_be_written_any_more_ends_the_run(

@@ -115,7 +115,7 @@ def test_a_socket_is_refused_and_stays(client: type[FakeClient]) -> None:
         result = call("ocr", "a.png", "-o", "socket")
     assert (result.exit_code, result.stderr) == (5, ERROR.format("socket: it is a socket", ""))
     assert stat.S_ISSOCK(Path("socket").stat().st_mode)
-    assert client.created == [], "it is told before a model is loaded"
+    assert client.created == [], "it is reported before a model is loaded"
 
 
 def test_pictures_cannot_lie_beside_a_stream(client: type[FakeClient]) -> None:

@@ -66,8 +66,8 @@ def test_pages_come_back_as_they_were_read(tmp_path_factory: pytest.TempPathFact
 def test_every_field_of_a_page_is_kept_or_known_from_its_input() -> None:
     from dotsctl.client.outputs.page_store import StoredPage
 
-    told = {"source", "path", "num_pages", "chosen", "index", "error"}
-    assert {field.name for field in fields(StoredPage)} - {"key"} == {field.name for field in fields(Page)} - told
+    reported = {"source", "path", "num_pages", "chosen", "index", "error"}
+    assert {field.name for field in fields(StoredPage)} - {"key"} == {field.name for field in fields(Page)} - reported
 
 
 def test_a_document_continues_with_the_page_that_is_missing(tmp_path: Path) -> None:

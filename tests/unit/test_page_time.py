@@ -66,8 +66,8 @@ def test_measured_costs_replace_the_table_and_are_scaled_to_other_sizes() -> Non
     found = pipeline(("mlx", CPU), chip="x86_64", decoder_device=Device.CPU, measured=measured)
     small = found.page_s((1204, 1316), None)  # 86 x 94 patches
     assert small == pytest.approx(20.0 * VISION.operations(8084) / VISION.operations(8000) + 10.0)
-    beside = MeasuredCosts((Cost("mlx", 8000, 20.0, False), Cost("mlx", 8084, 25.0, True)), (decoding,))
-    found = pipeline(("mlx", CPU), chip="x86_64", decoder_device=Device.CPU, measured=beside)
+    with_decoder = MeasuredCosts((Cost("mlx", 8000, 20.0, False), Cost("mlx", 8084, 25.0, True)), (decoding,))
+    found = pipeline(("mlx", CPU), chip="x86_64", decoder_device=Device.CPU, measured=with_decoder)
     assert found.page_s((1204, 1316), None) == pytest.approx(25.0)  # the decoder had its share meanwhile
 
 
@@ -174,10 +174,10 @@ def test_the_choice_is_made_once_a_call_and_reported_once(tmp_path: Path, on_m2:
 
 
 def test_all_encoders_count_where_the_runtime_chooses_between_them(tmp_path: Path, on_m2: Machine) -> None:
-    said = replace(welcome(dots_ocr(tmp_path)), encoders=("coreml", "mlx"), capabilities=(NE, GPU))
+    answer = replace(welcome(dots_ocr(tmp_path)), encoders=("coreml", "mlx"), capabilities=(NE, GPU))
 
     def encoders(place: int | None, *, auto: bool) -> list[str]:
-        found = pipeline_of(replace(said, auto=auto), place)
+        found = pipeline_of(replace(answer, auto=auto), place)
         assert found is not None
         return [name for name, _ in found.encoders]
 

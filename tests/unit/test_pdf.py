@@ -232,8 +232,8 @@ def test_a_protected_pdf_requests_its_password() -> None:
 
 
 def test_a_wrong_password_is_reported_and_not_shown() -> None:
-    told = only_error(FILES / "encrypted.pdf", Selection(password="hunter2"))
-    assert "does not open" in told and "hunter2" not in told
+    reported = only_error(FILES / "encrypted.pdf", Selection(password="hunter2"))
+    assert "does not open" in reported and "hunter2" not in reported
 
 
 def test_a_damaged_pdf_is_reported() -> None:
@@ -276,13 +276,13 @@ def test_a_document_is_opened_once_and_one_page_is_rendered_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, int]] = []
-    ask = RenderProcess.ask
+    ask = RenderProcess.request
 
     def noted(process: RenderProcess, request: RenderRequest, content: bytes) -> PendingAnswer:
         asked.append((request.asked, request.page))
         return ask(process, request, content)
 
-    monkeypatch.setattr(RenderProcess, "ask", noted)
+    monkeypatch.setattr(RenderProcess, "request", noted)
     path = tmp_path / "long.pdf"
     path.write_bytes(numbered(300, (8, 8)))
     pages = pages_of(path, AT_72)

@@ -148,7 +148,7 @@ def test_an_input_that_changed_or_went_is_reported(tmp_path: Path) -> None:
     scan(tmp_path / "a.png", [RED])
     inputs = documents(tmp_path / "a.png")
     pixels = PagePixels.of_files(inputs)
-    with pytest.raises(PageError, match="it has 60x40 px instead of 61x40"):
+    with pytest.raises(PageError, match="it now has 60x40 px instead of 61x40"):
         pixels.load(replace(page(inputs[0]), width=61))
     (tmp_path / "a.png").unlink()
     with pytest.raises(
@@ -363,7 +363,7 @@ def test_the_command_line_writes_all_formats_with_pictures(client: type[FakeClie
         (["-f", "overlay", "-o", "out/", "--no-header-footer"], "-f overlay has none"),
         (["-f", "overlay", "-o", "out/"], "the task 'text' returns none"),
         (["-f", "json", "--images", "none"], "--images applies to -f md"),
-        (["--images", "files"], "choose a file or folder with -o"),
+        (["--images", "files"], "set one with -o"),
     ],
 )
 def test_what_does_not_go_together_is_a_usage_error(client: type[FakeClient], options: list[str], message: str) -> None:

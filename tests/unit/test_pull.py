@@ -188,7 +188,7 @@ def test_what_an_older_attempt_left_is_no_part_of_the_model(remote: FakeHub, pul
 
 def test_two_pulls_of_one_model_do_not_meet(remote: FakeHub, pull_home: Path) -> None:
     with PartialFolder(pull_home / "dots.small"):
-        assert "another process downloads the model 'dots.small'" in refused()
+        assert "another process is downloading the model 'dots.small'" in refused()
     run()
 
 

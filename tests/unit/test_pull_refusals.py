@@ -47,7 +47,7 @@ def test_what_changed_in_the_partial_folder_is_fetched_again(remote: FakeHub, pu
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "told"),
+    ("status", "headers", "problem"),
     [
         (404, {"X-Error-Code": "RepoNotFound"}, "has no repository somebody/Dots.Small, or it is private"),
         (401, {}, "(HTTP 401): check the token's permissions, or set HF_TOKEN, or run 'hf auth login'"),
@@ -62,10 +62,10 @@ def test_what_changed_in_the_partial_folder_is_fetched_again(remote: FakeHub, pu
     ],
 )
 def test_a_refusal_of_the_hub_is_one_line_with_a_remedy(
-    remote: FakeHub, pull_home: Path, status: int, headers: dict[str, str], told: str
+    remote: FakeHub, pull_home: Path, status: int, headers: dict[str, str], problem: str
 ) -> None:
     remote.refusal, remote.body = (status, headers), b"<html>login</html>"
-    assert told in refused()
+    assert problem in refused()
     assert not pull_home.exists()
 
 
@@ -125,7 +125,7 @@ def test_what_is_there_already_needs_no_room(remote: FakeHub, monkeypatch: pytes
 
 
 def test_a_disk_that_fills_up_keeps_what_is_there(remote: FakeHub, pull_home: Path) -> None:
-    assert "is full: make room and pull again" in refused(Listener(OSError(errno.ENOSPC, "full"), 100_000))
+    assert "is full: free some space and pull again" in refused(Listener(OSError(errno.ENOSPC, "full"), 100_000))
     assert [path.name for path in pull_home.iterdir()] == [".dots.small.partial"]
 
 
@@ -151,17 +151,17 @@ def test_a_repository_without_a_needed_file_is_no_model(remote: FakeHub, name: s
     assert not remote.asked
 
 
-@pytest.mark.parametrize(("config", "told"), [(b'{"model_type": "qwen2"}', "of the type 'qwen2'"), (b"[1]", "list")])
-def test_another_type_of_model_is_refused_before_the_weights(remote: FakeHub, config: bytes, told: str) -> None:
+@pytest.mark.parametrize(("config", "problem"), [(b'{"model_type": "qwen2"}', "of the type 'qwen2'"), (b"[1]", "list")])
+def test_another_type_of_model_is_refused_before_the_weights(remote: FakeHub, config: bytes, problem: str) -> None:
     remote.files["config.json"] = config
-    assert told in refused()
+    assert problem in refused()
     assert remote.asked == [("config.json", None)]
 
 
 def test_a_shard_that_the_index_names_and_nobody_has_is_refused(remote: FakeHub) -> None:
     index = {"weight_map": {"vision_tower.a": WEIGHTS, "lm_head.weight": "model-2.safetensors"}}
     remote.files["model.safetensors.index.json"] = json.dumps(index).encode()
-    with pytest.raises(CommandFailedError, match=r"no model for dotsctl: (.|\n)*model-2\.safetensors"):
+    with pytest.raises(CommandFailedError, match=r"not a model that dotsctl can use: (.|\n)*model-2\.safetensors"):
         run()
     assert installed_models() == []
 

@@ -1,4 +1,4 @@
-"""The render process: what a document does to it is the failure of one page, and its owner goes on."""
+"""The render process: what a document does to it is the failure of one page, and its owner continues."""
 
 import io
 import os

@@ -158,7 +158,7 @@ def test_a_relative_runtime_directory_means_the_same_in_every_working_directory(
 
 
 class FullLink:
-    """A client that takes no message until it is told to."""
+    """A client that takes no message until the test lets it."""
 
     def __init__(self) -> None:
         self.is_full = True

@@ -93,7 +93,7 @@ def test_a_finished_page_makes_the_next_death_the_first_one_again() -> None:
 def test_a_worker_that_the_system_kills_while_it_loads_is_reported_as_short_of_memory() -> None:
     made = Processes(max_starts=1)
     made.start()
-    assert "memory runs out" in made.die(1.0, -signal.SIGKILL).verdict
+    assert "memory ran out" in made.die(1.0, -signal.SIGKILL).verdict
 
 
 def test_the_name_on_the_socket_belongs_to_the_present_process_alone() -> None:

@@ -97,7 +97,7 @@ def test_no_sibling_inherits_a_lifeline(make: Make) -> None:
     for slot in (ENCODER, DECODER):
         spawn(processes, slot)
     processes.release(Role.ENCODER, 1)
-    assert end_of(processes).code == 0  # it would go on reading if the second child held the pipe's other end
+    assert end_of(processes).code == 0  # it would continue reading if the second child held the pipe's other end
 
 
 def test_a_folder_that_is_gone_is_an_error_and_leaves_no_process(make: Make, tmp_path: Path) -> None:
