@@ -143,7 +143,7 @@ def _quantised_network(
         for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
             is_levels = tensor.dtype == mx.uint32
             tensors[name] = tensor if is_levels else _scaled(name, tensor, plan).astype(dtype)
-    _fill(network, tensors, "quantised weights", f"make them new: {quantised.remedy}")
+    _fill(network, tensors, "quantised weights", f"rebuild them: {quantised.remedy}")
     _scale_epsilons(network, plan.epsilon_factor)
     return network
 
@@ -206,8 +206,8 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model. Raises MissingError."""
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise MissingError(f"{path} is missing", "download the whole dots.ocr snapshot")
+        raise MissingError(f"{path} is missing", "download the complete dots.ocr snapshot")
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library has no class of its own for a file that it cannot use
-        raise MissingError(f"{path} is no tokenizer that can be used ({error})", "download the model again") from None
+        raise MissingError(f"{path} is not a usable tokenizer ({error})", "download the model again") from None

@@ -80,19 +80,19 @@ class PageDecoder:
             MemoryError: there is not enough memory for its prompt.
         """
         model = self._model
-        asked = self._prompts.build(prompt.task, prompt.prompt, prompt.image_embeddings, prompt.geometry, prompt.box)
-        room = check_length(asked, self._context)
+        built = self._prompts.build(prompt.task, prompt.prompt, prompt.image_embeddings, prompt.geometry, prompt.box)
+        room = check_length(built, self._context)
         table = model.network.model.embed_tokens
         try:
-            embeddings = splice(asked, prompt.embeddings, table, model.dtype, model.width, model.page_factor)
+            embeddings = splice(built, prompt.embeddings, table, model.dtype, model.width, model.page_factor)
         except RuntimeError as error:
             if is_exhaustion(error):
                 raise MemoryError(str(error)) from None
             raise
         limit = room if prompt.max_tokens is None else min(room, prompt.max_tokens)
         hint = plain_ids(model.tokenizer, prompt.hint) if prompt.hint else []
-        run = PageRun(StopRule(model.end_ids, limit), Drafter(hint), len(asked.ids))
-        self.scheduler.admit(prompt.page_id, SplicedPage(asked.ids, embeddings), run)
+        run = PageRun(StopRule(model.end_ids, limit), Drafter(hint), len(built.ids))
+        self.scheduler.admit(prompt.page_id, SplicedPage(built.ids, embeddings), run)
         self._streams[prompt.page_id] = TextStream(model.tokenizer)
 
     def step(self) -> list[Piece]:

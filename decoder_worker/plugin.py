@@ -89,7 +89,7 @@ class Piece:
     num_tokens: int
     finish: Finish | None = None
     error: str = ""
-    """The reason why the page cannot be decoded any further; the plugin has forgotten it, and the others go on."""
+    """The reason why the page cannot be decoded any further; the plugin has forgotten it, and the others continue."""
 
 
 class Decoder(Protocol):

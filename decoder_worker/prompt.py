@@ -112,5 +112,5 @@ def plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 def _id_of(tokenizer: Tokenizer, token: str) -> int:
     found = tokenizer.token_to_id(token)
     if found is None:
-        raise MissingError(f"tokenizer.json has no token {token}: this is no dots.ocr model")
+        raise MissingError(f"tokenizer.json has no token {token}: this is not a dots.ocr model")
     return int(found)

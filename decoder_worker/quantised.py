@@ -34,7 +34,7 @@ class Quantisation:
     def __post_init__(self) -> None:
         if self.bits not in BITS or self.group_size not in GROUP_SIZES:
             raise UsageError(
-                f"bits {self.bits} in groups of {self.group_size} cannot be had: bits are {_either(BITS)}, "
+                f"bits {self.bits} in groups of {self.group_size} are not supported: bits are {_either(BITS)}, "
                 f"groups are of {_either(GROUP_SIZES)}"
             )
 
@@ -94,7 +94,7 @@ def open_quantised(model: Path, digest: str, quantisation: Quantisation) -> Quan
     for key, value in expected.items():
         if manifest.get(key) != value:
             raise MissingError(
-                f"{folder / MANIFEST}: {key} is {brief(manifest.get(key))}, not {value!r}", f"make it new: {remedy}"
+                f"{folder / MANIFEST}: {key} is {brief(manifest.get(key))}, not {value!r}", f"rebuild it: {remedy}"
             )
     return QuantisedDecoder(quantisation, _checked_files(folder, manifest, remedy), manifest, remedy)
 
@@ -103,9 +103,9 @@ def _read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
     try:
         manifest = plain_json(read_file(folder / MANIFEST))
     except (OSError, WrongValueError) as error:
-        raise MissingError(f"{folder / MANIFEST} cannot be read ({error})", f"make it new: {remedy}") from None
+        raise MissingError(f"{folder / MANIFEST} cannot be read ({error})", f"rebuild it: {remedy}") from None
     if not isinstance(manifest, dict):
-        raise MissingError(f"{folder / MANIFEST} holds no object", f"make it new: {remedy}")
+        raise MissingError(f"{folder / MANIFEST} holds no object", f"rebuild it: {remedy}")
     return manifest
 
 
@@ -113,18 +113,18 @@ def _checked_files(folder: Path, manifest: dict[str, Any], remedy: str) -> tuple
     """The files that the manifest lists. Raises MissingError for one that is absent or has other bytes."""
     listed = manifest.get("files")
     if not isinstance(listed, dict) or not listed:
-        raise MissingError(f"{folder / MANIFEST} lists no files", f"make it new: {remedy}")
+        raise MissingError(f"{folder / MANIFEST} lists no files", f"rebuild it: {remedy}")
     for name, digest in listed.items():
         if Path(name).name != name or "\0" in name:
             raise MissingError(
-                f"{folder / MANIFEST} lists {brief(name)}, which is no file of it", f"make it new: {remedy}"
+                f"{folder / MANIFEST} lists {brief(name)}, which is not a file in it", f"rebuild it: {remedy}"
             )
         try:
             found = file_digest(folder / name)
         except OSError as error:
-            raise MissingError(f"{folder / name} cannot be read ({error.strerror})", f"make it new: {remedy}") from None
+            raise MissingError(f"{folder / name} cannot be read ({error.strerror})", f"rebuild it: {remedy}") from None
         if found != digest:
-            raise MissingError(f"{folder / name} is damaged: it is not what was written", f"make it new: {remedy}")
+            raise MissingError(f"{folder / name} is damaged: it is not what was written", f"rebuild it: {remedy}")
     return tuple(folder / name for name in listed)
 
 

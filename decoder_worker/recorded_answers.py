@@ -32,7 +32,7 @@ class RecordedAnswers:
             source: name of the page's source without its ending; a folder is searched for a file of that stem.
 
         Raises:
-            PageError: there is no such file or more than one, or it is no UTF-8 text of at most 16 MiB.
+            PageError: there is no such file or more than one, or it is not UTF-8 text of at most 16 MiB.
         """
         path = self._file_of(source) if self._path.is_dir() else self._path
         try:

@@ -16,7 +16,7 @@ from dotsctl.decoder_worker.sockets import Arrived, DecoderSockets
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.messages import CancelRequest, Consumed, Decoded, Done, Embeddings, RequestFailed, Stop
 from dotsctl.protocol.worker.gpu_faults import is_interrupted, is_refused
-from dotsctl.protocol.worker.plugin_faults import place_of, raised
+from dotsctl.protocol.worker.plugin_faults import location_of, raised
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class DecodingPage:
 
 
 class DecoderService:
-    """Serves until the coordinator says stop."""
+    """Serves until the coordinator requests the end."""
 
     def __init__(self, sockets: DecoderSockets, decoder: Decoder, where: str) -> None:
         """Prepare; ``where`` names the plugin in errors."""
@@ -76,7 +76,7 @@ class DecoderService:
             if len(self._running) > 1 or is_refused(error) or is_interrupted(error):
                 raise
             log.exception("%s", self._where)
-            self._fail_running(ErrorCode.INTERNAL, f"{self._where} {raised(error)}{place_of(error)}")
+            self._fail_running(ErrorCode.INTERNAL, f"{self._where} {raised(error)}{location_of(error)}")
         else:
             for piece in pieces:
                 self._pass_on(piece)
@@ -134,7 +134,7 @@ class DecoderService:
                     raise
                 log.exception("%s, request %d", self._where, header.request_id)
                 self._decoder.cancel(header.request_id)
-                self._fail(header, ErrorCode.INTERNAL, f"{self._where} {raised(error)} in admit{place_of(error)}")
+                self._fail(header, ErrorCode.INTERNAL, f"{self._where} {raised(error)} in admit{location_of(error)}")
                 continue
             now = time.monotonic()
             self._running[header.request_id] = DecodingPage(header, arrived_at=at, admitted_at=now, flushed_at=now)

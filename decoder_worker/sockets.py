@@ -112,7 +112,7 @@ class DecoderSockets:
         if (header.request_id, header.attempt) in self._cancelled:
             return
         if header.tensor.shape[1] != self._width:
-            text = f"embeddings of width {header.tensor.shape[1]} came, the decoder takes {self._width}"
+            text = f"embeddings of width {header.tensor.shape[1]} arrived, the decoder expects {self._width}"
             self._control.send(RequestFailed(header.request_id, header.attempt, ErrorCode.BAD_EMBED, text))
             return
         self._control.send(Received(header.request_id, header.attempt))

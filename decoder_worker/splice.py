@@ -24,8 +24,8 @@ def check_length(prompt: Prompt, context: int) -> int:
     length, page = len(prompt.ids), prompt.ids.count(prompt.placeholder)
     if length < context:
         return context - length
-    words = length - page
-    fitting = (context - words) * 3 // 4  # a page of so many embeddings leaves a quarter of them for the answer
+    num_text = length - page
+    fitting = (context - num_text) * 3 // 4  # a page of so many embeddings leaves a quarter of them for the answer
     remedy = f"--max-pixels {fitting * CELL_PX**2} would do" if fitting > 0 else "shorten the prompt"
     raise PageError(
         f"the prompt has {length} tokens, {page} of them for the page; there are {context} positions for prompt and "

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.geometry import Box, PageGeometry
-from dotsctl.protocol.model.tasks import TASKS, read_wording
+from dotsctl.protocol.model.tasks import TASKS, read_own_prompts
 
 
 def read_prompts(model: Path) -> dict[str, str]:
@@ -14,7 +14,7 @@ def read_prompts(model: Path) -> dict[str, str]:
         UsageError: the model's ``prompts.json`` is wrong.
         MissingError: a file of the model cannot be read.
     """
-    return {task: TASKS[task].prompt if text is None else text for task, text in read_wording(model).items()}
+    return {task: TASKS[task].prompt if text is None else text for task, text in read_own_prompts(model).items()}
 
 
 def fill(template: str, geometry: PageGeometry | None, box: Box | None) -> str:

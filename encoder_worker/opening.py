@@ -63,14 +63,14 @@ class OpenedPage:
 
 
 def prepare_page(
-    page: PageImage, limits: PixelLimits, lay_out: Callable[[OpenedPage], Patches] = OpenedPage.patches
+    page: PageImage, limits: PixelLimits, to_patches: Callable[[OpenedPage], Patches] = OpenedPage.patches
 ) -> tuple[Patches, dict[str, float]]:
     """Return the patches of a page, and the milliseconds of the stages ``open`` and ``resize``.
 
     Args:
         page: the page.
         limits: of the model.
-        lay_out: resizes the page and cuts it into patches.
+        to_patches: resizes the page and cuts it into patches.
 
     Raises:
         PageError: the page is no readable picture, or cannot be resized.
@@ -82,7 +82,7 @@ def prepare_page(
     limits, open_ms = limits.lowered(page.max_pixels), (opened - start) * 1e3
     if page.check_blank and is_blank(image):
         raise BlankPage(fit(source, orientation, limits), {"open": open_ms})
-    patches = lay_out(OpenedPage(image, source, orientation, limits, window_of(page, image)))
+    patches = to_patches(OpenedPage(image, source, orientation, limits, window_of(page, image)))
     return patches, {"open": open_ms, "resize": (time.perf_counter() - opened) * 1e3}
 
 

@@ -17,7 +17,7 @@ from dotsctl.protocol.link import Link, Links
 from dotsctl.protocol.messages import Blank, CancelRequest, Dropped, Embeddings, Encode, Encoded, RequestFailed, Stop
 from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions, TensorHeader
 from dotsctl.protocol.worker.gpu_faults import is_refused
-from dotsctl.protocol.worker.plugin_faults import place_of, raised
+from dotsctl.protocol.worker.plugin_faults import location_of, raised
 from dotsctl.protocol.worker.shell import Control
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class EncoderService:
             if is_refused(error):  # only a new process can use the GPU: the runtime starts one and retries the page
                 raise
             log.exception("request %d", request.request_id)
-            self._fail(request, ErrorCode.INTERNAL, f"{self._where} {raised(error)}{place_of(error)}")
+            self._fail(request, ErrorCode.INTERNAL, f"{self._where} {raised(error)}{location_of(error)}")
         finally:
             self._current = None
 
@@ -119,7 +119,7 @@ class EncoderService:
             if push.send(frames):
                 return True
             if time.monotonic() > deadline:
-                raise PageError(f"the decoder took no page for {PUSH_TIMEOUT_S:.0f} s", code=ErrorCode.STALL)
+                raise PageError(f"the decoder accepted no page for {PUSH_TIMEOUT_S:.0f} s", code=ErrorCode.STALL)
             self._links.wait(1.0, [self._control.link], writable=[push])
 
     def _link_to(self, endpoint: str) -> Link:

@@ -8,22 +8,22 @@ from pathlib import Path
 
 from dotsctl.protocol.errors import CommandFailedError
 
-WANTED = 10_240
+TARGET = 10_240
 """The soft limit at most; macOS begins with 256, and no system lets a process have more than its hard limit."""
 
 
 def raise_limit() -> None:
     """Raise the soft limit of this process to 10,240 descriptors, or to its hard limit where that is lower."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    target = TARGET if hard == resource.RLIM_INFINITY else min(hard, TARGET)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
 
 
 def limit() -> int:
     """Return the most descriptors that this process may have."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return WANTED if soft == resource.RLIM_INFINITY else soft
+    return TARGET if soft == resource.RLIM_INFINITY else soft
 
 
 def num_free() -> int:

@@ -288,7 +288,7 @@ def remove_stale(directory: InstanceDirectory) -> None:
     """Remove what a dead instance left; only for the holder of the lock.
 
     Raises:
-        CommandFailedError: a file that is no socket has the name of a socket; it is left alone.
+        CommandFailedError: a file that is no socket has the name of a socket; it is kept.
     """
     for path in [path for kind in ("*.sock", "*.part", "worker.*") for path in directory.path.glob(kind)]:
         if path.suffix == ".sock" and not stat.S_ISSOCK(path.lstat().st_mode):

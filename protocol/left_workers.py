@@ -94,7 +94,7 @@ def _is_free(descriptor: int) -> bool:
 
 
 def _wait_until_free(descriptor: int) -> None:
-    """Wait for the end of a killed process; one that waits for a dead disk is left alone after 5 s."""
+    """Wait for the end of a killed process; one that waits for a dead disk is abandoned after 5 s."""
     deadline, pause = time.monotonic() + END_TIMEOUT_S, select.poll()
     while not _is_free(descriptor) and time.monotonic() < deadline:
         pause.poll(10)

@@ -59,7 +59,7 @@ class Submit:
     """Nearly always one."""
     options: PageOptions
     stream: bool
-    """Whether the client wants the text while it is decoded."""
+    """Whether the client requests the text while it is decoded."""
     encoder: int | None = None
     """Place in ``Welcome.encoders`` of the one that is to encode it; none: the runtime chooses."""
 

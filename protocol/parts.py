@@ -89,7 +89,7 @@ def require_text(name: str, text: str, max_bytes: int) -> None:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise ValueError(f"{name} is no UTF-8 text") from None
+        raise ValueError(f"{name} is not UTF-8 text") from None
     require(size <= max_bytes, f"{name} is longer than {max_bytes} bytes")
 
 
@@ -184,9 +184,9 @@ class PageOptions:
             require(0 <= x0 < x1 and 0 <= y0 < y1, f"box {self.box} is not x0,y0,x1,y1 with x0 < x1 and y0 < y1")
 
 
-def worker_name(role: Role, place: int) -> str:
+def worker_name(role: Role, index: int) -> str:
     """``decoder``, ``encoder``, and ``encoder2`` and so on for additional encoders: in logs and messages."""
-    return f"{role}{place + 1}" if place else str(role)
+    return f"{role}{index + 1}" if index else str(role)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def plain_json(text: bytes) -> Any:
         content = json.loads(text)
         json.dumps(content, ensure_ascii=False).encode()  # halves of characters can be written to no file
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError, and integers of thousands of digits, included
-        raise WrongValueError(f"no JSON ({str(error)[:200]})") from None
+        raise WrongValueError(f"not JSON ({str(error)[:200]})") from None
     return content
 
 

@@ -227,7 +227,7 @@ class Gate:
         self.path.unlink(missing_ok=True)
 
     def open(self) -> None:
-        """Let the page that stands here go on."""
+        """Let the page that waits here continue."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

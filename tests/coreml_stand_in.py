@@ -260,7 +260,7 @@ class PlanProxy:
         return devices.MLCPUComputeDevice(CpuProxy())
 
     def get_compute_device_usage_for_mlprogram_operation(self, operation: Any) -> Any:
-        """The device of an operation; none: not told."""
+        """The device of an operation; none: unknown."""
         plans = importlib.import_module("coremltools.models.compute_plan")
         device = self._usage.get(id(operation.__proxy__))
         return None if device is None else plans.MLComputePlanDeviceUsage(device, [device])

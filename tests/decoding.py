@@ -28,7 +28,7 @@ class RendererHere:
     def __init__(self) -> None:
         self._renderer = Renderer(UnlimitedSpace())  # type: ignore[arg-type]
 
-    def ask(self, request: RenderRequest, content: bytes = b"") -> PendingAnswer:
+    def request(self, request: RenderRequest, content: bytes = b"") -> PendingAnswer:
         found, pixels = self._renderer.answer(replace(request, content_bytes=len(content)), content)
         return PendingAnswer(request, answer=found, pixels=bytearray().join(map(bytes, pixels)))
 
@@ -41,7 +41,7 @@ class RendererHere:
 def answer(content: bytes, page: int = 1, **asked: object) -> tuple[RenderAnswer, bytes]:
     """The answer to one request about a document, and the pixels; raises PageError."""
     here = RendererHere()
-    found, pixels = here.result(here.ask(RenderRequest(PAGE, content=1, page=page, **asked), content))  # type: ignore[arg-type]
+    found, pixels = here.result(here.request(RenderRequest(PAGE, content=1, page=page, **asked), content))  # type: ignore[arg-type]
     return found, bytes(pixels)
 
 

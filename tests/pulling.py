@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from dotsctl.client.models.hub import Hub
-from dotsctl.client.models.pull import PullOrder, pull
+from dotsctl.client.models.pull import PullRequest, pull
 from dotsctl.protocol.errors import CommandFailedError
 
 from tests.fake_hub import REPO, FakeHub
@@ -32,14 +32,14 @@ class Listener:
             raise self._fault
 
 
-def run(listener: Listener | None = None, **order: object) -> Path:
-    return pull(PullOrder(**{"repo": REPO, **order}), Hub(), listener or Listener())  # type: ignore[arg-type]
+def run(listener: Listener | None = None, **options: object) -> Path:
+    return pull(PullRequest(**{"repo": REPO, **options}), Hub(), listener or Listener())  # type: ignore[arg-type]
 
 
-def refused(listener: Listener | None = None, **order: object) -> str:
+def refused(listener: Listener | None = None, **options: object) -> str:
     """The message of a pull that must fail."""
     with pytest.raises(CommandFailedError) as caught:
-        run(listener, **order)
+        run(listener, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -78,9 +78,9 @@ class Counts:
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.skipped:
-            parts.append(f"{self.skipped} skipped (done before; --force embeds again)")
+            parts.append(f"{self.skipped} skipped (already done; --force embeds them again)")
         if self.kept:
-            parts.append(f"{self.kept} kept (changed since, or not written by dotsctl; --overwrite replaces)")
+            parts.append(f"{self.kept} kept (edited, or not written by dotsctl; --overwrite replaces them)")
         return ", ".join(parts)
 
 
@@ -144,7 +144,7 @@ class Embedding:
                 return
             if journal.to_keep([name], overwrite=self._order.overwrite):
                 self.counts.kept += 1
-                say(f"{shown(target)} is kept: it was changed since, or dotsctl did not write it")
+                say(f"{shown(target)} is kept: it was edited, or dotsctl did not write it")
                 return
             encoder = self._loaded()
             facts = self._facts(document, page.page, digest)

@@ -21,7 +21,7 @@ def read_prompt(argument: str | None) -> str | None:
             f"--prompt {argument}: {path} cannot be read ({error.strerror})", "give an existing file"
         ) from None
     except UnicodeDecodeError:
-        raise UsageError(f"--prompt {argument}: {path} is no UTF-8 text", "give a text file") from None
+        raise UsageError(f"--prompt {argument}: {path} is not UTF-8 text", "give a text file") from None
     if not 0 < len(content) <= MAX_PROMPT_BYTES or not text:
         raise UsageError(f"--prompt {argument}: {path} is empty or larger than 1 MiB", "write the prompt into it")
     return text
@@ -37,7 +37,7 @@ def parse_box(argument: str | None) -> Box | None:
         raise UsageError(f"--box {argument!r} is not four numbers", "write --box 100,200,600,250") from None
     if not (0 <= x0 < x1 < float("inf") and 0 <= y0 < y1 < float("inf")):
         raise UsageError(
-            f"--box {argument} is no box",
+            f"--box {argument} is not a valid box",
             "write left,top,right,bottom in pixels of the page, with left < right and top < bottom",
         )
     return x0, y0, x1, y1

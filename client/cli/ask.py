@@ -30,7 +30,7 @@ def run(
     from dotsctl.client.api import Client
 
     if STDIN in inputs and sys.stdin.isatty():
-        raise UsageError("- reads a picture from standard input, and that is the terminal", "pipe one into the command")
+        raise UsageError("cannot read a page from the terminal", "pipe a file into the command")
     documents = expand(inputs, sys.stdin.buffer, reading.selection())
     images = list(_readable(documents))
     with Client(**connection) as client:
@@ -54,5 +54,5 @@ def _readable(documents: Iterable[InputFile]) -> Iterator[PageInput]:
         if page.error is not None:
             raise PageError(f"{page.source}: {page.error.problem}", page.error.remedy, code=page.error.code)
         if count > MAX_IMAGES:
-            raise UsageError(f"a question about more than {MAX_IMAGES} images", "choose some, or pages with --pages")
+            raise UsageError(f"more than {MAX_IMAGES} images were given", "choose some, or pages with --pages")
         yield page

@@ -13,7 +13,7 @@ from dotsctl.client.inputs.pages import stop_renderer
 
 T = TypeVar("T")
 STDERR_FD = 2
-HINT = "stopping: the pages in work are finished first; Ctrl-C once more stops now"
+HINT = "stopping after the pages in progress; press Ctrl-C again to stop now"
 
 
 class Interruption:
@@ -28,11 +28,11 @@ class Interruption:
         """The first signal that came."""
 
     @property
-    def is_asked(self) -> bool:
+    def is_requested(self) -> bool:
         """Return whether a signal has come that ends the run."""
         return self._number is not None
 
-    def raise_asked(self) -> None:
+    def raise_if_requested(self) -> None:
         """Raise SignalledError if a signal has come that ends the run."""
         if self._number is not None:
             raise SignalledError(self._number)
@@ -59,13 +59,13 @@ class Interruption:
         finally:
             self._is_reading = False
 
-    def until_asked(self, items: Iterator[T]) -> Iterator[T]:
+    def until_requested(self, items: Iterator[T]) -> Iterator[T]:
         """The items, up to the first signal."""
-        while not self.is_asked and (item := next(items, None)) is not None:
+        while not self.is_requested and (item := next(items, None)) is not None:
             yield item
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        if self.is_asked or not self._is_reading:
+        if self.is_requested or not self._is_reading:
             self._number = number
             raise SignalledError(number)
         self._number = number

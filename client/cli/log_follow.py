@@ -13,7 +13,7 @@ from dotsctl.client.connection.launch import log_files
 from dotsctl.client.connection.log_files import cut_off, role_of
 from dotsctl.protocol.endpoints import InstanceDirectory, lock_holder, log_directory
 
-LOOK_S = 0.2
+POLL_S = 0.2
 """The interval between two checks: no event reports, on both systems, that a file has grown."""
 HEAD_BYTES = 256
 
@@ -42,15 +42,15 @@ class FollowedLog:
         *lines, self._rest = self._rest.split(b"\n")
         return lines
 
-    def last_words(self) -> list[bytes]:
+    def last_piece(self) -> list[bytes]:
         """Return the text after the last complete line, of a process that was ended in the middle of one."""
-        words, self._rest = self._rest, b""
-        return [words] if words else []
+        piece, self._rest = self._rest, b""
+        return [piece] if piece else []
 
     def _read_what_was_cut_off(self) -> None:
         """Read the rest of the file read so far, wherever it is now, and all of what was cut off after it."""
         pieces = cut_off(self.path)
-        known = [place for place, piece in enumerate(pieces) if _head(piece).startswith(self._head)]
+        known = [index for index, piece in enumerate(pieces) if _head(piece).startswith(self._head)]
         if not known:
             self._rest += b"\n(lines are missing here: they were written faster than they were read)\n"
             self._position = 0
@@ -83,7 +83,7 @@ def follow(
     role: str | None,
     lines: int,
     show: Callable[[str, bytes], None],
-    look_s: float = LOOK_S,
+    poll_s: float = POLL_S,
 ) -> None:
     """Show the last lines of each log and then every new one; returns when the runtime has ended, or does not run.
 
@@ -92,7 +92,7 @@ def follow(
         role: of which process; none: of all.
         lines: of each log to begin with.
         show: gets role and line.
-        look_s: pause between two looks.
+        poll_s: pause between two checks.
     """
     folder = log_directory(directory, private=False)
     followed: dict[Path, FollowedLog] = {path: FollowedLog(path) for path in _logs(folder, role)}
@@ -110,9 +110,9 @@ def follow(
             for line in log.new_lines():
                 show(role_of(path), line)
         if running:
-            select.select([], [], [], look_s)
+            select.select([], [], [], poll_s)
     for path, log in followed.items():
-        for line in log.last_words():
+        for line in log.last_piece():
             show(role_of(path), line)
 
 

@@ -50,7 +50,9 @@ class Commands(click.Group):
         except ImportError as error:
             return _broken(cmd_name, f"the command {cmd_name!r} ({entry.value}) cannot be imported: {error}")
         if not isinstance(loaded, click.Command):
-            return _broken(cmd_name, f"{entry.value} is no click command: the package that declares it is at fault")
+            return _broken(
+                cmd_name, f"{entry.value} is not a click command: repair or uninstall the package that declares it"
+            )
         return loaded
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -14,7 +14,7 @@ from dotsctl.client.cli.printing import print_text
 @click.option("--force", is_flag=True, help="Replace an installed model of that name.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @verbose_option
-def pull(quiet: bool, **order: Any) -> None:
+def pull(quiet: bool, **options: Any) -> None:
     """Download a dots.ocr model from the Hugging Face Hub.
 
     Only the files that dotsctl needs are downloaded, and every file is verified. An interrupted download resumes. The
@@ -26,9 +26,9 @@ def pull(quiet: bool, **order: Any) -> None:
       dotsctl pull rednote-hilab/dots.mocr --name mocr      its successor, under another name
     """
     from dotsctl.client.cli.pull import run_pull
-    from dotsctl.client.models.pull import PullOrder
+    from dotsctl.client.models.pull import PullRequest
 
-    run_pull(PullOrder(**order), quiet=quiet)
+    run_pull(PullRequest(**options), quiet=quiet)
 
 
 @click.command(short_help="List the installed models.")

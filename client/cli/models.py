@@ -23,7 +23,7 @@ from dotsctl.client.settings.choices import choose
 from dotsctl.protocol.errors import CommandFailedError, UsageError
 from dotsctl.protocol.model.checkpoint import read_json
 from dotsctl.protocol.model.directory import DEMO, find_model, installed_models, models_directory
-from dotsctl.protocol.model.tasks import PROMPTS, read_wording
+from dotsctl.protocol.model.tasks import PROMPTS, read_own_prompts
 
 SHORT_DIGITS = 12
 """The digits of fingerprints and commits that are shown."""
@@ -84,7 +84,7 @@ def _remarks(unfinished: list[Path], unused: list[Path]) -> Iterator[str]:
         yield f"unfinished: {path.name}, {size_text(tree_bytes(path))}; 'dotsctl rm {name}' removes it"
     if unused:
         size = size_text(sum(map(tree_bytes, unused)))
-        yield f"made from models that are not here: {size}; 'dotsctl rm --unused' removes it"
+        yield f"derived from models that are no longer installed: {size}; 'dotsctl rm --unused' removes it"
 
 
 def _sized(path: Path) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def show_model(chosen: str, as_json: bool) -> str:
 def _tasks(model: LocalModel) -> dict[str, str]:
     """Return where the prompt of each task comes from."""
     own = (model.record.prompts if model.record else "") or PROMPTS
-    return {task: own if text is not None else "dotsctl" for task, text in read_wording(model.folder).items()}
+    return {task: own if text is not None else "dotsctl" for task, text in read_own_prompts(model.folder).items()}
 
 
 def _inside(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _where(model: LocalModel) -> Iterator[tuple[str, str]]:
         yield "from", f"{record.repo}@{record.commit}, pulled {record.date}"
         yield "licence", record.licence or "none stated; see the files in its folder"
     elif model.name != DEMO:
-        yield "from", f"not known: it was not pulled, and has no {RECORD}"
+        yield "from", f"unknown (not pulled: it has no {RECORD})"
 
 
 def _what(folder: Path, config: dict[str, Any], tensors: TensorFacts) -> Iterator[tuple[str, str]]:
@@ -197,8 +197,10 @@ def _count(number: int) -> str:
 
 def _offers(tasks: dict[str, str]) -> Iterator[tuple[str, str]]:
     for number, source in enumerate(sorted(set(tasks.values()), key=lambda each: each == "dotsctl")):
-        words = f"the words of {source if source == 'dotsctl' else f'its {source}'}"
-        yield "" if number else "tasks", f"{', '.join(t for t, each in tasks.items() if each == source)}, in {words}"
+        yield (
+            "" if number else "tasks",
+            f"{', '.join(t for t, each in tasks.items() if each == source)} (prompts: {source})",
+        )
 
 
 def _made(model: LocalModel) -> Iterator[tuple[str, str]]:
@@ -229,6 +231,6 @@ def _ask(removal: Removal) -> None:
     shown = [f"  {path}" + (" (a link; its target stays)" if path.is_symlink() else "") for path in removal.paths]
     click.echo("\n".join(["this will be removed:", *shown]), err=True)
     if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here", "give --yes to remove it")
+        raise UsageError("cannot ask for confirmation: standard input is not a terminal", "pass --yes to remove it")
     if not click.confirm(f"Remove {size_text(removal.size_bytes)}?", err=True):
         raise CommandFailedError("nothing was removed")

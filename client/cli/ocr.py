@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 GIVEN_UP = "fatal"
 """State of a worker that the runtime does not start again."""
-LOOK_AGAIN_S = 0.5
+POLL_S = 0.5
 """The interval between two checks of what other runs read."""
 
 
@@ -84,23 +84,23 @@ class OcrOptions:
         return lock_holder(instance_directory(self.choices.name)) is not None
 
 
-def run(order: OcrOptions) -> ExitCode:
+def run(options: OcrOptions) -> ExitCode:
     """Read all inputs; return the exit code of a completed run.
 
     Raises:
         DotsctlError: the run could not start or continue; what was read before is written.
         KeyboardInterrupt: likewise.
     """
-    if STDIN in order.inputs and sys.stdin.isatty():
-        raise UsageError("- reads a page from standard input, and that is the terminal", "pipe one into the command")
-    if order.force and order.retry_failed:
-        raise UsageError("--force reads everything and --retry-failed what has failed", "leave one of them out")
-    style = order.style  # a mistake in it is reported before anything is read
-    documents = list(expand(order.inputs, sys.stdin.buffer, order.reading.selection()))
+    if STDIN in options.inputs and sys.stdin.isatty():
+        raise UsageError("cannot read a page from the terminal", "pipe a file into the command")
+    if options.force and options.retry_failed:
+        raise UsageError("--force and --retry-failed cannot be combined", "leave one of them out")
+    style = options.style  # a mistake in it is reported before anything is read
+    documents = list(expand(options.inputs, sys.stdin.buffer, options.reading.selection()))
     with (
-        Interruption(quiet=order.quiet) as interruption,
+        Interruption(quiet=options.quiet) as interruption,
         ProgressReport(
-            len(documents), quiet=order.quiet, verbose=order.verbose, is_printed=goes_to_stream(order.output)
+            len(documents), quiet=options.quiet, verbose=options.verbose, is_printed=goes_to_stream(options.output)
         ) as report,
     ):
         if remote := list(filter(None, (document.remote_bytes() for document in documents))):
@@ -113,42 +113,42 @@ def run(order: OcrOptions) -> ExitCode:
             with report.bar_hidden():
                 print_text(text)
 
-        options = WriteOptions(force=order.force, overwrite=order.overwrite, events=report)
-        output = choose_output(order.output, documents, style, write, options)
+        write_options = WriteOptions(force=options.force, overwrite=options.overwrite, events=report)
+        output = choose_output(options.output, documents, style, write, write_options)
         with contextlib.closing(output):
-            _write(order, _chosen(order, documents, output, report), output, report, interruption)
+            _write(options, _chosen(options, documents, output, report), output, report, interruption)
         report.summary()
-        return report.exit_code(strict=order.strict)
+        return report.exit_code(strict=options.strict)
 
 
 def _write(
-    order: OcrOptions,
+    options: OcrOptions,
     documents: Sequence[InputFile],
     output: Output,
     report: ProgressReport,
     interruption: Interruption,
 ) -> None:
     """Read what is to be read, or report why there is nothing. Raises as :func:`run` does."""
-    reading = _expected_reading(order) if isinstance(output, FolderOutput) else None
+    reading = _expected_reading(options) if isinstance(output, FolderOutput) else None
     if _has_work(documents, output, reading):
         output.prepare()
-        _read(order, documents, output, report, interruption)
+        _read(options, documents, output, report, interruption)
         return
     for page in _unread(documents, output, reading, report, []):
         _refuse(page, output, report)
     output.finish()
 
 
-def _chosen(order: OcrOptions, documents: list[InputFile], output: Output, report: ProgressReport) -> list[InputFile]:
+def _chosen(options: OcrOptions, documents: list[InputFile], output: Output, report: ProgressReport) -> list[InputFile]:
     """All documents, or those of which a page failed in an earlier run."""
-    if not order.retry_failed:
+    if not options.retry_failed:
         return documents
     failed = [document for document in documents if output.has_failed(document)]
-    report.leave(len(documents) - len(failed))
+    report.skip_successful(len(documents) - len(failed))
     return failed
 
 
-def _expected_reading(order: OcrOptions) -> Reading | None:
+def _expected_reading(options: OcrOptions) -> Reading | None:
     """Return how a private runtime would read, so that a run with everything done starts none.
 
     None: a runtime is up, which answers for itself and at once, or the model has no files.
@@ -156,14 +156,14 @@ def _expected_reading(order: OcrOptions) -> Reading | None:
     Raises:
         RuntimeLostError: the user named a runtime that does not run.
     """
-    if order.is_running():
+    if options.is_running():
         return None
-    if order.choices.is_chosen("name"):
-        raise not_running(order.choices.name)
-    config = settings.runtime_config(order.choices, order.choices.name)
+    if options.choices.is_chosen("name"):
+        raise not_running(options.choices.name)
+    config = settings.runtime_config(options.choices, options.choices.name)
     if not config.model:
         return None
-    return Reading(fingerprint(Path(config.model)), config.encoder_name, str(config.decoder), order.reading.key())
+    return Reading(fingerprint(Path(config.model)), config.encoder_name, str(config.decoder), options.reading.key())
 
 
 def _has_work(documents: Sequence[InputFile], output: Output, reading: Reading | None) -> bool:
@@ -197,7 +197,7 @@ def _unread(
             continue
         for page in document.pages():
             if (kept := output.kept(page)) is not None:
-                report.take_over(kept)
+                report.resume(kept)
                 output.add(kept)
             else:
                 yield page
@@ -205,14 +205,14 @@ def _unread(
 
 def _refuse(page: PageInput, output: Output, report: ProgressReport) -> None:
     """Report a page that cannot be read, without a runtime."""
-    error = page.error or PageError("the file changed while it was looked at", "run the command again")
+    error = page.error or PageError("the file changed while it was being read", "run the command again")
     failed = Page.from_failure(page, Failure.of(error), model="", fingerprint="", task="")
     report.page(failed)
     output.add(failed)
 
 
 def _read(
-    order: OcrOptions,
+    options: OcrOptions,
     documents: Sequence[InputFile],
     output: Output,
     report: ProgressReport,
@@ -225,55 +225,56 @@ def _read(
     """
     from dotsctl.client.api import Client
 
-    _explain_encoder(order, report)
+    _explain_encoder(options, report)
     report.stage("loading the model")
     with Client(
-        model=order.model,
-        encoder=order.encoder,
-        decoder=order.decoder,
-        name=order.name,
-        window=order.jobs,
-        memory=order.memory,
+        model=options.model,
+        encoder=options.encoder,
+        decoder=options.decoder,
+        name=options.name,
+        window=options.jobs,
+        memory=options.memory,
     ) as client:
         report.detail(f"model {client.model_name}, encoder {client.encoder}, decoder {client.decoder}")
         report.stage("reading")
-        reading = _reading(order, client)
+        reading = _reading(options, client)
         try:
             with interruption.reading():
-                while documents and not interruption.is_asked:
+                while documents and not interruption.is_requested:
                     busy: list[InputFile] = []
-                    unread = interruption.until_asked(_unread(documents, output, reading, report, busy))
-                    for page in _pages(order, client, unread, report.notice):
+                    unread = interruption.until_requested(_unread(documents, output, reading, report, busy))
+                    for page in _pages(options, client, unread, report.notice):
                         report.page(page)
                         output.add(page)
                     documents = busy
                     if busy:
                         report.stage("waiting for another run")
-                        threading.Event().wait(LOOK_AGAIN_S)  # other machines cannot wake this one
-                interruption.raise_asked()
+                        threading.Event().wait(POLL_S)  # other machines cannot wake this one
+                interruption.raise_if_requested()
             _warn_of_given_up(client, report)
         except OutputError:
             raise
         except KeyboardInterrupt:
-            output.finish(is_whole=False)
-            report.line(f"interrupted: {report.num_read} pages were read; the same command goes on with the rest")
+            output.finish(is_complete=False)
+            pages = f"{report.num_read} page{'s' * (report.num_read != 1)}"
+            report.line(f"interrupted after {pages}; run the same command to resume")
             raise
         except DotsctlError:
-            output.finish(is_whole=False)
+            output.finish(is_complete=False)
             raise
         output.finish()
 
 
-def _explain_encoder(order: OcrOptions, report: ProgressReport) -> None:
+def _explain_encoder(options: OcrOptions, report: ProgressReport) -> None:
     """Report what ``auto`` does, where a runtime is started for this call."""
     if (
-        order.quiet
-        or order.choices.is_chosen("name")
-        or order.is_running()
-        or not settings.is_auto(order.choices.encoder)
+        options.quiet
+        or options.choices.is_chosen("name")
+        or options.is_running()
+        or not settings.is_auto(options.choices.encoder)
     ):
         return
-    if line := settings.runtime_config(order.choices, order.choices.name).auto_line:
+    if line := settings.runtime_config(options.choices, options.choices.name).auto_line:
         report.line(line)
 
 
@@ -287,21 +288,21 @@ def _warn_of_given_up(client: "Client", report: ProgressReport) -> None:
 
 
 def _pages(
-    order: OcrOptions, client: "Client", inputs: Iterator[PageInput], notice: Callable[[str], None]
+    options: OcrOptions, client: "Client", inputs: Iterator[PageInput], notice: Callable[[str], None]
 ) -> Iterator[Page]:
     if (first := next(inputs, None)) is None:
         return iter(())
-    return client.ocr(chain([first], inputs), on_notice=notice, **order.reading.given(ReadOptions))
+    return client.ocr(chain([first], inputs), on_notice=notice, **options.reading.given(ReadOptions))
 
 
-def _reading(order: OcrOptions, client: "Client") -> Reading:
+def _reading(options: OcrOptions, client: "Client") -> Reading:
     """Return how this runtime reads. Raises UsageError for a task that its model does not support."""
-    task = order.reading.for_model(client.model_name, client.tasks).task
-    style = order.style
+    task = options.reading.for_model(client.model_name, client.tasks).task
+    style = options.style
     if style.format.needs_cells and not has_cells(task):
         raise UsageError(
-            f"-f {style.format_} draws boxes, and the task {task!r} gives none",
+            f"-f {style.format_} draws boxes, but the task {task!r} returns none",
             f"choose another --task, as {LAYOUT.name}",
         )
-    key = order.reading.key(default_task=client.tasks[0])
+    key = options.reading.key(default_task=client.tasks[0])
     return Reading(client.fingerprint, client.encoder, client.decoder, key)

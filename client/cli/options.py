@@ -31,13 +31,13 @@ name_option: Decorator = click.option("--name", metavar="NAME", help="Name of th
 
 
 def _encoder_option(*, several: bool) -> Decorator:
-    words = (
+    help_text = (
         "Encoder: auto, mlx, coreml, or an installed plugin. auto is mlx, and on a Mac also coreml for pages that it "
         "reads faster without losing resolution. [default: auto]"
     )
     if several:
-        words += " May be repeated: pages go to the first encoder unless 'dotsctl ocr --encoder' names another."
-    return click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", multiple=several, help=words)
+        help_text += " May be repeated: pages go to the first encoder unless 'dotsctl ocr --encoder' names another."
+    return click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", multiple=several, help=help_text)
 
 
 def model_options(command: Callable[..., Any], *, several_encoders: bool = False) -> Callable[..., Any]:

@@ -8,9 +8,9 @@ from dotsctl.client.cli.printing import print_line
 from dotsctl.client.files.sizes import size_text, tree_bytes
 from dotsctl.client.models.facts import model_fingerprint
 from dotsctl.client.models.hub import Hub
-from dotsctl.client.models.pull import PullOrder, pull, target_folder
+from dotsctl.client.models.pull import PullRequest, pull, target_folder
 from dotsctl.client.models.use import refuse_if_used
-from dotsctl.protocol.model.tasks import read_wording
+from dotsctl.protocol.model.tasks import read_own_prompts
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -57,21 +57,21 @@ class PullReport:
             self._bar.advance(self._task, size_bytes)
 
 
-def run_pull(order: PullOrder, *, quiet: bool) -> None:
+def run_pull(request: PullRequest, *, quiet: bool) -> None:
     """Install a model, and print what can be done with it.
 
     Raises:
         DotsctlError: it could not be installed; see :func:`dotsctl.client.models.pull.pull`.
     """
-    target = target_folder(order)
-    if order.force and (target / "config.json").is_file():
+    target = target_folder(request)
+    if request.force and (target / "config.json").is_file():
         refuse_if_used(target.name, target)
     hub = Hub()
     with PullReport(quiet=quiet) as report:
-        folder = pull(order, hub, report)
+        folder = pull(request, hub, report)
     digest = model_fingerprint(folder)  # while the files are in memory still, so that later commands have it
     size = size_text(tree_bytes(folder, of_links=True))
     report.line(f"{folder.name!r} is installed: {size}, fingerprint {digest[:12]}, in {folder}")
-    if tasks := [task for task, text in read_wording(folder).items() if text is not None]:
+    if tasks := [task for task, text in read_own_prompts(folder).items() if text is not None]:
         report.line(f"it brings its own prompts for {', '.join(tasks)}")
     report.line(f"try: dotsctl ocr scan.png --model {folder.name}")

@@ -40,11 +40,11 @@ class ProgressReport(OutputEvents):
         self._is_printed = is_printed
         self.num_failed = 0
         self.num_skipped = 0
-        self.num_taken_over = 0
+        self.num_resumed = 0
         self.num_lost = 0
         self.num_kept = 0
-        self.num_beside = 0
-        self._num_left = 0
+        self.num_elsewhere = 0
+        self._num_ok = 0
         self._is_loss_reported = False
         self._num_documents = num_documents
         self._is_quiet = quiet
@@ -106,13 +106,13 @@ class ProgressReport(OutputEvents):
     def skip(self, name: str) -> None:
         """An input that an earlier run has finished."""
         self.num_skipped += 1
-        self.detail(f"{name}: done before")
+        self.detail(f"{name}: already done")
         self._advance(1, 0)
 
-    def leave_alone(self, path: str) -> None:
+    def keep_changed(self, path: str) -> None:
         """See :class:`OutputEvents`."""
         self.num_kept += 1
-        self.notice(f"{path} is kept: it was changed since, or dotsctl did not write it")
+        self.notice(f"{path} is kept: it was edited, or dotsctl did not write it")
         self._advance(1, 0)
 
     def lose(self, source: str, error: DotsctlError) -> None:
@@ -120,50 +120,50 @@ class ProgressReport(OutputEvents):
         self.num_lost += 1
         self.line(f"{source}: {error}")
 
-    def read_beside(self, pages: int) -> None:
+    def read_elsewhere(self, pages: int) -> None:
         """See :class:`OutputEvents`."""
-        self.num_beside += pages
+        self.num_elsewhere += pages
         self._advance(1, 0)
 
-    def leave(self, count: int) -> None:
+    def skip_successful(self, count: int) -> None:
         """Count inputs that are skipped, as only those that failed before are read."""
-        self._num_left = count
+        self._num_ok = count
         self._advance(count, 0)
 
-    def take_over(self, page: Page) -> None:
+    def resume(self, page: Page) -> None:
         """A page that an earlier run read before it was interrupted."""
-        self.num_taken_over += 1
+        self.num_resumed += 1
         self.detail(f"{page.source}:{page.page}: resumed from an interrupted run")
         self._advance(1, self._more_pages(page))
 
     def _more_pages(self, page: Page) -> int:
         """Return how many pages of a document the bar does not count yet."""
-        if len(page.wanted) == 1 or page.source in self._several_pages:
+        if len(page.requested) == 1 or page.source in self._several_pages:
             return 0
         self._several_pages.add(page.source)
-        return len(page.wanted) - 1
+        return len(page.requested) - 1
 
     def page(self, page: Page) -> None:
         """A page that came to its end."""
         more_pages = self._more_pages(page)
-        place = f"{page.source}:{page.page}"
+        page_name = f"{page.source}:{page.page}"
         if page.error is not None:
             self.num_failed += 1
             self._codes.add(page.error.code)
-            self.line(f"{place}: {page.error.message}")
+            self.line(f"{page_name}: {page.error.message}")
         else:
             self.num_read += 1
             if page.status == PARTIAL:
                 self.num_partial += 1
-                self.notice(f"{place}: partial: {_why_partial(page)}")
+                self.notice(f"{page_name}: partial: {_why_partial(page)}")
             if page.status == BLANK:
                 self.num_blank += 1
-                self._blank += [place] if len(self._blank) < MOST_BLANK_NAMED else []
+                self._blank += [page_name] if len(self._blank) < MOST_BLANK_NAMED else []
             if (page.resolution_loss or 0.0) > TOLERATED_LOSS and not self._is_loss_reported:
                 self._is_loss_reported = True
-                self.notice(f"{place}: {_what_was_lost(page)}")
+                self.notice(f"{page_name}: {_what_was_lost(page)}")
             timings = "".join(f", {stage} {value:.0f} ms" for stage, value in page.timings_ms.items())
-            self.detail(f"{place}: {page.status}, {page.tokens['completion']} tokens{timings}")
+            self.detail(f"{page_name}: {page.status}, {page.tokens['completion']} tokens{timings}")
         self._advance(1, more_pages)
 
     def _advance(self, pages: int, more_pages: int) -> None:
@@ -183,18 +183,18 @@ class ProgressReport(OutputEvents):
             parts.append(f"{self.num_failed} failed")
         if self.num_lost:
             parts.append(f"{self.num_lost} result{'s' * (self.num_lost != 1)} not written")
-        if self.num_beside:
-            parts.append(f"{self.num_beside} page{'s' * (self.num_beside != 1)} read by another run")
-        if self.num_taken_over:
-            parts.append(f"{self.num_taken_over} resumed from an interrupted run")
+        if self.num_elsewhere:
+            parts.append(f"{self.num_elsewhere} page{'s' * (self.num_elsewhere != 1)} read by another run")
+        if self.num_resumed:
+            parts.append(f"{self.num_resumed} resumed from an interrupted run")
         if self.num_skipped:
-            parts.append(f"{self.num_skipped} skipped (done before; --force reads again)")
+            parts.append(f"{self.num_skipped} skipped (already done; --force reads them again)")
         if self.num_kept:
-            parts.append(f"{self.num_kept} kept (changed since, or not written by dotsctl; --overwrite replaces)")
-        if self._num_left:
-            parts.append(f"{self._num_left} input{'s' * (self._num_left != 1)} left alone (no failure is noted)")
-        is_more_than_told = any((self.num_taken_over, self.num_skipped, self._num_left, self.num_kept, self.num_beside))
-        needs_one = not self._is_printed or self._num_documents > 1 or is_more_than_told
+            parts.append(f"{self.num_kept} kept (edited, or not written by dotsctl; --overwrite replaces them)")
+        if self._num_ok:
+            parts.append(f"{self._num_ok} input{'s' * (self._num_ok != 1)} skipped (no recorded failure)")
+        has_other_counts = any((self.num_resumed, self.num_skipped, self._num_ok, self.num_kept, self.num_elsewhere))
+        needs_one = not self._is_printed or self._num_documents > 1 or has_other_counts
         if not self._is_quiet and (needs_one or self.num_partial or self.num_blank):
             self.line(", ".join(parts))
 
@@ -203,7 +203,7 @@ class ProgressReport(OutputEvents):
         if not self.num_failed:
             is_bad = self.num_lost or (strict and self.num_partial)
             return ExitCode.SOME_FAILED if is_bad else ExitCode.OK
-        others = (self.num_read, self.num_skipped, self.num_taken_over, self.num_kept, self.num_beside)
+        others = (self.num_read, self.num_skipped, self.num_resumed, self.num_kept, self.num_elsewhere)
         if self._codes <= INPUT_ERRORS and not any(others):
             return ExitCode.NO_INPUT
         return ExitCode.SOME_FAILED
@@ -222,8 +222,8 @@ def _what_was_lost(page: Page) -> str:
 def _why_partial(page: Page) -> str:
     """The reason why a page is partial, for people."""
     reasons = {
-        "length": "the text is cut, the limit of tokens was reached",
-        "loop": "the text repeated itself and was cut",
+        "length": "the text was truncated at the token limit",
+        "loop": "repetition was detected and the text truncated",
     }
-    told = [reasons[page.finish_reason]] if page.finish_reason in reasons else []
-    return "; ".join([*told, *page.repaired])
+    reasons_shown = [reasons[page.finish_reason]] if page.finish_reason in reasons else []
+    return "; ".join([*reasons_shown, *page.repaired])

@@ -62,7 +62,7 @@ def up(ctx: click.Context, /, encoder: tuple[str, ...], detach: bool, timeout_s:
     if not detach:
         ctx.exit(start_foreground(config, timeout_s))
     facts = start_detached(config, timeout_s)
-    click.echo(f"ready, pid {facts.pid}; 'dotsctl status' and 'dotsctl logs' show more", err=True)
+    click.echo(f"ready, pid {facts.pid}; see 'dotsctl status' and 'dotsctl logs'", err=True)
 
 
 @click.command(short_help="Stop the runtime.")
@@ -111,7 +111,7 @@ def swap(role: str, plugin: str, name: str | None, timeout_s: float) -> None:
 
     instance = choose(name=name).name
     encoder = swap_encoder(instance, PluginChoice.parse(plugin), timeout_s, ROLES.index(role) - 1)
-    click.echo(f"{instance!r} reads with {role} {encoder} now", err=True)
+    click.echo(f"{instance!r} now uses {role} {encoder}", err=True)
 
 
 @click.command()
@@ -126,12 +126,12 @@ def swap(role: str, plugin: str, name: str | None, timeout_s: float) -> None:
 def status(name: str | None, watch_s: float | None, as_json: bool) -> None:
     """Show the state of the runtime: workers, queue, memory."""
     from dotsctl.client.cli.status import render_json, render_line, render_text
-    from dotsctl.client.connection.status import ask_status, watch_status
+    from dotsctl.client.connection.status import query_status, watch_status
     from dotsctl.client.settings.choices import choose
 
     instance = choose(name=name).name
     if watch_s is None:
-        answer = ask_status(instance)
+        answer = query_status(instance)
         print_text(render_json(answer) if as_json else render_text(instance, answer))
     elif as_json:
         watch_status(instance, watch_s, lambda answer: print_text(render_line(answer)))
@@ -211,7 +211,7 @@ def _follow(instance: str, role: str | None, lines: int) -> None:
         print_text(("" if role else f"{of:<7} | ") + line.decode("utf-8", "replace") + "\n")
 
     follow(instance_directory(instance), role, lines, show)
-    click.echo(f"the runtime {instance!r} is not running any more", err=True)
+    click.echo(f"the runtime {instance!r} is no longer running", err=True)
 
 
 RUNTIME_COMMANDS = (up, down, swap, ps, status, logs)

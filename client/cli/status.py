@@ -68,7 +68,7 @@ def _worker(worker: WorkerReport) -> str:
     if worker.busy_for_s >= 1:
         text += f", on this step for {_duration(worker.busy_for_s)}"
     if worker.rss_bytes:
-        text += f", {memory_text(worker.rss_bytes)}, at most {memory_text(worker.peak_bytes)}"
+        text += f", {memory_text(worker.rss_bytes)}, peak {memory_text(worker.peak_bytes)}"
     if worker.restarts:
         text += f", {worker.restarts} restarts" + (f", last: {worker.last_exit}" if worker.last_exit else "")
     return f"{text}; {worker.note}" if worker.note else text

@@ -17,13 +17,13 @@ from dotsctl.protocol.model.directory import find_model
 
 
 class Connection:
-    """Opened once, then again whenever a call finds its runtime gone; any thread may use it."""
+    """Opened once, then again whenever a call finds that its runtime has ended; any thread may use it."""
 
     def __init__(self, choices: settings.Choices, *, private: bool, timeout_s: float, owner: str) -> None:
         """Nothing is opened yet.
 
         Args:
-            choices: what the user wants of the runtime.
+            choices: the settings that the user requests of the runtime.
             private: start a private runtime even if one is running.
             timeout_s: longest time until all workers are ready.
             owner: name of the caller's class, for messages.
@@ -39,7 +39,7 @@ class Connection:
         self._state = threading.Lock()
         self._runtime: launch.RuntimeProcess | None = None
         self._coming: Session | None = None
-        """One that is not welcomed yet, or not looked at."""
+        """A session that is not welcomed yet, or not checked."""
         self._session: Session | None = None
         self._is_closed = False
         self.welcome: Welcome | None = None
@@ -88,12 +88,12 @@ class Connection:
                     raise endpoints.not_running(self._choices.name)
             try:
                 session = self._started() if self._private else self._joined()
-                session.encoder_place = self._check_same(session.welcome)
+                session.encoder_index = self._check_same(session.welcome)
             except BaseException:  # Ctrl-C too: only this call can end what was started
                 self._drop()
                 raise
             if self.welcome is None:
-                self.welcome, self.encoder = session.welcome, _name(session.welcome, session.encoder_place)
+                self.welcome, self.encoder = session.welcome, _name(session.welcome, session.encoder_index)
             with self._state:
                 self._session, self._coming = session, None
             return session
@@ -115,7 +115,7 @@ class Connection:
         if endpoints.lock_holder(self._directory) is None:
             name = self._choices.name
             raise RuntimeLostError(
-                f"the runtime {name!r} is gone", f"start it again with 'dotsctl up -d --name {name}'"
+                f"the runtime {name!r} has ended", f"start it again with 'dotsctl up -d --name {name}'"
             )
         return self._greeted(self._directory, self._timeout_s)
 
@@ -140,36 +140,36 @@ class Connection:
         for key, value in expected.items():
             if value not in running[key]:
                 raise UsageError(
-                    f"the running runtime {self._choices.name!r} has {key} {' and '.join(map(repr, running[key]))}, "
-                    f"asked for is {value!r}",
+                    f"the runtime {self._choices.name!r} uses {key} {' and '.join(map(repr, running[key]))}, "
+                    f"but {value!r} was requested",
                     "stop it with 'dotsctl down', or use another --name",
                 )
         if self.welcome is not None and welcome.fingerprint != self.welcome.fingerprint:
             raise UsageError(
                 f"the model {welcome.model!r} of the runtime {self._choices.name!r} has changed since this client was "
                 f"made ({self.welcome.fingerprint[:12]}, now {welcome.fingerprint[:12]})",
-                "make a new client",
+                "create a new client",
             )
-        asked = expected.get("encoder", AUTO)
-        return None if asked == AUTO else welcome.encoders.index(asked)
+        requested = expected.get("encoder", AUTO)
+        return None if requested == AUTO else welcome.encoders.index(requested)
 
     def _expected(self, welcome: Welcome) -> dict[str, str]:
         """Return what the runtime must hold: what it held before, or else what the user chose."""
         if self.welcome is not None:
             return {"model": self.welcome.model, "encoder": self.encoder, "decoder": self.welcome.decoder}
         if self._private:
-            return {}  # it was just started as the user wants it
+            return {}  # it was just started with these settings
         chosen = self._choices
-        asked = {
+        requested = {
             "model": chosen.model or "",
             "encoder": chosen.encoder,
             "decoder": chosen.decoder,
         }
         if settings.is_auto(chosen.encoder) and not welcome.auto:
-            asked["encoder"] = settings.resolve_encoder(chosen.encoder, chosen.model)
+            requested["encoder"] = settings.resolve_encoder(chosen.encoder, chosen.model)
         if chosen.is_chosen("model"):
-            asked["model"] = find_model(chosen.model)[0]
-        return {key: value for key, value in asked.items() if chosen.is_chosen(key)}
+            requested["model"] = find_model(chosen.model)[0]
+        return {key: value for key, value in requested.items() if chosen.is_chosen(key)}
 
     def _drop(self) -> None:
         """Close the sessions, end the private runtime if there is one, and wait until it has ended."""
@@ -185,12 +185,12 @@ class Connection:
         if self._pid not in (None, os.getpid()):
             raise UsageError(
                 f"this {self._owner} belongs to process {self._pid}, and this is process {os.getpid()}",
-                "make one in each process",
+                "create one in each process",
             )
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
-            raise RuntimeLostError("the connection to the runtime was closed here", "open a new one")
+            raise RuntimeLostError("this connection to the runtime is closed", "open a new one")
 
     def close(self) -> None:
         """Close the session, and end the private runtime if there is one; also while another thread opens it.
@@ -215,8 +215,8 @@ class Connection:
                 self.close()
 
 
-def _name(welcome: Welcome, place: int | None) -> str:
+def _name(welcome: Welcome, index: int | None) -> str:
     """Return the name of the encoder in a slot; none: that of pages that name no encoder."""
-    if place is None and welcome.auto:
+    if index is None and welcome.auto:
         return AUTO
-    return welcome.encoders[place or 0]
+    return welcome.encoders[index or 0]

@@ -67,7 +67,7 @@ class RuntimeProcess:
             raise _start_error(outcome["exit_code"], outcome["reason"])
         self.end(now=True)
         if line is None:
-            raise CommandFailedError(f"the runtime was not ready after {timeout_s:.0f} s; it was ended")
+            raise CommandFailedError(f"the runtime was not ready after {timeout_s:.0f} s and was stopped")
         raise CommandFailedError(f"the runtime ended at once (exit code {self.process.returncode})")
 
     def end(self, *, now: bool) -> None:
@@ -149,9 +149,7 @@ def start(config: RuntimeConfig, *, private: bool) -> RuntimeProcess:
             )
     except OSError as error:
         os.close(reader)
-        raise CommandFailedError(
-            f"the runtime cannot be started: {error}", f"look at its logs in {log_folder}"
-        ) from None
+        raise CommandFailedError(f"the runtime cannot be started: {error}", f"check its logs in {log_folder}") from None
     finally:
         os.close(writer)
     return RuntimeProcess(process, directory, reader, private)
@@ -236,7 +234,7 @@ def stop(name: str, *, now: bool, timeout_s: float) -> None:
             return
         raise CommandFailedError(f"instance {name!r} is not running")
     if not pid:  # it has the lock and has not written its number yet; a signal to 0 would be one to ourselves
-        raise CommandFailedError(f"instance {name!r} is just starting", "run the command again")
+        raise CommandFailedError(f"instance {name!r} is still starting", "run the command again")
     deadline = time.monotonic() + timeout_s
     _signal(pid, signal.SIGQUIT if now else signal.SIGTERM)
     if _gone(directory, deadline) and _exited(pid, deadline):

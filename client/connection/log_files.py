@@ -1,4 +1,4 @@
-"""Names of log files: ``runtime.log`` and ``SEAT.EPOCH.log``, and their cut off parts, ``NAME.log.1``."""
+"""Names of log files: ``runtime.log`` and ``SLOT.EPOCH.log``, and their cut off parts, ``NAME.log.1``."""
 
 from collections import deque
 from pathlib import Path

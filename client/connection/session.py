@@ -34,7 +34,7 @@ class Session:
     """One connection. Any thread may use it, and any task; a job is used by one of them at a time."""
 
     welcome: Welcome
-    encoder_place: int | None = None
+    encoder_index: int | None = None
     """Place in ``welcome.encoders`` of the encoder for pages of this session; none: the runtime chooses."""
 
     def __init__(self, directory: InstanceDirectory, timeout_s: float, *, hello: bool = True) -> None:
@@ -133,18 +133,18 @@ class Session:
 
     def status(self) -> Status:
         """Request the status of the runtime, and wait in this thread."""
-        return completed(self.ask_status(Blocking()))
+        return completed(self.query_status(Blocking()))
 
-    async def ask_status(self, waiting: Waiting) -> Status:
+    async def query_status(self, waiting: Waiting) -> Status:
         """Request the status of the runtime. Raises RuntimeLostError when it gives none."""
-        inbox = self._wire.ask(StatusRequest())
+        inbox = self._wire.query(StatusRequest())
         if (status := await self._within(inbox, waiting, STATUS_TIMEOUT_S)) is None:
             raise RuntimeLostError(f"the runtime gave no status within {STATUS_TIMEOUT_S:.0f} s")
         return status
 
     def swap(self, question: SwapEncoder, timeout_s: float) -> SwapResult | None:
         """Request another encoder and wait in this thread; none: there was no answer within ``timeout_s`` seconds."""
-        coming = self._within(self._wire.ask(question), Blocking(), timeout_s)
+        coming = self._within(self._wire.query(question), Blocking(), timeout_s)
         return completed(coming)
 
     def close(self) -> None:

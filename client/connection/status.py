@@ -22,7 +22,7 @@ from dotsctl.protocol.parts import Role
 STATUS_TIMEOUT_S = 10.0
 
 
-def ask_status(instance: str) -> Status:
+def query_status(instance: str) -> Status:
     """Request the status of a running runtime; raises RuntimeLostError when there is none."""
     directory = instance_directory(instance)
     if lock_holder(directory) is None:
@@ -80,7 +80,7 @@ def running_runtimes() -> list[RuntimeSummary]:
 
 def _summary(directory: InstanceDirectory, pid: int) -> RuntimeSummary:
     try:
-        status = ask_status(directory.name)
+        status = query_status(directory.name)
     except DotsctlError:
         facts = directory.read_facts()
         known = (facts.model, facts.encoder, facts.decoder) if facts is not None else ("", "", "")
@@ -96,7 +96,7 @@ def _summary(directory: InstanceDirectory, pid: int) -> RuntimeSummary:
 def watch_status(instance: str, pause_s: float, show: Callable[[Status], None]) -> None:
     """Request the status again and again over one connection; raises RuntimeLostError when the runtime has ended."""
     directory = instance_directory(instance)
-    show(ask_status(instance))
+    show(query_status(instance))
     session = Session(directory, STATUS_TIMEOUT_S, hello=False)
     try:
         while True:

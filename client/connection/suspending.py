@@ -36,5 +36,5 @@ class Suspending:
         try:
             running = asyncio.get_running_loop().run_in_executor(self._executor, function)
         except RuntimeError:  # the executor takes nothing more
-            raise RuntimeLostError("the connection to the runtime was closed here", "open a new one") from None
+            raise RuntimeLostError("this connection to the runtime is closed", "open a new one") from None
         return await running

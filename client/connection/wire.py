@@ -53,7 +53,7 @@ SILENT_S = 60.0
 """The silence after which a runtime is given up whose process runs; it sends something every second."""
 FINISHING_SILENT_S = 3.0
 """The same for a runtime that has lost its lock, and reads its last pages."""
-LAST_WORDS_S = 0.1
+LAST_MESSAGES_S = 0.1
 """The time for messages that a runtime sent before it ended."""
 SEND_TIMEOUT_S = 30.0
 MESSAGES_A_TURN = 64
@@ -89,13 +89,13 @@ class Wire:
         self._lock = threading.Lock()
         self._outbox: deque[list[Buffer]] = deque()
         self._jobs: dict[str, Inbox[JobMessage]] = {}
-        self._asked: dict[type[Message], deque[Inbox[Any]]] = {Status: deque(), SwapResult: deque()}
+        self._queries: dict[type[Message], deque[Inbox[Any]]] = {Status: deque(), SwapResult: deque()}
         """The open requests by the type of their answer; answers come in the order of the requests."""
         self._end: DotsctlError | None = None
         """The reason why nothing more will come."""
         self._is_leaving = False
         self._full_since: float | None = None
-        self._has_heard = False
+        self._has_received = False
         """Whether the runtime has sent anything."""
         self._silence_s = self._unchecked_s = 0.0
         os.set_blocking(self._reader, False)
@@ -115,10 +115,10 @@ class Wire:
         if self._owner_pid != os.getpid():
             raise UsageError(
                 f"this call belongs to process {self._owner_pid}, and this is process {os.getpid()}",
-                "make a client in each process",
+                "create a client in each process",
             )
         if self._is_leaving:
-            raise RuntimeLostError("the connection to the runtime was closed here", "open a new one")
+            raise RuntimeLostError("this connection to the runtime is closed", "open a new one")
 
     def check(self) -> None:
         """Raise why nothing more will come, or return."""
@@ -151,17 +151,17 @@ class Wire:
         self.window.forget(job_id)
 
     @overload
-    def ask(self, question: StatusRequest) -> Inbox[Status]: ...
+    def query(self, question: StatusRequest) -> Inbox[Status]: ...
 
     @overload
-    def ask(self, question: SwapEncoder) -> Inbox[SwapResult]: ...
+    def query(self, question: SwapEncoder) -> Inbox[SwapResult]: ...
 
-    def ask(self, question: StatusRequest | SwapEncoder) -> Inbox[Any]:
+    def query(self, question: StatusRequest | SwapEncoder) -> Inbox[Any]:
         """Send the runtime a request; return the inbox for the answer."""
         inbox: Inbox[Any] = Inbox()
         with self._lock:
             self._put_out(codec.encode(question))
-            self._asked[Status if isinstance(question, StatusRequest) else SwapResult].append(inbox)
+            self._queries[Status if isinstance(question, StatusRequest) else SwapResult].append(inbox)
         return inbox
 
     def _put_out(self, frames: list[Buffer]) -> None:
@@ -222,7 +222,7 @@ class Wire:
             if not self._link.send(self._outbox[0]):
                 self._full_since = self._full_since or time.monotonic()
                 if time.monotonic() - self._full_since > SEND_TIMEOUT_S:
-                    self._finish(RuntimeLostError(f"the runtime took no message for {SEND_TIMEOUT_S:.0f} s"))
+                    self._finish(RuntimeLostError(f"the runtime accepted no message for {SEND_TIMEOUT_S:.0f} s"))
                 return
             self._full_since = None
             self._outbox.popleft()
@@ -238,7 +238,7 @@ class Wire:
 
     def _sort(self, message: Message) -> None:
         """Put a message where it belongs."""
-        self._has_heard = True
+        self._has_received = True
         match message:
             case Accepted() | Busy() | PageTokens() | Restarted() | PageResult() | PageFailed():
                 if isinstance(message, PageResult | PageFailed):
@@ -249,10 +249,10 @@ class Wire:
                     inbox.put(message)
             case Status() | SwapResult():
                 with self._lock:
-                    askers = self._asked[type(message)]
-                    asker = askers.popleft() if askers else None
-                if asker is not None:
-                    asker.put(message)
+                    inboxes = self._queries[type(message)]
+                    waiting = inboxes.popleft() if inboxes else None
+                if waiting is not None:
+                    waiting.put(message)
             case Welcome():
                 self.window = Window(message.window)
                 self.welcomes.put(message)
@@ -271,17 +271,17 @@ class Wire:
     def _check_alive(self) -> None:
         name, holder = self.directory.name, lock_holder(self.directory)
         self.pid = self.pid or holder  # not yet written when we connected
-        if self._links.wait(0.0 if holder else LAST_WORDS_S, [self._link]):
+        if self._links.wait(0.0 if holder else LAST_MESSAGES_S, [self._link]):
             return  # it has sent something, which is to be read first
         # A runtime that was started since then has none of our pages, although it receives our messages.
         if (holder is None or (holder and holder != self.pid)) and not self._is_finishing(holder):
             self._finish(
                 RuntimeLostError(
-                    f"the runtime {name!r} is gone; what was finished is kept",
-                    "run the command again, or look at 'dotsctl logs'",
+                    f"the runtime {name!r} has ended; finished pages are kept",
+                    "run the command again, or check 'dotsctl logs'",
                 )
             )
-        elif not self._has_heard and self.directory.closed_client_socket.exists():
+        elif not self._has_received and self.directory.closed_client_socket.exists():
             self._finish(self._refused())
         elif self._silence_s > SILENT_S:
             self._finish(
@@ -294,7 +294,7 @@ class Wire:
 
     def _refused(self) -> RuntimeLostError:
         return RuntimeLostError(
-            f"the runtime {self.directory.name!r} takes no more connections: its file descriptors are used up",
+            f"the runtime {self.directory.name!r} accepts no more connections: it has no free file descriptors",
             "close other clients of it, or restart it with a higher 'ulimit -n'",
         )
 
@@ -308,12 +308,12 @@ class Wire:
         """Wake all that wait, since nothing more will come. The first reason holds."""
         with self._lock:
             self._end = self._end or end
-            inboxes: list[Inbox[Any]] = [self.welcomes, *self._jobs.values(), *chain(*self._asked.values())]
+            inboxes: list[Inbox[Any]] = [self.welcomes, *self._jobs.values(), *chain(*self._queries.values())]
         for inbox in inboxes:
             inbox.poke()
 
 
 def _end_of(bye: Bye) -> DotsctlError:
     if bye.exit_code == ExitCode.OK:
-        return RuntimeLostError(f"{bye.reason}; what was finished is kept")
+        return RuntimeLostError(f"{bye.reason}; finished pages are kept")
     return CommandFailedError(bye.reason)

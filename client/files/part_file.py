@@ -13,8 +13,8 @@ from dotsctl.protocol.errors import OutputError, ResultError, UsageError
 from dotsctl.protocol.model.file_names import shown
 from dotsctl.protocol.model.files import AtomicFile, json_bytes
 
-NOT_OURS = "exists, and dotsctl did not write it, or it was changed since"
-REMEDY = "choose another place, or replace it with --overwrite (in Python: overwrite=True)"
+NOT_OURS = "exists, and it was edited or not written by dotsctl"
+REMEDY = "choose another path, or replace it with --overwrite (in Python: overwrite=True)"
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -121,7 +121,7 @@ def require_replaceable(
     if not os.path.isfile(path) or is_stream(path):  # noqa: PTH113 - Path's raises for long names
         return
     if any(each is not None and each.exists() and path.samefile(each) for each in inputs):
-        raise UsageError(f"{shown(path)} is an input and would be lost", "choose another place")
+        raise UsageError(f"{shown(path)} is an input and would be lost", "choose another path")
     if not (overwrite or is_own):
         raise UsageError(f"{shown(path)} {NOT_OURS}", REMEDY)
 
@@ -138,8 +138,6 @@ def require_writable(path: Path) -> None:
 def output_error(path: Path | str, error: OSError) -> OutputError:
     """The error for the user when ``path`` cannot be written; a ResultError where others may be."""
     reason = error.strerror or str(error)
-    remedy = (
-        "free some space, or choose another place with -o" if error.errno in FULL else "choose another place with -o"
-    )
+    remedy = "free some space, or choose another path with -o" if error.errno in FULL else "choose another path with -o"
     kind = OutputError if error.errno in {*FULL, errno.EROFS} else ResultError
     return kind(f"cannot write {shown(path)}: {reason}. Results written so far are kept", remedy)

@@ -45,7 +45,7 @@ class PartialFolder:
             except BlockingIOError:
                 os.close(self._fd)
                 raise CommandFailedError(
-                    f"another process downloads the model {self.target.name!r} at this moment",
+                    f"another process is downloading the model {self.target.name!r}",
                     "wait for it, or stop it",
                 ) from None
             if lock.exists() and lock.stat().st_ino == os.fstat(self._fd).st_ino:

@@ -136,13 +136,13 @@ def _texts(page: Page, *, header_footer: bool) -> str:
         return f'<div class="words">{escape(page.to_markdown())}</div>\n'
     return "".join(
         f'<div class="cell {_kind(cell)}" id="{_name(page, place)}" data-cell="{_name(page, place)}">'
-        f"<small>{place + 1} {escape(cell.category)}</small>{_words(cell)}</div>\n"
+        f"<small>{place + 1} {escape(cell.category)}</small>{_text(cell)}</div>\n"
         for place, cell in enumerate(page.cells)
         if header_footer or cell.category not in HEADER_FOOTER
     )
 
 
-def _words(cell: Cell) -> str:
+def _text(cell: Cell) -> str:
     """Return the text of a cell: a table as one, everything else as it is written."""
     if cell.category == TABLE and is_table(cell.text):
         return f"<div>{safe_table(cell.text)}</div>"

@@ -51,10 +51,10 @@ def _draw(
         draw.polygon(cell.polygon, outline=colour(cell.category), width=line_px)
     else:
         draw.rectangle((x0, y0, x1, y1), outline=colour(cell.category), width=line_px)
-    words = label[:LONGEST_LABEL].encode("ascii", "replace").decode()  # the font has no other letters
-    left, _, right, bottom = draw.textbbox((x0, y0), words, font=font)
+    shown = label[:LONGEST_LABEL].encode("ascii", "replace").decode()  # the font has no other letters
+    left, _, right, bottom = draw.textbbox((x0, y0), shown, font=font)
     draw.rectangle((left, y0, right + 2 * line_px, bottom + line_px), fill=colour(cell.category))
-    draw.text((x0 + line_px, y0), words, fill="white", font=font)
+    draw.text((x0 + line_px, y0), shown, fill="white", font=font)
 
 
 class OverlayWriter(Writer):

@@ -55,15 +55,15 @@ class PagePixels:
         try:
             with finishing():
                 if (found := self._find(page)) is None:
-                    raise PageError("the document has no such page any more")
+                    raise PageError("the document no longer has this page")
                 header, content, _ = found.load()
         except PageError as error:
-            problem = f"page {page.page} was read, but cannot be read again for its pixels ({error.problem})"
+            problem = f"page {page.page} was read, but its pixels cannot be loaded again ({error.problem})"
             raise PageError(problem, error.remedy) from None
         image = Image.frombuffer("RGB", (header.width, header.height), content)
         if image.size != (page.width, page.height):
             size = f"{image.width}x{image.height} px instead of {page.width}x{page.height}"
-            raise PageError(f"page {page.page} has changed while it was read, it has {size}", "run the command again")
+            raise PageError(f"page {page.page} changed while it was read: it now has {size}", "run the command again")
         return image
 
 

@@ -28,7 +28,7 @@ class Stream:
                 none: that is an error.
         """
         if not isinstance(style.format, TextFormat):
-            raise ValueError(f"{style.format_} is no format of text")
+            raise ValueError(f"{style.format_} is not a text format")
         self._numbers = {name: number for number, name in enumerate(names)}
         self._body = style.format.body(names, sources or PageSources(), header_footer=style.header_footer)
         self._lost = lost
@@ -41,7 +41,7 @@ class Stream:
         text = ""
         while (ready := self._waiting.pop(self._next, None)) is not None:
             document, turn = self._next
-            self._next = (document, turn + 1) if turn + 1 < len(ready.wanted) else (document + 1, 0)
+            self._next = (document, turn + 1) if turn + 1 < len(ready.requested) else (document + 1, 0)
             text += self._text(ready)
         return text
 

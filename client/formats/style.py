@@ -29,15 +29,16 @@ class Style:
         chosen = format_named(format_)
         if isinstance(chosen, FileFormat) and to_stdout:
             raise UsageError(
-                f"-f {format_} makes {chosen.content}, which are nothing for a terminal", "say where with -o"
+                f"-f {format_} makes {chosen.content}, which cannot be shown in a terminal",
+                "choose a file or folder with -o",
             )
         if isinstance(chosen, FileFormat) and not header_footer:
-            raise UsageError(f"--no-header-footer is about text, and -f {format_} has none", "leave one of them out")
+            raise UsageError(f"--no-header-footer applies to text, and -f {format_} has none", "leave one of them out")
         if not chosen.links_pictures and images is not None:
             linking = " and ".join(f"-f {name}" for name in FORMATS if format_named(name).links_pictures)
-            raise UsageError(f"--images is about {linking}, the format is {format_}", "leave one of them out")
+            raise UsageError(f"--images applies to {linking}, the format is {format_}", "leave one of them out")
         if to_stdout and images == Images.FILES:
-            raise UsageError("--images files needs a place for them", "say where with -o, or use --images embed")
+            raise UsageError("--images files needs an output folder or file", "set one with -o, or use --images embed")
         if not chosen.links_pictures:
             return cls(format_, header_footer)
         return cls(format_, header_footer, Images(images or (Images.NONE if to_stdout else Images.FILES)))

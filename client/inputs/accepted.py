@@ -51,7 +51,7 @@ def as_sources(inputs: Any) -> Iterable[Any]:
         return (inputs,)
     if isinstance(inputs, Iterable):
         return inputs
-    raise UsageError(f"{type(inputs).__name__} is no input", f"give {KINDS}, or several of them")
+    raise UsageError(f"{type(inputs).__name__} is not a valid input", f"give {KINDS}, or several of them")
 
 
 def _is_single(source: object) -> bool:

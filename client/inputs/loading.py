@@ -36,14 +36,16 @@ def pages_in(origin: Path | bytes, page: PageInput, selection: Selection) -> Ite
     if outside.ranges:
         beyond = outside.ranges[0][0]
         page = replace(page, chosen=[*chosen, beyond])
-    for place, number in enumerate(chosen, start=1):
-        following = chosen[place] if place < len(chosen) else None
+    for index, number in enumerate(chosen, start=1):
+        following = chosen[index] if index < len(chosen) else None
         finder = functools.partial(document.has_text, number) if contents.is_pdf else None
         reader = functools.partial(_load, document, number, selection.dpi, following)
         yield replace(page, page=number, reader=reader, text_finder=finder)
     if outside.ranges:
         has = f"has {contents.num_pages} page{'s' * (contents.num_pages > 1)}"
-        reason = PageError(f"pages {outside} were asked for, and the document {has}", "choose among these")
+        is_one = f"{outside}".isdecimal()
+        subject = f"page {outside} does not exist" if is_one else f"pages {outside} do not exist"
+        reason = PageError(f"{subject} (the document {has})", "choose among these")
         yield replace(page, page=beyond, error=reason)
 
 

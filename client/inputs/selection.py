@@ -45,7 +45,7 @@ def _range(part: str, text: str) -> tuple[int, int | None]:
     """Return one range: a number, two with a hyphen, or an open one. Raises UsageError that shows the complete text."""
     found = PART.fullmatch(part)
     if found is None or (found[3] and not found[2]):
-        raise UsageError(f"{part!r} in the pages {text!r} is no page and no range", "write them as in 1-3,7,10-")
+        raise UsageError(f"{part!r} in the pages {text!r} is neither a page nor a range", "write them as in 1-3,7,10-")
     first = int(found[1])
     last = int(found[3]) if found[3] else None if found[2] else first
     if first < 1:

@@ -162,8 +162,8 @@ def _read_all(origin: InputFile, stream: IO[bytes]) -> InputFile:
     except OSError as error:
         return replace(origin, error=_unreadable(error))
     if len(content) > MAX_FILE_BYTES:
-        reason = f"this is no regular file, and more than {MAX_FILE_BYTES >> 20} MiB come out of it"
-        return replace(origin, error=PageError(reason, "write it into a file, and name that"))
+        reason = f"this is not a regular file, and it holds more than {MAX_FILE_BYTES >> 20} MiB"
+        return replace(origin, error=PageError(reason, "save it to a file and name the file"))
     return replace(origin, content=content)
 
 

@@ -12,7 +12,7 @@ from dotsctl.client.connection.waiting import Waiting
 from dotsctl.client.inputs.accepted import as_sources, pages_of_all
 from dotsctl.client.inputs.pages import PageInput, limit_rendering
 from dotsctl.client.jobs.default_quality import Notice, QualityChoice
-from dotsctl.client.jobs.job import Event, Job, PageAnswer, new_text
+from dotsctl.client.jobs.job import Job, PageAnswer, ProgressEvent, new_text
 from dotsctl.client.jobs.live_cells import new_cells
 from dotsctl.client.jobs.page_options import AskOptions, ReadingOptions, ReadOptions, StreamOptions
 from dotsctl.client.results.answers import has_cells
@@ -95,10 +95,10 @@ class Calls:
     ) -> CallArguments:
         """Check the arguments of :meth:`ask`."""
         if not isinstance(question, str) or not question.strip():
-            raise UsageError("there is no question", "write one, as 'What is the total?'")
+            raise UsageError("the question is empty", "write one, as 'What is the total?'")
         options_of_pages = ReadingOptions.of(options, AskOptions)
-        asked = replace(options_of_pages, task=ASK.name, prompt=question, check_blank=False)
-        return self.arguments(inputs, asked.given(ReadOptions), on_notice)
+        reading = replace(options_of_pages, task=ASK.name, prompt=question, check_blank=False)
+        return self.arguments(inputs, reading.given(ReadOptions), on_notice)
 
     async def session(self) -> Session:
         """The session with a runtime that runs; see :meth:`Connection.session`."""
@@ -113,11 +113,11 @@ class Calls:
         reread, choice = call.options.reread, call.choice(session)
         job = Job(session, self._waiting, options, requests, window=window, stream=stream, reread=reread, choice=choice)
         with closing(job):
-            async for index, page, news in job:
-                if isinstance(news, PageAnswer | Failure):
-                    yield _record(session, options, index, page, news)
+            async for index, page, event in job:
+                if isinstance(event, PageAnswer | Failure):
+                    yield _record(session, options, index, page, event)
                 elif stream:
-                    yield _event(index, page, news)
+                    yield _event(index, page, event)
 
     async def ocr(self, call: CallArguments, on_event: OnEvent = None) -> AsyncGenerator[Page, None]:
         """See :meth:`dotsctl.client.api.Client.ocr`."""
@@ -147,11 +147,9 @@ class Calls:
         images = await self._waiting.call(lambda: tuple(itertools.islice(pages, MAX_IMAGES + 1)))
         if not 1 <= len(images) <= MAX_IMAGES:
             count = f"more than {MAX_IMAGES}" if images else "no"
-            raise PageError(
-                f"a question about {count} images", f"ask about 1 to {MAX_IMAGES}, see --pages for documents"
-            )
+            raise PageError(f"{count} images were given", f"ask about 1 to {MAX_IMAGES}, see --pages for documents")
         with closing(self._job(session, options, images, call.choice(session), stream=False)) as job:
-            ends = [(index, page, news) async for index, page, news in job if isinstance(news, PageAnswer | Failure)]
+            ends = [(index, page, event) async for index, page, event in job if isinstance(event, PageAnswer | Failure)]
         ((index, page, end),) = ends
         return _record(session, options, index, page, end)
 
@@ -190,7 +188,7 @@ class Calls:
 
     async def status(self) -> Status:
         """See :meth:`dotsctl.client.api.Client.status`."""
-        return await (await self.session()).ask_status(self._waiting)
+        return await (await self.session()).query_status(self._waiting)
 
 
 def _record(session: Session, options: PageOptions, index: int, page: PageInput, end: PageAnswer | Failure) -> Page:
@@ -204,11 +202,11 @@ def _record(session: Session, options: PageOptions, index: int, page: PageInput,
     return replace(record, index=index)
 
 
-def _event(index: int, page: PageInput, news: Event) -> PageEvent:
+def _event(index: int, page: PageInput, event: ProgressEvent) -> PageEvent:
     """Return the event of an unfinished page, as the caller gets it."""
-    if isinstance(news, PageTokens):
-        return PageText(page.source, page.page, index, news.text)
-    return PageRestarted(page.source, page.page, index, news.reason)
+    if isinstance(event, PageTokens):
+        return PageText(page.source, page.page, index, event.text)
+    return PageRestarted(page.source, page.page, index, event.reason)
 
 
 def _require_cells(task: str) -> None:

@@ -41,7 +41,7 @@ class QualityChoice:
         if not self._is_open:
             from dotsctl.client.jobs.page_time import pipeline_of  # only now, to keep the import of the library fast
 
-            self._pipeline = pipeline_of(self._session.welcome, self._session.encoder_place)
+            self._pipeline = pipeline_of(self._session.welcome, self._session.encoder_index)
             self._is_open = True
         if self._pipeline is None:
             return Quality.FULL

@@ -17,7 +17,7 @@ from dotsctl.protocol.errors import ErrorCode, PageError, RenderingStoppedError
 from dotsctl.protocol.messages import Busy, PageFailed, PageResult, PageTokens, Restarted, Submit
 from dotsctl.protocol.parts import MAX_NAME_BYTES, FinishReason, PageOptions, Quality
 
-Event = PageTokens | Restarted
+ProgressEvent = PageTokens | Restarted
 """Text as it is decoded, and the event that earlier text of a page is void."""
 RETRY_BUSY_S = 0.2
 SILENCE_S = 60.0
@@ -35,9 +35,9 @@ class PageAnswer:
     """Resolution of the reading that ``result`` comes from."""
 
 
-News = Event | PageAnswer | Failure
+JobEvent = ProgressEvent | PageAnswer | Failure
 """The events that a job reports of a page; the last two are the end of it."""
-Told = tuple[int, PageInput, News]
+IndexedEvent = tuple[int, PageInput, JobEvent]
 """The page's index in its job, from 0, the page (the first image of a prompt with several), and its event."""
 
 
@@ -91,14 +91,14 @@ class Job:
         self._busy: list[int] = []
         """Pages that the runtime did not take because another client fills its memory."""
         self._again: deque[int] = deque()
-        """Pages that wait for a place to be read a second time."""
+        """Pages that are to be read a second time, when there is room."""
         self._job_id = str(uuid.uuid4())
         self._inbox = session.open_job(self._job_id)
 
     def __aiter__(self) -> "Job":
         return self
 
-    async def __anext__(self) -> Told:
+    async def __anext__(self) -> IndexedEvent:
         """Submit what there is room for and wait for events, until every request has come to its end."""
         try:
             while True:
@@ -106,12 +106,12 @@ class Job:
                     return failed
                 if self._is_exhausted and not self._in_flight:
                     raise StopAsyncIteration
-                if told := await self._next_news():
-                    return told
+                if event := await self._next_event():
+                    return event
         finally:
             self._session.window.withdraw(self._job_id)  # the next call may be a long time away
 
-    async def _fill(self) -> Told | None:
+    async def _fill(self) -> IndexedEvent | None:
         """Submit pages as long as there is room; a page that cannot be read is an event."""
         while self._again or (not self._is_exhausted and len(self._in_flight) < self._window):
             if not self._session.window.take(self._job_id, self._inbox.poke):
@@ -121,7 +121,7 @@ class Job:
             if index is None or failure or index not in self._in_flight:
                 self._session.window.release(self._job_id)
             if index is not None and failure:
-                return self._tell(index, self._given_up(index, failure))
+                return self._event(index, self._given_up(index, failure))
         return None
 
     async def _open_next(self) -> int | None:
@@ -150,12 +150,12 @@ class Job:
             if request.choice is not None:
                 request.options = replace(request.options, quality=request.choice.choose(headers, request.options))
                 request.choice = None
-            place = self._session.encoder_place
-            submit = Submit(self._job_id, index, _digest(loaded), headers, request.options, self._stream, place)
+            encoder = self._session.encoder_index
+            submit = Submit(self._job_id, index, _digest(loaded), headers, request.options, self._stream, encoder)
         except RenderingStoppedError:  # the page is not read, and no further one is needed
             self._is_exhausted = True
             if request.first is not None:
-                return Failure(ErrorCode.CANCELLED, "the second reading was not wanted any more")
+                return Failure(ErrorCode.CANCELLED, "the second reading was cancelled")
             del self._in_flight[index]
             return None
         except PageError as error:
@@ -165,7 +165,7 @@ class Job:
         self._session.send(submit, tuple(content for _, content, _ in loaded))
         return None
 
-    async def _next_news(self) -> Told | None:
+    async def _next_event(self) -> IndexedEvent | None:
         """Handle one message, or try one refused page again; none when that is no event of a page that we wait for."""
         timeout_s = RETRY_BUSY_S if self._busy else SILENCE_S
         message = await self._session.message(self._inbox, self._waiting, timeout_s)
@@ -174,28 +174,28 @@ class Job:
             failure = await self._submit(index)
             if failure or index not in self._in_flight:
                 self._session.window.release(self._job_id)
-            return self._tell(index, self._given_up(index, failure)) if failure else None
+            return self._event(index, self._given_up(index, failure)) if failure else None
         if message is None or message.page_index not in self._in_flight:
             return None
         index = message.page_index
         match message:
             case PageTokens() | Restarted():
-                return self._tell(index, message)
+                return self._event(index, message)
             case PageResult():
-                return self._tell(index, self._judge(message))
+                return self._event(index, self._judge(message))
             case PageFailed():
-                return self._tell(index, self._given_up(index, Failure(message.code, message.message)))
+                return self._event(index, self._given_up(index, Failure(message.code, message.message)))
             case Busy():
                 self._busy.append(index)
         return None
 
-    def _tell(self, index: int, news: News) -> Told:
+    def _event(self, index: int, event: JobEvent) -> IndexedEvent:
         """Return the event of a page; after the last of them it is dropped."""
-        ended = isinstance(news, PageAnswer | Failure)
+        ended = isinstance(event, PageAnswer | Failure)
         request = self._in_flight.pop(index) if ended else self._in_flight[index]
-        return index, request.images[0], news
+        return index, request.images[0], event
 
-    def _judge(self, result: PageResult) -> News:
+    def _judge(self, result: PageResult) -> JobEvent:
         """Return the page's answer; or, where that is damaged or truncated, the event that the page is read again."""
         request = self._in_flight[result.page_index]
         if request.first is not None:
@@ -213,7 +213,7 @@ class Job:
         text = f"the answer is not complete ({reason}): the page is read again {size}"
         return Restarted(self._job_id, result.page_index, result.request_id, result.attempt, text)
 
-    def _given_up(self, index: int, failure: Failure) -> News:
+    def _given_up(self, index: int, failure: Failure) -> JobEvent:
         """Return why a page failed; or its first answer, where only the second reading failed."""
         return self._in_flight[index].first or failure
 
@@ -234,20 +234,20 @@ def _digest(loaded: Sequence[LoadedPage]) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-async def new_text(news_of: AsyncIterable[Told]) -> AsyncGenerator[str, None]:
+async def new_text(events: AsyncIterable[IndexedEvent]) -> AsyncGenerator[str, None]:
     """Yield the text of one page as it comes; a new attempt is silent until it has more than was given already.
 
     Raises:
         PageError: the page cannot be read.
     """
     attempt_text, given = "", 0
-    async for _, page, news in news_of:
-        if isinstance(news, Failure):
-            raise PageError(f"{page.source}: {news.problem}", news.remedy, code=ErrorCode(news.code))
-        if isinstance(news, Restarted):
+    async for _, page, event in events:
+        if isinstance(event, Failure):
+            raise PageError(f"{page.source}: {event.problem}", event.remedy, code=ErrorCode(event.code))
+        if isinstance(event, Restarted):
             attempt_text = ""
             continue
-        attempt_text = attempt_text + news.text if isinstance(news, PageTokens) else news.result.text
+        attempt_text = attempt_text + event.text if isinstance(event, PageTokens) else event.result.text
         if len(attempt_text) > given:
             yield attempt_text[given:]
             given = len(attempt_text)

@@ -195,7 +195,7 @@ class ReadingOptions:
         allowed = get_type_hints(kind)
         for name in options:
             if name not in allowed:
-                raise TypeError(f"{name!r} is no option of this call; the options are: {', '.join(allowed)}")
+                raise TypeError(f"{name!r} is not an option of this call; the options are: {', '.join(allowed)}")
         return cls(**options)
 
     def given(self, kind: type[T]) -> T:
@@ -219,10 +219,10 @@ class ReadingOptions:
         """
         task = self.task or self._task_of_box() or tasks[0]
         if task not in tasks:
-            raise UsageError(f"unknown task {task!r}; the model {model!r} knows: {', '.join(tasks)}")
+            raise UsageError(f"unknown task {task!r}; the model {model!r} has: {', '.join(tasks)}")
         if self.box is not None and self.prompt is None and not (task in TASKS and TASKS[task].needs_box):
             raise UsageError(
-                f"the task {task!r} reads whole pages", f"leave --box out, or take the task {GROUND.name!r}"
+                f"the task {task!r} reads complete pages", f"leave --box out, or take the task {GROUND.name!r}"
             )
         return self._page_options(task)
 

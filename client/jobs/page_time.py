@@ -71,10 +71,10 @@ class Pipeline:
         """Seconds and loss with one encoder; none: nothing is known."""
         patches, loss = self._patches(size, max_pixels, capability)
         decode_s = self._decode_s(patches)
-        for beside_decoder in (True, False):
-            encode_s = self._encode_s(encoder, patches, capability.device, beside_decoder=beside_decoder)
+        for decoder_busy in (True, False):
+            encode_s = self._encode_s(encoder, patches, capability.device, decoder_busy=decoder_busy)
             if encode_s is not None and decode_s is not None:
-                is_shared = capability.device is self.decoder_device and not beside_decoder
+                is_shared = capability.device is self.decoder_device and not decoder_busy
                 return encode_s + decode_s if is_shared else max(encode_s, decode_s), loss
         return None
 
@@ -87,14 +87,14 @@ class Pipeline:
         width, height = fit(size, 1, limits).resized
         return width * height // PATCH_PX**2, 0.0
 
-    def _encode_s(self, encoder: str, patches: int, device: Device, *, beside_decoder: bool) -> float | None:
+    def _encode_s(self, encoder: str, patches: int, device: Device, *, decoder_busy: bool) -> float | None:
         """Seconds of the tower, scaled by operations from the nearest page size that was measured."""
-        figures = self.measured.of_encoder(encoder, decoder_busy=beside_decoder)
+        figures = self.measured.of_encoder(encoder, decoder_busy=decoder_busy)
         operations = self.vision.operations(patches)
         if figures:
             nearest = min(figures, key=lambda each: abs(math.log(each / patches)))
             return figures[nearest] * operations / self.vision.operations(nearest)
-        if beside_decoder or self.speed is None or device is Device.CPU:
+        if decoder_busy or self.speed is None or device is Device.CPU:
             return None
         return operations / (self.speed.ne_flops if device is Device.NE else self.speed.gpu_flops)
 

@@ -56,8 +56,8 @@ def download(hub: Hub, snapshot: Snapshot, file: RemoteFile, folder: Path, on_by
         unfinished.unlink()
         raise CommandFailedError(
             f"{file.name} of {snapshot.repo} arrived with the digest {found}, it should have {file.digest}: "
-            "the download was damaged and this file is thrown away",
-            "pull again, what else is there is kept",
+            "the download was damaged and the file was deleted",
+            "pull again; the other files are kept",
         )
     unfinished.rename(target)
 
@@ -96,7 +96,7 @@ def _complete(hub: Hub, snapshot: Snapshot, file: RemoteFile, path: Path, on_byt
             if barren == MAX_BARREN_ATTEMPTS:
                 raise CommandFailedError(
                     f"the download of {file.name} stopped at {size_bytes} of {file.size_bytes} bytes ({problem})",
-                    "check the network and pull again, it continues there",
+                    "check the network and pull again to resume",
                 )
             if barren:
                 pause.wait(FIRST_PAUSE_S * 2 ** (barren - 1))  # never set: the network gets time to come back

@@ -97,7 +97,7 @@ class Hub:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CommandFailedError(
                 f"{self.endpoint} did not answer as the Hugging Face Hub does ({error})",
-                "check HF_ENDPOINT, and whether the network wants a login",
+                "check HF_ENDPOINT, and whether the network requires a login",
             ) from None
         return Snapshot(repo, found.sha, _licence(found), files)
 

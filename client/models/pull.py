@@ -32,7 +32,7 @@ MODEL_TYPE = "dots_ocr"
 REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 NEEDED = ("config.json", "tokenizer.json")
-WANTED = (
+FETCHED = (
     *NEEDED,
     "generation_config.json",
     "preprocessor_config.json",
@@ -58,7 +58,7 @@ SPARE_BYTES = 512_000_000
 
 
 @dataclass(frozen=True)
-class PullOrder:
+class PullRequest:
     """A request to install a model."""
 
     repo: str
@@ -82,17 +82,17 @@ class Listener(Protocol):
         """Report so many additional bytes; a negative number where bytes were dropped."""
 
 
-def target_folder(order: PullOrder) -> Path:
+def target_folder(request: PullRequest) -> Path:
     """Return the folder where the model will be.
 
     Raises:
         UsageError: the repository or the name has a wrong form.
     """
-    if not REPO.fullmatch(order.repo):
-        raise UsageError(f"{order.repo!r} is no repository", "write OWNER/NAME, as rednote-hilab/dots.ocr")
-    name = order.name
+    if not REPO.fullmatch(request.repo):
+        raise UsageError(f"{request.repo!r} is not a repository name", "write OWNER/NAME, as rednote-hilab/dots.ocr")
+    name = request.name
     if name is None:
-        name = re.sub(r"[^a-z0-9._-]+", "-", order.repo.rpartition("/")[2].lower()).lstrip("._-")[:64]
+        name = re.sub(r"[^a-z0-9._-]+", "-", request.repo.rpartition("/")[2].lower()).lstrip("._-")[:64]
     if not NAME.fullmatch(name):
         raise UsageError(f"a model cannot be named {name!r}", "--name takes up to 64 of a-z, 0-9 and '.', '_', '-'")
     if name == DEMO:
@@ -100,27 +100,27 @@ def target_folder(order: PullOrder) -> Path:
     return models_directory() / name
 
 
-def pull(order: PullOrder, hub: Hub, listener: Listener) -> Path:
+def pull(request: PullRequest, hub: Hub, listener: Listener) -> Path:
     """Install a model; returns its folder.
 
     Args:
-        order: which one.
+        request: which one.
         hub: where it comes from.
         listener: receives the progress.
 
     Raises:
         UsageError: the repository or the name has a wrong form.
-        CommandFailedError: the Hub refuses or is not reachable, it is no model for dotsctl, the disk is too small, or
+        CommandFailedError: the Hub refuses or is not reachable, dotsctl cannot use the model, the disk is too small, or
             another model has that name.
     """
-    target = target_folder(order)
-    snapshot = hub.snapshot(order.repo, order.revision)
+    target = target_folder(request)
+    snapshot = hub.snapshot(request.repo, request.revision)
     files = select(snapshot)
     size_bytes = sum(file.size_bytes for file in files)
     listener.line(f"{snapshot.repo}@{snapshot.commit}")
     listener.line(f"{len(files)} files, {size_text(size_bytes)}; licence: {snapshot.licence or 'none stated'}")
-    if _is_installed(target, snapshot, order.force):
-        listener.line(f"{target.name!r} is this already")
+    if _is_installed(target, snapshot, request.force):
+        listener.line(f"{target.name!r} is already installed")
         return target
     try:
         with PartialFolder(target) as partial:
@@ -142,9 +142,9 @@ def select(snapshot: Snapshot) -> list[RemoteFile]:
         CommandFailedError: the repository lacks one, or its weights are in another format.
     """
     names = {file.name for file in snapshot.files}
-    files = [file for file in snapshot.files if _is_wanted(file.name)]
+    files = [file for file in snapshot.files if _is_fetched(file.name)]
     if missing := [name for name in NEEDED if name not in names]:
-        raise CommandFailedError(f"{snapshot.repo} has no {missing[0]}: it is no snapshot of a dots.ocr model")
+        raise CommandFailedError(f"{snapshot.repo} has no {missing[0]}: it is not a dots.ocr snapshot")
     if not any(file.name.endswith(".safetensors") for file in files):
         others = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf")))
         raise CommandFailedError(
@@ -155,9 +155,9 @@ def select(snapshot: Snapshot) -> list[RemoteFile]:
     return sorted(files, key=lambda file: (file.name != "config.json", file.size_bytes))
 
 
-def _is_wanted(name: str) -> bool:
+def _is_fetched(name: str) -> bool:
     lower = name.lower()
-    return "/" not in name and not lower.endswith(NEVER) and any(fnmatch(lower, pattern) for pattern in WANTED)
+    return "/" not in name and not lower.endswith(NEVER) and any(fnmatch(lower, pattern) for pattern in FETCHED)
 
 
 def _is_installed(target: Path, snapshot: Snapshot, force: bool) -> bool:
@@ -180,7 +180,7 @@ def _check_disk(folder: Path, files: list[RemoteFile]) -> None:
     if free_bytes < needed_bytes:
         raise CommandFailedError(
             f"the disk of {folder.parent} has {size_text(free_bytes)} free, {size_text(needed_bytes)} are needed "
-            f"({size_text(SPARE_BYTES)} of them to spare)",
+            f"({size_text(SPARE_BYTES)} of them in reserve)",
             "make room, or set DOTSCTL_MODELS to a folder on another disk",
         )
 
@@ -249,14 +249,14 @@ def _write_prompts(folder: Path) -> str:
 
 def _no_model(repo: str, error: MissingError) -> CommandFailedError:
     """The error for a repository whose files are no model."""
-    return CommandFailedError(f"{repo} is no model for dotsctl: {error.problem}", error.remedy)
+    return CommandFailedError(f"{repo} is not a model that dotsctl can use: {error.problem}", error.remedy)
 
 
 def _disk_error(error: OSError, target: Path) -> CommandFailedError:
     """The error for a file or folder that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return CommandFailedError(
-            f"the disk of {target.parent} is full", "make room and pull again, what is there is kept"
+            f"the disk of {target.parent} is full", "free some space and pull again; downloaded data is kept"
         )
     return CommandFailedError(
         f"{error.filename or target.parent} cannot be written ({error.strerror or error})",

@@ -46,7 +46,7 @@ def plan_removal(chosen: str, *, derived_only: bool) -> Removal:
         return _removal(_derived(folder, chosen=None))
     if chosen == DEMO:
         raise UsageError(
-            "the demo model is a part of dotsctl and cannot be removed", "--derived-only removes what was made from it"
+            "the demo model is a part of dotsctl and cannot be removed", "--derived-only removes its conversions"
         )
     if "/" in chosen or chosen.startswith("."):
         raise UsageError(f"{chosen!r} is a path: only models of {models_directory()} are removed, by their names")

@@ -18,7 +18,7 @@ def refuse_if_used(name: str, folder: Path) -> None:
             held, digest = _held_by(directory)
         except DotsctlError as error:
             raise CommandFailedError(
-                f"the runtime {directory.name!r} does not say which model it holds ({error})",
+                f"the runtime {directory.name!r} does not report which model it uses ({error})",
                 f"wait until it is ready, or stop it with 'dotsctl down --name {directory.name}'",
             ) from None
         if (digest == model_fingerprint(folder)) if digest else (held == name):
@@ -44,10 +44,10 @@ def _running() -> list[InstanceDirectory]:
 
 def _held_by(directory: InstanceDirectory) -> tuple[str, str]:
     """Name and fingerprint of a runtime's model; the fingerprint may be empty while it is loaded."""
-    from dotsctl.client.connection.status import ask_status
+    from dotsctl.client.connection.status import query_status
 
     facts = directory.read_facts()
     if facts is not None:
         return facts.model, facts.fingerprint
-    status = ask_status(directory.name)
+    status = query_status(directory.name)
     return status.model, status.fingerprint

@@ -69,7 +69,7 @@ class StreamOutput(Output):
         if text := self._stream.add(page):
             self._write(text)
 
-    def finish(self, *, is_whole: bool = True) -> None:
+    def finish(self, *, is_complete: bool = True) -> None:
         """Print the pages that wait for missing ones."""
         if text := self._stream.rest():
             self._write(text)
@@ -119,21 +119,21 @@ class FileOutput(Output):
         """Write every page whose turn it is."""
         self._has_pages = self._has_pages or page.error is None
         self._has_failures = self._has_failures or page.error is not None
-        is_whole = self._source and len(page.wanted) == 1  # nothing to wait for, so nothing to keep
-        if page.error is None and not is_whole and (key := self._page_keys.get(page.source)):
+        is_single = self._source and len(page.requested) == 1  # nothing to wait for, so nothing to keep
+        if page.error is None and not is_single and (key := self._page_keys.get(page.source)):
             self._store.add(key, page)
         try:
             self._writer.add(page)
         except PageError as error:  # of a picture that could not be drawn
             self._options.events.lose(page.source, error)
 
-    def finish(self, *, is_whole: bool = True) -> None:
+    def finish(self, *, is_complete: bool = True) -> None:
         """Complete the file, unless not a single page was read; its pages are kept as long as some are missing."""
         if self._has_pages:
             self._write()
         else:
             self._writer.discard()
-        if is_whole and not self._has_failures:
+        if is_complete and not self._has_failures:
             self._store.remove()
 
     def _write(self) -> None:
@@ -184,7 +184,7 @@ def choose_format(target: str | None, chosen: str | None) -> str:
     if not path.suffix or is_folder or is_stream(path):
         return "md"
     raise UsageError(
-        f"-o {target} has the ending of no format; formats are {', '.join(FORMATS)}",
+        f"-o {target} has no known file extension; formats are {', '.join(FORMATS)}",
         "choose one with -f (-f md writes Markdown into a file of that name), or end the name of a folder with /",
     )
 

@@ -69,11 +69,11 @@ class Document:
         target = Path(path)
         if (name := format_of(target)) is None:
             endings = ", ".join(f".{format_named(each).ending}" for each in FORMATS)
-            raise UsageError(f"{target} has the ending of no format", f"use one of {endings}")
+            raise UsageError(f"{target} has no known file extension", f"use one of {endings}")
         inputs = [page.path for page in self]
         require_replaceable(target, inputs, overwrite=overwrite)
         if len(self._names()) > 1 and isinstance(format_named(name), FileFormat):
-            raise UsageError(f"{target} takes one input, and these are {len(self._names())}", "read them one by one")
+            raise UsageError(f"{target} takes one input, not {len(self._names())}", "read them one by one")
         style = Style.of(name, to_stdout=False, header_footer=header_footer, images=images)
         require_writable(target)
         writer = make_writer(target, self._pixels(), style)

@@ -92,7 +92,7 @@ class FolderOutput(Output):
         if not (entry and digest and entry.finished and entry.key == key and found is Found.LAST):
             return State.TO_READ
         if entry.number > self._journal.number_at_start:
-            return State.DONE_BESIDE
+            return State.DONE_ELSEWHERE
         return State.TO_READ if self._options.force else State.DONE
 
     def take(self, document: InputFile, reading: Reading) -> State:
@@ -101,14 +101,14 @@ class FolderOutput(Output):
         output, store = self._names.names[document.name], self._store(document.name)
         if state is State.TO_READ and self._options.force:
             store.remove()
-        elif state in (State.DONE, State.DONE_BESIDE):
+        elif state in (State.DONE, State.DONE_ELSEWHERE):
             store.remove()  # the run that wrote the document may have been killed before it did that
         if state is not State.TO_READ:
             self._release(document.name)
         if state is State.OTHERS:
-            self._events.leave_alone(shown(self.path_of(document.name)))
-        if state is State.DONE_BESIDE and (entry := self._journal.entry(output)) is not None:
-            self._events.read_beside(entry.pages)
+            self._events.keep_changed(shown(self.path_of(document.name)))
+        if state is State.DONE_ELSEWHERE and (entry := self._journal.entry(output)) is not None:
+            self._events.read_elsewhere(entry.pages)
         return state
 
     def _claimed(self, document: InputFile, reading: Reading) -> State:
@@ -158,7 +158,7 @@ class FolderOutput(Output):
         if name not in self._open:
             pixels = PagePixels.of_files([self._documents[name]])
             writer = make_writer(self.path_of(name), pixels, self._style)
-            self._open[name] = _Open(writer, self._store(name), page, set(page.wanted))
+            self._open[name] = _Open(writer, self._store(name), page, set(page.requested))
         document = self._open[name]
         self._take(document, page)
         if not document.missing:
@@ -193,7 +193,7 @@ class FolderOutput(Output):
             document.writer.discard()
             self._events.lose(name, error)
 
-    def finish(self, *, is_whole: bool = True) -> None:
+    def finish(self, *, is_complete: bool = True) -> None:
         """Complete documents of which pages are missing, but never in place of a result that is complete."""
         waiting, self._open = self._open, {}
         for name, document in waiting.items():
@@ -233,7 +233,7 @@ class FolderOutput(Output):
         others += self._journal.to_keep((file.path for file in files), overwrite=self._options.overwrite)
         if others:
             document.writer.discard()
-            self._events.leave_alone(shown(self._folder / path_shown(others[0])))
+            self._events.keep_changed(shown(self._folder / path_shown(others[0])))
             return
         finished = bool(keys.digest) and not document.num_missing
         place = (output, identity(self._documents[name]), keys.digest, keys.key)

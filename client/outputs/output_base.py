@@ -41,7 +41,7 @@ class State(StrEnum):
     TO_READ = "to read"
     DONE = "done"
     """An earlier run wrote its output in the same way."""
-    DONE_BESIDE = "done beside"
+    DONE_ELSEWHERE = "done elsewhere"
     """Another run did, since this one began."""
     BUSY = "busy"
     """Another run reads it at this moment."""
@@ -52,13 +52,13 @@ class State(StrEnum):
 class OutputEvents:
     """The events of results other than being written; each method may be overridden."""
 
-    def leave_alone(self, path: str) -> None:
+    def keep_changed(self, path: str) -> None:
         """A file stays that dotsctl did not write, or that was changed since."""
 
     def lose(self, source: str, error: DotsctlError) -> None:
         """The result of one input could not be written, or not completely; the others continue."""
 
-    def read_beside(self, pages: int) -> None:
+    def read_elsewhere(self, pages: int) -> None:
         """Another run has read these pages of a document."""
 
 
@@ -105,15 +105,15 @@ class Output(ABC):
 
     def has_failed(self, document: InputFile) -> bool:
         """Return whether an earlier run failed on this document or a page of it. Raises UsageError: unknown."""
-        raise UsageError("--retry-failed needs the folder of an earlier run", "say which with -o DIR/")
+        raise UsageError("--retry-failed needs the folder of an earlier run", "name it with -o DIR/")
 
     @abstractmethod
     def add(self, page: Page) -> None:
         """Take a page, failed ones included. Raises OutputError where no document at all can be written."""
 
     @abstractmethod
-    def finish(self, *, is_whole: bool = True) -> None:
-        """Write what is still held; ``is_whole``: whether the run came to its end. Raises OutputError."""
+    def finish(self, *, is_complete: bool = True) -> None:
+        """Write what is still held; ``is_complete``: whether the run came to its end. Raises OutputError."""
 
     @abstractmethod
     def close(self) -> None:

@@ -72,7 +72,7 @@ class _FakeSession(Session):
     async def message(self, inbox: Inbox[T], waiting: Waiting, timeout_s: float) -> T | None:
         return inbox.take()
 
-    async def ask_status(self, waiting: Waiting) -> Status:
+    async def query_status(self, waiting: Waiting) -> Status:
         return Status(FAKE, os.getpid(), __version__, FAKE, "0" * 64, "ready", 0.0, (), 1, {}, {})
 
     def _messages(self, page: Submit) -> list[JobMessage]:
@@ -121,7 +121,7 @@ class _FakeConnection(Connection):
 
     def live(self) -> Session:
         if self._fake is None:
-            raise RuntimeLostError("the connection to the runtime was closed here", "open a new one")
+            raise RuntimeLostError("this connection to the runtime is closed", "open a new one")
         return self._fake
 
     def session(self) -> Session:

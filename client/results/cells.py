@@ -34,7 +34,7 @@ NEXT_CELL = re.compile(r'\{\s*"(?:bbox|category|text)"\s*:\Z')
 NEXT_IN_PYTHON = re.compile(r"\{\s*'(?:bbox|category|text)'\s*:\Z")
 """The same, after one with the quotes of Python."""
 FIELD_OF_CELL = re.compile(r"""["'](?:bbox|category|text)["']\s*:""")
-LOOK_BACK = 160
+CHARACTERS_BEFORE = 160
 """Characters in which the beginning of a cell is searched, in front of its first colon."""
 LONGEST_INTEGER = 18
 
@@ -76,7 +76,7 @@ class CellStream:
                 self._at = sign.start()
                 return self._taken()
             self._at = sign.end()
-            self._look_at(sign[0], sign.start())
+            self._check_sign(sign[0], sign.start())
         self._at = len(self._text)
         return self._taken()
 
@@ -94,7 +94,7 @@ class CellStream:
         cells, self._cells = self._cells, []
         return cells
 
-    def _look_at(self, sign: str, at: int) -> None:
+    def _check_sign(self, sign: str, at: int) -> None:
         """Follow the structure by one sign."""
         if sign == ":" and (start := self._beginning(at)) is not None:
             self._begin(start)
@@ -120,7 +120,7 @@ class CellStream:
 
     def _beginning(self, colon: int) -> int | None:
         """Return where the object begins whose first field has its colon here, when it begins a cell."""
-        before = self._text[max(0, colon - LOOK_BACK) : colon + 1]
+        before = self._text[max(0, colon - CHARACTERS_BEFORE) : colon + 1]
         found = (FIRST_FIELD if self._start is None else NEXT_CELL).search(before)
         if not found and self._start is not None and self._style() == "'" and self._quote != '"':
             found = NEXT_IN_PYTHON.search(before)  # in a text in double quotes it may stand as it is

@@ -80,7 +80,7 @@ def to_markdown(cells: Sequence[Cell], *, header_footer: bool = True, pictures: 
 
 
 def to_plain(cells: Sequence[Cell], *, header_footer: bool = True) -> str:
-    """Cells in reading order as words alone, joined by blank lines."""
+    """Cells in reading order as plain text, joined by blank lines."""
     blocks = [_plain(cell) for _, cell in chosen(cells, header_footer=header_footer)]
     return "\n\n".join(filter(None, blocks))
 

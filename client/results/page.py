@@ -118,14 +118,14 @@ class Page:
     """The pages of its source that were requested, ascending; none: all."""
 
     @property
-    def wanted(self) -> Sequence[int]:
+    def requested(self) -> Sequence[int]:
         """The pages of its source that are read, ascending."""
         return range(1, self.num_pages + 1) if self.chosen is None else self.chosen
 
     @property
     def turn(self) -> int:
         """The place among the pages of its source that are read, from 0."""
-        return bisect.bisect_left(self.wanted, self.page)
+        return bisect.bisect_left(self.requested, self.page)
 
     @property
     def markdown(self) -> str:
@@ -134,7 +134,7 @@ class Page:
 
     @property
     def plain_text(self) -> str:
-        """The words alone: without the marks of Markdown, tables as cells between tabulators."""
+        """The plain text: without the marks of Markdown, tables as cells between tabulators."""
         return self.to_plain_text()
 
     def to_markdown(self, *, header_footer: bool = True, pictures: Mapping[int, str] | None = None) -> str:
@@ -151,7 +151,7 @@ class Page:
         return unfenced(self.text) if answer_kind(self.task) is AnswerKind.CODE else self.text
 
     def to_plain_text(self, *, header_footer: bool = True) -> str:
-        """The words alone; what is no page of text, as an answer to a question, is given as it is."""
+        """The plain text; an answer that is no page of text, as one to a question, is returned as it is."""
         if self._is_cells:
             return to_plain(self.cells, header_footer=header_footer)
         if self._is_cut_before_cells:

@@ -59,7 +59,7 @@ def read_record(record: Mapping[str, Any]) -> Page:
             content["cells"] = [{"polygon": None, **cell} if isinstance(cell, dict) else cell for cell in cells]
         stored = from_plain(PageRecord, content, ignore_unknown=True)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"no record of a page: {error}", "give an object of 'dotsctl ocr -f json'") from None
+        raise UsageError(f"not a page record: {error}", "give an object of 'dotsctl ocr -f json'") from None
     same = ({each.name for each in fields(PageRecord)} & {each.name for each in fields(Page)}) - {"path", "model"}
     return Page(
         **{name: getattr(stored, name) for name in same},

@@ -1,7 +1,7 @@
 """The HTML tables of the model: as cells of text, and as HTML that is safe to show. Pure, and never an exception.
 
 What the model writes may be cut, nested wrongly, or repeat itself for pages, so it is not parsed as HTML but taken as
-a row of tags and words: tags that make a table are written anew, everything else becomes text, or nothing where
+a row of tags and text: tags that make a table are written anew, everything else becomes text, or nothing where
 it is the inside of a script. Python's own parser takes minutes for 100 000 characters of broken tags.
 """
 
@@ -51,12 +51,12 @@ TABLE = re.compile(r"<table\b", re.IGNORECASE)
 
 
 class _Token(NamedTuple):
-    """A tag, or words when it has no name."""
+    """A tag, or text when it has no name."""
 
     name: str
     is_end: bool
     content: str
-    """The words, their entities resolved; the attributes of a tag as they are written."""
+    """The text, its entities resolved; the attributes of a tag as they are written."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class _Written:
 
 
 def _tokens(html: str) -> Iterator[_Token]:
-    """Tags and the words between them; scripts and comments are left out."""
+    """Tags and the text between them; scripts and comments are left out."""
     html = _without_comments(html)
     hidden = ""
     at = 0
@@ -78,10 +78,10 @@ def _tokens(html: str) -> Iterator[_Token]:
         name = found[2].lower()
         if name not in HTML_NAMES or not ATTRIBUTES.fullmatch(found[3]):
             continue
-        words = html[at : found.start()]
+        text = html[at : found.start()]
         at = found.end()
-        if words and not hidden:
-            yield _Token("", False, unescape(words))
+        if text and not hidden:
+            yield _Token("", False, unescape(text))
         if hidden or name in HIDDEN:
             is_end = bool(found[1]) and name in (hidden, "")
             hidden = "" if is_end else hidden or ("" if found[1] else name)
@@ -106,7 +106,7 @@ def table_text(html: str) -> str:
     A cell that spans columns or rows has its text in the first of their places; the others are empty.
     """
     rows: list[list[_Written]] = []
-    where = ""  # "cell"; "row": between the cells of a row; "around": in a line made of words around the table
+    where = ""  # "cell"; "row": between the cells of a row; "around": in a line made of text around the table
     for token in _tokens(html):
         if not token.name and (where in ("cell", "around") or token.content.strip()):
             if where not in ("cell", "around"):

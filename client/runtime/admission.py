@@ -24,18 +24,18 @@ def choose(ledger: Ledger, limits: Limits, width: int, ready: Set[int]) -> Reque
         ledger: all requests.
         limits: number of credits of each encoder, and bytes of embeddings that may be outstanding in all.
         width: columns of the embeddings.
-        ready: places of the encoders that are ready.
+        ready: indexes of the encoders that are ready.
     """
     if suspect := ledger.next_suspect():
         is_alone = ledger.count(RequestState.QUEUED) == len(ledger.requests)
-        return ledger.take_suspect() if is_alone and ledger.place_of(suspect.lane) in ready else None
+        return ledger.take_suspect() if is_alone and ledger.encoder_index_of(suspect.lane) in ready else None
     if any(request.suspect for request in ledger.in_flight()):
         return None
     outstanding = ledger.outstanding()
     if outstanding and outstanding_bytes(ledger, width) >= limits.credit_bytes:
         return None
-    used = Counter(request.place for request in outstanding)
-    return ledger.take_next({place for place in ready if used[place] < limits.credits})
+    used = Counter(request.encoder_index for request in outstanding)
+    return ledger.take_next({index for index in ready if used[index] < limits.credits})
 
 
 def outstanding_bytes(ledger: Ledger, width: int) -> int:

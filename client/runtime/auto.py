@@ -18,8 +18,8 @@ from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.pace import PaceMeter
 from dotsctl.client.runtime.page_size import bucket_of
 from dotsctl.client.runtime.request import Lane, Request, RequestState
-from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.throughput import SAMPLES, compare
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.client.settings.runtime_config import RuntimeConfig
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.geometry import PageGeometry, PixelLimits
@@ -29,7 +29,7 @@ from dotsctl.protocol.model.buckets import TOLERATED_LOSS
 from dotsctl.protocol.parts import Role
 
 FIRST, ALTERNATIVE = 0, 1
-"""Places of the two encoders."""
+"""Indexes of the two encoders."""
 TURN_PAGES = 3
 """Pages that one encoder gets before it is the other one's turn, while they are compared."""
 MAX_FAILURES = 3
@@ -67,7 +67,7 @@ class AutoChoice(EncoderChoice):
 
     @property
     def leader(self) -> int:
-        """Return the slot of the encoder that is started with the runtime and stays loaded."""
+        """Return the index of the encoder that is started with the runtime and stays loaded."""
         is_proved = any(preference.is_faster for preference in self.preferences.values())
         return ALTERNATIVE if is_proved and self.slots[ALTERNATIVE].state is not SlotState.GIVEN_UP else FIRST
 
@@ -75,13 +75,13 @@ class AutoChoice(EncoderChoice):
         """See the base class."""
         return num_ready > 0
 
-    def is_started_first(self, place: int) -> bool:
+    def is_started_first(self, index: int) -> bool:
         """See the base class."""
-        return place == self.leader
+        return index == self.leader
 
-    def options(self, place: int) -> dict[str, str]:
+    def options(self, index: int) -> dict[str, str]:
         """See the base class: the page sizes that pages need."""
-        if place == FIRST or not self.size_option or not self.buckets:
+        if index == FIRST or not self.size_option or not self.buckets:
             return {}
         return {self.size_option: "+".join(map(str, sorted(self.needed & set(self.buckets)) or self.buckets))}
 
@@ -91,16 +91,16 @@ class AutoChoice(EncoderChoice):
         """See the base class; also starts an encoder that a page needs."""
         unreadable, in_flight = [], ledger.in_flight()
         for lane in ledger.lanes:
-            place = ledger.places[lane] = self._place(lane, in_flight)
-            if is_ready and self._wants_alternative(lane, len(ledger.requests)):
+            index = ledger.encoder_indexes[lane] = self._encoder_of(lane, in_flight)
+            if is_ready and self._needs_alternative(lane, len(ledger.requests)):
                 self._need(lane.bucket)
-            if place is None:
+            if index is None:
                 continue
-            slot = self.slots[place]
+            slot = self.slots[index]
             if slot.state is SlotState.DORMANT:
-                self._start(place)
+                self._start(index)
             elif slot.state is SlotState.GIVEN_UP:
-                reason = f"only encoder {self.names[place]} can read this page, and it is not used: {slot.reason}"
+                reason = f"only encoder {self.names[index]} can read this page, and it is not used: {slot.reason}"
                 unreadable += [(request, reason) for request in ledger.queued(lane)]
         return unreadable
 
@@ -108,8 +108,8 @@ class AutoChoice(EncoderChoice):
         """See the base class."""
         return Lane(request.submit.encoder, bucket_of(request, self.limits, self.buckets), request.needs_first)
 
-    def _place(self, lane: Lane, in_flight: Sequence[Request]) -> int | None:
-        """The place for a lane; none: it waits until the other encoder has finished what it was sent."""
+    def _encoder_of(self, lane: Lane, in_flight: Sequence[Request]) -> int | None:
+        """The encoder for a lane; none: the lane waits until the other encoder has finished what it was sent."""
         if lane.encoder is not None:
             return lane.encoder
         first, alternative = self.slots
@@ -124,12 +124,13 @@ class AutoChoice(EncoderChoice):
         return self._turns(in_flight)
 
     def _turns(self, in_flight: Sequence[Request]) -> int | None:
-        """The place for a page of a size that is being compared: turns, and never both encoders at once."""
+        """The encoder for a page of a size that is being compared: turns, and never both encoders at once."""
         if not in_flight:
             return FIRST  # nothing can be measured while the decoder has no work
         other = _other(self._turn)
         has_queue = any(
-            r.place == other and r.state is RequestState.ENCODING and self._is_compared(r.lane) for r in in_flight
+            r.encoder_index == other and r.state is RequestState.ENCODING and self._is_compared(r.lane)
+            for r in in_flight
         )
         return None if has_queue else self._turn
 
@@ -137,7 +138,7 @@ class AutoChoice(EncoderChoice):
         """Return whether the requests of a lane are of a size for which the better encoder is not known."""
         return lane.encoder is None and lane.bucket is not None and lane.bucket not in self.preferences
 
-    def _wants_alternative(self, lane: Lane, num_requests: int) -> bool:
+    def _needs_alternative(self, lane: Lane, num_requests: int) -> bool:
         """Return whether the alternative is to be started because of the queued requests of a lane.
 
         An alternative that is not proved is started when several pages wait, because only then it can be compared.
@@ -161,7 +162,7 @@ class AutoChoice(EncoderChoice):
 
     def can_fall_back(self, request: Request) -> bool:
         """See the base class."""
-        return request.submit.encoder is None and request.place == ALTERNATIVE
+        return request.submit.encoder is None and request.encoder_index == ALTERNATIVE
 
     def reason_to_fall_back(self, request: Request, role: Role, message: Message) -> str:
         """See the base class: the alternative failed, which is counted, or took more of the page's resolution than was
@@ -175,37 +176,37 @@ class AutoChoice(EncoderChoice):
             return reason
         loss = max((geometry.resolution_loss for geometry in _geometries(message)), default=0.0)
         if loss > TOLERATED_LOSS:
-            return f"encoder {request.encoder_name} took {loss:.0%} of the page's resolution"
+            return f"encoder {request.encoder_name} reduced the resolution of the page by {loss:.0%}"
         return ""
 
     # --- events ------------------------------------------------------------------------------------------------------
 
-    def ready(self, place: int, buckets: tuple[int, ...], now: float) -> None:
+    def ready(self, index: int, buckets: tuple[int, ...], now: float) -> None:
         """See the base class."""
-        slot = self.slots[place]
+        slot = self.slots[index]
         slot.state, slot.reason, slot.used_at = SlotState.READY, "", now
-        if place == ALTERNATIVE:
+        if index == ALTERNATIVE:
             failed = self.needed - set(buckets) if buckets else set()  # it tried them, and they do not work here
             self.loaded = buckets
             self.buckets = tuple(sorted({*self.buckets, *buckets} - failed))
             self.needed -= failed
 
-    def swapped(self, place: int) -> None:
+    def swapped(self, index: int) -> None:
         """See the base class: nothing is known of the new encoder, neither its page sizes nor its options."""
         self.preferences.clear()
-        self.slots[place].failures = 0
-        if place == ALTERNATIVE:
+        self.slots[index].failures = 0
+        if index == ALTERNATIVE:
             self.buckets, self.size_option, self.basis = (), "", ""
             self.needed.clear()
 
     def dispatched(self, request: Request, now: float) -> None:
         """See the base class."""
-        place = request.place
-        self.slots[place].used_at = now
-        if place == self._turn and self._is_compared(request.lane):
+        index = request.encoder_index
+        self.slots[index].used_at = now
+        if index == self._turn and self._is_compared(request.lane):
             self._turn_left -= 1
             if not self._turn_left:
-                self._turn, self._turn_left = _other(place), TURN_PAGES
+                self._turn, self._turn_left = _other(index), TURN_PAGES
 
     def elapsed(self, ledger: Ledger, elapsed_s: float) -> None:
         """See the base class."""
@@ -217,7 +218,7 @@ class AutoChoice(EncoderChoice):
 
     def read(self, request: Request, done: Done, now: float) -> None:
         """See the base class; judges the alternative when this page was the last that was missing for it."""
-        slot = self.slots[request.place]
+        slot = self.slots[request.encoder_index]
         slot.failures, slot.used_at = 0, now
         bucket, encode_ms = request.lane.bucket, done.timings_ms.get("encode_total", 0.0)
         if bucket is None or not self._is_compared(request.lane) or len(request.submit.images) > 1 or encode_ms <= 0:
@@ -230,69 +231,69 @@ class AutoChoice(EncoderChoice):
             self.preferences[bucket] = replace(found, basis=self.basis)
             self.commands.append(Compared(self.preferences[bucket]))
 
-    def died(self, place: int, reason: str) -> None:
+    def died(self, index: int, reason: str) -> None:
         """See the base class: it is started again, or given up after too many failures."""
-        if self.slots[place].state is not SlotState.GIVEN_UP:
-            self.slots[place].state = SlotState.STARTING
-            self._count_failure(place, f"it died by {reason}")
+        if self.slots[index].state is not SlotState.GIVEN_UP:
+            self.slots[index].state = SlotState.STARTING
+            self._count_failure(index, f"it died: {reason}")
 
-    def _count_failure(self, place: int, reason: str) -> None:
-        self.slots[place].failures += 1
-        can_do_without = place == ALTERNATIVE and self.slots[FIRST].state is not SlotState.GIVEN_UP
-        if can_do_without and self.slots[place].failures >= MAX_FAILURES:
-            self._give_up(place, f"it failed {MAX_FAILURES} times in a row, last: {reason}")
+    def _count_failure(self, index: int, reason: str) -> None:
+        self.slots[index].failures += 1
+        can_do_without = index == ALTERNATIVE and self.slots[FIRST].state is not SlotState.GIVEN_UP
+        if can_do_without and self.slots[index].failures >= MAX_FAILURES:
+            self._give_up(index, f"it failed {MAX_FAILURES} times in a row, last: {reason}")
 
-    def lost(self, place: int, reason: str) -> bool:
+    def lost(self, index: int, reason: str) -> bool:
         """See the base class.
 
         The runtime can do without an encoder if the other one can be started; without the first one only if the
         alternative is ready, because not every page fits that one.
         """
-        other = self.slots[_other(place)].state
-        if other is SlotState.GIVEN_UP or (place == FIRST and other is not SlotState.READY):
+        other = self.slots[_other(index)].state
+        if other is SlotState.GIVEN_UP or (index == FIRST and other is not SlotState.READY):
             return False
-        self._give_up(place, reason)
+        self._give_up(index, reason)
         return True
 
-    def _give_up(self, place: int, reason: str) -> None:
+    def _give_up(self, index: int, reason: str) -> None:
         """Do without an encoder from now on; the pages that it has come back when its process has ended."""
-        if self.slots[place].state is SlotState.GIVEN_UP:
+        if self.slots[index].state is SlotState.GIVEN_UP:
             return
-        self.slots[place].state, self.slots[place].reason = SlotState.GIVEN_UP, reason
-        self.commands.append(GiveUp(Seat(Role.ENCODER, place), reason))
-        if self.slots[_other(place)].state is SlotState.DORMANT:
-            self._start(_other(place))
+        self.slots[index].state, self.slots[index].reason = SlotState.GIVEN_UP, reason
+        self.commands.append(GiveUp(WorkerSlot(Role.ENCODER, index), reason))
+        if self.slots[_other(index)].state is SlotState.DORMANT:
+            self._start(_other(index))
 
-    def _start(self, place: int) -> None:
-        self.slots[place].state = SlotState.STARTING
-        self.commands.append(Wake(Seat(Role.ENCODER, place)))
+    def _start(self, index: int) -> None:
+        self.slots[index].state = SlotState.STARTING
+        self.commands.append(Wake(WorkerSlot(Role.ENCODER, index)))
 
     def idle(self, ledger: Ledger, now: float) -> int | None:
         """See the base class: an alternative that is to be started anew with more page sizes, or the encoder that does
         not lead, if no page has needed it for a while.
         """
         is_short = self.slots[ALTERNATIVE].state is SlotState.READY and not all(map(self._is_loaded, self.needed))
-        place = ALTERNATIVE if is_short else _other(self.leader)
+        index = ALTERNATIVE if is_short else _other(self.leader)
         are_ready = all(slot.state is SlotState.READY for slot in self.slots)
-        if not is_short and (not are_ready or ledger.needs(place) or now - self.slots[place].used_at <= self.idle_s):
+        if not is_short and (not are_ready or ledger.needs(index) or now - self.slots[index].used_at <= self.idle_s):
             return None
-        self.slots[place].state = SlotState.DORMANT
+        self.slots[index].state = SlotState.DORMANT
         if is_short:
             self._start(ALTERNATIVE)
-        return place
+        return index
 
-    def note(self, place: int) -> str:
+    def note(self, index: int) -> str:
         """See the base class."""
-        slot = self.slots[place]
+        slot = self.slots[index]
         if slot.state is SlotState.GIVEN_UP:
             return f"not used: {slot.reason}"
-        if place == FIRST:
+        if index == FIRST:
             return "starts when a page needs it" if slot.state is SlotState.DORMANT else ""
         if self.preferences:
             return "; ".join(str(self.preferences[bucket]) for bucket in sorted(self.preferences))
         if slot.state is SlotState.DORMANT:
             return "starts when several pages wait"
-        measured = max(len(self.meter.pace(self.names[place], size).encode_s) for size in self.loaded or (0,))
+        measured = max(len(self.meter.pace(self.names[index], size).encode_s) for size in self.loaded or (0,))
         return f"compared with {self.names[FIRST]}: {min(measured, SAMPLES)} of {SAMPLES} pages measured"
 
 
@@ -311,8 +312,8 @@ def auto_choice(config: RuntimeConfig) -> AutoChoice | None:
     )
 
 
-def _other(place: int) -> int:
-    return FIRST if place == ALTERNATIVE else ALTERNATIVE
+def _other(index: int) -> int:
+    return FIRST if index == ALTERNATIVE else ALTERNATIVE
 
 
 def _geometries(message: Message) -> tuple[PageGeometry, ...]:

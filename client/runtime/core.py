@@ -9,16 +9,16 @@ the rules; ``tests/unit/test_core_simulation.py`` runs it through thousands of d
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
-from dotsctl.client.runtime.blame import SOLO_DEATHS
+from dotsctl.client.runtime.crash_attribution import SOLO_DEATHS
 from dotsctl.client.runtime.delivery import CoreCommand, Kill, ToClient, ToWorker
 from dotsctl.client.runtime.dispatch import Dispatcher
 from dotsctl.client.runtime.encoder_choice import EncoderChoice
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.outcomes import Outcomes
-from dotsctl.client.runtime.patience import Patience
 from dotsctl.client.runtime.request import Request, RequestState
-from dotsctl.client.runtime.seats import DECODER, Seat
+from dotsctl.client.runtime.timeouts import Timeouts
 from dotsctl.client.runtime.views import Counters, Limits, has_work, in_compute, lost_with
+from dotsctl.client.runtime.worker_slots import DECODER, WorkerSlot
 from dotsctl.client.runtime.worker_table import Worker, WorkerState, WorkerTable
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
@@ -69,10 +69,10 @@ class Coordinator:
     """Pages in the decoder's batch; remembered while a decoder restarts."""
     _commands: list[CoreCommand] = field(default_factory=list)
     _accounted_at: float = 0.0
-    _patience: Patience = field(init=False)
+    _timeouts: Timeouts = field(init=False)
 
     def __post_init__(self, auto: EncoderChoice | None) -> None:
-        self._patience = Patience(self.limits)
+        self._timeouts = Timeouts(self.limits)
         self.choice = auto or EncoderChoice()
         self.choice.names = self.encoder_names
         self.table = WorkerTable(len(self.encoder_names))
@@ -95,7 +95,7 @@ class Coordinator:
         return self.outcomes.counters
 
     @property
-    def workers(self) -> dict[Seat, Worker]:
+    def workers(self) -> dict[WorkerSlot, Worker]:
         """The ready workers, which new pages go to."""
         return self.table.ready
 
@@ -151,7 +151,7 @@ class Coordinator:
         for request in self.ledger.of_client(client):
             self.outcomes.cancel(request)
             self.ledger.remove(request)
-            self.outcomes.blame.gone(request)
+            self.outcomes.crashes.gone(request)
             self.counters.cancelled += 1
         self._dispatch(now)
 
@@ -166,29 +166,29 @@ class Coordinator:
 
     # --- events of workers -------------------------------------------------------------------------------------------
 
-    def worker_ready(self, seat: Seat, epoch: int, ready: Ready, now: float) -> None:
+    def worker_ready(self, slot: WorkerSlot, epoch: int, ready: Ready, now: float) -> None:
         """The worker of a slot has loaded its model."""
         self._account(now)
-        if (worker := self.table.find(seat.role, epoch)) is None:
+        if (worker := self.table.find(slot.role, epoch)) is None:
             return
         worker.state, worker.was_ready, worker.ready = WorkerState.READY, True, ready
         worker.since, worker.progress_at, worker.busy_s = now, now, 0.0
-        worker.name = self.decoder_name if seat == DECODER else self.encoder_names[seat.place]
-        if seat == DECODER:
+        worker.name = self.decoder_name if slot == DECODER else self.encoder_names[slot.index]
+        if slot == DECODER:
             self._capacity = ready.capacity
         else:
-            self.choice.ready(seat.place, ready.buckets, now)
+            self.choice.ready(slot.index, ready.buckets, now)
             self.ledger.sort_anew()
         self._dispatch(now)
 
-    def encoder_swapped(self, seat: Seat, epoch: int, ready: Ready, name: str, now: float) -> None:
+    def encoder_swapped(self, slot: WorkerSlot, epoch: int, ready: Ready, name: str, now: float) -> None:
         """The encoder on trial is ready: new pages go to it, the old one finishes what it has."""
         self._account(now)
-        if (worker := self.table.find(seat.role, epoch)) is not None:
+        if (worker := self.table.find(slot.role, epoch)) is not None:
             self.table.promote(worker)
-        self.encoder_names[seat.place] = name
-        self.choice.swapped(seat.place)
-        self.worker_ready(seat, epoch, ready, now)
+        self.encoder_names[slot.index] = name
+        self.choice.swapped(slot.index)
+        self.worker_ready(slot, epoch, ready, now)
 
     def worker_message(self, role: Role, epoch: int, message: Message, now: float) -> None:
         """Handle a ready worker's message about a request; unknown requests and old attempts are ignored."""
@@ -227,20 +227,20 @@ class Coordinator:
         if worker.state is not WorkerState.RETIRING:
             self.counters.restarts += 1
             if role is Role.ENCODER:
-                self.choice.died(worker.seat.place, reason)
+                self.choice.died(worker.slot.index, reason)
         in_flight = self.ledger.in_flight()
         lost = lost_with(role, epoch, in_flight)
         for request in lost if role is Role.ENCODER else []:
             request.needs_first = request.needs_first or self.choice.can_fall_back(request)
         if by_page:
             # A page that moves to another encoder proves nothing yet; it may crash that one too.
-            blamed = [r for r in lost if role is Role.DECODER or not self.choice.can_fall_back(r)]
-            ids = {request.request_id for request in blamed}
+            candidates = [r for r in lost if role is Role.DECODER or not self.choice.can_fall_back(r)]
+            ids = {request.request_id for request in candidates}
             suspects = [r for r in in_compute(role, epoch, in_flight) if r.request_id in ids]
-            self.outcomes.blame.died(suspects, blamed, alone=len(in_flight) == 1)
+            self.outcomes.crashes.died(suspects, candidates, alone=len(in_flight) == 1)
         for request in reversed(lost):  # each goes to the front of its queue, so the oldest must come last
-            if self.outcomes.blame.is_poison(request, now):
-                deaths = f"{request.solo_deaths} times while it worked on this page alone"
+            if self.outcomes.crashes.is_poison(request, now):
+                deaths = f"{request.solo_deaths} times while working on this page alone"
                 text = f"the {role} {worker.name} died {deaths}; {reason}"
                 self.outcomes.fail(request, ErrorCode.POISON, text)
             else:
@@ -252,28 +252,28 @@ class Coordinator:
     def tick(self, now: float) -> None:
         """Look for workers and pages that do not move; to be called about once a second."""
         self._account(now)
-        self._patience.forgive_sleep(self.table.serving, self.ledger.requests.values(), now)
+        self._timeouts.restart_after_sleep(self.table.serving, self.ledger.requests.values(), now)
         for worker in self.table.serving:
-            if self._patience.is_silent(worker, now):
+            if self._timeouts.is_hung(worker, now):
                 worker.progress_at = now
-                silence = f"no progress for {self.limits.stall_timeout_s:.0f} s, DOTSCTL_STALL_TIMEOUT changes that"
+                silence = f"no progress for {self.limits.stall_timeout_s:.0f} s (limit: DOTSCTL_STALL_TIMEOUT)"
                 self._commands.append(Kill(worker.role, worker.epoch, silence))
         for request in self.ledger.in_flight():
             self._check_page(request, now)
-        if (place := self.choice.idle(self.ledger, now)) is not None:
-            self.table.vacate(Seat(Role.ENCODER, place))
+        if (index := self.choice.idle(self.ledger, now)) is not None:
+            self.table.vacate(WorkerSlot(Role.ENCODER, index))
         self._dispatch(now)
 
-    def encoder_died_loading(self, seat: Seat, reason: str, now: float) -> None:
+    def encoder_died_loading(self, slot: WorkerSlot, reason: str, now: float) -> None:
         """An encoder's process has ended before it was ready."""
         self._account(now)
-        self.choice.died(seat.place, reason)
+        self.choice.died(slot.index, reason)
         self._dispatch(now)
 
-    def encoder_lost(self, seat: Seat, reason: str, now: float) -> bool:
+    def encoder_lost(self, slot: WorkerSlot, reason: str, now: float) -> bool:
         """An encoder cannot be loaded, or died too often; whether the runtime can do without it."""
         self._account(now)
-        is_dispensable = self.choice.lost(seat.place, reason)
+        is_dispensable = self.choice.lost(slot.index, reason)
         self._dispatch(now)
         return is_dispensable
 
@@ -281,14 +281,14 @@ class Coordinator:
 
     def _check_page(self, request: Request, now: float) -> None:
         """Backstop for lost messages, and the page's own deadline."""
-        if self._patience.is_overdue(request, now):
+        if self._timeouts.is_overdue(request, now):
             self.outcomes.cancel(request)
             text = (
                 f"not read within {self.limits.page_timeout_s:.0f} s: lower --max-pixels, or raise DOTSCTL_PAGE_TIMEOUT"
             )
             self.outcomes.fail(request, ErrorCode.DEADLINE, text)
-        elif self._patience.is_stalled(request, now):
-            self.outcomes.stalled(request, f"no progress for {self._patience.stall_s:.0f} s", now)
+        elif self._timeouts.is_stalled(request, now):
+            self.outcomes.stalled(request, f"no progress for {self._timeouts.stall_s:.0f} s", now)
 
     def _dispatch(self, now: float) -> None:
         self._dispatcher.dispatch(now, is_ready=self.all_ready)

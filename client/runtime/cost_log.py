@@ -37,7 +37,7 @@ class CostLog:
         encode_s = done.timings_ms.get("encode_total", 0.0) / 1000
         if len(done.geometries) == 1 and encode_s > 0:
             width, height = done.geometries[0].resized
-            key = (request.encoder_name, max(1, width * height // PATCH_PX**2), request.is_beside_decoder)
+            key = (request.encoder_name, max(1, width * height // PATCH_PX**2), request.is_decoder_busy)
             self._encode_s[key].append(encode_s)
 
     @property

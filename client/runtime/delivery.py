@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dotsctl.client.runtime.request import Request
-from dotsctl.client.runtime.seats import Seat
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.machine.measured_costs import Preference
 from dotsctl.protocol.messages import Blank, Done, Message, PageResult
@@ -49,14 +49,14 @@ class Retire:
 class Wake:
     """Start the process of an encoder that was not needed before."""
 
-    seat: Seat
+    slot: WorkerSlot
 
 
 @dataclass(frozen=True)
 class GiveUp:
     """Do not start an encoder again, and end its process; the other encoder reads its pages."""
 
-    seat: Seat
+    slot: WorkerSlot
     reason: str
 
 
@@ -64,7 +64,7 @@ class GiveUp:
 class Spawn:
     """Start the process of a slot; a failure comes back as an event."""
 
-    seat: Seat
+    slot: WorkerSlot
     epoch: int
     log: Path
 
@@ -101,7 +101,7 @@ class Announce:
 
 @dataclass(frozen=True)
 class ReportStatus:
-    """Answer a client's question for the status; processes have to be looked at for it."""
+    """Answer a status request of a client; processes have to be examined for it."""
 
     client: bytes
 

@@ -6,8 +6,8 @@ from dotsctl.client.runtime.admission import choose
 from dotsctl.client.runtime.delivery import Retire, ToWorker
 from dotsctl.client.runtime.outcomes import Outcomes
 from dotsctl.client.runtime.request import RequestState
-from dotsctl.client.runtime.seats import DECODER
 from dotsctl.client.runtime.views import Limits, has_work
+from dotsctl.client.runtime.worker_slots import DECODER
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import Encode
 from dotsctl.protocol.parts import Role
@@ -34,10 +34,10 @@ class Dispatcher:
         decoder = workers.get(DECODER)
         if decoder is None or decoder.ready is None:
             return
-        places = {seat.place for seat in workers if seat != DECODER}
-        while request := choose(ledger, self.limits, decoder.ready.width, places):
-            encoder = workers[request.seat]
-            request.is_beside_decoder = has_work(Role.DECODER, decoder.epoch, ledger)
+        indexes = {slot.index for slot in workers if slot != DECODER}
+        while request := choose(ledger, self.limits, decoder.ready.width, indexes):
+            encoder = workers[request.slot]
+            request.is_decoder_busy = has_work(Role.DECODER, decoder.epoch, ledger)
             request.state, request.changed_at = RequestState.ENCODING, now
             request.dispatched_at = request.dispatched_at or now
             request.encoder_epoch, request.encoder_name = encoder.epoch, encoder.name

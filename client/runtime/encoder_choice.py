@@ -18,7 +18,7 @@ class EncoderChoice:
     """The encoders of a runtime, each of which must be ready and takes the pages that name it."""
 
     names: list[str] = field(default_factory=list)
-    """Plugin and options of the encoders by their places; the coordinator's own list, which a swap changes."""
+    """Plugin and options of the encoders by their indexes; the coordinator's own list, which a swap changes."""
     commands: list[CoreCommand] = field(default_factory=list)
     """Steps to carry out; the coordinator takes them."""
 
@@ -26,16 +26,16 @@ class EncoderChoice:
         """Return whether pages can be read with so many encoders ready."""
         return num_ready == len(self.names)
 
-    def is_started_first(self, place: int) -> bool:
+    def is_started_first(self, index: int) -> bool:
         """Return whether the process of this slot is started with the runtime."""
         return True
 
-    def options(self, place: int) -> dict[str, str]:
+    def options(self, index: int) -> dict[str, str]:
         """Return the additional options with which an encoder is started."""
         return {}
 
     def route(self, ledger: Ledger, *, is_ready: bool) -> list[tuple[Request, str]]:
-        """Set the places of the lanes in which requests wait; answers those that no encoder can read, and why.
+        """Choose the encoder of each lane in which requests wait; answers those that no encoder can read, and why.
 
         Args:
             ledger: all requests.
@@ -44,7 +44,7 @@ class EncoderChoice:
         return []
 
     def lane_of(self, request: Request) -> Lane:
-        """All of a request that its place depends on."""
+        """All of a request that the choice of its encoder depends on."""
         return lane_of_encoder(request)
 
     def can_fall_back(self, request: Request) -> bool:
@@ -55,11 +55,11 @@ class EncoderChoice:
         """The reason why another encoder is to take a request over after a worker's message; empty: none is."""
         return ""
 
-    def ready(self, place: int, buckets: tuple[int, ...], now: float) -> None:
+    def ready(self, index: int, buckets: tuple[int, ...], now: float) -> None:
         """Take note of an encoder that is ready, and of its page sizes in patches."""
 
-    def swapped(self, place: int) -> None:
-        """Take note that another encoder has taken a place."""
+    def swapped(self, index: int) -> None:
+        """Record that a slot has another encoder."""
 
     def dispatched(self, request: Request, now: float) -> None:
         """Take note of a request that was sent to its encoder."""
@@ -73,10 +73,10 @@ class EncoderChoice:
     def read(self, request: Request, done: Done, now: float) -> None:
         """Take note of a page that was read."""
 
-    def died(self, place: int, reason: str) -> None:
+    def died(self, index: int, reason: str) -> None:
         """Take note of an encoder's death."""
 
-    def lost(self, place: int, reason: str) -> bool:
+    def lost(self, index: int, reason: str) -> bool:
         """Take note of an encoder that will not be started again; whether the runtime can do without it."""
         return False
 
@@ -84,6 +84,6 @@ class EncoderChoice:
         """Return the slot of an encoder that is to be unloaded now; none: no such one."""
         return None
 
-    def note(self, place: int) -> str:
+    def note(self, index: int) -> str:
         """One line for people on the part that an encoder has at present; empty: nothing special."""
         return ""

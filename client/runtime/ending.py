@@ -34,9 +34,9 @@ class Ending:
             at_once = bool(self._core.stopping) or number == signal.SIGQUIT
             self.stop(f"the runtime was stopped by {signal.Signals(number).name}", now, at_once=at_once)
 
-    def displaced(self, loss: str, now: float) -> None:
+    def unreachable(self, problem: str, now: float) -> None:
         """The runtime cannot be reached any more: read the accepted pages and end with an error."""
-        reason = f"the runtime ends because {loss}: start it again with 'dotsctl up'"
+        reason = f"the runtime ends because {problem}: start it again with 'dotsctl up'"
         log.error("%s", reason)
         self.stop(reason, now, at_once=False, exit_code=ExitCode.COMMAND)
 

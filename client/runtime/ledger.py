@@ -26,8 +26,8 @@ class Ledger:
         self.requests: dict[int, Request] = {}
         self.held_bytes = 0
         """Bytes of the images of all requests."""
-        self.places: dict[Lane, int | None] = {}
-        """Places of the encoders that the requests of a lane go to, where the coordinator chooses; none: they wait."""
+        self.encoder_indexes: dict[Lane, int | None] = {}
+        """Indexes of the encoders that the requests of a lane go to, where the coordinator chooses; none: they wait."""
         self.lane_of: Callable[[Request], Lane] = lane_of_encoder
         self._by_key: dict[tuple[bytes, str, int], Request] = {}
         self._by_client: dict[bytes, dict[int, Request]] = {}
@@ -76,14 +76,14 @@ class Ledger:
         """The lanes in which requests wait."""
         return list(dict.fromkeys([*self._queue.lanes, *(suspect.lane for suspect in self._suspects)]))
 
-    def place_of(self, lane: Lane) -> int | None:
-        """Place of the encoder that the requests of a lane go to; none: they wait for the coordinator's choice."""
-        return self.places.get(lane, lane.encoder or 0)
+    def encoder_index_of(self, lane: Lane) -> int | None:
+        """The index of the encoder that the requests of a lane go to; none: they wait for the coordinator's choice."""
+        return self.encoder_indexes.get(lane, lane.encoder or 0)
 
-    def needs(self, place: int) -> bool:
+    def needs(self, index: int) -> bool:
         """Return whether a request is with the encoder in a slot, or waits for it."""
-        is_sent = any(request.place == place for request in self.in_flight())
-        return is_sent or any(self.place_of(lane) == place for lane in self.lanes)
+        is_sent = any(request.encoder_index == index for request in self.in_flight())
+        return is_sent or any(self.encoder_index_of(lane) == index for lane in self.lanes)
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Ledger:
 
     def sort_anew(self) -> None:
         """Give all requests their lanes again; to be called when what ``lane_of`` depends on has changed."""
-        self.places.clear()
+        self.encoder_indexes.clear()
         self._queue.sort_anew(self.lane_of)
         for request in (*self._suspects, *self.in_flight()):
             request.lane = self.lane_of(request)
@@ -144,11 +144,11 @@ class Ledger:
         """Take the next suspect out of its queue."""
         return self._sent(self._suspects.popleft())
 
-    def take_next(self, places: Container[int | None]) -> Request | None:
+    def take_next(self, indexes: Container[int | None]) -> Request | None:
         """Take the request whose turn it is out of its queue; only such as go to an encoder in one of the slots."""
-        request = self._queue.take(lambda lane: self.place_of(lane) in places)
+        request = self._queue.take(lambda lane: self.encoder_index_of(lane) in indexes)
         return None if request is None else self._sent(request)
 
     def _sent(self, request: Request) -> Request:
-        request.place = self.place_of(request.lane) or 0
+        request.encoder_index = self.encoder_index_of(request.lane) or 0
         return request

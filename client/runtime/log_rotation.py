@@ -28,7 +28,7 @@ class LogRotation:
     """The log files of one folder."""
 
     def __init__(self, folder: Path, limit_bytes: int = LIMIT_BYTES, kept_files: int = KEPT_FILES) -> None:
-        """Look after ``folder``.
+        """Rotate the logs of ``folder``.
 
         Args:
             folder: its ``*.log`` files, all opened for appending by their writers.
@@ -38,22 +38,22 @@ class LogRotation:
         self._folder, self._limit_bytes, self._kept_files = folder, limit_bytes, kept_files
         self._not_before = 0.0
 
-    def look(self, now: float) -> None:
-        """Cut files that are too large; to be called about once a second. A failure is logged and tried again later."""
+    def rotate(self, now: float) -> None:
+        """Cut files that are too large; to be called about once a second. A failure is logged and retried later."""
         if now < self._not_before:
             return
         try:
             for path in self._folder.glob("*.log"):
                 if path.stat().st_size >= self._limit_bytes:
-                    rotate(path, self._kept_files)
+                    rotate_file(path, self._kept_files)
         except OSError as error:
             self._not_before = now + RETRY_S
-            log.warning("a log file cannot be cut: %s; tried again after %.0f s", error, RETRY_S)
+            log.warning("a log file cannot be rotated: %s; retried after %.0f s", error, RETRY_S)
 
     def restore_own(self, now: float) -> None:
         """Begin the runtime's own log anew when it was removed; to be called about once a second.
 
-        Standard output and standard error lead to it then. A failure is logged and tried again later.
+        Standard output and standard error lead to it then. A failure is logged and retried later.
         """
         status = os.fstat(STDERR_FD)
         if now < self._not_before or not stat.S_ISREG(status.st_mode) or status.st_nlink:
@@ -64,30 +64,30 @@ class LogRotation:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError as error:
             self._not_before = now + RETRY_S
-            log.warning("%s was removed and cannot be made again: %s", path, error)
+            log.warning("%s was removed and cannot be created again: %s", path, error)
             return
         for standard in (STDOUT_FD, STDERR_FD):
             os.dup2(descriptor, standard)
         os.close(descriptor)
-        log.warning("%s was removed; it begins anew", path)
+        log.warning("%s was removed; a new one was created", path)
 
 
-def rotate(path: Path, kept_files: int) -> None:
+def rotate_file(path: Path, kept_files: int) -> None:
     """Copy a log to ``NAME.log.1``, after the older ones have moved on by one, and cut it.
 
     Raises:
         OSError: the copy cannot be written; then the log is as it was.
     """
-    places = [path.with_name(f"{path.name}.{number}") for number in range(1, kept_files)]
-    for number in range(len(places) - 1, 0, -1):
-        if places[number - 1].exists():
-            places[number - 1].replace(places[number])
+    targets = [path.with_name(f"{path.name}.{number}") for number in range(1, kept_files)]
+    for number in range(len(targets) - 1, 0, -1):
+        if targets[number - 1].exists():
+            targets[number - 1].replace(targets[number])
     with path.open("rb+", buffering=0) as growing:
         try:
-            with places[0].open("wb", buffering=0) as copy:
+            with targets[0].open("wb", buffering=0) as copy:
                 while piece := growing.read(PIECE_BYTES):
                     copy.write(piece)
                 os.ftruncate(growing.fileno(), 0)
         except OSError:
-            places[0].unlink(missing_ok=True)
+            targets[0].unlink(missing_ok=True)
             raise

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dotsctl.client.runtime.client_listener import ClientListener
 from dotsctl.client.runtime.delivery import (
     Abandon,
     Announce,
@@ -19,15 +20,14 @@ from dotsctl.client.runtime.delivery import (
     ToClient,
     ToWorker,
 )
-from dotsctl.client.runtime.door import ClientDoor
 from dotsctl.client.runtime.machine import RELEASE, RuntimeMachine
 from dotsctl.client.runtime.peers import ClientPeers
-from dotsctl.client.runtime.place import RuntimePlace
 from dotsctl.client.runtime.power import SleepPrevention
 from dotsctl.client.runtime.processes import WorkerProcesses
-from dotsctl.client.runtime.seats import DECODER, identity_of
+from dotsctl.client.runtime.runtime_files import RuntimeFiles
 from dotsctl.client.runtime.status import status_of
 from dotsctl.client.runtime.supervisor import STOP_GRACE_S
+from dotsctl.client.runtime.worker_slots import DECODER, identity_of
 from dotsctl.client.settings.runtime_config import RuntimeConfig
 from dotsctl.protocol import codec
 from dotsctl.protocol.endpoints import InstanceDirectory, InstanceLock, RuntimeFacts, socket_of
@@ -62,10 +62,10 @@ class RuntimeLoop:
     ) -> None:
         """Bind the sockets; ``lock`` is that of the instance."""
         self._directory, self._lock, self._processes, self._links = directory, lock, processes, links
-        self._door = ClientDoor(directory)
-        self._clients = links.router(directory.client_endpoint, self._door.listener())
+        self._listener = ClientListener(directory)
+        self._clients = links.router(directory.client_endpoint, self._listener.descriptor())
         self._workers = links.router(directory.worker_endpoint(os.getpid()))
-        self._place = RuntimePlace(directory, lock, self._door, directory.worker_socket(os.getpid()))
+        self._files = RuntimeFiles(directory, lock, self._listener, directory.worker_socket(os.getpid()))
         self._now = self._started = self._costs_kept = time.monotonic()
         """Time of the present turn."""
         self._machine = RuntimeMachine(
@@ -96,7 +96,7 @@ class RuntimeLoop:
             readable = self._links.wait(self._timeout(), [self._clients, self._workers], fds)
             self._now = time.monotonic()
             if lifeline in readable and not os.read(lifeline, 1):
-                machine.ending.stop("the owner of the runtime is gone", self._now, at_once=True)
+                machine.ending.stop("the owner of the runtime has exited", self._now, at_once=True)
             if wakeup in readable:
                 for number in signals():
                     machine.ending.signalled(number, self._now)
@@ -107,7 +107,7 @@ class RuntimeLoop:
             machine.advance(self._now)
             if self._now >= machine.next_tick:
                 machine.tick(self._processes.stopped(), self._now)
-                self._look_after()
+                self._run_checks()
             self._carry_out()
         return self._shut_down()
 
@@ -118,14 +118,14 @@ class RuntimeLoop:
         due = min(self._machine.next_due, self._now + BACKLOG_TICK_S if self._peers.lagging else float("inf"))
         return max(0.0, due - self._now)
 
-    def _look_after(self) -> None:
+    def _run_checks(self) -> None:
         """Do what is done about once a second in addition to the machine's tick."""
         self._peers.ping_all()
-        self._door.look()
-        self._processes.logs.look(self._now)
-        if loss := self._place.loss(self._data_socket):
+        self._listener.check()
+        self._processes.logs.rotate(self._now)
+        if problem := self._files.missing(self._data_socket):
             if self._machine.ending.bye is None:
-                self._machine.ending.displaced(loss, self._now)
+                self._machine.ending.unreachable(problem, self._now)
         else:
             self._processes.logs.restore_own(self._now)
         if self._now - self._costs_kept >= KEEP_COSTS_S:
@@ -170,7 +170,7 @@ class RuntimeLoop:
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
-        """Carry out what the machine wants, and what clients could not take before."""
+        """Carry out the commands of the machine, and send what clients could not take before."""
         self._peers.flush()
         while commands := self._machine.take_commands(self._now):
             for command in commands:
@@ -184,9 +184,9 @@ class RuntimeLoop:
                 self._send_worker(command)
             case Spawn():
                 try:
-                    self._processes.spawn(command.seat, command.epoch, command.log)
+                    self._processes.spawn(command.slot, command.epoch, command.log)
                 except OSError as error:
-                    self._machine.not_started(command.seat.role, command.epoch, str(error), self._now)
+                    self._machine.not_started(command.slot.role, command.epoch, str(error), self._now)
             case Signal():
                 self._processes.signal(command.role, command.epoch, command.number)
             case Release():
@@ -245,8 +245,8 @@ class RuntimeLoop:
         self._sleep_prevention.close()
         end = machine.ending.bye or Bye("finished", ExitCode.OK)
         self._keep_costs()
-        for seat in machine.table.seats:
-            worker = machine.table.in_seat(seat)
+        for slot in machine.table.slots:
+            worker = machine.table.in_slot(slot)
             self._send_worker(ToWorker(worker.role, worker.epoch, Stop()))
         if self._lock.is_current:
             self._directory.facts_path.unlink(missing_ok=True)
@@ -254,7 +254,7 @@ class RuntimeLoop:
         for client in list(self._peers.known):
             self._peers.send(client, end)
         self._links.close(GOODBYE_S)
-        self._door.close()
+        self._listener.close()
         return end
 
     # --- facts -------------------------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ class RuntimeLoop:
             OSError: the first time: nothing can be written.
         """
         if not self._lock.is_current:
-            return  # the folder may be another runtime's by now; the next check of the place ends this one
+            return  # the folder may be another runtime's by now; the next check of the files ends this one
         config, decoder = self._machine.config, self._machine.core.workers.get(DECODER)
         fingerprint = decoder.ready.fingerprint if decoder and decoder.ready else ""
         name, decoder_name = config.encoder_name, str(config.decoder)

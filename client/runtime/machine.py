@@ -26,13 +26,13 @@ from dotsctl.client.runtime.delivery import (
 from dotsctl.client.runtime.ending import MAX_REASON_CHARACTERS, Ending
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.one_model import Model
-from dotsctl.client.runtime.patience import LONGEST_TICK_S
-from dotsctl.client.runtime.seats import DECODER
 from dotsctl.client.runtime.supervisor import Supervisor
 from dotsctl.client.runtime.swap import EncoderSwaps
+from dotsctl.client.runtime.timeouts import LONGEST_TICK_S
 from dotsctl.client.runtime.views import Limits
 from dotsctl.client.runtime.welcome import welcome_of
-from dotsctl.client.runtime.worker_process import last_place
+from dotsctl.client.runtime.worker_process import last_location
+from dotsctl.client.runtime.worker_slots import DECODER
 from dotsctl.client.runtime.worker_table import LEAVING, Worker, WorkerState
 from dotsctl.client.settings.runtime_config import (
     RuntimeConfig,
@@ -96,9 +96,9 @@ class RuntimeMachine:
         self._settled = 0
         self._ticked = now
         self._was_ready = False
-        for seat in self.table.seats:
-            if seat == DECODER or self.core.choice.is_started_first(seat.place):
-                self._supervisor.start(seat, now)
+        for slot in self.table.slots:
+            if slot == DECODER or self.core.choice.is_started_first(slot.index):
+                self._supervisor.start(slot, now)
 
     # --- queries of the loop -----------------------------------------------------------------------------------------
 
@@ -115,12 +115,12 @@ class RuntimeMachine:
                     if worker := self.table.find(Role.ENCODER, command.epoch):
                         self._supervisor.retire(worker, now)
                 case Wake():
-                    log.info("%s is started: %s", command.seat, self.core.encoder_names[command.seat.place])
-                    self._supervisor.start(command.seat, now)
+                    log.info("%s is started: %s", command.slot, self.core.encoder_names[command.slot.index])
+                    self._supervisor.start(command.slot, now)
                 case GiveUp():
-                    name = self.core.encoder_names[command.seat.place]
-                    log.warning("encoder %s is not used any more: %s", name, command.reason)
-                    self._supervisor.give_up(self.table.in_seat(command.seat), command.reason, now)
+                    name = self.core.encoder_names[command.slot.index]
+                    log.warning("encoder %s is no longer used: %s", name, command.reason)
+                    self._supervisor.give_up(self.table.in_slot(command.slot), command.reason, now)
                 case Compared() | ToClient() | ToWorker():
                     self._commands.append(command)
         if not self._was_ready and self.core.all_ready:
@@ -152,7 +152,7 @@ class RuntimeMachine:
         if not self.ending.is_complete:  # while accepted pages are finished, a worker may be needed once more
             self._supervisor.start_due(now)
         if now - self._ticked > LONGEST_TICK_S:  # the machine has slept, or we were stopped
-            self._supervisor.forgive_sleep(now)
+            self._supervisor.restart_after_sleep(now)
         self._supervisor.end_silent_loads(now)
         self._supervisor.kill_due(now)
 
@@ -191,23 +191,23 @@ class RuntimeMachine:
         """Carry the end of a process through all parts; with no ``code`` it is given up."""
         trial, is_in_slot = worker.trial, worker.state not in LEAVING
         reason = self._supervisor.exit_reason(worker, code)
-        log.warning("%s (epoch %d) ended: %s", worker.seat, worker.epoch, reason)
+        log.warning("%s (epoch %d) ended: %s", worker.slot, worker.epoch, reason)
         self.core.worker_dead(worker.role, worker.epoch, reason, now, by_page=not worker.was_stopped)
         self._supervisor.ended(worker, code, reason, now)
         if trial is not None:
             self._swaps.died(worker, trial, tail, now)
         elif is_in_slot:
             if worker.role is Role.ENCODER and not worker.was_ready:
-                self.core.encoder_died_loading(worker.seat, reason, now)
+                self.core.encoder_died_loading(worker.slot, reason, now)
             if worker.state is WorkerState.FATAL and not self._is_dispensable(worker, now):
                 self.ending.failed(self._why_given_up(worker, reason, tail), ExitCode.COMMAND, now)
 
     def _why_given_up(self, worker: Worker, reason: str, tail: str) -> str:
         """One line where a load failed for good, with the place in the code; else the last lines of the log."""
-        name = self.core.decoder_name if worker.seat == DECODER else self.core.encoder_names[worker.seat.place]
-        problem = f"{name}: {worker.verdict or f'the {worker.seat} worker ended: {reason}'}"
+        name = self.core.decoder_name if worker.slot == DECODER else self.core.encoder_names[worker.slot.index]
+        problem = f"{name}: {worker.verdict or f'the {worker.slot} worker ended: {reason}'}"
         if worker.failed_loading:
-            return f"{problem}{last_place(tail)}"
+            return f"{problem}{last_location(tail)}"
         if not tail:
             return f"{problem}. Its log {worker.log} is empty"
         return f"{problem}. Its last lines:\n{tail[-MAX_REASON_CHARACTERS // 2 :]}"
@@ -247,7 +247,7 @@ class RuntimeMachine:
         worker = self.table.by_identity(identity)
         if worker is None:
             return
-        worker.heard_at = now
+        worker.load_progress_at = now
         match message:
             case WorkerHello():
                 worker.has_greeted = True
@@ -258,7 +258,7 @@ class RuntimeMachine:
                 else:
                     self._refuse_version(worker, f"the worker is dotsctl {message.version}", now)
             case Loading():
-                log.info("%s: %s", worker.seat, message.note)
+                log.info("%s: %s", worker.slot, message.note)
             case Ready():
                 self._ready(worker, message, now)
             case LoadFailed():
@@ -286,16 +286,16 @@ class RuntimeMachine:
         elif worker.state not in LEAVING:
             worker.state, worker.verdict = WorkerState.FATAL, problem
             if not self._is_dispensable(worker, now):
-                self.ending.failed(f"the {worker.seat} worker cannot load: {problem}", exit_code, now)
+                self.ending.failed(f"the {worker.slot} worker cannot load: {problem}", exit_code, now)
 
     def _configure(self, worker: Worker) -> None:
         """Send a worker what to load."""
-        config, place = self.config, worker.seat.place
+        config, index = self.config, worker.slot.index
         if worker.trial is not None:
-            config = with_encoder(config, worker.trial.choice, place)
-        choice, options = decoder_options(config) if worker.seat == DECODER else encoder_options(config, place)
+            config = with_encoder(config, worker.trial.choice, index)
+        choice, options = decoder_options(config) if worker.slot == DECODER else encoder_options(config, index)
         if worker.role is Role.ENCODER:
-            options = {**options, **self.core.choice.options(place)}
+            options = {**options, **self.core.choice.options(index)}
         configure = Configure(choice.name, options, config.model, config.model_name, config.render_timeout_s)
         self._commands.append(ToWorker(worker.role, worker.epoch, configure))
 
@@ -303,33 +303,33 @@ class RuntimeMachine:
         """A worker has loaded its model; workers with different models never talk."""
         if worker.state in LEAVING and worker.trial is None:
             return  # it is about to end
-        self._model = self._model or Model(worker.seat, message.fingerprint, message.width)
+        self._model = self._model or Model(worker.slot, message.fingerprint, message.width)
         difference = self._model.difference(message)
         if worker.trial is not None:
             if difference:
-                problem = f"{worker.trial.choice} {difference}: it must be made of the same model"
+                problem = f"{worker.trial.choice} {difference}: it must be converted from the same model"
                 self._swaps.failed(worker, worker.trial, problem, now)
                 return
             choice = worker.trial.choice
             self._swaps.ready(worker, worker.trial, message, now)
-            self.config = with_encoder(self.config, choice, worker.seat.place)
+            self.config = with_encoder(self.config, choice, worker.slot.index)
             self._commands.append(Announce())
         elif difference:
             worker.verdict = (
-                f"{ErrorCode.MODEL_MISMATCH}: the {worker.seat} {difference}: stop the runtime and start all workers "
+                f"{ErrorCode.MODEL_MISMATCH}: the {worker.slot} {difference}: stop the runtime and start all workers "
                 "with one model"
             )
             if not self._is_dispensable(worker, now):
                 self.ending.failed(worker.verdict, ExitCode.COMMAND, now)
         else:
-            log.info("%s (epoch %d) ready after %.1f s", worker.seat, worker.epoch, message.load_s)
-            self.core.worker_ready(worker.seat, worker.epoch, message, now)
+            log.info("%s (epoch %d) ready after %.1f s", worker.slot, worker.epoch, message.load_s)
+            self.core.worker_ready(worker.slot, worker.epoch, message, now)
             self._welcome()
 
     def _is_dispensable(self, worker: Worker, now: float) -> bool:
         """Return whether the runtime can do without a worker that is not started again."""
         reason = worker.verdict or f"it ended: {worker.last_exit}"
-        return worker.role is Role.ENCODER and self.core.encoder_lost(worker.seat, reason, now)
+        return worker.role is Role.ENCODER and self.core.encoder_lost(worker.slot, reason, now)
 
     def _welcome(self) -> None:
         if not self.core.all_ready:

@@ -34,14 +34,14 @@ def main() -> None:
     except DotsctlError as error:
         end = Bye(str(error), error.exit_code)
     except OSError as error:  # a full or read-only disk
-        end = Bye(f"the runtime cannot go on: {error}", ExitCode.COMMAND)
+        end = Bye(f"the runtime cannot continue: {error}", ExitCode.COMMAND)
     if end.exit_code:
         logging.getLogger(__name__).error("%s", end.reason)
-    _tell(arguments.ready_fd, end.exit_code or ExitCode.COMMAND, end.reason)
+    _report_start(arguments.ready_fd, end.exit_code or ExitCode.COMMAND, end.reason)
     sys.exit(end.exit_code)
 
 
-def _tell(ready_fd: int, exit_code: int, reason: str) -> None:
+def _report_start(ready_fd: int, exit_code: int, reason: str) -> None:
     """Write the outcome; only the first one counts, for then the descriptor is closed."""
     try:
         os.write(ready_fd, json.dumps({"exit_code": exit_code, "reason": reason}).encode() + b"\n")
@@ -68,7 +68,7 @@ def run(config: RuntimeConfig, ready_fd: int, *, private: bool) -> Bye:
             loop = RuntimeLoop(config, directory, lock, processes, links)
             lifeline = sys.stdin.fileno() if private else None
             try:
-                return loop.run(lifeline, wakeup, signals, lambda: _tell(ready_fd, ExitCode.OK, ""))
+                return loop.run(lifeline, wakeup, signals, lambda: _report_start(ready_fd, ExitCode.OK, ""))
             finally:
                 processes.stop_all(grace_s=0.0)
     finally:

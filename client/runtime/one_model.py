@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dotsctl.client.runtime.seats import Seat
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.protocol.messages import Ready
 
 
@@ -10,7 +10,7 @@ from dotsctl.protocol.messages import Ready
 class Model:
     """The model of a runtime, as its first worker reported it."""
 
-    seat: Seat
+    slot: WorkerSlot
     """The slot of that worker."""
     fingerprint: str
     width: int
@@ -21,6 +21,6 @@ class Model:
         if (ready.fingerprint, ready.width) == (self.fingerprint, self.width):
             return ""
         return (
-            f"has model {ready.fingerprint[:12]} of width {ready.width}, the {self.seat} {self.fingerprint[:12]} of "
+            f"has model {ready.fingerprint[:12]} of width {ready.width}, the {self.slot} {self.fingerprint[:12]} of "
             f"width {self.width}"
         )

@@ -4,14 +4,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from dotsctl.client.runtime.admission import outstanding_bytes
-from dotsctl.client.runtime.blame import Blame
 from dotsctl.client.runtime.cost_log import CostLog
+from dotsctl.client.runtime.crash_attribution import CrashAttribution
 from dotsctl.client.runtime.delivery import CoreCommand, ToClient, ToWorker, blank_result, result_of
 from dotsctl.client.runtime.encoder_choice import EncoderChoice
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.request import Request, RequestState
-from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.views import Counters
+from dotsctl.client.runtime.worker_slots import DECODER, WorkerSlot
 from dotsctl.client.runtime.worker_table import WorkerTable
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import (
@@ -50,11 +50,11 @@ class Outcomes:
     counters: Counters = field(default_factory=Counters)
     costs: CostLog = field(default_factory=CostLog)
     """The costs of the pages that were read."""
-    pages: Counter[Seat] = field(default_factory=Counter)
+    pages: Counter[WorkerSlot] = field(default_factory=Counter)
     """Pages that were read, by the workers that read them."""
     settled: int = 0
     """Pages that came to an end by themselves; each one is progress for the supervisor's counter of failures."""
-    blame: Blame = field(default_factory=Blame)
+    crashes: CrashAttribution = field(default_factory=CrashAttribution)
     _poison_in_a_row: int = 0
 
     def advance(self, request: Request, message: Message, now: float) -> None:
@@ -73,7 +73,7 @@ class Outcomes:
                 self.choice.decoded(message.num_tokens)
                 if request.submit.stream and (message.text or message.geometry):
                     tokens = PageTokens(*request.address, message.text, message.num_tokens, message.geometry)
-                    self._tell(request.client, tokens)
+                    self._send(request.client, tokens)
             case Done():
                 self.choice.read(request, message, now)
                 self.costs.read(request, message)
@@ -93,29 +93,29 @@ class Outcomes:
 
     def _finish(self, request: Request, result: PageResult, now: float) -> None:
         self.ledger.remove(request)
-        self.blame.cleared(request, now)
+        self.crashes.cleared(request, now)
         self.counters.done += 1
-        self.pages.update((request.seat, DECODER))
+        self.pages.update((request.slot, DECODER))
         self.settled, self._poison_in_a_row = self.settled + 1, 0
-        self._tell(request.client, result)
+        self._send(request.client, result)
 
     def fail(self, request: Request, code: ErrorCode, text: str) -> None:
         """A request ends without a result."""
         self.ledger.remove(request)
-        self.blame.gone(request)
+        self.crashes.gone(request)
         if code is ErrorCode.CANCELLED:
             self.counters.cancelled += 1
         else:
             self.counters.failed += 1
             self._poison_in_a_row += code is ErrorCode.POISON
             self.settled += self._poison_in_a_row < MAX_POISON
-        self._tell(request.client, PageFailed(*request.address, code, text))
+        self._send(request.client, PageFailed(*request.address, code, text))
 
     def retry(self, request: Request, reason: str, now: float) -> None:
         """A request starts a new attempt."""
         self.cancel(request)
         self.ledger.requeue(request, now)
-        self._tell(request.client, Restarted(*request.address, reason))
+        self._send(request.client, Restarted(*request.address, reason))
 
     def cancel(self, request: Request) -> None:
         """Cancel the current attempt in the workers that may hold it."""
@@ -138,11 +138,11 @@ class Outcomes:
 
     def count_outstanding(self) -> None:
         """Take note of the most pages and bytes that were on their way to the decoder."""
-        ready = self.table.in_seat(DECODER).ready
+        ready = self.table.in_slot(DECODER).ready
         width = ready.width if ready else 0
         counters = self.counters
         counters.max_outstanding = max(counters.max_outstanding, len(self.ledger.outstanding()))
         counters.max_outstanding_bytes = max(counters.max_outstanding_bytes, outstanding_bytes(self.ledger, width))
 
-    def _tell(self, client: bytes, message: Message) -> None:
+    def _send(self, client: bytes, message: Message) -> None:
         self.commands.append(ToClient(client, message))

@@ -52,7 +52,7 @@ class PaceMeter:
         for request in in_flight:
             if request.state is RequestState.ENCODING:
                 encoding.add(request.encoder_name)
-                is_loaded = is_loaded or request.is_beside_decoder
+                is_loaded = is_loaded or request.is_decoder_busy
             is_loaded = is_loaded or request.state is RequestState.DECODING
         self._at_work = frozenset(encoding)
         if is_loaded:
@@ -74,7 +74,7 @@ class PaceMeter:
         process = (request.encoder_epoch, patches)
         if process not in self._warm:
             self._warm.add(process)
-        elif request.is_beside_decoder:
+        elif request.is_decoder_busy:
             _keep(self._samples[request.encoder_name, patches], encode_s)
             _keep(self._tokens[patches], num_tokens)
 

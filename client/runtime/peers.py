@@ -40,7 +40,7 @@ class ClientPeers:
                 log.warning("client %r does not read its messages: dropped", client)
                 self._gone(client)
                 self._backlog[client] = Backlog()
-                bye = Bye("the runtime gave this client up, which did not read its messages", ExitCode.OK)
+                bye = Bye("the runtime dropped this client because it did not read its messages", ExitCode.OK)
                 self._backlog[client].append(bye)
 
     def ping_all(self) -> None:

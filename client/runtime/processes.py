@@ -14,9 +14,9 @@ from dotsctl.client.connection.log_files import remove_log
 from dotsctl.client.runtime.log_rotation import LogRotation
 from dotsctl.client.runtime.process_memory import Use, memory_of
 from dotsctl.client.runtime.process_state import stopped_processes
-from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.supervisor import KILL_WAIT_S
 from dotsctl.client.runtime.worker_process import log_tail, worker_command
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.protocol import left_workers
 from dotsctl.protocol.parts import Role
 
@@ -61,25 +61,25 @@ class WorkerProcesses:
         """Whether the last log could be opened."""
         self._running: dict[tuple[Role, int], tuple[subprocess.Popen[bytes], Path]] = {}
 
-    def spawn(self, seat: Seat, epoch: int, path: Path) -> None:
+    def spawn(self, slot: WorkerSlot, epoch: int, path: Path) -> None:
         """Start a process with its log at ``path``, and remove old logs of the slot.
 
         Raises:
             OSError: the system starts no process, or the folder of the instance was removed.
         """
-        old = sorted(self.log_folder.glob(f"{seat}.*.log"), key=lambda p: p.stat().st_mtime)
+        old = sorted(self.log_folder.glob(f"{slot}.*.log"), key=lambda p: p.stat().st_mtime)
         for each in old[: -KEPT_LOGS + 1]:
             remove_log(each)
         with self._opened_log(path) as output:
             process = subprocess.Popen(
-                self._command(seat.role, self._endpoint, epoch),
+                self._command(slot.role, self._endpoint, epoch),
                 stdin=subprocess.PIPE,  # the lifeline: never written to; its end means to the worker that we are gone
                 stdout=output,
                 stderr=output,
                 cwd=self._folder,
                 start_new_session=True,
             )
-        self._running[seat.role, epoch] = process, path
+        self._running[slot.role, epoch] = process, path
 
     def _opened_log(self, path: Path) -> BinaryIO:
         """Open a log, in a new folder if the old one was removed; where none can be written, the null device."""
@@ -89,7 +89,7 @@ class WorkerProcesses:
             output = path.open("ab")
         except OSError as error:
             if self._is_logging:
-                log.warning("workers go on without a log: %s", error)
+                log.warning("workers continue without a log: %s", error)
             self._is_logging = False
             return Path(os.devnull).open("ab")
         self._is_logging = True
@@ -146,7 +146,7 @@ class WorkerProcesses:
         deadline = time.monotonic() + KILL_WAIT_S
         for process in late:
             if not _has_ended(process, deadline):
-                log.error("process %d does not end after SIGKILL: the system waits for something in it", process.pid)
+                log.error("process %d does not end after SIGKILL: it is blocked in a system call", process.pid)
         self._running.clear()
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from dotsctl.client.runtime.seats import Seat
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.messages import Submit
 from dotsctl.protocol.parts import Role
@@ -64,10 +64,10 @@ class Request:
     """The epoch of the encoder that this attempt was dispatched to."""
     encoder_name: str = ""
     """Plugin and options of that encoder."""
-    place: int = 0
-    """Place of the encoder that it was sent to last."""
+    encoder_index: int = 0
+    """The index of the encoder that it was sent to last."""
     lane: Lane = FIRST_LANE
-    is_beside_decoder: bool = False
+    is_decoder_busy: bool = False
     """Whether the decoder had work when this attempt was dispatched."""
     needs_first: bool = False
     """Whether another encoder than the first one failed with it, so that the first one is to read it."""
@@ -92,9 +92,9 @@ class Request:
         return self.encoder_epoch == epoch and self.state in (RequestState.ENCODING, RequestState.SENT)
 
     @property
-    def seat(self) -> Seat:
+    def slot(self) -> WorkerSlot:
         """The slot of the encoder that it was sent to last."""
-        return Seat(Role.ENCODER, self.place)
+        return WorkerSlot(Role.ENCODER, self.encoder_index)
 
     @property
     def cost(self) -> int:

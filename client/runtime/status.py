@@ -6,8 +6,8 @@ from dotsctl import __version__
 from dotsctl.client.runtime.machine import RuntimeMachine
 from dotsctl.client.runtime.processes import WorkerProcesses
 from dotsctl.client.runtime.request import RequestState
-from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.views import has_work
+from dotsctl.client.runtime.worker_slots import DECODER, WorkerSlot
 from dotsctl.client.runtime.worker_table import WorkerState
 from dotsctl.protocol.messages import Status
 from dotsctl.protocol.parts import WorkerReport
@@ -28,7 +28,7 @@ def status_of(
         fingerprint=decoder.ready.fingerprint if decoder and decoder.ready else "",
         state="stopping" if core.stopping else "ready" if core.all_ready else "starting",
         uptime_s=now - started,
-        workers=tuple(_worker(machine, seat, processes, now) for seat in machine.table.seats),
+        workers=tuple(_worker(machine, slot, processes, now) for slot in machine.table.slots),
         clients=clients,
         requests=states,
         counters={**vars(core.counters), "bad_messages": bad_messages},
@@ -36,25 +36,25 @@ def status_of(
     )
 
 
-def _worker(machine: RuntimeMachine, seat: Seat, processes: WorkerProcesses, now: float) -> WorkerReport:
-    core, auto, worker = machine.core, machine.config.auto, machine.table.in_seat(seat)
-    is_serving, is_encoder = worker.ready is not None, seat != DECODER
-    is_busy = is_serving and has_work(seat.role, worker.epoch, core.ledger)
-    memory = processes.memory(seat.role, worker.epoch)
+def _worker(machine: RuntimeMachine, slot: WorkerSlot, processes: WorkerProcesses, now: float) -> WorkerReport:
+    core, auto, worker = machine.core, machine.config.auto, machine.table.in_slot(slot)
+    is_serving, is_encoder = worker.ready is not None, slot != DECODER
+    is_busy = is_serving and has_work(slot.role, worker.epoch, core.ledger)
+    memory = processes.memory(slot.role, worker.epoch)
     return WorkerReport(
-        role=seat.role,
-        plugin=core.encoder_names[seat.place] if is_encoder else core.decoder_name,
+        role=slot.role,
+        plugin=core.encoder_names[slot.index] if is_encoder else core.decoder_name,
         state=WorkerState.SUSPECTED if worker.stopped_at is not None else worker.state,
-        pid=processes.pid(seat.role, worker.epoch),
+        pid=processes.pid(slot.role, worker.epoch),
         epoch=worker.epoch,
         restarts=max(0, worker.starts - 1),
         last_exit=worker.last_exit,
-        pages=core.outcomes.pages[seat],
+        pages=core.outcomes.pages[slot],
         busy_share=min(1.0, worker.busy_s / max(1e-9, now - worker.since)) if is_serving else 0.0,
         log=str(worker.log),
         busy_for_s=now - worker.progress_at if is_busy else 0.0,
         rss_bytes=memory.rss_bytes,
         peak_bytes=memory.peak_bytes,
-        place=seat.place,
-        note=(core.choice.note(seat.place) or (auto.refused if auto else "")) if is_encoder else "",
+        place=slot.index,
+        note=(core.choice.note(slot.index) or (auto.refused if auto else "")) if is_encoder else "",
     )

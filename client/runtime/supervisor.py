@@ -9,8 +9,8 @@ from collections.abc import Set
 from pathlib import Path
 
 from dotsctl.client.runtime.delivery import Abandon, Command, Release, Signal, Spawn
-from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.worker_process import describe_exit
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.client.runtime.worker_table import LEAVING, SwapTrial, Worker, WorkerState, WorkerTable
 from dotsctl.client.settings.runtime_config import RuntimeConfig
 from dotsctl.protocol.parts import Role
@@ -36,25 +36,25 @@ class Supervisor:
         Args:
             table: the workers.
             config: timeouts and limits of starts.
-            log_folder: gets ``SEAT.EPOCH.log`` for each process.
+            log_folder: gets ``SLOT.EPOCH.log`` for each process.
             commands: gets what is to be carried out.
         """
         self._table, self._config, self._log_folder, self._commands = table, config, log_folder, commands
 
     # --- starts and ends ---------------------------------------------------------------------------------------------
 
-    def start(self, seat: Seat, now: float, trial: SwapTrial | None = None) -> Worker:
+    def start(self, slot: WorkerSlot, now: float, trial: SwapTrial | None = None) -> Worker:
         """Start a process for a slot, or an additional one for a trial; one still in the slot finishes its pages."""
-        worker = self._table.launch(seat, trial)
-        worker.heard_at, worker.log = now, self._log_folder / f"{seat}.{worker.epoch}.log"
-        self._commands.append(Spawn(seat, worker.epoch, worker.log))
+        worker = self._table.launch(slot, trial)
+        worker.load_progress_at, worker.log = now, self._log_folder / f"{slot}.{worker.epoch}.log"
+        self._commands.append(Spawn(slot, worker.epoch, worker.log))
         return worker
 
     def start_due(self, now: float) -> None:
         """Start the workers whose pause is over."""
         for worker in self._table:
             if worker.state is WorkerState.BACKOFF and now >= worker.start_at:
-                self.start(worker.seat, now)
+                self.start(worker.slot, now)
 
     def exit_reason(self, worker: Worker, code: int | None) -> str:
         """Return how the process of a worker ended, and why if we ended it; no ``code``: SIGKILL did not end it."""
@@ -74,16 +74,16 @@ class Supervisor:
         worker.failures += 1
         if worker.state is WorkerState.LOADING and code is not None and code >= 0 and code != START_AGAIN:
             worker.state, worker.failed_loading = WorkerState.FATAL, True
-            worker.verdict = f"the {worker.seat} worker ended itself with {worker.last_exit} while loading"
+            worker.verdict = f"the {worker.slot} worker ended itself with {worker.last_exit} while loading"
             return
         if worker.failures >= self._config.max_starts:
             worker.state = WorkerState.FATAL
             worker.verdict = (
-                f"the {worker.seat} worker died {worker.failures} times in a row, last by {worker.last_exit}"
+                f"the {worker.slot} worker died {worker.failures} times in a row, last by {worker.last_exit}"
             )
             if worker.last_exit == describe_exit(-signal.SIGKILL) and not worker.was_ready:
                 worker.verdict += (
-                    " while it loaded: mostly the system does that when memory runs out. Close other programs, or "
+                    " while it loaded, usually because memory ran out. Close other programs, or "
                     "choose a smaller model or another plugin"
                 )
             return
@@ -135,7 +135,7 @@ class Supervisor:
         """Give up the processes that SIGKILL did not end; the caller reports their ends."""
         found = [worker for worker in self._table if worker.undead_at is not None and now >= worker.undead_at]
         for worker in found:
-            log.error("%s (epoch %d) does not end after SIGKILL; it is left alone", worker.seat, worker.epoch)
+            log.error("%s (epoch %d) does not end after SIGKILL; it is abandoned", worker.slot, worker.epoch)
             self._commands.append(Abandon(worker.role, worker.epoch))
         return found
 
@@ -143,8 +143,8 @@ class Supervisor:
         """Give up the workers that are loading and have made no progress for too long."""
         timeout_s = self._config.load_timeout_s
         for worker in self._table:
-            if worker.is_loading and now >= worker.heard_at + timeout_s:
-                worker.verdict = f"the {worker.seat} worker made no progress for {timeout_s:g} s while loading"
+            if worker.is_loading and now >= worker.load_progress_at + timeout_s:
+                worker.verdict = f"the {worker.slot} worker made no progress for {timeout_s:g} s while loading"
                 self.kill(worker, now, f"silent for {timeout_s:g} s while it loaded")
                 if worker.state is not WorkerState.TRIAL:
                     worker.state, worker.failed_loading = WorkerState.FATAL, True
@@ -163,7 +163,7 @@ class Supervisor:
                 worker.stopped_at = now
                 log.warning(
                     "%s (epoch %d) is stopped: it is ended in %g s unless it resumes",
-                    worker.seat,
+                    worker.slot,
                     worker.epoch,
                     timeout_s,
                 )
@@ -171,15 +171,15 @@ class Supervisor:
                 worker.ended_for, worker.was_stopped = f"it was stopped for {timeout_s:g} s", True
                 self._kill_now(worker, now)  # it could write no traceback
 
-    def forgive_sleep(self, now: float) -> None:
+    def restart_after_sleep(self, now: float) -> None:
         """Restart all timeouts: the machine has slept, or we were stopped ourselves."""
         for worker in self._table:
-            worker.heard_at, worker.stopped_at = now, None
+            worker.load_progress_at, worker.stopped_at = now, None
 
     def next_due(self) -> float:
         """Time of the next restart, of the next SIGKILL, or when a load is over its limit; infinite: none of them."""
         due = [w.start_at for w in self._table if w.state is WorkerState.BACKOFF]
         due += [w.kill_at for w in self._table if w.kill_at is not None]
         due += [w.undead_at for w in self._table if w.undead_at is not None]
-        due += [w.heard_at + self._config.load_timeout_s for w in self._table if w.is_loading]
+        due += [w.load_progress_at + self._config.load_timeout_s for w in self._table if w.is_loading]
         return min(due, default=float("inf"))

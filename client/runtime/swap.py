@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable
 
 from dotsctl.client.runtime.core import Coordinator
-from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.supervisor import Supervisor
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.client.runtime.worker_table import SwapTrial, Worker, WorkerState
 from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.protocol.messages import Ready, SwapEncoder, SwapResult
@@ -28,29 +28,29 @@ class EncoderSwaps:
         """Start the new encoder, or answer why not."""
         names, choice = self._core.encoder_names, PluginChoice(message.plugin, dict(message.options))
         if problem := self._problem(message, choice):
-            self._tell(client, message.place, problem)
+            self._answer_failure(client, message.place, problem)
             return
-        log.info("swap: %s is started beside %s", choice, names[message.place])
-        self._supervisor.start(Seat(Role.ENCODER, message.place), now, SwapTrial(client, choice))
+        log.info("swap: starting %s; %s stays in use until it is ready", choice, names[message.place])
+        self._supervisor.start(WorkerSlot(Role.ENCODER, message.place), now, SwapTrial(client, choice))
 
     def _problem(self, message: SwapEncoder, choice: PluginChoice) -> str:
         """Return why no swap can begin now; empty: it can."""
         names, on_trial = self._core.encoder_names, self._core.table.on_trial
         if message.place >= len(names):
-            return f"there is no encoder in place {message.place}: the runtime has {', '.join(names)}"
+            return f"encoder slot {message.place} does not exist: the runtime has {', '.join(names)}"
         if on_trial is not None and on_trial.trial is not None:
-            return f"another swap is going on, to {on_trial.trial.choice}: wait for its end"
+            return f"a swap to {on_trial.trial.choice} is in progress: wait until it finishes"
         if self._core.stopping:
             return f"the runtime is stopping: {self._core.stopping}"
         if not self._core.all_ready:
             return "a worker is being started: try again when 'dotsctl status' shows all as ready"
         if str(choice) in (*names[: message.place], *names[message.place + 1 :]):
-            return f"{choice} stands beside it already: 'dotsctl ocr --encoder {choice}' uses it"
+            return f"{choice} already runs in another slot: 'dotsctl ocr --encoder {choice}' uses it"
         return ""
 
     def ready(self, worker: Worker, trial: SwapTrial, ready: Ready, now: float) -> None:
         """Put the encoder on trial into the slot: it has read its warm-up page, with the model of the others."""
-        self._core.encoder_swapped(worker.seat, worker.epoch, ready, str(trial.choice), now)
+        self._core.encoder_swapped(worker.slot, worker.epoch, ready, str(trial.choice), now)
         log.info("swap: pages go to %s (epoch %d) from now on", trial.choice, worker.epoch)
         self._answer(trial.client, SwapResult(True, str(trial.choice), ""))
 
@@ -59,7 +59,7 @@ class EncoderSwaps:
         log.warning("swap to %s failed: %s", trial.choice, problem)
         worker.state, worker.trial = WorkerState.RETIRING, None
         self._supervisor.kill(worker, now, "the swap failed")
-        self._tell(trial.client, worker.seat.place, problem)
+        self._answer_failure(trial.client, worker.slot.index, problem)
 
     def died(self, worker: Worker, trial: SwapTrial, tail: str, now: float) -> None:
         """The process on trial has ended before it was ready; ``tail`` is the end of its log."""
@@ -71,7 +71,7 @@ class EncoderSwaps:
         """No process could be started for the trial."""
         self.failed(worker, trial, f"another encoder cannot be started: {problem}", now)
 
-    def _tell(self, client: bytes, place: int, problem: str) -> None:
+    def _answer_failure(self, client: bytes, index: int, problem: str) -> None:
         """Report why the encoder of a slot stays, or the first one where there is no such slot."""
         names = self._core.encoder_names
-        self._answer(client, SwapResult(False, names[place if place < len(names) else 0], problem))
+        self._answer(client, SwapResult(False, names[index if index < len(names) else 0], problem))

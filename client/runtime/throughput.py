@@ -64,12 +64,12 @@ def compare(
     first, alternative = paces
     if not (first.is_complete and alternative.is_complete):
         return None
-    beside = [pace.tokens_per_s or 0.0 for pace in paces]
-    free = free_tokens_per_s or max(beside)
+    shared = [pace.tokens_per_s or 0.0 for pace in paces]
+    free = free_tokens_per_s or max(shared)
     if free <= 0:
         return None
     seconds = [
-        page_s(median(pace.encode_s), min(speed, free), tokens, free) for pace, speed in zip(paces, beside, strict=True)
+        page_s(median(pace.encode_s), min(speed, free), tokens, free) for pace, speed in zip(paces, shared, strict=True)
     ]
     return Preference(
         encoder=names[1], instead_of=names[0], patches=patches, page_s=seconds[1], instead_page_s=seconds[0]

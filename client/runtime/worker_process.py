@@ -36,7 +36,7 @@ def worker_command(role: Role, endpoint: str, epoch: int) -> list[str]:
     return [sys.executable, "-P", "-m", f"dotsctl.{role}_worker", "--endpoint", endpoint, "--epoch", str(epoch)]
 
 
-def last_place(tail: str) -> str:
+def last_location(tail: str) -> str:
     """Return where a process hung or failed, as the end of a sentence, from the last lines of its log; empty: unknown.
 
     A dump of a process that hangs names the innermost call first, mostly a wait of the standard library; a traceback

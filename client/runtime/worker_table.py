@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from dotsctl.client.runtime.seats import DECODER, Seat, identity_of
+from dotsctl.client.runtime.worker_slots import DECODER, WorkerSlot, identity_of
 from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.protocol.messages import Ready
 from dotsctl.protocol.parts import Role
@@ -48,7 +48,7 @@ class SwapTrial:
 class Worker:
     """One row: a slot with the process that fills it at the moment, or an additional process."""
 
-    seat: Seat
+    slot: WorkerSlot
     state: WorkerState = WorkerState.DORMANT
     epoch: int = 0
     is_alive: bool = False
@@ -57,7 +57,7 @@ class Worker:
     """Whether the present process has sent its hello; before, a signal for a traceback would end it."""
     starts: int = 0
     """Processes so far."""
-    heard_at: float = 0.0
+    load_progress_at: float = 0.0
     """Last sign of life while it loads."""
     start_at: float = 0.0
     """The time to start it again, in BACKOFF."""
@@ -100,7 +100,7 @@ class Worker:
     @property
     def role(self) -> Role:
         """The role of its slot."""
-        return self.seat.role
+        return self.slot.role
 
     @property
     def is_loading(self) -> bool:
@@ -114,16 +114,16 @@ class WorkerTable:
 
     def __init__(self, encoders: int) -> None:
         """Begin with one dormant worker a slot."""
-        self.seats = (*(Seat(Role.ENCODER, place) for place in range(encoders)), DECODER)
-        self.rows = [Worker(seat) for seat in self.seats]
+        self.slots = (*(WorkerSlot(Role.ENCODER, index) for index in range(encoders)), DECODER)
+        self.rows = [Worker(slot) for slot in self.slots]
         self._epochs = dict.fromkeys(Role, 0)
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(list(self.rows))
 
-    def in_seat(self, seat: Seat) -> Worker:
+    def in_slot(self, slot: WorkerSlot) -> Worker:
         """The worker of a slot."""
-        return next(worker for worker in self.rows if worker.seat == seat and worker.state not in LEAVING)
+        return next(worker for worker in self.rows if worker.slot == slot and worker.state not in LEAVING)
 
     def find(self, role: Role, epoch: int) -> Worker | None:
         """Return the worker of a role whose present or last process has this epoch."""
@@ -139,9 +139,9 @@ class WorkerTable:
         return [worker for worker in self.rows if worker.ready is not None]
 
     @property
-    def ready(self) -> dict[Seat, Worker]:
+    def ready(self) -> dict[WorkerSlot, Worker]:
         """The workers that new pages go to."""
-        return {worker.seat: worker for worker in self.serving if worker.state is WorkerState.READY}
+        return {worker.slot: worker for worker in self.serving if worker.state is WorkerState.READY}
 
     @property
     def retiring(self) -> list[Worker]:
@@ -153,31 +153,31 @@ class WorkerTable:
         """The encoder that is to replace another one, if there is one."""
         return next((worker for worker in self.rows if worker.state is WorkerState.TRIAL), None)
 
-    def launch(self, seat: Seat, trial: SwapTrial | None = None) -> Worker:
+    def launch(self, slot: WorkerSlot, trial: SwapTrial | None = None) -> Worker:
         """Record a process started in a slot, or an additional one for a trial; one still in the slot retires."""
         if trial is not None:
-            worker = Worker(seat, WorkerState.TRIAL, trial=trial)
+            worker = Worker(slot, WorkerState.TRIAL, trial=trial)
             self.rows.append(worker)
         else:
-            if self.in_seat(seat).is_alive:
-                self.vacate(seat)
-            worker = self.in_seat(seat)
+            if self.in_slot(slot).is_alive:
+                self.vacate(slot)
+            worker = self.in_slot(slot)
             worker.state = WorkerState.STARTING
-        worker.epoch = self._epochs[seat.role] = self._epochs[seat.role] + 1
+        worker.epoch = self._epochs[slot.role] = self._epochs[slot.role] + 1
         worker.is_alive, worker.has_greeted, worker.is_leaving = True, False, False
         worker.starts += 1
         worker.ended_for, worker.was_stopped, worker.was_ready = "", False, False
         return worker
 
-    def vacate(self, seat: Seat) -> None:
+    def vacate(self, slot: WorkerSlot) -> None:
         """The worker of a slot retires; the slot is empty from now on."""
-        worker = self.in_seat(seat)
+        worker = self.in_slot(slot)
         worker.state = WorkerState.RETIRING
-        self.rows.append(Worker(seat, log=worker.log))
+        self.rows.append(Worker(slot, log=worker.log))
 
     def promote(self, worker: Worker) -> None:
         """The encoder on trial takes its slot; the one that filled it retires if its process runs."""
-        old = self.in_seat(worker.seat)
+        old = self.in_slot(worker.slot)
         if old.is_alive:
             old.state = WorkerState.RETIRING
         else:

@@ -108,7 +108,7 @@ def choose(
         files: configuration files, the strongest first; none: the two of the module's docstring.
 
     Raises:
-        UsageError: a file has an unknown key or a wrong value, or is no TOML.
+        UsageError: a file has an unknown key or a wrong value, or is not valid TOML.
     """
     arguments = {"model": model, "encoder": encoder, "decoder": decoder, "name": name, "memory": memory}
     seconds = {"stall_timeout": stall_timeout_s, "page_timeout": page_timeout_s}
@@ -160,7 +160,7 @@ def _seconds(key: str, values: Mapping[str, str], origins: Mapping[str, str]) ->
     except ValueError:
         value = 0.0
     if not 1 <= value <= MAX_TIMEOUT_S:
-        raise UsageError(f"{key} = {values[key]!r} ({origins[key]}) is no number of seconds, 1 to {MAX_TIMEOUT_S}")
+        raise UsageError(f"{key} = {values[key]!r} ({origins[key]}) is not a number of seconds, 1 to {MAX_TIMEOUT_S}")
     return value
 
 
@@ -183,7 +183,7 @@ def _read(path: Path) -> dict[str, str]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", "correct its permissions or remove it") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, bytes that are no UTF-8, or deep nesting
-        raise UsageError(f"{path} is no TOML: {error}") from None
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
     known = f"it may have {', '.join(FILE_KEYS)}"
     if unknown := sorted(content.keys() - set(FILE_KEYS)):
         raise UsageError(f"{path} has the unknown key {unknown[0]!r}; {known}")
@@ -191,7 +191,7 @@ def _read(path: Path) -> dict[str, str]:
         if key.endswith("_timeout") and type(value) in (int, float):
             content[key] = str(value)
         elif not (isinstance(value, str) and value):
-            raise UsageError(f"{path}: {key} = {value!r} is no text", f'write {key} = "..."')
+            raise UsageError(f"{path}: {key} = {value!r} is not text", f'write {key} = "..."')
     return content
 
 
@@ -253,8 +253,8 @@ def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
     """
     encoders, auto = _encoders(chosen)
     decoder = PluginChoice.parse(chosen.decoder)
-    if twice := [str(each) for place, each in enumerate(encoders) if each in encoders[:place]]:
-        raise UsageError(f"encoder {twice[0]} is given twice: encoders that stand side by side must differ")
+    if twice := [str(each) for index, each in enumerate(encoders) if each in encoders[:index]]:
+        raise UsageError(f"encoder {twice[0]} is given twice; the encoders of a runtime must differ")
     model_name, found = find_model_for(chosen.model, encoders, [decoder])
     config = RuntimeConfig(
         instance=instance,

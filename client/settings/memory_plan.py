@@ -73,8 +73,8 @@ def with_memory(config: RuntimeConfig, limit_bytes: int) -> RuntimeConfig:
     facts = validate_checkpoint(Path(config.model)) if config.model else None
     need, smaller = need_of(facts, encoders, decoder), find_plugin(Role.DECODER, decoder.name).description.smaller
     parts = share(limit_bytes, need, _fixed(encoders, decoder), smaller)
-    freed = {place: option for place, each in enumerate(encoders) if (option := _option(Role.ENCODER, each))}
-    chosen = [_chosen_bytes(Role.ENCODER, encoders[place]) for place in freed]
+    freed = {index: option for index, each in enumerate(encoders) if (option := _option(Role.ENCODER, each))}
+    chosen = [_chosen_bytes(Role.ENCODER, encoders[index]) for index in freed]
     each_bytes = _most_chosen(chosen) or parts.encoder_freed_bytes // max(1, len(freed))
     sizes = {MemoryPart.FREED: parts.decoder_freed_bytes, MemoryPart.KEYS: parts.keys_bytes}
     return replace(
@@ -82,7 +82,7 @@ def with_memory(config: RuntimeConfig, limit_bytes: int) -> RuntimeConfig:
         memory_bytes=limit_bytes,
         credits=parts.credits,
         credit_bytes=parts.in_flight_bytes,
-        encoder_share={encoders[place].name: {option: _mib(each_bytes)} for place, option in freed.items()},
+        encoder_share={encoders[index].name: {option: _mib(each_bytes)} for index, option in freed.items()},
         decoder_share={option: _mib(sizes[part]) for part, option in _options(Role.DECODER, decoder).items()},
     )
 

@@ -73,7 +73,7 @@ class AutoEncoders:
             return f"{first}; {self.refused}"
         if taken := [str(each) for each in self.preferences if each.is_faster]:
             return f"{alternative} {', '.join(taken)}; {first} reads all others"
-        return f"{first}; {alternative} is loaded in the background and takes over the pages that it reads sooner"
+        return f"{first}; {alternative} loads in the background and then reads the pages that it reads faster"
 
     @property
     def is_proved(self) -> bool:
@@ -123,7 +123,7 @@ class RuntimeConfig:
 
     @property
     def encoders(self) -> tuple[PluginChoice, ...]:
-        """All of them, by their places."""
+        """All of them, in the order of their slots."""
         return (self.encoder, *self.further_encoders)
 
     @property
@@ -155,16 +155,16 @@ class RuntimeConfig:
         return cls(**content)
 
 
-def with_encoder(config: RuntimeConfig, choice: PluginChoice, place: int = 0) -> RuntimeConfig:
-    """The configuration with another encoder in one place."""
+def with_encoder(config: RuntimeConfig, choice: PluginChoice, index: int = 0) -> RuntimeConfig:
+    """The configuration with another encoder in one slot."""
     encoders = list(config.encoders)
-    encoders[place] = choice
+    encoders[index] = choice
     return replace(config, encoder=encoders[0], further_encoders=tuple(encoders[1:]))
 
 
-def encoder_options(config: RuntimeConfig, place: int) -> tuple[PluginChoice, dict[str, str]]:
+def encoder_options(config: RuntimeConfig, index: int) -> tuple[PluginChoice, dict[str, str]]:
     """Return an encoder and its options: its share of the memory limit, and over that what the user chose."""
-    choice = config.encoders[place]
+    choice = config.encoders[index]
     return choice, {**config.encoder_share.get(choice.name, {}), **choice.options}
 
 

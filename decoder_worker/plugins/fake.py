@@ -108,7 +108,7 @@ class FakeDecoder:
             case "hang":
                 threading.Event().wait()
             case "refuse":
-                raise UsageError("decoder fake was told to refuse loading", "take load_fault away")
+                raise UsageError("decoder fake is set to refuse loading", "remove load_fault")
         self._answers = RecordedAnswers(options.answer) if options.answer else None
         self._running: dict[int, _Running] = {}
         self._read: set[str] = set()
@@ -136,7 +136,7 @@ class FakeDecoder:
     def step(self) -> list[Piece]:
         """One piece for every running page, in the time that is due."""
         if self._options.fault == "no-memory" and len(self._running) > 1:
-            raise MemoryError("decoder fake was told to run out of memory with several pages")
+            raise MemoryError("decoder fake is set to run out of memory with several pages")
         oldest = next(iter(self._running.values()))
         due = oldest.started + (oldest.steps + 1) * self._options.decode_ms / 1000 / len(oldest.pieces)
         if (remaining_s := due - time.monotonic()) > 0:
@@ -169,8 +169,8 @@ class FakeDecoder:
                 trace.write(f"{page.digest}\n")
         if self._options.fault.endswith("-once"):
             self._read.add(page.digest)
-        whole = limit == num_pieces
-        reason = FinishReason.LOOP if loops else FinishReason.STOP if whole else FinishReason.LENGTH
+        is_complete = limit == num_pieces
+        reason = FinishReason.LOOP if loops else FinishReason.STOP if is_complete else FinishReason.LENGTH
         prompt_tokens = len(page.prompt.embeddings) + 4
         answer = DAMAGED_ANSWER if damages else "".join(page.pieces[:limit])
         return Piece(page_id, text, 1, Finish(reason, answer, prompt_tokens, limit))

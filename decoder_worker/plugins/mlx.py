@@ -14,7 +14,7 @@ from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.machine.libraries import MLX_EXTRA
 from dotsctl.protocol.model.directory import fingerprint
 from dotsctl.protocol.model.half_precision import HalfPlan, read_plan
-from dotsctl.protocol.model.tasks import read_wording
+from dotsctl.protocol.model.tasks import read_own_prompts
 from dotsctl.protocol.parts import Device, Role
 from dotsctl.protocol.worker import mlx as mlx_facts
 from dotsctl.protocol.worker.blas import preload_blas
@@ -34,7 +34,7 @@ class MLXDecoder:
         available=lambda options: mlx_facts.unavailable(),
         extra=MLX_EXTRA,
         device=lambda options: mlx_facts.expected_device(),
-        tasks=read_wording,
+        tasks=read_own_prompts,
         smaller="make a smaller decoder: dotsctl convert MODEL --decoder-bits 4, then --decoder mlx:bits=4",
     )
 
@@ -50,7 +50,7 @@ class MLXDecoder:
                 measured magnitudes that ``dtype=float16`` needs.
         """
         quantisation = options.quantisation()
-        report(f"matrix products: {preload_blas() or 'as MLX brings them'}")
+        report(f"BLAS: {preload_blas() or 'built into MLX'}")
         try:
             from dotsctl.decoder_worker.page_decoder import PageDecoder
         except ImportError as error:

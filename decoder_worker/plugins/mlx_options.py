@@ -54,6 +54,10 @@ class MLXDecoderOptions:
 
 def mlx_decoder_need(facts: CheckpointFacts, options: MLXDecoderOptions) -> Need:
     """Return the memory of the decoder; quantised weights are their bits, and a scale and an offset for each group."""
-    bytes_, asked = item_bytes(options.dtype), options.quantisation()
-    weights = facts.decoder.parameters * (asked.bits / 8 + 2 * bytes_ / asked.group_size) if asked else None
+    bytes_, quantisation = item_bytes(options.dtype), options.quantisation()
+    weights = (
+        facts.decoder.parameters * (quantisation.bits / 8 + 2 * bytes_ / quantisation.group_size)
+        if quantisation
+        else None
+    )
     return decoder_need(facts, bytes_, options.cache_mib << 20, None if weights is None else int(weights))

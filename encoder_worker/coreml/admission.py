@@ -23,7 +23,7 @@ from dotsctl.protocol.machine.verdicts import Trial, Verdict, build_digest, comp
 
 log = logging.getLogger(__name__)
 
-REMEDY = "use --encoder mlx; 'dotsctl doctor --coreml' tries it again and writes a report"
+REMEDY = "use --encoder mlx; 'dotsctl doctor --coreml' retries it and writes a report"
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,6 @@ def judge(ours: NDArray[np.floating], golden: NDArray[np.floating]) -> tuple[NDA
     product = lengths[0] * lengths[1]
     cosines = np.divide((a * b).sum(axis=1), product, out=np.zeros(len(a)), where=product > 0)
     cosines[sound & (lengths[0] == 0) & (lengths[1] == 0)] = 1.0  # nothing on both sides is the same
-    whole, expected = np.linalg.norm(a), np.linalg.norm(b)
-    near = abs(whole - expected) <= GOLDEN_ERROR * expected
+    length, expected = np.linalg.norm(a), np.linalg.norm(b)
+    near = abs(length - expected) <= GOLDEN_ERROR * expected
     return cosines, bool(near and cosines.mean() >= GOLDEN_COSINE and cosines.min() >= WORST_COSINE)

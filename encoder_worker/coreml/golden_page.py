@@ -73,14 +73,14 @@ class Golden:
         """
         cosines, is_near = judge(embeddings[self.rows], self.embeddings)
         worst, mean = float(cosines.min()), float(cosines.mean())
-        told = f"its golden page is wrong: cosines {mean:.5f} in the mean and {worst:.4f} at the worst token"
+        problem = f"its golden page is wrong: cosines {mean:.5f} in the mean and {worst:.4f} at the worst token"
         if build.weights in QUANTISED_COSINES:
             limit = QUANTISED_COSINES[build.weights]
-            return worst, "" if worst >= limit else f"{told}, at least {limit:g} is needed there"
+            return worst, "" if worst >= limit else f"{problem}, at least {limit:g} is needed there"
         if not is_near:
-            return worst, f"{told}, needed are {GOLDEN_COSINE:g} and {WORST_COSINE:g} at the same length"
+            return worst, f"{problem}, required are {GOLDEN_COSINE:g} and {WORST_COSINE:g} at the same length"
         limit = REFERENCE_COSINES[build.precision] if units == REFERENCE else 0.0
-        return worst, "" if worst >= limit else f"{told}, the interpreter gives at least {limit:g}"
+        return worst, "" if worst >= limit else f"{problem}, the interpreter gives at least {limit:g}"
 
 
 def golden_of(embeddings: NDArray[np.floating]) -> Golden:
@@ -93,7 +93,7 @@ def golden_of(embeddings: NDArray[np.floating]) -> Golden:
 def not_finite(embeddings: NDArray[np.floating]) -> str:
     """Return how many embeddings (count, width) have values that are not finite, as text; empty: none."""
     bad = int(np.count_nonzero(~np.isfinite(embeddings).all(axis=1)))
-    return f"{bad} of {len(embeddings)} embeddings have values that are no numbers" if bad else ""
+    return f"{bad} of {len(embeddings)} embeddings have values that are not numbers" if bad else ""
 
 
 def draw_picture(bucket: int) -> Image.Image:

@@ -50,13 +50,13 @@ class Interpreter:
         """Largest magnitude of each computed value over all runs, before rounding, by name; infinite for a value that
         holds something that is not a number."""
 
-    def run(self, inputs: Mapping[str, Array], wanted: Iterable[str] = ()) -> dict[str, Array]:
-        """Return the function's outputs by name, and the values of other names that are ``wanted``, all float32.
+    def run(self, inputs: Mapping[str, Array], requested: Iterable[str] = ()) -> dict[str, Array]:
+        """Return the function's outputs by name, and the values of other names that are ``requested``, all float32.
 
         Raises:
             CommandFailedError: inputs of wrong names or shapes, or a name that no value has.
         """
-        kept = {*self._block.outputs, *wanted}
+        kept = {*self._block.outputs, *requested}
         values = self._take(inputs)
         found: dict[str, Array] = {}
         with np.errstate(over="ignore", invalid="ignore"):  # float16 overflows become infinite, as on the device

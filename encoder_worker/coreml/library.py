@@ -39,9 +39,9 @@ def import_coremltools(module: str = COREMLTOOLS) -> Any:
     Raises:
         MissingError: it is not installed, or cannot be imported.
     """
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), _without_transformers():
+        with contextlib.redirect_stderr(output), _without_transformers():
             return importlib.import_module(module)
     except ImportError as error:
         raise MissingError(f"coremltools cannot be imported ({error})", f"{REMEDY}") from None

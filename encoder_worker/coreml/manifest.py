@@ -144,7 +144,7 @@ class Build:
                 state = "is missing" if found is None else f"has {found} bytes instead of {size}"
                 raise MissingError(f"{path} {state}: the package is damaged", "convert the model again")
             if contents and _sha256(path) != digest:
-                raise MissingError(f"{path} has other bytes than were written", "convert the model again")
+                raise MissingError(f"{path} was changed after it was written", "convert the model again")
 
 
 def _sha256(path: Path) -> str:
@@ -172,10 +172,10 @@ def find_build(model: Path, fingerprint: str, name: str | None) -> tuple[Path, B
     folder = builds_directory(fingerprint)
     names = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
     if not names or (name is not None and name not in names):
-        wanted = "no Core ML packages" if name is None else f"no Core ML build {name!r}"
+        missing = "no Core ML packages" if name is None else f"no Core ML build {name!r}"
         there = f" (there are: {', '.join(names)})" if names else ""
         raise MissingError(
-            f"{wanted} of this model in {folder}{there}", f"make them with: dotsctl convert {model} --encoder coreml"
+            f"{missing} of this model in {folder}{there}", f"create them with: dotsctl convert {model} --encoder coreml"
         )
     if name is None and len(names) > 1 and STANDARD_BUILD not in names:
         raise UsageError(f"there are several builds: {', '.join(names)}", "choose one with --encoder coreml:build=NAME")
@@ -183,7 +183,7 @@ def find_build(model: Path, fingerprint: str, name: str | None) -> tuple[Path, B
     build = Build.read(chosen)
     if build.fingerprint != fingerprint:
         raise MissingError(
-            f"{chosen} was made from another checkpoint ({build.fingerprint[:12]}) than {model} ({fingerprint[:12]})",
+            f"{chosen} is from another checkpoint ({build.fingerprint[:12]}) than {model} ({fingerprint[:12]})",
             f"dotsctl convert {model} --encoder coreml",
         )
     build.check_files(chosen)

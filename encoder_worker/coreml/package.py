@@ -43,7 +43,7 @@ class Package:
             self._model_file = path / "Data" / entry["path"]
             self.model = model_pb2.Model.FromString(read_file(self._model_file))
         except Exception as error:  # protobuf's own class for damage is found in no public module
-            raise MissingError(f"{path} is no sound Core ML package ({error})", "convert the model again") from None
+            raise MissingError(f"{path} is not a valid Core ML package ({error})", "convert the model again") from None
         if self.model.WhichOneof("Type") != "mlProgram":
             raise MissingError(f"{path} holds no ML program", "convert the model again")
 

@@ -63,8 +63,8 @@ def predict(model: Any, inputs: Mapping[str, NDArray[np.floating]]) -> dict[str,
 
 def _keep_for_ever(array: NDArray[Any]) -> None:
     """Make an array's reference count one that does not reach zero. Free-threaded builds have no coremltools."""
-    place = id(array)  # the address of the object in CPython; its first word is the count
+    address = id(array)  # of the object in CPython; its first word is the count
     if sys.version_info >= (3, 12):
-        ctypes.c_uint32.from_address(place).value = IMMORTAL
+        ctypes.c_uint32.from_address(address).value = IMMORTAL
     else:
-        ctypes.c_ssize_t.from_address(place).value += MANY
+        ctypes.c_ssize_t.from_address(address).value += MANY

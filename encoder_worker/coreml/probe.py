@@ -42,36 +42,36 @@ class Steps:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
 
-    def say(self, event: str, **content: Any) -> None:
+    def report(self, event: str, **content: Any) -> None:
         """Write one line; the time of the next step begins."""
         faulthandler.dump_traceback_later(self._limit_s, exit=True)
         print(json.dumps({"event": event, **content}), flush=True)
 
     def begin(self, step: str) -> None:
         """Report the step that begins now."""
-        self.say("step", step=step)
+        self.report("step", step=step)
 
 
-def encode(order: argparse.Namespace, build: Build, steps: Steps) -> None:
+def encode(arguments: argparse.Namespace, build: Build, steps: Steps) -> None:
     """Load, encode the drawn page, save its embeddings (bucket / 4, width) and report the times."""
     started = time.perf_counter()
-    loaded = _mlx(order, steps) if order.units == MLX else _packages(order, build, steps)
+    loaded = _mlx(arguments, steps) if arguments.units == MLX else _packages(arguments, build, steps)
     load_s, times_s = time.perf_counter() - started, list[float]()
     for _ in range(1 + WARM_PAGES):
         started = time.perf_counter()
         embeddings = loaded()  # (bucket / 4, width)
         times_s.append(time.perf_counter() - started)
-    np.save(order.output, embeddings)
-    steps.say("encoded", load_s=load_s, first_s=times_s[0], page_s=statistics.median(times_s[1:]))
+    np.save(arguments.output, embeddings)
+    steps.report("encoded", load_s=load_s, first_s=times_s[0], page_s=statistics.median(times_s[1:]))
 
 
-def _packages(order: argparse.Namespace, build: Build, steps: Steps) -> Encode:
-    require_neural_engine(order.units)
-    page, chunks = draw_page(order.bucket), len(build.chunks)
-    tower = DeviceTower(order.folder, build, order.units, (order.bucket,), steps.begin, order.compiled)
+def _packages(arguments: argparse.Namespace, build: Build, steps: Steps) -> Encode:
+    require_neural_engine(arguments.units)
+    page, chunks = draw_page(arguments.bucket), len(build.chunks)
+    tower = DeviceTower(arguments.folder, build, arguments.units, (arguments.bucket,), steps.begin, arguments.compiled)
 
     def begin(number: int) -> None:
-        steps.begin(f"page of {order.bucket} patches through package {number} of {chunks} on {order.units}")
+        steps.begin(f"page of {arguments.bucket} patches through package {number} of {chunks} on {arguments.units}")
 
     def one_page() -> NDArray[np.float32]:
         begin(1)
@@ -80,7 +80,7 @@ def _packages(order: argparse.Namespace, build: Build, steps: Steps) -> Encode:
     return one_page
 
 
-def _mlx(order: argparse.Namespace, steps: Steps) -> Encode:
+def _mlx(arguments: argparse.Namespace, steps: Steps) -> Encode:
     """The MLX encoder as it is used on this machine; it is imported for this alone."""
     from dotsctl.encoder_worker.plugin import PageImage
     from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
@@ -90,11 +90,11 @@ def _mlx(order: argparse.Namespace, steps: Steps) -> Encode:
     preload_blas()
     encoder = MLXEncoder()
     steps.begin("loading the MLX encoder")
-    spec = encoder.load(order.model, MLXEncoderOptions(), steps.begin)
-    image = PageImage(None, np.asarray(draw_picture(order.bucket)), None)
+    spec = encoder.load(arguments.model, MLXEncoderOptions(), steps.begin)
+    image = PageImage(None, np.asarray(draw_picture(arguments.bucket)), None)
 
     def one_page() -> NDArray[np.float32]:
-        steps.begin(f"page of {order.bucket} patches through the MLX encoder")
+        steps.begin(f"page of {arguments.bucket} patches through the MLX encoder")
         (page,) = encoder.encode([image])
         return as_float32(page.embeddings, spec.dtype)
 
@@ -108,14 +108,14 @@ def as_float32(embeddings: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     return embeddings.astype(np.float32)
 
 
-def plan(order: argparse.Namespace, build: Build, steps: Steps) -> None:
+def plan(arguments: argparse.Namespace, build: Build, steps: Steps) -> None:
     """Report where the operations of a page size are planned to run."""
-    tower = DeviceTower(order.folder, build, order.units, (), steps.begin, order.compiled)
+    tower = DeviceTower(arguments.folder, build, arguments.units, (), steps.begin, arguments.compiled)
     found = list[PlannedOperation]()
-    for number, file in plan_packages(build, order.bucket):
-        steps.begin(f"asking for the plan of {file}")
-        found += planned_operations(tower.compiled(file), number, tower.units, function_name(order.bucket))
-    steps.say("plan", operations=[asdict(operation) for operation in found], **asdict(residency(found)))
+    for number, file in plan_packages(build, arguments.bucket):
+        steps.begin(f"querying the plan of {file}")
+        found += planned_operations(tower.compiled(file), number, tower.units, function_name(arguments.bucket))
+    steps.report("plan", operations=[asdict(operation) for operation in found], **asdict(residency(found)))
 
 
 def main() -> None:
@@ -129,19 +129,19 @@ def main() -> None:
     parser.add_argument("--compiled", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--output", type=Path)
-    order = parser.parse_args()
+    arguments = parser.parse_args()
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    steps = Steps(order.step_limit)
+    steps = Steps(arguments.step_limit)
     code = ExitCode.OK
     try:
         steps.begin("reading the build")
-        build = Build.read(order.folder)
-        (encode if order.task == "encode" else plan)(order, build, steps)
+        build = Build.read(arguments.folder)
+        (encode if arguments.task == "encode" else plan)(arguments, build, steps)
     except DotsctlError as error:
-        steps.say("error", reason=error.problem, remedy=error.remedy)
+        steps.report("error", reason=error.problem, remedy=error.remedy)
         code = error.exit_code
     except Exception as error:  # of the framework's bindings, whatever they raise: it is the result
-        steps.say("error", reason=f"{type(error).__name__}: {error}", remedy="")
+        steps.report("error", reason=f"{type(error).__name__}: {error}", remedy="")
         code = ExitCode.COMMAND
     sys.stderr.flush()
     os._exit(code)

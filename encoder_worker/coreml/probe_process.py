@@ -48,12 +48,12 @@ class Findings:
 
 
 def run_probe(
-    words: Sequence[str], report: Report, step_limit_s: float = STEP_LIMIT_S, command: Sequence[str] = ()
+    arguments: Sequence[str], report: Report, step_limit_s: float = STEP_LIMIT_S, command: Sequence[str] = ()
 ) -> Findings:
     """Run the probe with these arguments; returns when the child has ended.
 
     Args:
-        words: its command line.
+        arguments: its command line.
         report: called with each step, and every half minute of a long one.
         step_limit_s: longest time of one step.
         command: what starts the child, before its arguments; none: our own probe.
@@ -64,7 +64,7 @@ def run_probe(
     """
     findings = Findings()
     limit = ["--step-limit", str(step_limit_s + OWN_LIMIT_SLACK_S)]
-    with tempfile.TemporaryFile() as said, _child([*(command or COMMAND), *words, *limit], said) as child:
+    with tempfile.TemporaryFile() as errors, _child([*(command or COMMAND), *arguments, *limit], errors) as child:
         for line in _lines(child, step_limit_s, lambda: report(f"still {findings.step}")):
             if line is None:
                 findings.hangs = True
@@ -75,9 +75,9 @@ def run_probe(
             with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs after its work was done
                 child.wait(END_S)
             _raise_if_not_its_fault(child.returncode, findings)
-            findings.reason = findings.reason or _how_it_ended(child.returncode, findings.step, said)
-        said.seek(0)
-        findings.compiler = failures(said.read().decode("utf-8", "replace"))
+            findings.reason = findings.reason or _how_it_ended(child.returncode, findings.step, errors)
+        errors.seek(0)
+        findings.compiler = failures(errors.read().decode("utf-8", "replace"))
     if findings.content:
         findings.reason = ""  # libraries that crash at their end have done their work nevertheless
         findings.hangs = False
@@ -93,9 +93,9 @@ def _raise_if_not_its_fault(code: int | None, findings: Findings) -> None:
 
 
 @contextlib.contextmanager
-def _child(words: list[str], said: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
+def _child(arguments: list[str], errors: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
     """The process; at the end it is gone. It leaves when its standard input, which we hold, is closed."""
-    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said)
+    child = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
     try:
         yield child
     finally:
@@ -147,12 +147,12 @@ def _take(line: bytes, findings: Findings, report: Report) -> None:
         findings.remedy = content["remedy"]
 
 
-def _how_it_ended(code: int | None, step: str, said: IO[bytes]) -> str:
+def _how_it_ended(code: int | None, step: str, errors: IO[bytes]) -> str:
     """Return why the process is gone, with its last line; empty when it ended normally."""
     if code == 0:
         return ""
-    said.seek(max(0, said.seek(0, 2) - TAIL_BYTES))
-    lines = [line for line in said.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    errors.seek(max(0, errors.seek(0, 2) - TAIL_BYTES))
+    lines = [line for line in errors.read().decode("utf-8", "replace").splitlines() if line.strip()]
     last = f": {lines[-1].strip()}" if lines else ""
     if code is None:
         return f"the process closed its output and did not end, while {step}{last}"

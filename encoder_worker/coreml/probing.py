@@ -169,10 +169,10 @@ class Probe:
         return replace(trial, **shares)
 
     def _run(self, task: str, units: str, bucket: int, report: Report, output: Path | None = None) -> Findings:
-        words = [task, str(self.folder), units, str(bucket), "--model", str(self.model)]
-        words += ["--compiled", str(self.compiled)] if self.compiled else []
-        words += ["--output", str(output)] if output else []
-        return run_probe(words, report, self.step_limit_s, self.command)
+        arguments = [task, str(self.folder), units, str(bucket), "--model", str(self.model)]
+        arguments += ["--compiled", str(self.compiled)] if self.compiled else []
+        arguments += ["--output", str(output)] if output else []
+        return run_probe(arguments, report, self.step_limit_s, self.command)
 
     def _file(self, name: str, bucket: int) -> Path:
         if self.references is None:

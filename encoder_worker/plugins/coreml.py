@@ -94,10 +94,10 @@ class CoreMLEncoder:
             raise PageError(error.problem, error.remedy, code=ErrorCode.INTERNAL) from error
 
     def _encode(self, page: PageImage) -> EncodedPage:
-        from dotsctl.encoder_worker.coreml.laying_out import lay_out
+        from dotsctl.encoder_worker.coreml.bucket_patches import patches_in_bucket
         from dotsctl.encoder_worker.opening import prepare_page
 
-        patches, timings_ms = prepare_page(page, self._limits, partial(lay_out, buckets=self._buckets))
+        patches, timings_ms = prepare_page(page, self._limits, partial(patches_in_bucket, buckets=self._buckets))
         start = time.perf_counter()
         embeddings = self._tower.encode(patches.values, patches.grid).astype(self._dtype)
         timings_ms["encode"] = (time.perf_counter() - start) * 1e3

@@ -88,7 +88,7 @@ class FakeEncoder:
             case "hang":
                 threading.Event().wait()
             case "refuse":
-                raise MissingError("encoder fake was told to miss something", "take load_fault away")
+                raise MissingError("encoder fake is set to miss something", "remove load_fault")
         if self._options.load_gate:
             wait_at_gate(Path(self._options.load_gate))
         self._warm, self._num_pages = False, 0
@@ -150,7 +150,7 @@ class FakeEncoder:
     def _misbehave(fault: str) -> None:
         match fault:
             case "refuse":
-                raise PageError("encoder fake was told to refuse this page")
+                raise PageError("encoder fake is set to refuse this page")
             case "no-memory":
                 raise MemoryError
             case _:

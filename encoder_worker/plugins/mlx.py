@@ -60,7 +60,7 @@ class MLXEncoder:
         self._limits = read_limits(model)
         config = VisionConfig.from_json(read_json(model, "config.json").get("vision_config", {}))
         blas = preload_blas()
-        report(f"matrix products: {blas or 'as MLX brings them'}")
+        report(f"BLAS: {blas or 'built into MLX'}")
         try:
             import mlx.core as mx
             from dotsctl.encoder_worker.plugins import tower_runner, vision_tower, vision_weights

@@ -92,7 +92,7 @@ class TowerRunner:
         needed = needed_bytes(self.config, len(patches), chunk)
         free = free_bytes()
         raise PageError(
-            f"not enough memory to encode {len(patches)} patches: about {needed / MIB:,.0f} MiB are needed beside the "
+            f"not enough memory to encode {len(patches)} patches: about {needed / MIB:,.0f} MiB are needed besides the "
             f"model{'' if free is None else f', {free / MIB:,.0f} MiB are free'}",
             f"make the page smaller with --max-pixels {len(patches) * PATCH_PX**2 // 2}, or close other programs",
             code=ErrorCode.OOM,

@@ -37,7 +37,7 @@ class VisionConfig:
         try:
             config = cls(**{key: content[key] for key in cls.__dataclass_fields__})
         except KeyError as error:
-            raise UsageError(f"vision_config lacks {error}: this is no dots.ocr model") from None
+            raise UsageError(f"vision_config lacks {error}: this is not a dots.ocr model") from None
         if config.embed_dim % (4 * config.num_attention_heads):
             raise UsageError(
                 f"vision_config: embed_dim {config.embed_dim} cannot be split into {config.num_attention_heads} heads "

@@ -35,7 +35,7 @@ class Cost:
 
     def __post_init__(self) -> None:
         if self.patches < 1 or not 0 < self.encode_s < math.inf:
-            raise ValueError(f"a page of {self.patches} patches in {self.encode_s} s is no measurement")
+            raise ValueError(f"a page of {self.patches} patches in {self.encode_s} s is not a valid measurement")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Decoding:
 
     def __post_init__(self) -> None:
         if not (0 < self.tokens_per_s < math.inf and 0 <= self.tokens_a_page < math.inf):
-            raise ValueError(f"{self.tokens_per_s} tokens/s, {self.tokens_a_page} tokens a page is no measurement")
+            raise ValueError(
+                f"{self.tokens_per_s} tokens/s, {self.tokens_a_page} tokens a page is not a valid measurement"
+            )
 
 
 @dataclass(frozen=True)

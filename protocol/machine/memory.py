@@ -174,8 +174,8 @@ def require_memory(need: Need, machine: MemoryLimit | None = None) -> None:
 
 def is_exhaustion(error: BaseException) -> bool:
     """Return whether an exception reports that memory ran out."""
-    told = isinstance(error, RuntimeError) and any(text in str(error) for text in EXHAUSTION_TEXTS)
-    return told or isinstance(error, MemoryError)
+    is_reported = isinstance(error, RuntimeError) and any(text in str(error) for text in EXHAUSTION_TEXTS)
+    return is_reported or isinstance(error, MemoryError)
 
 
 def memory_limit() -> MemoryLimit:

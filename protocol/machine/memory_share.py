@@ -117,7 +117,7 @@ def parse_size(text: str) -> int:
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?)(?:I?B)?", text.strip().upper())
     size_bytes = int(Fraction(found[1]) * (1 << UNITS[found[2]])) if found else 0
     if not 1 <= size_bytes < 1 << 60:
-        raise UsageError(f"memory = {text!r} is no size", "write it as 8G or 512M")
+        raise UsageError(f"memory = {text!r} is not a size", "write it as 8G or 512M")
     return size_bytes
 
 

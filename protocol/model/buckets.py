@@ -136,33 +136,33 @@ class _Fit(NamedTuple):
     content: tuple[int, int]
 
 
-def _best_fit(wanted: tuple[int, int], bucket: int) -> _Fit:
+def _best_fit(resized: tuple[int, int], bucket: int) -> _Fit:
     """Return the grid on which a page loses least, the least elongated one among equals.
 
     Args:
-        wanted: width and height in pixels, as the resize rule makes them.
+        resized: width and height in pixels, as the resize rule makes them.
         bucket: a number of patches.
     """
-    return min(_on_grid(wanted, grid) for grid in grids(bucket))
+    return min(_on_grid(resized, grid) for grid in grids(bucket))
 
 
-def _on_grid(wanted: tuple[int, int], grid: tuple[int, int]) -> _Fit:
-    """Return the placement of a page on one grid; ``wanted`` is what the resize rule makes of it."""
+def _on_grid(resized: tuple[int, int], grid: tuple[int, int]) -> _Fit:
+    """Return the placement of a page on one grid; ``resized`` is what the resize rule makes of it."""
     canvas = (grid[1] * PATCH_PX, grid[0] * PATCH_PX)
-    ratios = (canvas[0] / wanted[0], canvas[1] / wanted[1])
-    shrink, content = min(1.0, *ratios), wanted
+    ratios = (canvas[0] / resized[0], canvas[1] / resized[1])
+    shrink, content = min(1.0, *ratios), resized
     if shrink < 1.0:
         content = (
-            max(1, min(canvas[0], round(wanted[0] * min(1.0, ratios[0], shrink * MAX_STRETCH)))),
-            max(1, min(canvas[1], round(wanted[1] * min(1.0, ratios[1], shrink * MAX_STRETCH)))),
+            max(1, min(canvas[0], round(resized[0] * min(1.0, ratios[0], shrink * MAX_STRETCH)))),
+            max(1, min(canvas[1], round(resized[1] * min(1.0, ratios[1], shrink * MAX_STRETCH)))),
         )
-    loss = 1.0 - min(content[0] / wanted[0], content[1] / wanted[1])
+    loss = 1.0 - min(content[0] / resized[0], content[1] / resized[1])
     return _Fit(loss, max(grid) / min(grid), grid, content)
 
 
 def _placed(plain: PageGeometry, fitted: _Fit, window: Window | None) -> Placement:
     """The placement of a page, of which ``plain`` is what the resize rule makes."""
-    sides = [round(wanted / scale) for wanted, scale in zip(plain.resized, plain.scale, strict=True)]  # of the window
+    sides = [round(side / scale) for side, scale in zip(plain.resized, plain.scale, strict=True)]  # of the window
     scale = (fitted.content[0] / sides[0], fitted.content[1] / sides[1])
     geometry = replace(
         plain,

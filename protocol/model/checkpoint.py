@@ -16,7 +16,9 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads(read_file(path).decode("utf-8"))
     except FileNotFoundError:
-        raise MissingError(f"{path} is missing", "download the whole dots.ocr snapshot, or use --model demo") from None
+        raise MissingError(
+            f"{path} is missing", "download the complete dots.ocr snapshot, or use --model demo"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise MissingError(f"{path} cannot be read ({error})", "download the model again") from None
     if not isinstance(content, dict):
@@ -38,7 +40,7 @@ def read_index(folder: Path) -> dict[str, str]:
     for name, file in places.items():
         if not isinstance(file, str) or not file.endswith(".safetensors") or Path(file).name != file:
             raise MissingError(
-                f"{folder / INDEX} places {name!r} in {file!r}, which is no .safetensors file of this folder",
+                f"{folder / INDEX} places {name!r} in {file!r}, which is not a .safetensors file in this folder",
                 "download the model again",
             )
     return places
@@ -57,7 +59,7 @@ def all_tensor_files(folder: Path) -> list[Path]:
             f"{folder} holds its weights as .bin files, which can run code when they are opened",
             "get the .safetensors files of the model",
         )
-    raise MissingError(f"{folder} has no .safetensors file", "download the whole dots.ocr snapshot")
+    raise MissingError(f"{folder} has no .safetensors file", "download the complete dots.ocr snapshot")
 
 
 def tensor_files(folder: Path, prefixes: tuple[str, ...]) -> list[Path]:
@@ -71,7 +73,9 @@ def tensor_files(folder: Path, prefixes: tuple[str, ...]) -> list[Path]:
         return all_tensor_files(folder)
     names = sorted({file for name, file in places.items() if name.startswith(prefixes)})
     if not names:
-        raise MissingError(f"{folder / INDEX} names no tensors {' or '.join(prefixes)}...: this is no dots.ocr model")
+        raise MissingError(
+            f"{folder / INDEX} names no tensors {' or '.join(prefixes)}...: this is not a dots.ocr model"
+        )
     if absent := [name for name in names if not (folder / name).is_file()]:
         raise MissingError(f"{folder} lacks {', '.join(absent)}", "download the model again")
     return [folder / name for name in names]

@@ -176,7 +176,7 @@ class AtomicFile:
         """Flush the file to the disk, without its name yet; return its status, as it will be. Raises OSError."""
         with self.part().open("r+b") as file:  # an empty file where nothing was written
             if (old := _regular(self._place)) is not None:
-                _take_over(old, file.fileno())
+                _copy_owner(old, file.fileno())
             if self._is_flushed:
                 flush(file.fileno())
             self._is_sealed = True
@@ -211,7 +211,7 @@ def _regular(place: Path) -> os.stat_result | None:
     return found
 
 
-def _take_over(old: os.stat_result, descriptor: int) -> None:
+def _copy_owner(old: os.stat_result, descriptor: int) -> None:
     """Give a new file owner and mode of the one that it replaces; it is never open to more people than that one."""
     mode = old.st_mode & 0o777
     with contextlib.suppress(OSError):

@@ -57,12 +57,10 @@ def picture_errors() -> Iterator[None]:
     except UnidentifiedImageError:
         raise PageError("this is not a picture in a format that Pillow reads", "convert it to PNG or JPEG") from None
     except Image.DecompressionBombError as error:
-        raise PageError(
-            f"the picture claims more pixels than are believed ({error})", "scan it at a lower resolution"
-        ) from None
+        raise PageError(f"the picture declares too many pixels ({error})", "scan it at a lower resolution") from None
     except MemoryError:
         raise PageError(
-            "the memory is too small for the pixels of this picture",
+            "not enough memory for the pixels of this picture",
             "scan it at a lower resolution",
             code=ErrorCode.TOO_LARGE,
         ) from None

@@ -101,7 +101,7 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
     try:
         content = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise _broken(path, f"its header is no JSON ({error})") from None
+        raise _broken(path, f"its header is not JSON ({error})") from None
     if not isinstance(content, dict):
         raise _broken(path, f"its header holds a {type(content).__name__}, not an object")
     return content
@@ -157,4 +157,4 @@ def _naturals(value: Any) -> bool:
 
 
 def _broken(path: Path, what: str) -> MissingError:
-    return MissingError(f"{path} is no whole .safetensors file: {what}", "download it again")
+    return MissingError(f"{path} is not a complete .safetensors file: {what}", "download it again")

@@ -27,8 +27,8 @@ class AnswerKind(StrEnum):
     """The text of the page."""
     CODE = auto()
     """Code, perhaps in a Markdown fence."""
-    WORDS = auto()
-    """Anything else, given as it is."""
+    OTHER = auto()
+    """Anything else, returned as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ LAYOUT_ONLY = Task(
 )
 GROUND = Task(
     "ground",
-    AnswerKind.WORDS,
+    AnswerKind.OTHER,
     "Write down the text inside this box of the image: {box}",
     card_name="prompt_grounding_ocr",
     needs_box=True,
@@ -101,7 +101,7 @@ SVG = Task(
 )
 ASK = Task(
     "ask",
-    AnswerKind.WORDS,
+    AnswerKind.OTHER,
     "Describe this image.",
     families=(DOTS_MOCR,),
     card_name="prompt_general",
@@ -115,7 +115,7 @@ def answer_kind(task: str) -> AnswerKind:
     """Return the format of the answer; tasks of a model's own whose name begins with ``layout`` answer with cells."""
     if task in TASKS:
         return TASKS[task].answer
-    return LAYOUT.answer if task.startswith(LAYOUT.name) else AnswerKind.WORDS
+    return LAYOUT.answer if task.startswith(LAYOUT.name) else AnswerKind.OTHER
 
 
 def tasks_of(model: Path) -> tuple[str, ...]:
@@ -132,10 +132,10 @@ def tasks_of(model: Path) -> tuple[str, ...]:
     return tuple(task.name for task in TASKS.values() if family in task.families)
 
 
-def read_wording(model: Path) -> dict[str, str | None]:
-    """The model's own wording by task, none where it uses our prompts.
+def read_own_prompts(model: Path) -> dict[str, str | None]:
+    """The model's own prompts by task, none where it uses dotsctl's.
 
-    These are exactly the tasks of ``prompts.json`` where there is one, in which ``null`` stands for our prompt.
+    These are exactly the tasks of ``prompts.json`` where there is one, in which ``null`` stands for dotsctl's prompt.
 
     Raises:
         UsageError: prompts.json holds something else than texts and null, or nothing.
@@ -145,16 +145,16 @@ def read_wording(model: Path) -> dict[str, str | None]:
         return dict.fromkeys(tasks_of(model))
     from dotsctl.protocol.model.checkpoint import read_json
 
-    wording = read_json(model, PROMPTS)
-    for task, text in wording.items():
+    prompts = read_json(model, PROMPTS)
+    for task, text in prompts.items():
         if not (_is_text(text) or (text is None and task in TASKS)):
             raise UsageError(
                 f"{model / PROMPTS}: {brief(task)} is {brief(text)}",
-                f"write the prompt as a text, or null for our wording of {', '.join(TASKS)}",
+                f"write the prompt as a text, or null for dotsctl's prompt of {', '.join(TASKS)}",
             )
-    if not wording:
+    if not prompts:
         raise UsageError(f"{model / PROMPTS} names no task", "write at least one, or delete the file")
-    return wording
+    return prompts
 
 
 def _is_text(value: object) -> bool:

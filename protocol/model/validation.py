@@ -153,7 +153,7 @@ def _differences(found: dict[str, _Found], expected: dict[str, Shape]) -> Iterat
         if name in expected or is_harmless(name):
             continue
         if name == LM_HEAD:  # it is expected unless the embeddings are tied
-            what = f"{LM_HEAD} is there, but tie_word_embeddings in {CONFIG} is true, which says that it is not"
+            what = f"{LM_HEAD} exists, but tie_word_embeddings in {CONFIG} is true, which says that it is not"
             yield Problem(one.file, what, f"set tie_word_embeddings to false in {CONFIG} if the model has its own head")
         else:
             yield Problem(one.file, f"{shown(one.name)} {list(one.tensor.shape)} is not part of a dots.ocr model")
@@ -207,7 +207,7 @@ def _refusal(folder: Path, problems: list[Problem]) -> MissingError:
     if len(problems) == 1:
         return MissingError(f"{folder / problems[0].file}: {problems[0].what}", f"{problems[0].remedy}")
     listed = problems[:SHOWN]
-    lines = [f"the model in {folder} cannot be used, {len(problems)} things are wrong:"]
+    lines = [f"the model in {folder} cannot be used ({len(problems)} problems):"]
     lines += [f"  {problem.file}: {problem.what}" for problem in listed]
     if more := len(problems) - len(listed):
         lines.append(f"  and {more} more")

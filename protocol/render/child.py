@@ -85,7 +85,7 @@ class Renderer:
         except PageError as error:
             return self._refused(error)
         except MemoryError:
-            text = "the memory is too small for this page"
+            text = "not enough memory for this page"
             return self._refused(PageError(text, "scan it at a lower resolution", code=ErrorCode.TOO_LARGE))
         except Exception as error:  # decoders raise anything for damaged files
             reason = " ".join(str(error).split())

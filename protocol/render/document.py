@@ -51,14 +51,14 @@ class RenderDocument:
         Raises:
             PageError: the document, or its only page, cannot be read.
         """
-        answer, pixels = self._process.result(self._ask(RenderRequest(PAGES, dpi=dpi)))
+        answer, pixels = self._process.result(self._request(RenderRequest(PAGES, dpi=dpi)))
         if answer.nbytes:
             self._only = _rendered(answer, pixels), dpi
         return answer
 
     def has_text(self, page: int) -> bool:
         """Return whether a page, from 1, has characters, drawn or not. Raises PageError."""
-        return self._process.result(self._ask(RenderRequest(TEXT, page=page)))[0].has_text
+        return self._process.result(self._request(RenderRequest(TEXT, page=page)))[0].has_text
 
     def page(self, page: int, dpi: int = 0, following: int | None = None) -> RenderedPage:
         """Return the pixels of a page, from 1.
@@ -77,13 +77,13 @@ class RenderDocument:
             return only[0]
         pending, self._ahead = self._ahead, None
         if pending is None or (pending.request.page, pending.request.dpi) != (page, dpi):
-            pending = self._ask(RenderRequest(PAGE, page=page, dpi=dpi))
+            pending = self._request(RenderRequest(PAGE, page=page, dpi=dpi))
         answer, pixels = self._process.result(pending)
         if following is not None:
-            self._ahead = self._ask(RenderRequest(PAGE, page=following, dpi=dpi))
+            self._ahead = self._request(RenderRequest(PAGE, page=following, dpi=dpi))
         return _rendered(answer, pixels)
 
-    def _ask(self, request: RenderRequest) -> PendingAnswer:
+    def _request(self, request: RenderRequest) -> PendingAnswer:
         """Send a request about this document. Raises PageError."""
         content = b""
         if isinstance(self._origin, Path):
@@ -94,7 +94,7 @@ class RenderDocument:
                 request = replace(request, path=path)
         if isinstance(self._origin, bytes):
             content, request = self._origin, replace(request, content=self._number)
-        return self._process.ask(replace(request, password=self._password), content)
+        return self._process.request(replace(request, password=self._password), content)
 
 
 def _rendered(answer: RenderAnswer, pixels: bytearray) -> RenderedPage:

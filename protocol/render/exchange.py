@@ -93,5 +93,5 @@ def unpacked(kind: type[T], header: bytes) -> T:
     try:
         content: Any = msgpack.unpackb(header, unicode_errors="surrogateescape", strict_map_key=True)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise WrongValueError(f"no msgpack ({type(error).__name__})") from None
+        raise WrongValueError(f"not msgpack ({type(error).__name__})") from None
     return from_plain(kind, content)

@@ -29,7 +29,7 @@ def open_input(path: Path) -> io.BufferedReader:
         raise PageError("you may not read this file", "change its permissions, as with chmod u+r") from None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.EINVAL and not path.is_file():
-            raise PageError("this is no regular file", "name a file; a pipe is read with -") from None
+            raise PageError("this is not a regular file", "name a file; a pipe is read with -") from None
         raise unreadable(error, "opened") from None
 
 

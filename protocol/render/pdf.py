@@ -147,7 +147,7 @@ def _explained(stream: IO[bytes], password: str | None, code: int | None) -> Pag
     if code == raw.FPDF_ERR_PASSWORD:
         return PageError("this PDF is protected", "give its password with --password, or in DOTSCTL_PASSWORD")
     if code == raw.FPDF_ERR_SECURITY:
-        return PageError("this PDF is encrypted in a way that PDFium does not know", "save it without a password")
+        return PageError("this PDF is encrypted in a way that PDFium does not support", "save it without a password")
     return PageError("this PDF is damaged", "export it again, or repair it, as with qpdf IN.pdf OUT.pdf")
 
 

@@ -92,7 +92,7 @@ class RenderProcess:
         streams = (self._process.stdin, self._process.stdout) if self._process is not None else ()
         return {stream.fileno() for stream in streams if stream is not None}
 
-    def ask(self, request: RenderRequest, content: bytes | memoryview = b"") -> PendingAnswer:
+    def request(self, request: RenderRequest, content: bytes | memoryview = b"") -> PendingAnswer:
         """Send a request; the answer to an earlier one is read first, and kept for its caller.
 
         Args:
@@ -107,7 +107,7 @@ class RenderProcess:
             self._leave_to_owner()
             self._refuse_stopped()
             if self._is_stopped:
-                self._end()  # whatever is under way is not wanted any more
+                self._end()  # whatever is under way is not needed any more
             self._settle()
             pending = PendingAnswer(request, content)
             self._send(pending)
@@ -138,7 +138,7 @@ class RenderProcess:
 
         Their callers get RenderingStoppedError, but for those within ``finishing()``.
         """
-        self._is_stopped = True  # first: whoever is about to wait for a process that is started now looks at it
+        self._is_stopped = True  # first: a caller that is about to wait for a process that is started now checks it
         process = self._process
         if process is not None and self._under_way is not None and self._pid == os.getpid():
             process.kill()
@@ -178,7 +178,7 @@ class RenderProcess:
                 return answer, pixels
         except _LostError as lost:
             self._refuse_stopped()
-            if not (was_used or self._is_stopped):  # stopped: what was ended is still wanted, within finishing()
+            if not (was_used or self._is_stopped):  # stopped: what was ended is still needed, within finishing()
                 raise _failure(str(lost)) from None
         self._end()
         self._send(pending)
@@ -298,7 +298,7 @@ class RenderProcess:
             )
         except OSError as error:
             raise PageError(
-                f"no process can be started that renders the page: {error}",
+                f"cannot start the process that renders the page: {error}",
                 "close other programs and try again",
                 code=ErrorCode.INTERNAL,
             ) from None
@@ -312,7 +312,7 @@ class RenderProcess:
             watch.start()
 
     def _end(self) -> None:
-        """End the process; one of the process that this one was forked from is left alone."""
+        """End the process; one of the process that this one was forked from is not ended."""
         self._end_process()
         self._process = self._under_way = None
 

@@ -63,12 +63,12 @@ def _fills(raw: ModuleType, page: Any, image: Any, scale: float) -> bool:
         and raw.FPDF_GetPageBoundingBox(page, box)
     ):
         return False
-    wanted = (box.right - box.left, 0, 0, box.top - box.bottom, box.left, box.bottom)
+    expected = (box.right - box.left, 0, 0, box.top - box.bottom, box.left, box.bottom)
     found = (matrix.a, matrix.b, matrix.c, matrix.d, matrix.e, matrix.f)
     pixels = ((facts.width, box.right - box.left), (facts.height, box.top - box.bottom))
     return (
         facts.colorspace in COLOURS
-        and max(abs(one - other) for one, other in zip(found, wanted, strict=True)) <= TOLERANCE_PT
+        and max(abs(one - other) for one, other in zip(found, expected, strict=True)) <= TOLERANCE_PT
         and all(0 <= count - length_pt * scale <= TOLERANCE_PX for count, length_pt in pixels)
     )
 

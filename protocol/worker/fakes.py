@@ -42,7 +42,7 @@ def misbehave(fault: str, plugin: str) -> None:
         case "hang":
             threading.Event().wait()
         case "raise":
-            raise ZeroDivisionError(f"{plugin} was told to raise")
+            raise ZeroDivisionError(f"{plugin} is set to raise")
         case "spin":
             spin()
         case "allocate":

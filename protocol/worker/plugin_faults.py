@@ -39,7 +39,7 @@ def load_faults(where: str, step: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         if is_refused(error):
             raise
-        raise CommandFailedError(f"{where} {raised(error)} in {step}{place_of(error)}", REMEDY) from error
+        raise CommandFailedError(f"{where} {raised(error)} in {step}{location_of(error)}", REMEDY) from error
 
 
 def raised(error: BaseException) -> str:
@@ -50,7 +50,7 @@ def raised(error: BaseException) -> str:
     return f"raised {type(error).__name__}" + (f": {text}" if text else "")
 
 
-def place_of(error: BaseException) -> str:
+def location_of(error: BaseException) -> str:
     """Return the file and line where an exception was raised, in brackets; empty: not known."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -18,7 +18,7 @@ from dotsctl.protocol.machine.identity import Machine
 from dotsctl.protocol.machine.memory import PROCESS_BYTES, Need
 from dotsctl.protocol.model.validation import CheckpointFacts
 from dotsctl.protocol.parts import Device, Role
-from dotsctl.protocol.worker.plugin_faults import import_errors, load_faults, place_of, raised
+from dotsctl.protocol.worker.plugin_faults import import_errors, load_faults, location_of, raised
 from dotsctl.protocol.worker.plugin_options import UndeclaredOptions, parse_options
 
 METHODS = {
@@ -185,7 +185,7 @@ def _imported(entry: metadata.EntryPoint, where: str) -> Any:
             raise
         except (Exception, SystemExit) as error:  # the code of others may raise anything
             raise CommandFailedError(
-                f"{where} {raised(error)} when it is imported{place_of(error)}",
+                f"{where} {raised(error)} when it is imported{location_of(error)}",
                 "repair it, uninstall it, or choose another one",
             ) from error
 

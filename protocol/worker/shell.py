@@ -84,7 +84,7 @@ class Control:
         frames = codec.encode(message, buffers)
         while not self.link.send(frames):
             if not self._links.wait(SEND_TIMEOUT_S, writable=[self.link]):
-                raise CommandFailedError(f"the coordinator took no message for {SEND_TIMEOUT_S:.0f} s")
+                raise CommandFailedError(f"the coordinator accepted no message for {SEND_TIMEOUT_S:.0f} s")
 
     def receive(self) -> IncomingMessage | None:
         """The next message of the coordinator, or none when there is none now."""

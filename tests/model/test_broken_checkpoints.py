@@ -123,7 +123,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     ),
     "index leads out of the folder": (
         in_json(INDEX, lambda content: content["weight_map"].update({BIAS: "../x.safetensors"})),
-        (INDEX, BIAS, "../x.safetensors", "of this folder", AGAIN),
+        (INDEX, BIAS, "../x.safetensors", "in this folder", AGAIN),
     ),
     "index without a map": (in_json(INDEX, dict.clear), (INDEX, "weight_map", AGAIN)),
     "missing tensor": (in_tensors(lambda tensors: tensors.pop(DOWN)), ("model-0000", f"{DOWN} is missing", AGAIN)),
@@ -174,7 +174,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     "weights as .bin": (only_bin, (".bin", "run code", ".safetensors files of the model")),
     "no weights": (
         without(INDEX, "model-00001-of-00003.safetensors", SECOND, LAST),
-        ("no .safetensors file", "whole dots.ocr snapshot"),
+        ("no .safetensors file", "complete dots.ocr snapshot"),
     ),
     "quantised configuration": (
         config(quantization={"group_size": 64, "bits": 4}),
@@ -194,11 +194,11 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     "stretched rotation": (config(rope_scaling={"type": "yarn"}), (CONFIG, "rope_scaling", "yarn", "null", AGAIN)),
     "tied embeddings beside a head": (
         config(tie_word_embeddings=True),
-        ("lm_head.weight is there", "tie_word_embeddings in config.json is true", "set tie_word_embeddings to false"),
+        ("lm_head.weight exists", "tie_word_embeddings in config.json is true", "set tie_word_embeddings to false"),
     ),
     "layers that are not stored": (
         config(num_hidden_layers=3),
-        ("12 things are wrong", "model.layers.2.input_layernorm.weight is missing", "and 7 more", AGAIN),
+        ("12 problems", "model.layers.2.input_layernorm.weight is missing", "and 7 more", AGAIN),
     ),
     "encoder of another width": (
         vision(hidden_size=64),
@@ -218,7 +218,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
         in_bytes(CONFIG, lambda content: content[:-9]),
         (CONFIG, "cannot be read", AGAIN),
     ),
-    "no tokenizer": (without(TOKENIZER), (TOKENIZER, "is missing", "whole dots.ocr snapshot")),
+    "no tokenizer": (without(TOKENIZER), (TOKENIZER, "is missing", "complete dots.ocr snapshot")),
     "tokenizer cut off": (in_bytes(TOKENIZER, lambda content: content[:500]), (TOKENIZER, "cannot be read", AGAIN)),
     "tokenizer without the marks of a prompt": (in_json(TOKENIZER, drop_marks), (TOKENIZER, "<|user|>", AGAIN)),
     "tokenizer of another kind": (
@@ -233,7 +233,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
         config(image_token_id=151665),
         (CONFIG, "image_token_id is 151665", "<|imgpad|> has the id 257", "different models", AGAIN),
     ),
-    "no generation_config": (without("generation_config.json"), ("generation_config.json is missing", "whole")),
+    "no generation_config": (without("generation_config.json"), ("generation_config.json is missing", "complete")),
     "no end of an answer": (
         in_json("generation_config.json", lambda content: content.pop("eos_token_id")),
         ("generation_config.json", "eos_token_id is missing", AGAIN),
@@ -242,7 +242,10 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
         in_json("generation_config.json", lambda content: content.update(eos_token_id=[256, 151673])),
         ("generation_config.json", "eos_token_id holds 151673", "vocab_size in config.json is 272", AGAIN),
     ),
-    "no preprocessor_config": (without("preprocessor_config.json"), ("preprocessor_config.json is missing", "whole")),
+    "no preprocessor_config": (
+        without("preprocessor_config.json"),
+        ("preprocessor_config.json is missing", "complete"),
+    ),
     "empty folder": (empty, (CONFIG, "is missing", "--model demo")),
 }
 
@@ -278,7 +281,7 @@ def test_a_tokenizer_that_its_library_cannot_use_is_refused(good: Path, tmp_path
     folder = tmp_path / "model"
     shutil.copytree(good, folder)
     in_json(TOKENIZER, lambda content: content["model"].update(merges=[["a", "nothing of the kind"]]))(folder)
-    with pytest.raises(MissingError, match=r"tokenizer\.json is no tokenizer.*download the model again"):
+    with pytest.raises(MissingError, match=r"tokenizer\.json is not a usable tokenizer.*download the model again"):
         load_plugin(MLXDecoder(), folder, {}, lambda note: None)
 
 

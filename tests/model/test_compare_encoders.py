@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.encoder_worker.coreml.laying_out import prepare
+from dotsctl.encoder_worker.coreml.bucket_patches import prepare
 from dotsctl.encoder_worker.opening import open_page, read_limits
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.protocol.errors import ExitCode

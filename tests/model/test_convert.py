@@ -196,9 +196,9 @@ def test_fewer_bits_differ_more_and_the_user_is_warned(capfd: pytest.CaptureFixt
     reports = {}
     for bits in ("8", "4"):
         run(decoder_bits=bits, pages=pages, as_json=True)
-        told = capfd.readouterr()
-        reports[bits] = json.loads(told.out)["report"]
-        assert told.err.count("WARNING: ") == {"8": 0, "4": 1}[bits]
+        reported = capfd.readouterr()
+        reports[bits] = json.loads(reported.out)["report"]
+        assert reported.err.count("WARNING: ") == {"8": 0, "4": 1}[bits]
     assert reports["8"]["token_agreement"] > 0.99 > reports["4"]["token_agreement"]
     assert reports["8"]["error_rate"] <= 0.02 < reports["4"]["error_rate"]
     assert reports["8"]["logit_difference"] < 0.2 * reports["4"]["logit_difference"]
@@ -222,9 +222,12 @@ def test_a_model_without_pages_gets_no_report_and_the_way_to_one(
 ) -> None:
     shutil.copytree(demo_directory(), models / "mine")
     run("mine")
-    told = capfd.readouterr()
-    assert "there is no page to compare the decoders on: dotsctl convert mine --decoder-bits 8 --pages FILE" in told.err
-    assert "same tokens" not in told.out
+    reported = capfd.readouterr()
+    assert (
+        "there is no page to compare the decoders on: dotsctl convert mine --decoder-bits 8 --pages FILE"
+        in reported.err
+    )
+    assert "same tokens" not in reported.out
 
 
 @pytest.mark.parametrize(
@@ -261,7 +264,7 @@ def test_a_converted_model_reads_a_page_and_its_records_say_so() -> None:
     assert edit_distance(truth, page.text) < 0.15 * len(truth)
 
 
-def test_results_of_a_quantised_decoder_are_not_taken_for_those_of_the_original() -> None:
+def test_results_of_a_quantised_decoder_are_not_mistaken_for_those_of_the_original() -> None:
     readings = [Reading("f", "mlx", decoder, {"task": "text"}) for decoder in ("mlx", "mlx:bits=8", "mlx:bits=4")]
     assert len({reading.key("digest", "md") for reading in readings}) == 3
 

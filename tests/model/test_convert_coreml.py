@@ -35,9 +35,9 @@ def test_a_build_is_reported_and_made_again_only_when_something_differs(
     weights.write_bytes(b"")
     assert made(ConversionOptions(buckets=(96,), chunks=2, query_tile=40))
     run("demo", options, force=False, as_json=True)
-    told = json.loads(capsys.readouterr().out)
-    assert told["bytes"] == Build.read(Path(told["folder"])).nbytes
-    assert told["query_tile"] == 512
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["bytes"] == Build.read(Path(reported["folder"])).nbytes
+    assert reported["query_tile"] == 512
 
 
 def test_buckets_are_written_with_commas() -> None:

@@ -146,11 +146,11 @@ def test_several_images_are_encoded_in_order() -> None:
     assert all(page.timings_ms.keys() == {"open", "resize", "encode"} for page in pages)
 
 
-def test_a_blank_page_is_told_only_when_asked_and_an_unreadable_one_is_its_own_failure() -> None:
+def test_a_blank_page_is_detected_only_on_request_and_an_unreadable_one_is_its_own_failure() -> None:
     encoder, blank = loaded(), png(Image.new("RGB", (308, 280), "white"))
-    with pytest.raises(BlankPage) as told:
+    with pytest.raises(BlankPage) as reported:
         encode(encoder, blank, check_blank=True)
-    assert told.value.geometry.source == (308, 280)
+    assert reported.value.geometry.source == (308, 280)
     assert len(encode(encoder, blank).embeddings) == 110
     with pytest.raises(PageError, match="no picture"):
         encode(encoder, b"no picture")
@@ -171,7 +171,7 @@ def test_an_option_that_cannot_be_followed_is_refused(options: dict[str, str], p
 
 
 @pytest.mark.parametrize("options", [{}, *({"compute_units": unit} for unit in ("cpu_and_ne", "cpu_only", "all"))])
-def test_on_linux_every_unit_but_reference_is_an_error_that_says_what_to_do(
+def test_on_linux_every_unit_but_reference_is_an_error_that_states_what_to_do(
     options: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
@@ -179,7 +179,7 @@ def test_on_linux_every_unit_but_reference_is_an_error_that_says_what_to_do(
         load_plugin(CoreMLEncoder(), demo_directory(), options, lambda note: None)
 
 
-def test_a_macos_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_macos_that_is_too_old_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(platform, "mac_ver", lambda: ("14.6", ("", "", ""), "arm64"))
     with pytest.raises(UsageError, match=r"macOS 15 or later, this is 14\.6"):
@@ -192,7 +192,7 @@ def test_without_packages_the_line_that_makes_them_is_shown(tmp_path: Path, monk
         loaded()
 
 
-def test_without_coremltools_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_coremltools_the_error_states_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MissingError, match=r"pip install 'dotsctl\[coreml\]'"):
         import_coremltools()
@@ -248,7 +248,7 @@ def test_the_framework_gets_every_chunk_compiled_once_and_the_same_arrays_each_t
 
 
 @pytest.mark.parametrize(("fault", "remedy"), [("compile", "convert the model again"), ("load", "--encoder mlx")])
-def test_what_the_framework_refuses_is_told_with_a_remedy_and_leaves_nothing(
+def test_what_the_framework_refuses_is_reported_with_a_remedy_and_leaves_nothing(
     on_a_mac: Callable[..., Framework], build_folder: Path, fault: str, remedy: str
 ) -> None:
     on_a_mac(fault)
@@ -258,10 +258,10 @@ def test_what_the_framework_refuses_is_told_with_a_remedy_and_leaves_nothing(
     Build.read(build_folder).check_files(build_folder)
 
 
-@pytest.mark.parametrize(("layers", "told"), [(3, False), (42, True)])
-def test_pages_that_take_the_interpreter_long_are_told_of_at_the_start(layers: int, told: bool) -> None:
+@pytest.mark.parametrize(("layers", "reported"), [(3, False), (42, True)])
+def test_pages_that_take_the_interpreter_long_are_reported_at_the_start(layers: int, reported: bool) -> None:
     chunk = Chunk("tower-1.mlpackage", 0, layers, 0, {})
     build = Build("f" * 64, "float16", "same", (960, 4032), 512, "cpu_and_ne", 1536, 128, 1536, (chunk,), {})
     notes: list[str] = []
     coreml._warn_of_long_pages(build, (960,) if layers == 3 else (960, 4032), notes.append)
-    assert any("page of 4032 patches: set DOTSCTL_STALL_TIMEOUT" in note for note in notes) is told
+    assert any("page of 4032 patches: set DOTSCTL_STALL_TIMEOUT" in note for note in notes) is reported

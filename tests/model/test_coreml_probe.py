@@ -109,11 +109,11 @@ def test_a_build_carries_a_golden_page_that_is_small_checked_and_lent_to_the_nex
     assert build.golden is not None and build.golden[0] == (folder / GOLDEN).stat().st_size < 1_000_000
     assert golden.bucket == 24 and golden.embeddings.shape == (6, build.width)
     assert np.abs(golden.embeddings).max() > 0.1
-    told: list[str] = []
-    convert_encoder(demo_directory(), ConversionOptions("float32", buckets=(24,)), told.append)
-    assert not any("in float64" in line for line in told)
-    convert_encoder(demo_directory(), ConversionOptions("float32", buckets=(48,)), told.append)
-    assert any("golden page of 48 patches, in float64" in line for line in told)
+    reported: list[str] = []
+    convert_encoder(demo_directory(), ConversionOptions("float32", buckets=(24,)), reported.append)
+    assert not any("in float64" in line for line in reported)
+    convert_encoder(demo_directory(), ConversionOptions("float32", buckets=(48,)), reported.append)
+    assert any("golden page of 48 patches, in float64" in line for line in reported)
     (folder / GOLDEN).write_bytes(b"odd")
     with pytest.raises(MissingError, match=r"golden\.npz has 3 bytes instead of"):
         load(compute_units="reference", build=folder.name)
@@ -181,10 +181,10 @@ def test_the_trial_times_every_page_size_and_compares_its_numbers(
         ("compiler", r"Core ML cannot compile tower-1.*ANECCompile\(\) FAILED"),
         ("compile", r"Core ML cannot compile .*Encountered an error while compiling"),
         ("wrong", "golden page is wrong: cosines"),
-        ("infinite", "6 of 6 embeddings have values that are no numbers"),
+        ("infinite", "6 of 6 embeddings have values that are not numbers"),
     ],
 )
-def test_a_fault_of_all_page_sizes_is_named_and_blamed_on_none(
+def test_a_fault_of_all_page_sizes_is_named_and_attributed_to_none(
     trial: Callable[..., Verdict], fault: str, reason: str
 ) -> None:
     verdict = trial(fault, BUCKETS if fault in ("kill", "wrong") else BUCKETS[:1])
@@ -236,10 +236,10 @@ def test_a_build_that_kills_its_process_is_refused_with_a_remedy_and_not_tried_a
 ) -> None:
     framework = on_a_mac("", "kill")
     for _ in range(2):
-        with pytest.raises(CommandFailedError) as told:
+        with pytest.raises(CommandFailedError) as reported:
             load()
-        assert "does not work on cpu_and_ne here: the process was ended by SIGKILL" in str(told.value)
-        assert "--encoder mlx" in str(told.value) and "cpu_and_gpu" not in str(told.value)
+        assert "does not work on cpu_and_ne here: the process was ended by SIGKILL" in str(reported.value)
+        assert "--encoder mlx" in str(reported.value) and "cpu_and_gpu" not in str(reported.value)
         on_a_mac("", "")
     assert framework.inputs == []
 
@@ -290,9 +290,9 @@ def test_an_error_of_a_prediction_is_one_of_the_load_or_of_the_page(
     on_a_mac()
     encoder = load()
     on_a_mac("raise")
-    with pytest.raises(PageError, match="E5RT: ANE inference operation failed") as told:
+    with pytest.raises(PageError, match="E5RT: ANE inference operation failed") as reported:
         encoder.encode([PageImage(None, np.asarray(golden_page.draw_picture(24)), None)])
-    assert told.value.code == "E_INTERNAL"
+    assert reported.value.code == "E_INTERNAL"
 
 
 def test_a_compiler_that_fails_in_silence_at_a_later_load_is_noticed(

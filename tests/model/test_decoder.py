@@ -252,7 +252,9 @@ def test_memory_that_runs_out_in_a_pass_costs_its_pages_and_nothing_else(
     decoder.close()
 
 
-def test_another_error_of_mlx_is_not_taken_for_lack_of_memory(endless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_of_mlx_is_not_mistaken_for_lack_of_memory(
+    endless: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoder = make(endless)
     decoder.admit(EncodedPrompt(1, np.zeros((3, 48), np.float32), "text", None, 5, ""))
     monkeypatch.setattr(decoder._decoder.scheduler.model, "advance", lambda _: int("x"))
@@ -369,7 +371,7 @@ def test_a_text_tensor_that_is_missing_is_named(write_model: Writer, tensors: di
         load_plugin(MLXDecoder(), write_model(tensors=less), {}, lambda note: None)
 
 
-def test_without_mlx_the_error_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_mlx_the_error_states_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("dotsctl.decoder_worker.")]:
         if name.rsplit(".", 1)[1] in ("page_decoder", "adapter", "model", "splice"):
             monkeypatch.delitem(sys.modules, name)

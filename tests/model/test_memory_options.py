@@ -30,7 +30,7 @@ def limit_now() -> int:
 
 
 @pytest.mark.parametrize(("options", "mib"), [({}, 1024), ({"mlx_cache_mib": "7"}, 7)])
-def test_the_encoder_keeps_as_many_freed_buffers_as_it_is_told(options: dict[str, str], mib: int) -> None:
+def test_the_encoder_keeps_as_many_freed_buffers_as_the_option_allows(options: dict[str, str], mib: int) -> None:
     from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 
     encoder = MLXEncoder()

@@ -145,7 +145,7 @@ def test_a_model_that_prepares_pages_otherwise_is_refused(write_model: Callable[
         load_plugin(MLXEncoder(), folder, {}, lambda note: None)
 
 
-def test_without_mlx_the_error_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_mlx_the_error_states_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlx.core", None)
     for module in ("tower_runner", "vision_tower", "vision_weights"):
         monkeypatch.delitem(sys.modules, f"dotsctl.encoder_worker.plugins.{module}", raising=False)

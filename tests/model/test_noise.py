@@ -35,7 +35,7 @@ def test_more_noise_changes_more_text_and_the_numbers_and_a_plot_are_written(tmp
     none, much, little, other = content["points"]
     assert [point["cosine"] for point in (none, much, little)] == [1.0, 0.5, 0.99999]
     assert (none["error_rate"], none["token_agreement"], none["same_answers"]) == (0, 1, 1)
-    assert none["truth_error_rate"] < 0.1  # the truth lies beside the picture
+    assert none["truth_error_rate"] < 0.1  # the truth lies next to the picture
     assert much["error_rate"] > 0.3 and much["token_agreement"] < 0.9
     assert little["error_rate"] == 0 and little["token_agreement"] == 1
     assert much["relative_error"] == pytest.approx(math.tan(math.acos(0.5)))

@@ -56,4 +56,4 @@ def test_a_build_with_changed_bytes_is_not_proved(folder: Path) -> None:
     outcome = prove()
     file.write_bytes(content)
     assert outcome.exit_code == 3
-    assert "has other bytes than were written" in outcome.stderr
+    assert "was changed after it was written" in outcome.stderr

@@ -66,7 +66,7 @@ def test_fewer_bits_are_smaller_and_less_exact_in_every_component(tmp_path: Path
     assert lines[-1].startswith("merger")
 
 
-def test_a_build_with_the_same_options_is_used_again_and_another_one_of_that_name_is_left_alone() -> None:
+def test_a_build_with_the_same_options_is_used_again_and_another_one_of_that_name_is_kept() -> None:
     folder = builds_directory(fingerprint(demo_directory())) / "float16-palette6"
     own = ConversionOptions("float16", "palette6", buckets=(96,), query_tile=40)
     convert_encoder(demo_directory(), own, lambda line: None)

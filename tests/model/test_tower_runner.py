@@ -137,7 +137,7 @@ def test_on_a_gpu_the_chunk_follows_from_the_page(monkeypatch: pytest.MonkeyPatc
     assert tower.calls == [(1024, 256), (256, 0), (1280, 256)]
 
 
-def test_another_error_is_not_taken_for_exhaustion() -> None:
+def test_another_error_is_not_mistaken_for_exhaustion() -> None:
     tower = Narrow(room=0, error=RuntimeError("a fault of the kernel"))
     with pytest.raises(RuntimeError, match="a fault of the kernel"):
         runner(tower).encode(*images((4, 4)))

@@ -56,12 +56,12 @@ def test_every_component_of_every_page_size_matches_both_towers_and_a_report_is_
         for component in ("layer", "embeddings")
     ]
     assert "measured on a Mac with Apple silicon alone" in result.stdout
-    told = json.loads((tmp_path / "out" / "metadata.json").read_text())
-    assert told["match"] and told["precision"] == "float16" and told["build"] == "float16"
-    for row in told["rows"]:
+    reported = json.loads((tmp_path / "out" / "metadata.json").read_text())
+    assert reported["match"] and reported["precision"] == "float16" and reported["build"] == "float16"
+    for row in reported["rows"]:
         assert 0 < row["mean_error"] < row["max_error"] and 1e-5 < row["relative_error"] < 5e-3
         assert 0.9999 < row["min_cosine"] < 1
-    assert told["seconds"].keys() == {"float64", "mlx", "reference"}
+    assert reported["seconds"].keys() == {"float64", "mlx", "reference"}
     assert {path.name for path in (tmp_path / "out" / "plots").iterdir()} == {"errors.png", "cosines.png"}
     assert not (tmp_path / "out" / "operations.json").exists()
 

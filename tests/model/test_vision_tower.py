@@ -98,7 +98,7 @@ def several() -> list[np.ndarray]:
 
 @pytest.mark.parametrize("query_chunk", [0, 16])
 @pytest.mark.parametrize("groups", [[range(5)], [range(2), range(2, 5)], [range(1), range(1, 4), range(4, 5)]])
-def test_an_image_gives_the_same_embeddings_whatever_images_are_beside_it(
+def test_an_image_gives_the_same_embeddings_whatever_other_images_the_request_has(
     model: Path, several: list[np.ndarray], groups: list[range], query_chunk: int
 ) -> None:
     made = tower(model)

@@ -167,7 +167,7 @@ def named(run_folder: Path) -> Iterator[Callable[..., Instance]]:
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Lay a distribution out as pip would, and let the workers find it; no pip takes part."""
 
-    def lay_out(
+    def write_distribution(
         name: str, source: str, plugin: str = "digest", cls: str = "DigestEncoder", group: str = "dotsctl.encoders"
     ) -> None:
         site = tmp_path / f"site_{name}"
@@ -183,7 +183,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
         monkeypatch.syspath_prepend(str(site))  # the client looks at the plugin's description
 
-    return lay_out
+    return write_distribution
 
 
 def dotsctl(*arguments: str, **options: object) -> "subprocess.Popen[str]":

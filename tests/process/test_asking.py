@@ -32,9 +32,9 @@ def test_a_question_about_several_inputs_is_one_prompt_in_their_order(run_folder
     with client() as one:
         answer = one.ask("Which is red?", [contents[0], tmp_path / "a.png", contents[2]])
         assert (answer.text, answer.task) == (text_of_files(*contents), "ask")
-        with pytest.raises(UsageError, match="no question"):
+        with pytest.raises(UsageError, match="the question is empty"):
             one.ask("  ", contents)
-        with pytest.raises(PageError, match="about no images"):
+        with pytest.raises(PageError, match="no images were given"):
             one.ask("Why?", [])
         with pytest.raises(PageError, match="more than 16 images"):
             one.ask("Why?", contents * 6)
@@ -74,7 +74,7 @@ def test_an_image_that_cannot_be_read_stops_a_question_before_a_model_is_loaded(
     assert "missing.png" in err
 
 
-def test_a_page_that_loops_is_read_again_a_little_smaller_and_told(run_folder: Path) -> None:
+def test_a_page_that_loops_is_read_again_a_little_smaller_and_reported(run_folder: Path) -> None:
     contents = [stored(picture(colour)) for colour in range(4)]
     restarts: list[PageRestarted] = []
     with client("fake:fault=loop-once,batch=2") as one:
@@ -103,7 +103,7 @@ def test_a_page_that_fails_below_full_quality_is_read_again_at_full(fault: str, 
     assert (again.quality, again.input_width, again.reread) == ("balanced", 1260, "")
 
 
-def test_a_damaged_page_is_kept_where_no_second_reading_is_wanted(run_folder: Path) -> None:
+def test_a_damaged_page_is_kept_where_no_second_reading_is_allowed(run_folder: Path) -> None:
     with Client(encoder="fake:side_px=2000", decoder="fake:fault=damage-once", private=True, timeout_s=START_S) as one:
         (page,) = one.ocr([stored(picture(1))], task="layout", quality="fast", reread=False)
     assert (page.status, page.quality, page.input_width, page.reread) == ("partial", "fast", 980, "")
@@ -120,7 +120,7 @@ def test_a_page_that_always_loops_is_reported_as_partial_after_two_readings(run_
     assert (unrepeated.text, unrepeated.status, unrepeated.reread) == (half(content), "partial", "")
 
 
-def test_a_text_that_the_user_wanted_cut_is_not_read_again(run_folder: Path) -> None:
+def test_a_text_that_the_user_limited_is_not_read_again(run_folder: Path) -> None:
     with client() as one:
         (page,) = one.ocr([stored(picture(1))], max_tokens=2)
         assert one.status().counters["done"] == 1
@@ -131,7 +131,7 @@ def test_a_box_chooses_the_task_and_is_checked(run_folder: Path) -> None:
     with client() as one:
         (page,) = one.ocr([stored(picture(1))], box=(0, 0, 10, 10))
         assert page.task == "ground"
-        with pytest.raises(UsageError, match="reads whole pages"):
+        with pytest.raises(UsageError, match="reads complete pages"):
             list(one.ocr([stored(picture(1))], task="text", box=(0, 0, 10, 10)))
         with pytest.raises(UsageError, match="x0 < x1"):
             list(one.ocr([stored(picture(1))], box=(10, 0, 10, 10)))

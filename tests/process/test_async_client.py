@@ -166,7 +166,7 @@ def test_a_runtime_that_goes_away_ends_all_calls_and_the_next_call_starts_anothe
     run(scene())
 
 
-def test_closing_ends_calls_under_way_and_a_client_without_a_runtime_says_so() -> None:
+def test_closing_ends_calls_under_way_and_a_client_without_a_runtime_reports_it() -> None:
     async def scene() -> None:
         one = client("fake:decode_ms=20000,tokens=2000")
         with pytest.raises(UsageError, match="no runtime yet"):
@@ -183,12 +183,12 @@ def test_closing_ends_calls_under_way_and_a_client_without_a_runtime_says_so() -
     run(scene())
 
 
-def test_wrong_use_is_told_as_by_the_other_client() -> None:
+def test_wrong_use_is_reported_as_by_the_other_client() -> None:
     async def scene() -> None:
         async with client() as one:
             with pytest.raises(UsageError, match="unknown task 'poem'"):
                 await anext(one.ocr([stored(picture(1))], task="poem"))
-            with pytest.raises(UsageError, match="no question"):
+            with pytest.raises(UsageError, match="the question is empty"):
                 await one.ask(" ", [])
             with pytest.raises(UsageError, match="gives text without boxes"):
                 await anext(one.stream_cells(stored(picture(1))))

@@ -119,7 +119,7 @@ def test_an_encoder_that_is_slower_gets_no_more_pages_and_is_unloaded(auto: Star
     assert alternative(status).pid == 0 and status.counters["restarts"] == 0
 
 
-def test_pages_go_on_while_the_other_encoder_is_loading(auto: Start, gates: list[Gate]) -> None:
+def test_pages_continue_while_the_other_encoder_is_loading(auto: Start, gates: list[Gate]) -> None:
     instance = auto(f"{QUICK},load_gate={gates[0].path}")
     contents = pages(8)
     assert encoders_of(instance.read(contents), contents) == {FIRST}
@@ -130,12 +130,12 @@ def test_pages_go_on_while_the_other_encoder_is_loading(auto: Start, gates: list
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ("load_fault=refuse", "told to miss something"),
-        ("load_fault=die", "it failed 3 times in a row, last: it died by signal SIGKILL"),
+        ("load_fault=refuse", "set to miss something"),
+        ("load_fault=die", "it failed 3 times in a row, last: it died: signal SIGKILL"),
         ("load_fault=hang", "made no progress for 3 s while loading"),
-        ("fault=die", "it failed 3 times in a row, last: it died by signal SIGKILL"),
+        ("fault=die", "it failed 3 times in a row, last: it died: signal SIGKILL"),
         ("fault=raise", "it failed 3 times in a row, last: encoder fake:fault=raise,buckets=2016 failed"),
-        ("fault=hang", "it failed 3 times in a row, last: it died by signal SIGKILL (no progress for 1 s"),
+        ("fault=hang", "it failed 3 times in a row, last: it died: signal SIGKILL (no progress for 1 s"),
         ("model=other", "E_MODEL_MISMATCH"),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_proved_encoder_that_cannot_be_loaded_any_more_holds_nothing_up(auto: 
     instance = auto(broken, preferences=proved(broken))
     contents = pages(4)
     assert encoders_of(instance.read(contents), contents) == {FIRST}
-    assert "told to miss something" in alternative(instance.status()).note
+    assert "set to miss something" in alternative(instance.status()).note
 
 
 def test_a_death_of_the_proved_encoder_costs_no_page(auto: Start, gates: list[Gate]) -> None:
@@ -219,11 +219,11 @@ def test_a_page_that_only_a_missing_encoder_could_read_fails_alone(auto: Start) 
 
 
 def test_a_first_encoder_that_cannot_be_loaded_is_the_end_of_the_start(auto: Start) -> None:
-    with pytest.raises(MissingError, match=r"the encoder worker cannot load: .* told to miss something"):
+    with pytest.raises(MissingError, match=r"the encoder worker cannot load: .* set to miss something"):
         auto(QUICK, first="fake:load_fault=refuse")
 
 
-def test_both_encoders_that_do_not_fit_into_memory_are_one_and_the_status_says_why(run_folder: object) -> None:
+def test_both_encoders_that_do_not_fit_into_memory_are_one_and_the_status_states_why(run_folder: object) -> None:
     both = RuntimeConfig(
         NAME, "fake", "", PluginChoice.parse(FIRST), PluginChoice.parse(DECODER), (PluginChoice.parse(QUICK),), AUTO
     )
@@ -255,8 +255,8 @@ def test_a_client_may_ask_for_one_of_the_two_and_swap_either(run_folder: object)
                 assert client.encoder == expected
                 (page,) = client.ocr([Image.new("RGB", (60, 60), "blue")], check_blank=False)
                 assert page.encoder == (FIRST if expected == "auto" else expected)
-        assert swap_encoder(NAME, PluginChoice.parse("fake"), START_S, place=0) == "fake"
-        assert swap_encoder(NAME, PluginChoice.parse("fake:encode_ms=1"), START_S, place=1) == "fake:encode_ms=1"
+        assert swap_encoder(NAME, PluginChoice.parse("fake"), START_S, slot=0) == "fake"
+        assert swap_encoder(NAME, PluginChoice.parse("fake:encode_ms=1"), START_S, slot=1) == "fake:encode_ms=1"
         with Client(name=NAME, timeout_s=START_S) as client:
             (page,) = client.ocr([Image.new("RGB", (60, 60), "blue")], check_blank=False)
             assert page.encoder == "fake"

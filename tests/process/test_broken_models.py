@@ -66,7 +66,7 @@ def no_numbers(model: Path) -> None:
         (remove_shard, ("model.safetensors.index.json", SECOND, "not in the folder", "download the model again")),
         (cut_shard, (SECOND, "cut off", "download it again")),
         (two_layers, ("model.layers.1.input_layernorm.weight is missing", "and 7 more", "download the model again")),
-        (no_tokenizer, ("tokenizer.json is missing", "download the whole dots.ocr snapshot")),
+        (no_tokenizer, ("tokenizer.json is missing", "download the complete dots.ocr snapshot")),
     ],
 )
 def test_a_broken_model_is_one_message_and_exit_code_3(

@@ -105,9 +105,9 @@ def test_the_bench_plays_schedules_on_several_cores_and_counts_them(monkeypatch:
     monkeypatch.setattr(bench_simulation, "CHUNK", 40)
     done = CliRunner().invoke(bench.cli, ["simulate", "--seeds", "104", "--first", "77", "--json"])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["schedules"] == 104 and told["failing"] == []
-    assert told["answered"] == sum(bench_simulation.play(first, 26).answered for first in range(77, 181, 26))
+    reported = json.loads(done.stdout)
+    assert reported["schedules"] == 104 and reported["failing"] == []
+    assert reported["answered"] == sum(bench_simulation.play(first, 26).answered for first in range(77, 181, 26))
 
 
 def test_a_broken_promise_is_reported_with_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def run(program: str, *flags: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_client_that_is_used_in_a_forked_process_is_a_usage_error_and_the_parent_goes_on(run_folder: Path) -> None:
+def test_a_client_that_is_used_in_a_forked_process_is_a_usage_error_and_the_parent_continues(run_folder: Path) -> None:
     done = run(FORKED)
     *errors, child, parent = done.stdout.splitlines()
     assert (child, parent) == ("child ended with 0", "parent reads ready ['failed']"), done.stdout + done.stderr

@@ -11,7 +11,7 @@ import pytest
 import zmq
 from dotsctl.client.connection import launch
 from dotsctl.client.connection.session import Session
-from dotsctl.client.connection.status import ask_status
+from dotsctl.client.connection.status import query_status
 from dotsctl.protocol.endpoints import instance_directory
 from dotsctl.protocol.messages import PageResult
 from PIL import Image
@@ -56,17 +56,17 @@ def test_a_flood_of_connections_costs_a_runtime_with_few_descriptors_no_page(
         for socket in sockets:
             socket.linger = 0
             socket.connect(directory.client_endpoint)
-        wait_for_text(launch.log_files(NAME)["runtime"], "no more connections are taken")
+        wait_for_text(launch.log_files(NAME)["runtime"], "no more connections are accepted")
         page = tmp_path / "page.png"
         Image.new("RGB", (56, 56)).save(page)
         for command in (["ocr", str(page)], ["status"]):
             code, _, err = finish(dotsctl(*command, "--name", NAME))
-            assert code == 6 and "takes no more connections" in err and "ulimit -n" in err, err
+            assert code == 6 and "accepts no more connections" in err and "ulimit -n" in err, err
         assert all(isinstance(answer, PageResult) for answer in answers().values())
         assert instance.status().counters["done"] == PAGES
         for socket in sockets:
             socket.close()
-    wait_for_text(launch.log_files(NAME)["runtime"], "connections are taken again")
+    wait_for_text(launch.log_files(NAME)["runtime"], "connections are accepted again")
     assert finish(dotsctl("ocr", str(page), "--name", NAME))[0] == 0
     instance.session.close()
     launch.stop(NAME, now=True, timeout_s=10)
@@ -98,7 +98,7 @@ def test_every_process_raises_its_soft_limit(run_folder: Path) -> None:
     subprocess.run([*command, "--name", NAME, "--encoder", "fake", "--decoder", "fake"], check=True, timeout=60)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     expected = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
-    status = ask_status(NAME)
+    status = query_status(NAME)
     for pid in (status.pid, *(worker.pid for worker in status.workers)):
         assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] == expected
     launch.stop(NAME, now=True, timeout_s=10)

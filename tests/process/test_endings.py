@@ -98,7 +98,7 @@ def test_a_killed_runtime_takes_its_workers_along_and_the_next_one_starts_over_i
     assert time.monotonic() - started < 2.0
     code, _, err = finish(client)
     assert code == 6, err
-    assert "is gone" in err
+    assert "has ended" in err
     left = {path.name for path in (run_folder / NAME).iterdir()}
     assert {"lock", "c.sock", f"w.{pid}.sock", "runtime.json"} <= left
     assert endpoints.lock_holder(endpoints.instance_directory(NAME)) is None
@@ -180,7 +180,7 @@ def test_a_killed_ocr_command_takes_its_private_runtime_along(run_folder: Path, 
 
 
 @pytest.mark.macos
-def test_down_says_stopped_only_when_nothing_is_left(named: Callable[..., int], run_folder: Path) -> None:
+def test_down_prints_stopped_only_when_nothing_is_left(named: Callable[..., int], run_folder: Path) -> None:
     pid = named()
     processes = processes_in(run_folder)
     code, _, err = finish(dotsctl("down", "--name", NAME))
@@ -191,7 +191,7 @@ def test_down_says_stopped_only_when_nothing_is_left(named: Callable[..., int], 
     assert code == 7 and "not running" in err
 
 
-def test_a_client_that_asks_for_another_encoder_than_the_running_one_is_told_both(
+def test_a_client_that_requests_another_encoder_than_the_running_one_gets_an_error_that_names_both(
     named: Callable[..., int], page: Path
 ) -> None:
     named()

@@ -90,7 +90,7 @@ def plugin(install: Callable[..., None], tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def told(start: Start, *plugins: str, **limits: object) -> DotsctlError:
+def reported(start: Start, *plugins: str, **limits: object) -> DotsctlError:
     """The error that ends the runtime; in one line, and naming the plugin."""
     with pytest.raises(DotsctlError) as caught:
         start(*plugins, **limits)
@@ -120,7 +120,7 @@ def test_a_fault_in_load_ends_the_runtime_at_once(
     plugin: Callable[..., Path], start: Start, place: str, fault: str, words: str
 ) -> None:
     starts = plugin(place, fault)
-    error = told(start, "digest")
+    error = reported(start, "digest")
     assert isinstance(error, CommandFailedError)
     with pytest.raises(CommandFailedError, match=words):
         raise error
@@ -133,7 +133,7 @@ def test_a_fault_on_the_warm_up_page_ends_the_runtime_at_once(
 ) -> None:
     starts = plugin("encode", fault)
     with pytest.raises(CommandFailedError, match=rf"encoder 'digest' .*{words}"):
-        raise told(start, "digest")
+        raise reported(start, "digest")
     assert num_starts(starts) == 1
 
 
@@ -160,7 +160,7 @@ def test_a_hang_before_the_first_page_ends_the_runtime_after_the_load_limit(
     plugin: Callable[..., Path], start: Start, condition: str
 ) -> None:
     starts = plugin("encode" if condition else "load", f"{condition}threading.Event().wait()")
-    error = told(start, "digest", load_timeout_s=5.0)
+    error = reported(start, "digest", load_timeout_s=5.0)
     assert "digest: the encoder worker made no progress for 5 s while loading, at " in str(error)
     assert num_starts(starts) <= 1, "on a busy machine it may be ended before the plugin is made"
 
@@ -173,7 +173,7 @@ def test_a_page_on_which_the_plugin_ends_its_process_or_hangs_names_the_plugin(
     answers = start("digest:rows=2", stall_timeout_s=0.5).read([b"good", b"bad"])
     failed = answers[1]
     assert isinstance(failed, PageFailed) and failed.code is ErrorCode.POISON
-    assert "the encoder digest:rows=2 died 2 times while it worked on this page alone" in failed.message
+    assert "the encoder digest:rows=2 died 2 times while working on this page alone" in failed.message
     assert how in failed.message and isinstance(answers[0], PageResult)
 
 
@@ -197,11 +197,11 @@ def test_what_a_plugin_prints_goes_into_its_log_and_harms_nothing(plugin: Callab
         ("digest:rows=0", "encoder digest: rows='0' is not a whole number, at least 1"),
     ],
 )
-def test_a_wrong_option_is_told_with_its_limits(
+def test_a_wrong_option_is_reported_with_its_limits(
     plugin: Callable[..., Path], start: Start, chosen: str, words: str
 ) -> None:
     starts = plugin()
-    error = told(start, chosen)
+    error = reported(start, chosen)
     assert isinstance(error, UsageError) and words in str(error)
     assert num_starts(starts) == 0
 
@@ -223,12 +223,12 @@ def test_a_wrong_option_is_told_with_its_limits(
     ],
     ids=["raises", "exits", "module", "value", "function", "method", "description"],
 )
-def test_what_is_no_plugin_is_told_at_once(
+def test_what_is_no_plugin_is_reported_at_once(
     plugin: Callable[..., Path], start: Start, source: str, error: type[Exception], words: str
 ) -> None:
     plugin(source=source)
     with pytest.raises(error, match=rf"encoder 'digest'.*{words}"):
-        raise told(start, "digest")
+        raise reported(start, "digest")
 
 
 DECODER = """\
@@ -283,7 +283,7 @@ def test_a_decoder_with_a_fault_in_load_ends_the_runtime_at_once(
 ) -> None:
     starts = plugin("load", fault, DECODER, cls="DigestDecoder", group="dotsctl.decoders")
     with pytest.raises(CommandFailedError, match=words):
-        raise told(start, "fake", "digest")
+        raise reported(start, "fake", "digest")
     assert num_starts(starts) == 1
 
 

@@ -25,7 +25,7 @@ ZMTP_1 = b"\x01\x00" + b"\x07\x00DOTS\x02\x00"
 
 
 def connect(raw: socket.socket, path: Path) -> None:
-    """Connect; while the runtime accepts others, its socket has no name for a moment (``client/runtime/door.py``)."""
+    """Connect; while the runtime accepts others, its socket has no name (``client_listener.py``)."""
     deadline, pause = time.monotonic() + 5.0, select.poll()
     while True:
         try:

@@ -99,7 +99,7 @@ def test_a_stream_gives_text_while_the_page_is_decoded(client: Callable[..., Cli
     stream = client(decoder=f"fake:tokens=64,gate={gates[0].path}").stream(content)
     whole = text_of_files(content, tokens=64)
     pieces = [next(stream)]
-    gates[0].wait_entered()  # half of the page is written, and the decoder does not go on before the gate opens
+    gates[0].wait_entered()  # half of the page is written, and the decoder does not continue before the gate opens
     while len("".join(pieces)) < len(whole) // 3:
         pieces.append(next(stream))
     assert whole.startswith("".join(pieces)) and len("".join(pieces)) < len(whole)
@@ -123,7 +123,7 @@ def test_a_stream_repeats_nothing_after_a_restart(client: Callable[..., Client],
     assert [worker.restarts for worker in one.status().workers if worker.role is Role.DECODER] == [1]
 
 
-def test_events_tell_of_tokens_and_of_restarts(client: Callable[..., Client], gates: list[Gate]) -> None:
+def test_events_report_tokens_and_restarts(client: Callable[..., Client], gates: list[Gate]) -> None:
     content = stored(picture(1))
     one = client(decoder=f"fake:tokens=64,gate={gates[0].path}")
     text = ""
@@ -163,7 +163,7 @@ def test_breaking_off_cancels_the_rest_and_the_next_call_works(client: Callable[
     contents = [stored(picture(colour)) for colour in range(4)]
     if call == "ocr":
         pages = one.ocr([*contents[:2], b"", *contents[2:]])
-        assert next(pages).index == 2, "the bad page is told while two are on their way"
+        assert next(pages).index == 2, "the bad page is reported while two are on their way"
         pages.close()  # type: ignore[attr-defined]
     else:
         stream = one.stream(contents[0])
@@ -219,7 +219,7 @@ def test_a_private_client_leaves_the_running_runtime_alone(
 def test_another_encoder_than_the_running_one_is_a_usage_error_with_both(
     running: int, client: Callable[..., Client]
 ) -> None:
-    with pytest.raises(UsageError, match=r"encoder 'fake', asked for is 'fake:encode_ms=5'.*dotsctl down"):
+    with pytest.raises(UsageError, match=r"encoder 'fake', but 'fake:encode_ms=5' was requested.*dotsctl down"):
         client("fake:encode_ms=5", name=NAME)
 
 
@@ -234,7 +234,7 @@ def test_an_unknown_task_is_a_usage_error_that_lists_the_known_ones(client: Call
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
-def test_a_runtime_that_goes_away_in_a_job_is_told_within_two_seconds(
+def test_a_runtime_that_goes_away_in_a_job_is_reported_within_two_seconds(
     run_folder: Path, client: Callable[..., Client], number: signal.Signals
 ) -> None:
     one = client(decoder="fake:decode_ms=20000,tokens=2000")

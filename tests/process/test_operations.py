@@ -74,7 +74,7 @@ def test_logs_are_followed_over_a_cut_until_the_runtime_ends(
     launch.stop(NAME, now=True, timeout_s=END_S)
     out, err = following.communicate(timeout=END_S)
     assert "runtime | " in out and "marked" not in out
-    assert (following.returncode, err) == (0, "the runtime 'test' is not running any more\n")
+    assert (following.returncode, err) == (0, "the runtime 'test' is no longer running\n")
 
 
 def test_ctrl_c_ends_following_with_130(named: None, command: Callable[..., "subprocess.Popen[str]"]) -> None:
@@ -100,10 +100,10 @@ def test_a_watched_status_is_a_line_each_time_and_ends_with_the_runtime(
     launch.stop(NAME, now=True, timeout_s=END_S)
     _, err = watching.communicate(timeout=END_S)
     assert watching.returncode == 6
-    assert err == "dotsctl: the runtime was stopped by SIGQUIT; what was finished is kept\n"
+    assert err == "dotsctl: the runtime was stopped by SIGQUIT; finished pages are kept\n"
 
 
-def test_every_stage_of_a_page_is_timed_and_the_parts_are_no_more_than_the_whole(run_folder: Path) -> None:
+def test_every_stage_of_a_page_is_timed_and_the_parts_are_no_more_than_the_total(run_folder: Path) -> None:
     picture = io.BytesIO()
     Image.new("RGB", (56, 56), "white").save(picture, "PNG")
     with Client(encoder="fake:encode_ms=20,fault=blank", decoder="fake:decode_ms=40", private=True) as client:

@@ -95,14 +95,14 @@ def test_a_cancelled_job_leaves_room_for_the_next(start: Start) -> None:
 @pytest.mark.parametrize(
     ("encoder", "decoder", "error", "words"),
     [
-        ("fake:load_fault=refuse", "fake", MissingError, "told to miss"),
-        ("fake", "fake:load_fault=refuse", UsageError, "told to refuse"),
+        ("fake:load_fault=refuse", "fake", MissingError, "set to miss"),
+        ("fake", "fake:load_fault=refuse", UsageError, "set to refuse"),
         ("nobody", "fake", UsageError, "no plugin 'nobody'"),
         ("fake:speed=9", "fake", UsageError, "no option 'speed'"),
         ("fake:encode_ms=fast", "fake", UsageError, "encode_ms='fast' is not a number, at least 0"),
     ],
 )
-def test_a_start_that_cannot_succeed_says_why_at_once(
+def test_a_start_that_cannot_succeed_states_why_at_once(
     start: Start, encoder: str, decoder: str, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
@@ -140,7 +140,7 @@ def test_a_bad_page_fails_alone(start: Start, fault: str, code: ErrorCode) -> No
     assert instance.restarts(Role.ENCODER) == 0
 
 
-def test_a_hanging_worker_is_ended_and_its_page_is_given_up_after_two_lonely_tries(start: Start) -> None:
+def test_a_hanging_worker_is_ended_and_its_page_is_given_up_after_two_isolated_attempts(start: Start) -> None:
     instance = start("fake:fault=hang,on=bad", stall_timeout_s=0.5)
     answers = instance.read([b"good 1", b"bad", b"good 2"])
     assert isinstance(answers[1], PageFailed) and answers[1].code is ErrorCode.POISON

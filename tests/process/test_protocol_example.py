@@ -39,4 +39,4 @@ def test_a_page_that_fails_is_an_error_of_the_client_of_the_manual(
     instance = start("fake:fault=refuse")
     picture = ROOT / "tests" / "pages" / "letter.png"
     done = run(tmp_path, str(instance.runtime.directory.path / "c.sock"), str(picture))
-    assert done.returncode == 1 and "was told to refuse this page" in done.stderr
+    assert done.returncode == 1 and "is set to refuse this page" in done.stderr

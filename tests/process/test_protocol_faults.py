@@ -62,7 +62,7 @@ def changed(frames: list[codec.Buffer], **fields: object) -> list[codec.Buffer]:
     return [frames[0], msgpack.packb({**header, **fields}), *frames[2:]]
 
 
-def test_another_major_version_is_told_both_versions(plain: tuple[Instance, Plain]) -> None:
+def test_another_major_version_is_refused_with_both_versions(plain: tuple[Instance, Plain]) -> None:
     _, peer = plain
     frames = codec.encode(StatusRequest())
     peer.send([b"DOTS\x03\x00", *frames[1:]])

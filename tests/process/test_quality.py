@@ -42,9 +42,9 @@ def test_a_runtime_remembers_what_its_pages_cost(model: Path) -> None:
         assert len(list(client.ocr([stored(picture(colour)) for colour in range(6)], quality="balanced"))) == 6
         assert {page.quality for page in client.ocr([stored(picture(9))], quality="full")} == {"full"}
     found = recall(fingerprint(model), this_machine())
-    beside = found.of_encoder(name, decoder_busy=True)
-    assert set(beside) == {BALANCED_PATCHES}
-    assert 0.02 <= beside[BALANCED_PATCHES] < 2
+    loaded = found.of_encoder(name, decoder_busy=True)
+    assert set(loaded) == {BALANCED_PATCHES}
+    assert 0.02 <= loaded[BALANCED_PATCHES] < 2
     assert set(found.of_encoder(name, decoder_busy=False)) >= {FULL_PATCHES}
     decoding = found.of_decoder(decoder)
     assert decoding is not None
@@ -58,7 +58,7 @@ def test_fakes_without_a_model_leave_no_figures(run_folder: Path) -> None:
     assert not list((run_folder.parent / "home").rglob("costs/*.json"))
 
 
-def test_a_slow_machine_reads_at_balanced_quality_and_says_so_once(model: Path) -> None:
+def test_a_slow_machine_reads_at_balanced_quality_and_reports_it_once(model: Path) -> None:
     make_slow(model)
     lines: list[str] = []
     with Client(model=str(model), encoder=ENCODER, decoder="fake", timeout_s=START_S, private=True) as client:

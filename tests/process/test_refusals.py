@@ -71,7 +71,7 @@ def test_a_page_that_takes_all_memory_is_tried_once_more_alone_and_then_fails(st
     assert instance.status().counters["restarts"] == 0
 
 
-def test_a_page_for_which_the_system_kills_the_worker_fails_after_two_lonely_tries(start: Start) -> None:
+def test_a_page_for_which_the_system_kills_the_worker_fails_after_two_isolated_attempts(start: Start) -> None:
     """Row 27, where the system ends the process: no loop of crashes, and the worker's own count begins anew."""
     instance = start("fake:fault=die,on=huge", "fake", max_starts=4)
     answers = instance.read([b"huge", b"small"])
@@ -81,7 +81,7 @@ def test_a_page_for_which_the_system_kills_the_worker_fails_after_two_lonely_tri
     assert instance.restarts(Role.DECODER) == 0
 
 
-def test_a_client_that_comes_while_the_runtime_ends_is_told_that_it_is_lost(
+def test_a_client_that_comes_while_the_runtime_ends_is_informed_that_it_is_lost(
     start: Start, gates: list[Gate], tmp_path: Path
 ) -> None:
     """Exit code 6, not a failed page; who was there before gets the accepted page."""

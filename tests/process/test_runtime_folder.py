@@ -129,7 +129,7 @@ def test_a_folder_with_a_path_too_long_for_sockets_serves_all_the_same(
     assert processes_in(home) == []
 
 
-def test_a_runtime_that_can_write_nothing_says_where_and_why(folder: Path) -> None:
+def test_a_runtime_that_can_write_nothing_states_where_and_why(folder: Path) -> None:
     """Row 20: exit 7, with the path and the system's reason."""
     command = [sys.executable, "-P", "-m", "dotsctl", "up", "-d", "--name", NAME, *FAKES]
     limited = ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh", *command]  # every write to a file fails, as on a full disk
@@ -169,7 +169,7 @@ def test_a_full_or_read_only_disk_under_the_runtime_is_named(
     assert reason in done.stderr and str(run_folder) in done.stderr
 
 
-def test_a_full_disk_under_the_results_is_told_and_the_next_run_goes_on(run_folder: Path, tmp_path: Path) -> None:
+def test_a_full_disk_under_the_results_is_reported_and_the_next_run_resumes(run_folder: Path, tmp_path: Path) -> None:
     """Row 20: exit 5 with the path; what was written before is whole, and there is nothing half written."""
     pages = tmp_path / "pages"
     pages.mkdir()

@@ -117,7 +117,7 @@ def test_a_client_of_a_dead_runtime_is_not_fooled_by_its_successor(named: Instan
         gates[0].open()
         launch._gone(named, time.monotonic() + 5)
         assert start_named() != pid
-        with pytest.raises(RuntimeLostError, match="is gone"):
+        with pytest.raises(RuntimeLostError, match="has ended"):
             while session.next_of("job", 10.0):
                 pass  # the acceptance of the page, which the dead one had sent
     finally:
@@ -168,7 +168,7 @@ def test_a_worker_that_cannot_be_started_again_ends_the_runtime_with_the_reason(
     assert instance.runtime.process.wait(20) == 7
 
 
-def test_a_client_is_told_why_its_runtime_ended(start: Start) -> None:
+def test_a_client_receives_the_reason_why_its_runtime_ended(start: Start) -> None:
     for _ in range(5):
         instance = start()
         instance.session.open_job("job")
@@ -177,7 +177,7 @@ def test_a_client_is_told_why_its_runtime_ended(start: Start) -> None:
             instance.session.next_of("job", 20.0)
 
 
-def test_the_status_of_a_runtime_that_still_loads_is_told(run_folder: Path) -> None:
+def test_the_status_of_a_runtime_that_still_loads_is_reported(run_folder: Path) -> None:
     config = RuntimeConfig(
         launch.private_name(), "fake", "", PluginChoice.parse("fake:load_fault=hang"), PluginChoice.parse("fake")
     )
@@ -249,6 +249,6 @@ def test_a_decoder_whose_plugin_raises_fails_the_page_alone_and_is_not_started_a
     answers = instance.read([b"one", b"bad", b"two"])
     assert time.monotonic() - started < 15
     assert isinstance(answers[1], PageFailed) and answers[1].code is ErrorCode.INTERNAL
-    assert answers[1].message.startswith("decoder 'fake' raised ZeroDivisionError: decoder fake was told to raise (")
+    assert answers[1].message.startswith("decoder 'fake' raised ZeroDivisionError: decoder fake is set to raise (")
     assert [type(answers[n]) for n in (0, 2)] == [PageResult, PageResult]
     assert instance.restarts(Role.DECODER) == 0

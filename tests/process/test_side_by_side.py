@@ -49,7 +49,7 @@ def picture(number: int) -> Image.Image:
     return Image.new("RGB", (60, 60), (number, 90, 200))
 
 
-def test_pages_go_to_the_encoder_that_was_asked_for_and_every_record_says_which(
+def test_pages_go_to_the_encoder_that_was_requested_and_every_record_states_which(
     both: Instance, client: Callable[..., Client]
 ) -> None:
     assert encoders(both) == [("encoder", FIRST), ("encoder2", SECOND), ("decoder", "fake")]
@@ -64,7 +64,7 @@ def test_pages_go_to_the_encoder_that_was_asked_for_and_every_record_says_which(
 def test_an_encoder_that_the_runtime_has_not_is_refused_by_naming_those_that_it_has(
     both: Instance, client: Callable[..., Client]
 ) -> None:
-    words = rf"has encoder '{FIRST}' and '{SECOND}', asked for is 'fake:encode_ms=7'"
+    words = rf"uses encoder '{FIRST}' and '{SECOND}', but 'fake:encode_ms=7' was requested"
     with pytest.raises(UsageError, match=words):
         client("fake:encode_ms=7")
     both.session.open_job("job")
@@ -74,7 +74,7 @@ def test_an_encoder_that_the_runtime_has_not_is_refused_by_naming_those_that_it_
         both.session.next_of("job", START_S)
 
 
-def test_a_busy_encoder_holds_up_nobody_who_asks_for_the_other(named: Named, gates: list[Gate]) -> None:
+def test_a_busy_encoder_holds_up_nobody_who_requests_the_other(named: Named, gates: list[Gate]) -> None:
     held_by = f"fake:gate={gates[0].path}"
     instance = named(FIRST, "fake", held_by)
     instance.session.open_job("held")
@@ -110,16 +110,16 @@ def test_the_death_of_one_encoder_costs_the_pages_of_the_other_nothing(
         assert page.encoder == SECOND and not page.error
 
 
-def test_a_swap_replaces_the_encoder_of_its_place_alone(both: Instance) -> None:
+def test_a_swap_replaces_the_encoder_of_its_slot_alone(both: Instance) -> None:
     before = [worker.pid for worker in both.status().workers]
-    assert swap_encoder(NAME, PluginChoice.parse("fake"), START_S, place=1) == "fake"
+    assert swap_encoder(NAME, PluginChoice.parse("fake"), START_S, slot=1) == "fake"
     assert encoders(both) == [("encoder", FIRST), ("encoder2", "fake"), ("decoder", "fake")]
     after = [worker.pid for worker in both.status().workers]
     assert (after[0], after[2]) == (before[0], before[2]) and after[1] != before[1]
-    with pytest.raises(CommandFailedError, match=f"{FIRST} goes on: fake stands beside it already"):
+    with pytest.raises(CommandFailedError, match=f"{FIRST} stays in use: fake already runs in another slot"):
         swap_encoder(NAME, PluginChoice.parse("fake"), START_S)
-    with pytest.raises(CommandFailedError, match=r"there is no encoder in place 2: the runtime has .* fake"):
-        swap_encoder(NAME, PluginChoice.parse("fake"), START_S, place=2)
+    with pytest.raises(CommandFailedError, match=r"encoder slot 2 does not exist: the runtime has .* fake"):
+        swap_encoder(NAME, PluginChoice.parse("fake"), START_S, slot=2)
 
 
 def test_up_starts_both_and_ocr_uses_the_one_that_it_names(run_folder: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_up_starts_both_and_ocr_uses_the_one_that_it_names(run_folder: Path, tmp
         log, _ = dotsctl("logs", "encoder2", "--name", NAME).communicate(timeout=START_S)
         assert "fake" in log
         swap = dotsctl("swap", "encoder2", "fake", "--name", NAME)
-        assert swap.communicate(timeout=START_S)[1] == "'test' reads with encoder2 fake now\n"
+        assert swap.communicate(timeout=START_S)[1] == "'test' now uses encoder2 fake\n"
     finally:
         launch.stop(NAME, now=True, timeout_s=10)
 

@@ -29,7 +29,7 @@ session.open_job("slow")
 for index in range(2):
     session.send(*submit("slow", index, b"slow %d" % index, stream=True))
 print("submitted", flush=True)
-sys.stdin.readline()  # until the test lets us go on; by then the runtime has written much
+sys.stdin.readline()  # until the test lets us continue; by then the runtime has written much
 streamed, results = {0: [], 1: []}, {}
 while len(results) < 2:
     message = session.next_of("slow", 30)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dotsctl.client.runtime.patience import LONGEST_TICK_S
 from dotsctl.client.runtime.process_state import stopped_processes
+from dotsctl.client.runtime.timeouts import LONGEST_TICK_S
 from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.errors import CommandFailedError, ErrorCode
 from dotsctl.protocol.messages import PageFailed, PageResult, Status
@@ -93,7 +93,7 @@ def test_a_worker_that_computes_for_ever_leaves_its_traceback_in_the_log(start: 
 @pytest.mark.skipif(not HAS_PROC, reason="finds the processes of a runtime in /proc")
 @pytest.mark.macos
 def test_a_machine_that_slept_restarts_nothing(start: Start, gates: list[Gate], run_folder: Path) -> None:
-    """Row 32: all processes stand still for longer than every patience; only the clock goes on."""
+    """Row 32: all processes stand still for longer than every timeout while the clock continues."""
     instance = start("fake", f"fake:gate={gates[0].path}", stall_timeout_s=2.0, stopped_timeout_s=1.0)
     wait = instance.read_in_background([b"page"])
     gates[0].wait_entered()

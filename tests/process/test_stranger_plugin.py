@@ -111,7 +111,7 @@ def test_a_plugin_that_breaks_at_its_import_breaks_nothing_that_does_not_use_it(
     ],
     ids=["raises", "syntax", "no-class", "no-module", "no-name", "late"],
 )
-def test_a_broken_plugin_is_told_at_once_when_it_is_chosen(
+def test_a_broken_plugin_is_reported_at_once_when_it_is_chosen(
     install: Callable[..., None], start: Start, source: str, cls: str, error: type[Exception], words: str
 ) -> None:
     install("stranger_plugin", source, cls=cls)

@@ -30,7 +30,7 @@ def encoder_pid(instance: Instance) -> int:
     return instance.status().workers[0].pid
 
 
-def test_pages_go_to_the_new_encoder_and_every_result_says_which_one_made_it(named: Named) -> None:
+def test_pages_go_to_the_new_encoder_and_every_result_states_which_one_made_it(named: Named) -> None:
     instance = named()
     old = encoder_pid(instance)
     before = instance.read([b"one", b"two"], job="before")
@@ -45,7 +45,7 @@ def test_pages_go_to_the_new_encoder_and_every_result_says_which_one_made_it(nam
     status = instance.status()
     assert (status.workers[0].plugin, status.counters["restarts"]) == ("fake:encode_ms=1", 0)
     with pytest.raises(ProcessLookupError):
-        while True:  # it is told to stop after its last page, and reaped by the runtime
+        while True:  # it is requested to stop after its last page, and reaped by the runtime
             os.kill(old, 0)
             instance.status()
 
@@ -79,7 +79,7 @@ def test_a_page_of_an_old_encoder_that_dies_is_read_by_the_new_one(named: Named,
 @pytest.mark.parametrize(
     ("encoder", "words"),
     [
-        ("fake:load_fault=refuse", "told to miss something"),
+        ("fake:load_fault=refuse", "set to miss something"),
         ("fake:load_fault=die", "ended before it was ready: signal SIGKILL"),
         ("fake:colour=blue", "no option 'colour'"),
         ("missing", "missing"),
@@ -88,7 +88,7 @@ def test_a_page_of_an_old_encoder_that_dies_is_read_by_the_new_one(named: Named,
 def test_an_encoder_that_cannot_load_changes_nothing(named: Named, encoder: str, words: str) -> None:
     instance = named()
     pid = encoder_pid(instance)
-    with pytest.raises(CommandFailedError, match=r"fake:encode_ms=0 goes on: (.|\n)*") as caught:
+    with pytest.raises(CommandFailedError, match=r"fake:encode_ms=0 stays in use: (.|\n)*") as caught:
         swap(encoder)
     assert words in str(caught.value)
     answer = instance.read([b"page"])[0]
@@ -98,9 +98,9 @@ def test_an_encoder_that_cannot_load_changes_nothing(named: Named, encoder: str,
 
 def test_an_encoder_that_hangs_while_it_loads_is_given_up_and_a_second_swap_has_to_wait(named: Named) -> None:
     instance = named()
-    with pytest.raises(CommandFailedError, match="did not come to an end within 1 s"):
+    with pytest.raises(CommandFailedError, match="did not finish within 1 s"):
         swap("fake:load_fault=hang", timeout_s=1)
-    with pytest.raises(CommandFailedError, match="another swap is going on, to fake:load_fault=hang"):
+    with pytest.raises(CommandFailedError, match="a swap to fake:load_fault=hang is in progress"):
         swap("fake")
     answer = instance.read([b"page"])[0]
     assert isinstance(answer, PageResult) and answer.encoder == "fake:encode_ms=0"
@@ -116,14 +116,14 @@ def test_the_new_encoder_is_the_one_that_is_started_again(named: Named) -> None:
         assert client.encoder == "fake:encode_ms=1"
 
 
-def test_the_command_swaps_and_says_so(named: Named) -> None:
+def test_the_command_swaps_and_reports_it(named: Named) -> None:
     named()
     process = dotsctl("swap", "encoder", "fake:encode_ms=1", "--name", NAME)
     _, err = process.communicate(timeout=START_S)
-    assert (process.returncode, err) == (0, "'test' reads with encoder fake:encode_ms=1 now\n")
+    assert (process.returncode, err) == (0, "'test' now uses encoder fake:encode_ms=1\n")
     process = dotsctl("swap", "encoder", "missing", "--name", NAME)
     _, err = process.communicate(timeout=START_S)
-    assert process.returncode == 7 and "fake:encode_ms=1 goes on" in err
+    assert process.returncode == 7 and "fake:encode_ms=1 stays in use" in err
 
 
 def test_without_a_runtime_there_is_nothing_to_swap(run_folder: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_page_survives_the_death_of_the_encoder_that_works_on_it(start: Start,
     assert answers[0].attempt == 2  # type: ignore[attr-defined]
 
 
-def test_the_client_is_told_that_its_page_starts_again(start: Start, gates: list[Gate]) -> None:
+def test_the_client_is_informed_that_its_page_starts_again(start: Start, gates: list[Gate]) -> None:
     """Row 1: and why."""
     instance = start(f"fake:gate={gates[0].path}", "fake")
     instance.session.open_job("job")
@@ -50,7 +50,7 @@ def test_the_client_is_told_that_its_page_starts_again(start: Start, gates: list
     assert "encoder died: signal SIGKILL" in restarted.reason
 
 
-def test_a_page_survives_when_its_bytes_die_with_the_encoder_after_it_said_encoded(start: Start) -> None:
+def test_a_page_survives_when_its_bytes_die_with_the_encoder_after_it_reported_encoded(start: Start) -> None:
     """Row 2: the decoder is stopped, so 16 MiB stay in the encoder's memory although they were sent."""
     instance = start("fake:embed_mib=16,on=never", "fake", stopped_timeout_s=60.0)
     instance.read([b"warm"], job="warm")
@@ -103,7 +103,7 @@ def test_tokens_of_a_dead_decoder_are_void_and_the_text_is_exact(start: Start, g
 
 
 @pytest.mark.parametrize("position", [0, 1, 4])
-def test_a_page_that_kills_the_encoder_twice_alone_fails_alone(start: Start, position: int) -> None:
+def test_a_page_that_kills_the_encoder_twice_while_isolated_fails_alone(start: Start, position: int) -> None:
     """Row 5."""
     contents = [b"page %d" % n for n in range(6)]
     contents[position] = b"poison"

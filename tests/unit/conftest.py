@@ -19,7 +19,7 @@ def client(monkeypatch: pytest.MonkeyPatch, run_folder: Path, tmp_path: Path) ->
     kept |= {"losses": {}, "notices": []}
     fake = type("FakeClient", (FakeClient,), kept)
     monkeypatch.setattr("dotsctl.client.api.Client", fake)
-    # On a Mac the encoder auto is a choice, and told of.
+    # On a Mac the encoder auto is a choice, and is reported.
     monkeypatch.setattr("dotsctl.client.settings.auto_encoder.this_machine", lambda: Machine("x86_64", "Linux 6", "1"))
     model = tmp_path / "models" / "small"
     model.mkdir(parents=True)

@@ -11,8 +11,8 @@ from dotsctl.client.runtime.auto import ALTERNATIVE, FIRST, MAX_FAILURES, AutoCh
 from dotsctl.client.runtime.auto_slots import SlotState
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import GiveUp, Retire, ToClient, ToWorker, Wake
-from dotsctl.client.runtime.seats import DECODER, Seat
 from dotsctl.client.runtime.views import Limits
+from dotsctl.client.runtime.worker_slots import DECODER, WorkerSlot
 from dotsctl.client.runtime.worker_table import SwapTrial
 from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.protocol.errors import ErrorCode
@@ -43,7 +43,7 @@ OPTIONS = PageOptions("text", None, None, None, "")
 GEOMETRY = PageGeometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
 FASTER, SLOWER = 1.0, 3.0
 """Seconds of the alternative, where the first encoder takes 2."""
-FIRST_SEAT, OTHER_SEAT = Seat(Role.ENCODER, FIRST), Seat(Role.ENCODER, ALTERNATIVE)
+FIRST_SLOT, OTHER_SLOT = WorkerSlot(Role.ENCODER, FIRST), WorkerSlot(Role.ENCODER, ALTERNATIVE)
 SMALL, LARGE = (280, 280), (2520, 2880)
 DECODING = 2
 
@@ -56,20 +56,20 @@ class Runtime:
             Limits(stall_timeout_s=1e6, page_timeout_s=1e6), ["first", "other"], "decoder", auto=choice
         )
         self.choice, self.now, self._buckets, self._index = choice, 0.0, buckets, 0
-        self._epochs: dict[Seat, int] = {}
+        self._epochs: dict[WorkerSlot, int] = {}
         self.ready(DECODER, batch)
-        self.ready(Seat(Role.ENCODER, choice.leader))
+        self.ready(WorkerSlot(Role.ENCODER, choice.leader))
 
-    def ready(self, seat: Seat, capacity: int = 1) -> None:
-        buckets = self._buckets if seat.place == ALTERNATIVE else ()
-        self._epochs[seat] = self.core.table.launch(seat).epoch
-        self.core.worker_ready(seat, self.epoch(seat), Ready("f", 8, "d", capacity, ("text",), 0.0, buckets), self.now)
+    def ready(self, slot: WorkerSlot, capacity: int = 1) -> None:
+        buckets = self._buckets if slot.index == ALTERNATIVE else ()
+        self._epochs[slot] = self.core.table.launch(slot).epoch
+        self.core.worker_ready(slot, self.epoch(slot), Ready("f", 8, "d", capacity, ("text",), 0.0, buckets), self.now)
 
-    def epoch(self, seat: Seat) -> int:
-        return self._epochs[seat]
+    def epoch(self, slot: WorkerSlot) -> int:
+        return self._epochs[slot]
 
-    def place(self, epoch: int) -> int:
-        return next(seat.place for seat in self._epochs if seat != DECODER and self.epoch(seat) == epoch)
+    def encoder_index(self, epoch: int) -> int:
+        return next(slot.index for slot in self._epochs if slot != DECODER and self.epoch(slot) == epoch)
 
     def submit(self, size: tuple[int, int] = SMALL, options: PageOptions = OPTIONS, encoder: int | None = None) -> int:
         image = ImageHeader(ImageKind.FILE, 1, *size)
@@ -84,7 +84,7 @@ class Runtime:
         for command in self.core.take_commands():
             if isinstance(command, ToWorker) and isinstance(command.message, Encode):
                 page = self.core.ledger.requests[command.message.request_id].submit.page_index
-                sent[page] = self.place(command.epoch)
+                sent[page] = self.encoder_index(command.epoch)
         return sent
 
     def request(self, page: int) -> tuple[int, int]:
@@ -92,15 +92,15 @@ class Runtime:
         assert found is not None
         return found.request_id, found.attempt
 
-    def encoder_says(self, place: int, message: object) -> None:
-        self.core.worker_message(Role.ENCODER, self.epoch(Seat(Role.ENCODER, place)), message, self.now)  # type: ignore[arg-type]
+    def encoder_says(self, index: int, message: object) -> None:
+        self.core.worker_message(Role.ENCODER, self.epoch(WorkerSlot(Role.ENCODER, index)), message, self.now)  # type: ignore[arg-type]
 
     def decoder_says(self, message: object) -> None:
         self.core.worker_message(Role.DECODER, self.epoch(DECODER), message, self.now)  # type: ignore[arg-type]
 
-    def encoded(self, page: int, place: int) -> None:
+    def encoded(self, page: int, index: int) -> None:
         """A page comes through its encoder and into the decoder's batch."""
-        self.encoder_says(place, Encoded(*self.request(page), 32))
+        self.encoder_says(index, Encoded(*self.request(page), 32))
         self.decoder_says(Received(*self.request(page)))
         self.decoder_says(Consumed(*self.request(page)))
 
@@ -123,7 +123,7 @@ def runtime() -> Callable[..., Runtime]:
         made = Runtime(AutoChoice(limits=LIMITS, buckets=buckets, preferences=preferences, **fields), buckets)  # type: ignore[arg-type]
         if both:
             made.choice.slots[FIRST if made.choice.leader == ALTERNATIVE else ALTERNATIVE].state = SlotState.STARTING
-            made.ready(Seat(Role.ENCODER, FIRST if made.choice.leader == ALTERNATIVE else ALTERNATIVE))
+            made.ready(WorkerSlot(Role.ENCODER, FIRST if made.choice.leader == ALTERNATIVE else ALTERNATIVE))
         made.core.take_commands()
         return made
 
@@ -202,7 +202,7 @@ def test_one_page_starts_no_second_encoder_and_two_do(runtime: Callable[..., Run
     made.submit()
     made.submit()
     wakes = [command for command in made.core.take_commands() if isinstance(command, Wake)]
-    assert wakes == [Wake(Seat(Role.ENCODER, ALTERNATIVE))]
+    assert wakes == [Wake(WorkerSlot(Role.ENCODER, ALTERNATIVE))]
 
 
 def test_pages_that_do_not_fit_start_no_second_encoder(runtime: Callable[..., Runtime]) -> None:
@@ -325,15 +325,15 @@ def test_failures_in_a_row_end_the_alternative_and_a_page_between_them_does_not(
     for _ in range(MAX_FAILURES - 1):
         assert not fail()
     (given_up,) = fail()
-    assert isinstance(given_up, GiveUp) and given_up.seat.place == ALTERNATIVE and "no memory" in given_up.reason
+    assert isinstance(given_up, GiveUp) and given_up.slot.index == ALTERNATIVE and "no memory" in given_up.reason
     page = made.submit()
     assert made.places() == {page: FIRST}
     assert made.choice.note(ALTERNATIVE).startswith("not used: it failed 3 times in a row")
 
 
-def test_a_page_that_asks_for_a_given_up_encoder_fails_with_the_reason(runtime: Callable[..., Runtime]) -> None:
+def test_a_page_that_requests_a_given_up_encoder_fails_with_the_reason(runtime: Callable[..., Runtime]) -> None:
     made = runtime(FASTER)
-    assert made.core.encoder_lost(Seat(Role.ENCODER, ALTERNATIVE), "it cannot be loaded", 0.0)
+    assert made.core.encoder_lost(WorkerSlot(Role.ENCODER, ALTERNATIVE), "it cannot be loaded", 0.0)
     made.core.take_commands()
     made.submit(encoder=ALTERNATIVE)
     failed = [c.message for c in made.core.take_commands() if isinstance(c, ToClient)][-1]
@@ -345,14 +345,14 @@ def test_the_encoder_that_is_needed_less_is_unloaded_and_comes_back_when_a_page_
 ) -> None:
     made = runtime(FASTER, idle_s=60.0)
     made.core.tick(61.0)
-    assert made.core.take_commands() == [Retire(made.epoch(FIRST_SEAT))]
+    assert made.core.take_commands() == [Retire(made.epoch(FIRST_SLOT))]
     assert made.choice.slots[FIRST].state is SlotState.DORMANT
     made.now = 62.0
     small, large = made.submit(), made.submit(LARGE)
     commands = made.core.take_commands()
-    assert Wake(Seat(Role.ENCODER, FIRST)) in commands
+    assert Wake(WorkerSlot(Role.ENCODER, FIRST)) in commands
     assert [c.message.request_id for c in commands if isinstance(c, ToWorker)] == [made.request(small)[0]]  # type: ignore[union-attr]
-    made.ready(Seat(Role.ENCODER, FIRST))
+    made.ready(WorkerSlot(Role.ENCODER, FIRST))
     assert made.places() == {large: FIRST}
 
 
@@ -368,7 +368,7 @@ def test_without_a_page_neither_the_last_encoder_nor_the_leading_one_is_unloaded
 def test_a_swap_forgets_what_was_measured(runtime: Callable[..., Runtime]) -> None:
     made = runtime(FASTER)
     ready = Ready("f", 8, "", 1, (), 0.0, (2016,))
-    worker = made.core.table.launch(OTHER_SEAT, SwapTrial(b"client", PluginChoice("new")))
-    made.core.encoder_swapped(OTHER_SEAT, worker.epoch, replace(ready, buckets=(400,)), "new", 0.0)
+    worker = made.core.table.launch(OTHER_SLOT, SwapTrial(b"client", PluginChoice("new")))
+    made.core.encoder_swapped(OTHER_SLOT, worker.epoch, replace(ready, buckets=(400,)), "new", 0.0)
     assert not made.choice.preferences and made.core.encoder_names == ["first", "new"]
     assert (made.choice.buckets, made.choice.needed, made.choice.options(ALTERNATIVE)) == ((400,), set(), {})

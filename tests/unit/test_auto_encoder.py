@@ -68,7 +68,7 @@ def test_packages_that_were_never_tried_are_loaded_in_the_background() -> None:
     plan = auto()
     assert (str(plan.encoder), str(plan.alternative)) == ("mlx", TRIED)
     assert plan.auto is not None and plan.auto.buckets == (96, 264) and not plan.auto.is_proved
-    assert str(plan) == (f"mlx; {TRIED} is loaded in the background and takes over the pages that it reads sooner")
+    assert str(plan) == (f"mlx; {TRIED} loads in the background and then reads the pages that it reads faster")
 
 
 @pytest.mark.parametrize(
@@ -233,13 +233,13 @@ def test_the_settings_start_both_encoders_and_name_one_where_there_can_be_only_o
     assert settings.resolve_encoder("auto", "demo") == TRIED
     assert settings.resolve_encoder("auto", "nothing") == "mlx"
     assert settings.resolve_encoder("mlx:dtype=float32", "demo") == "mlx:dtype=float32"
-    beside = settings.runtime_config(replace(chosen, further_encoders=("mlx",)), "x")
-    assert beside.auto is None and [str(each) for each in beside.encoders] == [TRIED, "mlx"]
+    both = settings.runtime_config(replace(chosen, further_encoders=("mlx",)), "x")
+    assert both.auto is None and [str(each) for each in both.encoders] == [TRIED, "mlx"]
     config = settings.runtime_config(replace(chosen, encoder="mlx"), "x")
     assert (config.auto, config.encoder_name, config.auto_line) == (None, "mlx", "")
 
 
-def test_packages_that_do_not_fit_into_memory_beside_mlx_are_left_out_with_the_figures(
+def test_packages_that_do_not_fit_into_memory_together_with_mlx_are_left_out_with_the_figures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried()

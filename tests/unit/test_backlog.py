@@ -84,7 +84,7 @@ def test_numbers_and_geometry_of_joined_tokens_are_kept() -> None:
     assert taken(kept) == [PageTokens("job", 1, 1, 1, "abc", 5, GEOMETRY)]
 
 
-def test_a_long_text_is_cut_and_one_that_is_too_long_ends_the_patience() -> None:
+def test_a_long_text_is_cut_and_a_backlog_that_is_too_long_drops_the_client() -> None:
     kept = Backlog()
     for _ in range(10):
         kept.append(tokens(1, 1, "x" * (JOINED_CHARACTERS // 2)))

@@ -7,9 +7,9 @@ import pytest
 PROGRAM = """
 import os, sys
 from dotsctl.protocol.worker.blas import preload_blas
-said = preload_blas()
+printed = preload_blas()
 import ctypes
-print(said, os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS"))
+print(printed, os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS"))
 print(hasattr(ctypes.CDLL(None), "cblas_sgemm"), "mlx.core" in sys.modules, "faiss" in sys.modules)
 """
 
@@ -32,8 +32,8 @@ def run(**environment: str) -> list[str]:
 @on_linux
 @pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="faiss-cpu is not installed")
 def test_a_fast_blas_is_in_the_global_scope_before_mlx_is_imported() -> None:
-    said, facts = run()
-    assert "OpenBLAS" in said
+    printed, facts = run()
+    assert "OpenBLAS" in printed
     assert facts == "True False False"
 
 

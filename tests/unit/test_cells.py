@@ -45,7 +45,7 @@ def test_all_kinds_of_damage_are_among_the_200_answers() -> None:
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=[f"{place}-{each.kind}" for place, each in enumerate(BROKEN)])
-def test_every_whole_cell_of_a_broken_answer_is_kept_as_it_is(broken: Broken) -> None:
+def test_every_complete_cell_of_a_broken_answer_is_kept_as_it_is(broken: Broken) -> None:
     cells, _ = parse_cells(broken.answer, PAGE)
     found = [(cell.bbox, cell.category, cell.text) for cell in cells]
     expected = [(box_of(cell["bbox"]), cell["category"], cell.get("text", "")) for cell in broken.whole]
@@ -91,7 +91,7 @@ def test_no_answer_at_all_raises_or_depends_on_its_pieces(parts: list[str], size
 @given(
     st.text(max_size=60), st.booleans(), st.one_of(noise, st.sampled_from(["{'a': ", "{'a': 'it's", '{"a": "', "[{"]))
 )
-def test_a_whole_cell_between_anything_is_never_changed(text: str, ascii_only: bool, around: str) -> None:
+def test_a_complete_cell_between_anything_is_never_changed(text: str, ascii_only: bool, around: str) -> None:
     cell = {"bbox": [1, 2, 3, 4], "category": "Text", "text": text}
     damaged = '{"bbox": [5, 6, 7, 8], "category": "Text", "text": "' + around.replace("\\", "")
     answer = f"{around} [{damaged}, {json.dumps(cell, ensure_ascii=ascii_only)}, {damaged}"
@@ -146,7 +146,7 @@ def test_a_box_whose_last_number_may_be_cut_is_no_box() -> None:
     assert read_damaged('{"bbox": [10, 20, 30, 40, "category": "Text"}', str, is_last=False)["bbox"] == [10, 20, 30, 40]
 
 
-def test_a_text_that_is_no_text_is_left_out_and_told() -> None:
+def test_a_text_that_is_no_text_is_left_out_and_reported() -> None:
     cells, repairs = parse_cells('[{"bbox": [1, 2, 3, 4], "text": {"a": 1}}, {"text": ["b", "c"]}, {"text": 5}]', PAGE)
     assert [cell.text for cell in cells] == ["", "b\nc", "5"]
     assert repairs[0] == "cell 1: its text is not a string"

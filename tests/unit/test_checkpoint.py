@@ -34,7 +34,7 @@ def test_an_absent_shard_is_named(tmp_path: Path) -> None:
 
 def test_an_index_without_the_half_is_another_model(tmp_path: Path) -> None:
     shards(tmp_path, {"model.x": "a.safetensors"})
-    with pytest.raises(MissingError, match=r"no dots\.ocr model"):
+    with pytest.raises(MissingError, match=r"not a dots\.ocr model"):
         tensor_files(tmp_path, ("vision_tower.",))
 
 
@@ -44,8 +44,8 @@ def test_pickled_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
         tensor_files(tmp_path, ("model.",))
 
 
-def test_a_folder_without_weights_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="download the whole"):
+def test_a_folder_without_weights_states_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="download the complete"):
         tensor_files(tmp_path, ("model.",))
 
 

@@ -65,10 +65,10 @@ def changed(**values: object) -> Entries:
 
 
 HOSTILE: dict[str, tuple[object, str]] = {
-    "no JSON": (b"{nonsense", "header is no JSON"),
-    "no text": (b"\xff\xfe{}", "header is no JSON"),
-    "nested without end": (b"[" * 100_000, "header is no JSON"),
-    "a number without end": (b'{"a":' + b"9" * 10_000 + b"}", "header is no JSON"),
+    "no JSON": (b"{nonsense", "header is not JSON"),
+    "no text": (b"\xff\xfe{}", "header is not JSON"),
+    "nested without end": (b"[" * 100_000, "header is not JSON"),
+    "a number without end": (b'{"a":' + b"9" * 10_000 + b"}", "header is not JSON"),
     "a list": ([], "holds a list"),
     "one name twice": (json.dumps(GOOD)[:-1].encode() + b', "a": {}}', "a name stands in it twice"),
     "an entry that is a list": (GOOD | {"a": []}, "a must have dtype, shape and data_offsets"),
@@ -99,13 +99,13 @@ HOSTILE: dict[str, tuple[object, str]] = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_header_that_breaks_the_format_is_refused_with_the_file_and_a_remedy(tmp_path: Path, kind: str) -> None:
     header, words = HOSTILE[kind]
-    with pytest.raises(MissingError, match=rf"(?s)x\.safetensors is no whole.*{words}.*download it again"):
+    with pytest.raises(MissingError, match=rf"(?s)x\.safetensors is not a complete.*{words}.*download it again"):
         read_header(stored(tmp_path, header))
 
 
 @pytest.mark.parametrize("length", [0, 1, 10_000, MOST_HEADER_BYTES + 1, 1 << 40, (1 << 64) - 1])
 def test_a_wrong_length_of_the_header_is_refused(tmp_path: Path, length: int) -> None:
-    with pytest.raises(MissingError, match="is no whole"):
+    with pytest.raises(MissingError, match="is not a complete"):
         read_header(stored(tmp_path, GOOD, length=length))
 
 
@@ -116,7 +116,7 @@ def test_a_file_of_a_few_bytes_is_refused(tmp_path: Path, size_bytes: int) -> No
         read_header(tmp_path / "x.safetensors")
 
 
-def test_a_pointer_of_git_lfs_is_told_from_a_broken_file(tmp_path: Path) -> None:
+def test_a_pointer_of_git_lfs_is_distinguished_from_a_broken_file(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(MissingError, match="git lfs pull"):
         read_header(tmp_path / "x.safetensors")

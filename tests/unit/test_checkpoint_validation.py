@@ -194,7 +194,7 @@ def test_a_message_lists_the_first_few_problems_and_counts_the_others(good: Path
     with pytest.raises(MissingError) as caught:
         validate_checkpoint(folder)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"the model in {folder} cannot be used, 12 things are wrong:"
+    assert lines[0] == f"the model in {folder} cannot be used (12 problems):"
     assert lines[1] == f"  {WEIGHTS}: model.layers.1.input_layernorm.weight is missing"
     assert len(lines) == 8
     assert lines[6:] == ["  and 7 more", "What to do: download the model again"]

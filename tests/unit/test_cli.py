@@ -67,7 +67,7 @@ def test_up_detached_returns_when_the_runtime_is_ready(monkeypatch: pytest.Monke
     assert "pid 77" in result.stderr
 
 
-def test_up_says_which_runtime_is_running_already(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_states_which_runtime_is_running_already(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AlreadyRunningError("instance 'default' is already running (pid 5)")
 
@@ -103,25 +103,25 @@ def test_logs_of_a_runtime_that_never_was_are_an_error(monkeypatch: pytest.Monke
     assert (result.exit_code, result.stderr.count("\nWhat to do: ")) == (7, 1)
 
 
-def test_status_without_a_runtime_is_exit_6_and_says_how_to_start_one() -> None:
+def test_status_without_a_runtime_is_exit_6_and_states_how_to_start_one() -> None:
     result = call("status")
     assert (result.exit_code, result.stdout) == (6, "")
     assert "dotsctl up -d" in result.stderr
 
 
-def test_status_is_readable_for_people_and_for_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_is_readable_as_text_and_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = WorkerReport(
         Role.ENCODER, "mlx", "ready", 12, 1, 2, "signal SIGKILL", 34, 0.456, "/log", 0.0, 3 << 30, 900 << 20
     )
     status = Status(
         "id", 5, "0.1.0", "demo", "f" * 64, "ready", 3725.0, (worker,), 1, {"queued": 3, "held": 0}, {}, 8 << 30
     )
-    monkeypatch.setattr("dotsctl.client.connection.status.ask_status", lambda _: status)
+    monkeypatch.setattr("dotsctl.client.connection.status.query_status", lambda _: status)
     lines = call("status").stdout.splitlines()
     assert lines == [
         "default: ready, pid 5, up 1 h 2 min, dotsctl 0.1.0",
         "model     demo (ffffffffffff)",
-        "encoder   mlx: ready, pid 12, 34 pages, busy 46%, 3.0 GiB, at most 900 MiB, 2 restarts, last: signal SIGKILL",
+        "encoder   mlx: ready, pid 12, 34 pages, busy 46%, 3.0 GiB, peak 900 MiB, 2 restarts, last: signal SIGKILL",
         "memory    3.0 GiB of 8.0 GiB, of the workers",
         "requests  3 queued; 1 client",
     ]

@@ -16,7 +16,7 @@ def test_a_prompt_is_taken_as_it_stands_or_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "no UTF-8")]
+    ("content", "words"), [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "not UTF-8")]
 )
 def test_a_prompt_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "prompt.txt"
@@ -37,9 +37,9 @@ def test_a_device_without_an_end_is_no_prompt() -> None:
         ("--max-tokens", "1" + 30 * "0", "max_tokens: expected an integer of 64 bits"),
         ("--max-pixels", str(2**70), "max_pixels: expected an integer of 64 bits"),
         ("--dpi", "1" + 30 * "0", "dpi: expected an integer of 64 bits"),
-        ("--prompt", "\udcff", "prompt is no UTF-8 text"),
+        ("--prompt", "\udcff", "prompt is not UTF-8 text"),
         ("--prompt", "p" * (2 << 20), "prompt is longer than 1048576 bytes"),
-        ("--box", "1,1,1e400,3", "is no box"),
+        ("--box", "1,1,1e400,3", "is not a valid box"),
     ],
 )
 def test_a_value_that_no_runtime_takes_is_a_usage_error(
@@ -52,7 +52,7 @@ def test_a_value_that_no_runtime_takes_is_a_usage_error(
 
 def test_a_question_that_is_no_text_is_a_usage_error(client: type[FakeClient]) -> None:
     pictures("a.png")
-    with testing.FakeClient("x") as fake, pytest.raises(UsageError, match="prompt is no UTF-8 text"):
+    with testing.FakeClient("x") as fake, pytest.raises(UsageError, match="prompt is not UTF-8 text"):
         fake.ask("\udcff", "a.png")
 
 
@@ -63,7 +63,7 @@ def test_times_that_the_system_cannot_wait_for_are_usage_errors(
         assert call(*words, "1e300").exit_code == 2
     monkeypatch.setenv("DOTSCTL_PAGE_TIMEOUT", "1e300")
     result = call("up")
-    assert result.exit_code == 2 and "is no number of seconds, 1 to 31536000" in result.stderr
+    assert result.exit_code == 2 and "is not a number of seconds, 1 to 31536000" in result.stderr
 
 
 def test_a_box_is_four_numbers() -> None:

@@ -14,10 +14,7 @@ from dotsctl.protocol.parts import Role, WorkerReport
 
 from tests.fake_client import FakeClient, call, pictures
 
-LINE = (
-    "encoder auto: mlx; coreml:build=float16 is loaded in the background and takes over the pages that it reads "
-    "sooner\n"
-)
+LINE = "encoder auto: mlx; coreml:build=float16 loads in the background and then reads the pages that it reads faster\n"
 
 
 @pytest.fixture(autouse=True)
@@ -27,22 +24,22 @@ def chosen(client: type[FakeClient], monkeypatch: pytest.MonkeyPatch) -> None:
     pictures("a.png")
 
 
-def test_ocr_tells_which_encoder_auto_took_and_why() -> None:
+def test_ocr_reports_which_encoder_auto_took_and_why() -> None:
     result = call("ocr", "a.png")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "text of a.png\n", LINE)
 
 
 @pytest.mark.parametrize("options", [("-q",), ("--encoder", "mlx")])
-def test_ocr_says_nothing_of_it_when_told_to_be_quiet_or_when_the_user_chose(options: tuple[str, ...]) -> None:
+def test_ocr_does_not_report_it_when_it_is_quiet_or_when_the_user_chose(options: tuple[str, ...]) -> None:
     assert call("ocr", *options, "a.png").stderr == ""
 
 
-def test_ocr_says_nothing_where_a_runtime_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ocr_does_not_report_it_where_a_runtime_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_ocr, "lock_holder", lambda directory: os.getpid())
     assert call("ocr", "a.png").stderr == ""
 
 
-def test_up_tells_it_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_reports_it_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
 
     def start(config: object, timeout_s: float) -> RuntimeFacts:

@@ -50,20 +50,20 @@ def test_ls_does_not_hash_a_large_model(models: Path, monkeypatch: pytest.Monkey
     assert "--unused" in call("ls").stdout
 
 
-def test_ls_tells_of_what_lies_about(models: Path) -> None:
+def test_ls_reports_what_lies_about(models: Path) -> None:
     (models / ".half.partial").mkdir(parents=True)
     (models / ".half.partial" / "config.json").write_bytes(bytes(3000))
     derive("0" * 64, 7000)
     lines = call("ls").stdout.splitlines()
     assert "unfinished: .half.partial, 3 kB; 'dotsctl rm half' removes it" in lines
-    assert "made from models that are not here: 7 kB; 'dotsctl rm --unused' removes it" in lines
+    assert "derived from models that are no longer installed: 7 kB; 'dotsctl rm --unused' removes it" in lines
     assert len(lines) == 4
 
 
 # --- show ------------------------------------------------------------------------------------------------------------
 
 
-def test_show_tells_what_is_in_a_model(models: Path) -> None:
+def test_show_reports_what_is_in_a_model(models: Path) -> None:
     folder = install(models / "small")
     (folder / "prompts.json").write_text('{"text": "Read.", "ground": "Read {box}.", "svg": null}')
     write_record(folder, RECORD)
@@ -78,8 +78,8 @@ def test_show_tells_what_is_in_a_model(models: Path) -> None:
     assert shown["decoder"] == "3 layers of width 96, ? heads"
     assert shown["pages"] == "3136 to 7840 pixels"
     assert shown["context"] == "2048 tokens"
-    assert shown["tasks"] == "text, ground, in the words of its model card"
-    assert "             svg, in the words of dotsctl" in call("show", "small").stdout.splitlines()
+    assert shown["tasks"] == "text, ground (prompts: model card)"
+    assert "             svg (prompts: dotsctl)" in call("show", "small").stdout.splitlines()
     assert shown["derived"] == "coreml, 5 kB"
     facts = json.loads(call("show", "small", "--json").stdout)
     assert (facts["encoder_parameters"], facts["decoder_parameters"]) == (1000, 3000)
@@ -90,7 +90,7 @@ def test_show_tells_what_is_in_a_model(models: Path) -> None:
 
 def test_show_takes_a_path_and_the_demo_model(tmp_path: Path) -> None:
     folder = install(tmp_path / "elsewhere")
-    assert "not known: it was not pulled" in call("show", str(folder)).stdout
+    assert "unknown (not pulled" in call("show", str(folder)).stdout
     facts = json.loads(call("show", DEMO, "--json").stdout)
     assert facts["encoder_parameters"] > 1_000_000
     assert facts["tasks"] == dict.fromkeys(("layout", "text", "layout-only"), "prompts.json")
@@ -103,7 +103,7 @@ def test_show_takes_a_path_and_the_demo_model(tmp_path: Path) -> None:
 def test_show_names_a_damaged_file(models: Path, weights: bytes) -> None:
     install(models / "small", weights)
     message = refused(3, "show", "small")
-    assert f"{models / 'small' / 'model.safetensors'} is no whole .safetensors file" in message
+    assert f"{models / 'small' / 'model.safetensors'} is not a complete .safetensors file" in message
 
 
 def test_show_of_nothing_is_exit_3() -> None:

@@ -40,7 +40,7 @@ def test_quiet_leaves_only_errors_on_stderr(client: type[FakeClient]) -> None:
     assert call("ocr", "-q", "a.png", "b.png").stderr == "b.png:1: it failed\n"
 
 
-def test_verbose_tells_of_each_page() -> None:
+def test_verbose_reports_each_page() -> None:
     pictures("a.png")
     lines = call("ocr", "-v", "a.png").stderr.splitlines()
     assert lines == ["model demo, encoder mlx, decoder mlx", "a.png:1: ok, 0 tokens"]
@@ -57,7 +57,10 @@ def test_a_folder_becomes_a_folder_of_texts_and_is_skipped_the_next_time(client:
     assert call("ocr", "in", "-o", "out").stdout == ""
     assert Path("out/sub/b.md").read_text() == "text of b.png\n"
     result = call("ocr", "in", "-o", "out")
-    assert (result.exit_code, result.stderr) == (0, "0 pages read, 2 skipped (done before; --force reads again)\n")
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "0 pages read, 2 skipped (already done; --force reads them again)\n",
+    )
     assert call("ocr", "in", "-o", "out", "--force").stderr == "2 pages read\n"
 
 
@@ -104,18 +107,18 @@ def test_a_prompt_from_a_fifo_is_read_once_and_reaches_the_client(client: type[F
     assert (result.exit_code, [asked["prompt"] for asked in client.asked]) == (0, ["hi there"]), result.stderr
 
 
-def test_a_cut_page_is_told_but_is_no_failure(client: type[FakeClient]) -> None:
+def test_a_truncated_page_is_reported_but_is_no_failure(client: type[FakeClient]) -> None:
     pictures("a.png")
     client.statuses["a.png"] = "length"
     result = call("ocr", "a.png")
     assert (result.exit_code, result.stdout) == (0, "text of a.png\n")
     assert result.stderr == (
-        "a.png:1: partial: the text is cut, the limit of tokens was reached\n"
+        "a.png:1: partial: the text was truncated at the token limit\n"
         "1 page read, 1 of them partial (text is missing)\n"
     )
 
 
-def test_a_partial_page_is_a_failure_where_that_is_asked_for(client: type[FakeClient]) -> None:
+def test_a_partial_page_is_a_failure_where_that_is_requested(client: type[FakeClient]) -> None:
     pictures("a.png", "b.png")
     client.statuses["a.png"] = "length"
     assert call("ocr", "a.png", "b.png", "--strict").exit_code == 1
@@ -142,7 +145,7 @@ def test_lost_resolution_is_reported_once_a_run_with_the_figures_and_the_remedy(
     assert "resolution" not in call("ocr", "b.png", "-o", "out/", "--force", "-q").stderr
 
 
-def test_a_lower_quality_that_was_chosen_is_said_unless_the_call_is_quiet(client: type[FakeClient]) -> None:
+def test_a_lower_quality_that_was_chosen_is_reported_unless_the_call_is_quiet(client: type[FakeClient]) -> None:
     pictures("a.png")
     client.notices.append("pages of 2480x3508 px: reading at balanced quality")
     assert "pages of 2480x3508 px: reading at balanced quality\n" in call("ocr", "a.png").stderr
@@ -171,8 +174,8 @@ def test_no_readable_input_is_exit_4_without_starting_a_runtime(client: type[Fak
     Path("text.png").write_text("no picture")
     result = call("ocr", "missing.png", "empty", "text.png", "*.tif")
     assert (result.exit_code, client.created, result.stdout) == (4, [], "")
-    told = [line.split(":")[0] for line in result.stderr.splitlines()]
-    assert told == ["missing.png", "empty", "text.png", "*.tif", "0 pages read, 4 failed"]
+    reported = [line.split(":")[0] for line in result.stderr.splitlines()]
+    assert reported == ["missing.png", "empty", "text.png", "*.tif", "0 pages read, 4 failed"]
 
 
 def test_a_page_that_only_the_encoder_finds_unreadable_is_exit_4(client: type[FakeClient]) -> None:
@@ -191,7 +194,7 @@ def test_an_unknown_task_is_a_usage_error_that_lists_the_known_ones(client: type
     pictures("a.png")
     result = call("ocr", "a.png", "--task", "poem")
     assert (result.exit_code, client.closed) == (2, 1)
-    assert result.stderr == "dotsctl: unknown task 'poem'; the model 'demo' knows: text, layout\n"
+    assert result.stderr == "dotsctl: unknown task 'poem'; the model 'demo' has: text, layout\n"
 
 
 @pytest.mark.parametrize("arguments", [["ocr"], ["ocr", "a.png", "--max-pixels", "9"], ["frobnicate"]])
@@ -215,7 +218,7 @@ def test_an_output_that_cannot_be_written_is_the_failure_of_its_document_alone()
     assert "b.png: cannot write out/b.md: Is a directory" in result.stderr
     assert [Path(f"out/{name}.md").read_text() for name in "ac"] == ["text of a.png\n", "text of c.png\n"]
     result = call("ocr", "a.png", "b.png", "c.png", "-o", "out", "--retry-failed")
-    assert result.exit_code == 1 and "2 inputs left alone" in result.stderr
+    assert result.exit_code == 1 and "2 inputs skipped (no recorded failure)" in result.stderr
     Path("out/b.md").rmdir()
     result = call("ocr", "a.png", "b.png", "c.png", "-o", "out")
     assert (result.exit_code, Path("out/b.md").read_text()) == (0, "text of b.png\n")
@@ -231,10 +234,10 @@ def test_a_run_that_breaks_off_keeps_what_was_read(client: type[FakeClient], err
     assert Path("all.md").read_text() == "==> a.png <==\ntext of a.png\n"
 
 
-def test_an_interrupted_folder_goes_on_where_it_stopped(client: type[FakeClient]) -> None:
+def test_an_interrupted_folder_resumes_where_it_stopped(client: type[FakeClient]) -> None:
     pictures("a.png", "b.png")
     client.raising, client.raise_after = KeyboardInterrupt(), 1
-    assert "interrupted: 1 page" in call("ocr", "a.png", "b.png", "-o", "out").stderr
+    assert "interrupted after 1 page;" in call("ocr", "a.png", "b.png", "-o", "out").stderr
     client.raising = None
     assert call("ocr", "a.png", "b.png", "-o", "out").stderr.startswith("1 page read, 1 skipped")
 
@@ -264,13 +267,13 @@ def test_retry_failed_reads_only_what_failed_before(client: type[FakeClient]) ->
     assert (result.exit_code, Path("out/new.md").exists()) == (1, False)
     assert result.stderr.splitlines() == [
         "a.png:1: it failed",
-        "0 pages read, 1 failed, 2 inputs left alone (no failure is noted)",
+        "0 pages read, 1 failed, 2 inputs skipped (no recorded failure)",
     ]
     client.failing.clear()
     result = call("ocr", "a.png", "b.png", "new.png", "-o", "out", "--retry-failed", "--max-tokens", "9")
     assert (result.exit_code, Path("out/a.md").read_text()) == (0, "text of a.png\n"), "other options are allowed"
     result = call("ocr", "a.png", "b.png", "new.png", "-o", "out", "--retry-failed")
-    assert (result.exit_code, result.stderr) == (0, "0 pages read, 3 inputs left alone (no failure is noted)\n")
+    assert (result.exit_code, result.stderr) == (0, "0 pages read, 3 inputs skipped (no recorded failure)\n")
 
 
 def test_without_retry_failed_a_failure_is_tried_again_beside_what_is_new(client: type[FakeClient]) -> None:
@@ -286,7 +289,9 @@ def test_a_page_that_the_end_of_the_run_cut_off_has_not_failed(client: type[Fake
     pictures("a.png", "b.png")
     client.failing["a.png"] = "E_CANCELLED"  # as the runtime answers when it is stopped
     call("ocr", "a.png", "b.png", "-o", "out")
-    assert "2 inputs left alone" in call("ocr", "a.png", "b.png", "-o", "out", "--retry-failed").stderr
+    assert (
+        "2 inputs skipped (no recorded failure)" in call("ocr", "a.png", "b.png", "-o", "out", "--retry-failed").stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_pages_that_a_pdf_does_not_have_are_one_line_and_exit_1() -> None:
     document("in.pdf", 2)
     result = call("ocr", "in.pdf", "--pages", "2-9")
     assert (result.exit_code, result.stdout.splitlines()[0]) == (1, "text of in.pdf")
-    assert result.stderr == "in.pdf:3: pages 3-9 were asked for, and the document has 2 pages: choose among these\n"
+    assert result.stderr == "in.pdf:3: pages 3-9 do not exist (the document has 2 pages): choose among these\n"
     assert call("ocr", "in.pdf", "--pages", "9").exit_code == 4
 
 

@@ -117,14 +117,14 @@ def after(process: "subprocess.Popen[bytes]", text: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_finishes_the_pages_in_work_and_the_same_command_goes_on(number: signal.Signals) -> None:
+def test_the_first_signal_finishes_the_pages_in_work_and_the_same_command_resumes(number: signal.Signals) -> None:
     with reading() as process:
         process.send_signal(number)
-        after(process, b"stopping: the pages in work are finished first; Ctrl-C once more stops now")
+        after(process, b"stopping after the pages in progress; press Ctrl-C again to stop now")
         assert process.poll() is None
         out, err = process.communicate(b"\n", CHILD_TIMEOUT_S)
         assert (process.returncode, out) == (128 + number, b""), err
-        assert b"interrupted: 1 pages were read" in err and b"Traceback" not in err
+        assert b"interrupted after 1 page;" in err and b"Traceback" not in err
     assert [path.name for path in Path("out").iterdir() if path.suffix == ".txt"] == ["a.txt"]
     assert [path.name for path in Path("out").glob(".*")] == [".dotsctl-journal.jsonl"]
     with child("pass", "ocr", "a.png", "b.png", "-o", "out", "-f", "txt") as process:
@@ -135,7 +135,7 @@ def test_the_first_signal_finishes_the_pages_in_work_and_the_same_command_goes_o
 def test_the_second_ctrl_c_stops_now_and_keeps_what_is_done() -> None:
     with reading() as process:
         process.send_signal(signal.SIGINT)
-        after(process, b"stops now")
+        after(process, b"to stop now")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=CHILD_TIMEOUT_S)
         assert (process.returncode, out) == (130, b""), err
@@ -149,8 +149,8 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
         "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "from dotsctl.client.cli.interruption import Interruption\n"
         "with Interruption(quiet=True) as one, one.reading():\n"
-        "    signal.raise_signal(signal.SIGINT)\n    assert not one.is_asked\n"
-        "    signal.raise_signal(signal.SIGTERM)\n    assert one.is_asked\n"
+        "    signal.raise_signal(signal.SIGINT)\n    assert not one.is_requested\n"
+        "    signal.raise_signal(signal.SIGTERM)\n    assert one.is_requested\n"
         "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL"
     )
     subprocess.run([sys.executable, "-P", "-c", program], timeout=CHILD_TIMEOUT_S, check=True)
@@ -253,4 +253,4 @@ def test_standard_input_that_is_the_terminal_is_a_usage_error() -> None:
         command = [sys.executable, "-P", "-m", "dotsctl", "ocr", "-"]
         done = subprocess.run(command, stdin=theirs, capture_output=True, timeout=CHILD_TIMEOUT_S)
     assert done.returncode == 2
-    assert b"pipe one into the command" in done.stderr
+    assert b"pipe a file into the command" in done.stderr

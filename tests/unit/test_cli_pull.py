@@ -20,7 +20,7 @@ COMMAND = [sys.executable, "-P", "-m", "dotsctl", "pull", REPO]
 pytestmark = pytest.mark.usefixtures("run_folder")
 
 
-def test_a_pull_tells_what_it_brings_and_what_can_be_done_with_it(remote: FakeHub, pull_home: Path) -> None:
+def test_a_pull_reports_what_it_brings_and_how_to_use_it(remote: FakeHub, pull_home: Path) -> None:
     remote.files["README.md"] = b"```\nprompt_ocr = 'Read it.'\n```"
     result = call("pull", REPO, "--name", "mine")
     folder = pull_home / "mine"
@@ -39,7 +39,7 @@ def test_a_pulled_model_s_fingerprint_is_known_at_once(remote: FakeHub, pull_hom
     assert cached_fingerprint((pull_home / "dots.small").resolve())
 
 
-def test_a_quiet_pull_says_nothing_but_errors(remote: FakeHub) -> None:
+def test_a_quiet_pull_prints_only_errors(remote: FakeHub) -> None:
     result = call("pull", REPO, "-q")
     assert (result.exit_code, result.output) == (0, "")
     remote.refusal = (403, {"X-Error-Code": "GatedRepo"})
@@ -65,7 +65,7 @@ def test_a_terminal_gets_a_bar_and_a_file_does_not(remote: FakeHub) -> None:
     assert "\x1b" not in done.stderr
 
 
-def test_ctrl_c_is_exit_130_and_says_that_nothing_is_lost(remote: FakeHub) -> None:
+def test_ctrl_c_is_exit_130_and_reports_that_nothing_is_lost(remote: FakeHub) -> None:
     remote.stalls[WEIGHTS] = 100_000
     with subprocess.Popen(COMMAND, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
@@ -76,6 +76,6 @@ def test_ctrl_c_is_exit_130_and_says_that_nothing_is_lost(remote: FakeHub) -> No
         finally:
             process.kill()
         assert select.select([process.stderr], [], [], CHILD_TIMEOUT_S)[0]
-        said = process.stderr.read().decode()
-    assert said.endswith("stopped; run the same command to resume\n")
-    assert "Traceback" not in said
+        printed = process.stderr.read().decode()
+    assert printed.endswith("stopped; run the same command to resume\n")
+    assert "Traceback" not in printed

@@ -36,7 +36,7 @@ def test_rm_removes_a_model_with_what_was_made_from_it(models: Path) -> None:
 @pytest.mark.parametrize(("answer", "code", "stays"), [(b"n\n", 7, True), (b"y\n", 0, False)])
 def test_rm_asks_on_a_terminal_and_takes_no_for_an_answer(models: Path, answer: bytes, code: int, stays: bool) -> None:
     folder = install(models / "small")
-    assert "give --yes" in refused(2, "rm", "small")
+    assert "pass --yes" in refused(2, "rm", "small")
     ours, theirs = os.openpty()
     try:
         os.write(ours, answer)
@@ -83,17 +83,17 @@ def test_rm_unused_removes_what_belongs_to_no_model(models: Path) -> None:
     assert (kept.exists(), gone.exists(), of_demo.exists()) == (True, False, True)
 
 
-def test_rm_removes_an_unfinished_download_but_not_one_that_goes_on(models: Path) -> None:
+def test_rm_removes_an_unfinished_download_but_not_a_running_one(models: Path) -> None:
     partial = PartialFolder(models / "half")
     with partial:
-        assert "another process downloads" in refused(7, "rm", "half", "-y")
+        assert "another process is downloading" in refused(7, "rm", "half", "-y")
     (models / ".half.replaced").mkdir()
     assert call("rm", "half", "-y").exit_code == 0
     assert list(models.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "reported"),
     [
         (["demo"], 2, "cannot be removed"),
         (["nothing"], 3, "no model 'nothing' is installed. Installed models: none"),
@@ -104,11 +104,11 @@ def test_rm_removes_an_unfinished_download_but_not_one_that_goes_on(models: Path
         (["--unused", "--derived-only"], 2, "--unused alone"),
     ],
 )
-def test_rm_refuses_what_it_cannot_mean(arguments: list[str], code: int, told: str) -> None:
-    assert told in refused(code, "rm", *arguments, "-y")
+def test_rm_refuses_what_it_cannot_mean(arguments: list[str], code: int, reported: str) -> None:
+    assert reported in refused(code, "rm", *arguments, "-y")
 
 
-def test_rm_says_which_file_stays_when_one_cannot_be_removed(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rm_states_which_file_stays_when_one_cannot_be_removed(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(models / "small")
 
     def fail(_: Path) -> None:
@@ -159,12 +159,12 @@ def test_another_model_of_that_name_in_a_runtime_does_no_harm(
         lock.release()
 
 
-def test_a_runtime_that_is_starting_is_asked(
+def test_a_runtime_that_is_starting_is_queried(
     models: Path, runtime: endpoints.InstanceDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(models / "small")
     status = Status("i", 5, "0.1.0", "small", "", "starting", 1.0, (), 0, {}, {})
-    monkeypatch.setattr("dotsctl.client.connection.status.ask_status", lambda _: status)
+    monkeypatch.setattr("dotsctl.client.connection.status.query_status", lambda _: status)
     lock = InstanceLock(runtime)
     try:
         assert "'small' is in use by the runtime 'busy'" in refused(7, "rm", "small", "-y")
@@ -179,9 +179,9 @@ def test_a_runtime_that_does_not_answer_is_not_ignored(
         raise RuntimeLostError("no answer")
 
     install(models / "small")
-    monkeypatch.setattr("dotsctl.client.connection.status.ask_status", lost)
+    monkeypatch.setattr("dotsctl.client.connection.status.query_status", lost)
     lock = InstanceLock(runtime)
     try:
-        assert "the runtime 'busy' does not say which model it holds" in refused(7, "rm", "small", "-y")
+        assert "the runtime 'busy' does not report which model it uses" in refused(7, "rm", "small", "-y")
     finally:
         lock.release()

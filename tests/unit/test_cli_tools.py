@@ -122,7 +122,7 @@ WORKS = "import click\n\n@click.command()\ndef command():\n    click.echo('works
         (WORKS, 0, "works"),
         ("import no_such_package\n", 3, "'odd' (odd_package:command) cannot be imported: No module named 'no_such"),
         ("", 3, "'odd' (odd_package:command) cannot be imported: module 'odd_package' has no attribute"),
-        ("command = 3\n", 3, "odd_package:command is no click command"),
+        ("command = 3\n", 3, "odd_package:command is not a click command"),
     ],
 )
 def test_another_package_can_add_a_command(

@@ -122,7 +122,7 @@ def test_a_huge_first_frame_is_refused_without_a_copy() -> None:
 
 @pytest.mark.parametrize("depth", [10, 900, 1000, 1020, 1100, 100_000])
 @pytest.mark.parametrize("start", [b"\x81\xa1t", b"\x83\xa1t\x01\xa7version\xa11\xa3pid"])
-def test_deep_nesting_is_a_protocol_error_that_says_something(start: bytes, depth: int) -> None:
+def test_deep_nesting_is_a_protocol_error_with_a_message(start: bytes, depth: int) -> None:
     error = refusal(PREAMBLE, start + b"\x91" * depth + b"\x01")
     assert not str(error).endswith("()")
 

@@ -67,14 +67,14 @@ def test_a_page_that_fails_in_one_encoder_is_a_row_with_the_error(run: Run, caps
     save("a.png", 1), save("b.png", 2)
     assert run("a.png", "b.png", encoders=("fake:fault=raise", "fake")) == ExitCode.SOME_FAILED
     shown = capsys.readouterr().out
-    assert shown.count("failed: encoder fake:fault=raise raised ZeroDivisionError: encoder fake was told to raise") == 2
+    assert shown.count("failed: encoder fake:fault=raise raised ZeroDivisionError: encoder fake is set to raise") == 2
     assert "2 failed" in shown
     assert run("a.png", "b.png", encoders=("fake", "fake:fault=refuse"), as_json=True) == ExitCode.SOME_FAILED
     for page in json.loads(capsys.readouterr().out)["pages"]:
         ours, reference = page["encoders"]
         assert reference["error"] == {
             "code": "E_BAD_IMAGE",
-            "problem": "encoder fake was told to refuse this page",
+            "problem": "encoder fake is set to refuse this page",
             "remedy": "",
         }
         assert ours["md"] and (ours["error_rate"], ours["cosine_min"], ours["error"]) == (None, None, None)
@@ -115,7 +115,7 @@ def test_another_grid_that_the_reference_cannot_take_is_reported_and_only_texts_
         ({"encoders": ("fake:odd=1", "fake")}, UsageError, "has no option 'odd'"),
         ({"decoder": "fake:odd=1"}, UsageError, "has no option 'odd'"),
         ({"task": "sing"}, UsageError, "unknown task 'sing'; fake knows: text, layout"),
-        ({"encoders": ("fake", "fake:load_fault=refuse")}, MissingError, "told to miss something"),
+        ({"encoders": ("fake", "fake:load_fault=refuse")}, MissingError, "set to miss something"),
         ({"dpi": 5}, UsageError, "5 dpi"),
     ],
 )
@@ -142,7 +142,7 @@ def test_encoders_or_a_decoder_of_different_models_are_refused(run: Run, monkeyp
 def test_a_report_replaces_a_file_only_with_overwrite_and_never_an_input(run: Run) -> None:
     content = save("a.png")
     Path("report.html").write_text("notes by hand")
-    with pytest.raises(UsageError, match=r"report\.html exists, and dotsctl did not write it"):
+    with pytest.raises(UsageError, match=r"report\.html exists, and it was edited or not written by dotsctl"):
         run("a.png", output="report.html", encoders=("fake:load_fault=refuse", "fake"))
     assert Path("report.html").read_text() == "notes by hand"
     assert run("a.png", output="report.html", overwrite=True) == ExitCode.OK

@@ -51,12 +51,12 @@ def test_what_the_framework_writes_to_the_descriptor_is_found_and_kept_whatever_
         read = os.memfd_create("stderr") if hasattr(os, "memfd_create") else pytest.skip("no memfd")
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=read, timeout=30, check=True)
         os.lseek(read, 0, os.SEEK_SET)
-        told = os.read(read, 1 << 16)
+        reported = os.read(read, 1 << 16)
         os.close(read)
     else:
         done = subprocess.run(command, capture_output=True, timeout=30, check=True)
-        told = done.stderr
+        reported = done.stderr
     assert done.stdout.decode().strip() == f"{[LINE]} []"
-    assert told.splitlines() == [
+    assert reported.splitlines() == [
         b"ANECCompile() FAILED before", b"first", LINE.encode(), LINE.encode(), b"last"
     ]  # fmt: skip

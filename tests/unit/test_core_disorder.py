@@ -3,8 +3,8 @@
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import ToClient
 from dotsctl.client.runtime.request import RequestState
-from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.views import Limits
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import (
@@ -57,8 +57,8 @@ def say(core: Coordinator, epochs: dict[Role, int], word: str, request_id: int, 
 
 
 def make_ready(core: Coordinator, epochs: dict[Role, int], role: Role, now: float) -> None:
-    epochs[role] = core.table.launch(Seat(role)).epoch
-    core.worker_ready(Seat(role), epochs[role], Ready("f" * 64, 8, f"d.{epochs[role]}", 2, ("text",), 0.0), now)
+    epochs[role] = core.table.launch(WorkerSlot(role)).epoch
+    core.worker_ready(WorkerSlot(role), epochs[role], Ready("f" * 64, 8, f"d.{epochs[role]}", 2, ("text",), 0.0), now)
 
 
 @settings(max_examples=250, deadline=None)

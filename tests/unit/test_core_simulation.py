@@ -8,14 +8,14 @@ import pytest
 from dotsctl.client.runtime import (
     admission,
     auto,
-    blame,
     core,
+    crash_attribution,
     dispatch,
     machine,
     one_model,
-    patience,
     supervisor,
     throughput,
+    timeouts,
 )
 from dotsctl.client.runtime.auto import AutoChoice
 from dotsctl.client.runtime.backlog import Backlog
@@ -25,10 +25,10 @@ from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.machine import RuntimeMachine
 from dotsctl.client.runtime.pace import Pace
 from dotsctl.client.runtime.request import Request, RequestState
-from dotsctl.client.runtime.seats import DECODER, ENCODER, Seat
 from dotsctl.client.runtime.supervisor import Supervisor
 from dotsctl.client.runtime.swap import EncoderSwaps
 from dotsctl.client.runtime.views import Limits
+from dotsctl.client.runtime.worker_slots import DECODER, ENCODER, WorkerSlot
 from dotsctl.client.runtime.worker_table import SwapTrial, Worker, WorkerState, WorkerTable
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
@@ -120,7 +120,7 @@ def _forgetful_of_sent_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _merciless(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blame, "SOLO_DEATHS", 0)
+    monkeypatch.setattr(crash_attribution, "SOLO_DEATHS", 0)
 
 
 def _batch_condemned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,12 +132,12 @@ def _crowd(ledger: Ledger, ready: set[int]) -> Request | None:
     if len(ledger.outstanding()) >= 2:
         return None
     if suspect := ledger.next_suspect():
-        return ledger.take_suspect() if ledger.place_of(suspect.lane) in ready else None
+        return ledger.take_suspect() if ledger.encoder_index_of(suspect.lane) in ready else None
     return ledger.take_next(ready)
 
 
 def _batch_condemned_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that does not fit beside others is not tried alone."""
+    """A page that does not fit together with others is not retried alone."""
     original = core.Coordinator.worker_message
 
     def worker_message(self: core.Coordinator, role: Role, epoch: int, message: Message, now: float) -> None:
@@ -155,7 +155,7 @@ def _careless_with_swapped_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _confused_about_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages go to the first encoder, whichever they ask for."""
-    monkeypatch.setattr(Ledger, "place_of", lambda self, lane: ENCODER.place)
+    monkeypatch.setattr(Ledger, "encoder_index_of", lambda self, lane: ENCODER.index)
 
 
 def _deaf_to_blank_pages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def _stubborn_with_a_failing_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Request, "needs_first", property(lambda self: False, lambda self, value: None), raising=False)
 
 
-def _pages_blamed_for_the_alternative(monkeypatch: pytest.MonkeyPatch) -> None:
+def _failures_of_the_alternative_count_against_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure of the alternative is the page's failure."""
     monkeypatch.setattr(AutoChoice, "reason_to_fall_back", lambda self, request, role, message: "")
 
@@ -222,7 +222,7 @@ def _blind_to_stopped_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Supervisor, "watch_stopped", lambda self, stopped, now: None)
 
 
-def _impatient_with_stopped_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_time_for_stopped_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     original = Supervisor.watch_stopped
 
     def watch_stopped(self: Supervisor, stopped: set[tuple[Role, int]], now: float) -> None:
@@ -237,9 +237,9 @@ def _second_process_in_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def advance(self: RuntimeMachine, now: float) -> None:
         original(self, now)
-        if int(now) == 7 and len(self.table.rows) == len(self.table.seats) and not self.ending.is_complete:
-            self.table.in_seat(DECODER).state = WorkerState.BACKOFF
-            self.table.in_seat(DECODER).is_alive = False
+        if int(now) == 7 and len(self.table.rows) == len(self.table.slots) and not self.ending.is_complete:
+            self.table.in_slot(DECODER).state = WorkerState.BACKOFF
+            self.table.in_slot(DECODER).is_alive = False
 
     monkeypatch.setattr(RuntimeMachine, "advance", advance)
 
@@ -247,8 +247,8 @@ def _second_process_in_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
 def _killing_what_is_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     original = WorkerTable.launch
 
-    def launch(self: WorkerTable, seat: Seat, trial: SwapTrial | None = None) -> Worker:
-        worker = original(self, seat, trial)
+    def launch(self: WorkerTable, slot: WorkerSlot, trial: SwapTrial | None = None) -> Worker:
+        worker = original(self, slot, trial)
         worker.kill_at = 5.0
         return worker
 
@@ -284,7 +284,7 @@ def _swap_to_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _failed_trial_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     def failed(self: EncoderSwaps, worker: Worker, trial: SwapTrial, problem: str, now: float) -> None:
-        self._tell(trial.client, worker.seat.place, problem)
+        self._answer_failure(trial.client, worker.slot.index, problem)
 
     monkeypatch.setattr(EncoderSwaps, "failed", failed)
 
@@ -306,7 +306,7 @@ def _swap_before_the_new_one_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def configure(self: RuntimeMachine, worker: Worker) -> None:
         if worker.trial is not None:
-            self._swaps._tell(worker.trial.client, worker.seat.place, "no")
+            self._swaps._answer_failure(worker.trial.client, worker.slot.index, "no")
             self._swaps._answer(worker.trial.client, SwapResult(True, str(worker.trial.choice), ""))
         original(self, worker)
 
@@ -373,7 +373,7 @@ def _forgotten_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_page_is_condemned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blame, "SOLO_DEATHS", 99)
+    monkeypatch.setattr(crash_attribution, "SOLO_DEATHS", 99)
 
 
 # --- signals ---
@@ -421,7 +421,7 @@ def _new_pages_after_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _sleep_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "LONGEST_TICK_S", 1e9)
+    monkeypatch.setattr(timeouts, "LONGEST_TICK_S", 1e9)
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def _sleep_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         _blind_to_page_sizes,
         _stubborn_with_a_failing_encoder,
-        _pages_blamed_for_the_alternative,
+        _failures_of_the_alternative_count_against_pages,
         _taking_the_slower_one,
         _waiting_for_ever_for_its_turn,
         _no_fence,
@@ -446,7 +446,7 @@ def _sleep_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
         _no_time_for_a_traceback,
         _traceback_of_a_process_that_has_not_begun,
         _blind_to_stopped_processes,
-        _impatient_with_stopped_processes,
+        _no_time_for_stopped_processes,
         _second_process_in_a_slot,
         _killing_what_is_healthy,
         _processes_that_survive_a_kill_wait_for_ever,

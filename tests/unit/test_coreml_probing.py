@@ -97,7 +97,7 @@ def test_a_child_that_hangs_is_ended_and_larger_pages_are_not_tried(build: tuple
         os.kill(int(pid_file.read_text()), 0)
 
 
-def test_a_page_size_is_to_blame_only_where_another_one_works(build: tuple[Path, Build]) -> None:
+def test_a_page_size_is_the_cause_only_where_another_one_works(build: tuple[Path, Build]) -> None:
     verdict = tried(build, f"step('page')\nif bucket < 300 and is_ne: die()\n{USUAL}")
     assert verdict.reason == "the process was ended by SIGKILL while page"  # two failed, and none worked
     assert verdict.trials == ()

@@ -109,7 +109,7 @@ def test_without_a_build_what_needs_one_is_skipped(children: Children) -> None:
     assert children.run == ["system", "conversion", "energy: mlx", "auto"]
 
 
-def test_a_report_that_broke_off_is_resumed_at_the_section_it_broke_off_in(children: Children) -> None:
+def test_a_report_that_was_interrupted_is_resumed_at_the_section_it_was_interrupted_in(children: Children) -> None:
     def break_off(name: str) -> None:
         if name == "trial: cpu_only":
             raise KeyboardInterrupt
@@ -125,7 +125,7 @@ def test_a_report_that_broke_off_is_resumed_at_the_section_it_broke_off_in(child
     assert report()["is_complete"] and report()["sections"]["trial: cpu_only"]["attempts"] == 2
 
 
-def test_a_section_in_which_the_report_broke_off_twice_is_not_run_again(children: Children) -> None:
+def test_a_section_in_which_the_report_was_interrupted_twice_is_not_run_again(children: Children) -> None:
     broken = CoreMLReport("demo", None, ("auto",), {"system": ReportSection(SectionState.RUNNING, 2)})
     broken.write(Path("dotsctl-coreml-report.json"))
     assert run("--resume").exit_code == 1
@@ -172,7 +172,7 @@ def test_a_report_is_resumed_with_its_own_options_alone(children: Children) -> N
 def test_a_report_that_cannot_be_written_is_an_error_before_anything_is_run(children: Children) -> None:
     Path("file").touch()
     result = run("-o", "file/report.json")
-    assert isinstance(result.exception, OutputError) and "choose another place with -o" in str(result.exception)
+    assert isinstance(result.exception, OutputError) and "choose another path with -o" in str(result.exception)
     assert children.run == []
 
 

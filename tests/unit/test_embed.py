@@ -77,7 +77,7 @@ def test_chosen_pages_alone_are_embedded_and_count_as_done_later(
     run("t.tiff", pages="2-3")
     assert written(tmp_path / "out") == {"t/page-0002.npz", "t/page-0003.npz"}
     run("t.tiff")
-    assert "1 page embedded, 2 skipped (done before; --force embeds again)" in capfd.readouterr().err
+    assert "1 page embedded, 2 skipped (already done; --force embeds them again)" in capfd.readouterr().err
 
 
 def test_what_is_done_is_skipped_and_nothing_is_loaded_for_it(
@@ -147,8 +147,8 @@ def test_a_result_that_was_changed_is_kept_and_named_until_overwrite_is_given(
     for force in (False, True):
         assert run("a.png", force=force) == ExitCode.OK
         named, summary = capfd.readouterr().err.splitlines()[-2:]
-        assert named == "out/a.npz is kept: it was changed since, or dotsctl did not write it"
-        assert summary.startswith("0 pages embedded, 1 kept (changed since, or not written by dotsctl; --overwrite")
+        assert named == "out/a.npz is kept: it was edited, or dotsctl did not write it"
+        assert summary.startswith("0 pages embedded, 1 kept (edited, or not written by dotsctl; --overwrite")
         assert result.read_bytes() == changed
     assert run("a.png", overwrite=True) == ExitCode.OK
     assert "1 page embedded into" in capfd.readouterr().err
@@ -176,7 +176,7 @@ def test_a_result_that_a_link_leads_to_is_written_through_the_link(run: Run, tmp
     assert (tmp_path / "out" / "a.npz").is_symlink() and load("elsewhere.npz")["page"].item() == 1
 
 
-def test_a_page_that_fails_is_one_line_and_the_others_go_on(
+def test_a_page_that_fails_is_one_line_and_the_others_continue(
     run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path / "in" / "a.png", 1)
@@ -198,7 +198,7 @@ def test_no_readable_input_has_an_exit_code_of_its_own(run: Run, tmp_path: Path)
     ("fault", "message"),
     [
         ("raise", "encoder 'fake' raised ZeroDivisionError"),
-        ("refuse", "told to refuse"),
+        ("refuse", "set to refuse"),
         ("wrong-width", "embeddings have shape (4, 1023), not (4, 1024)"),
         ("wrong-grid", "not (6, 1024) as grid 2x12"),
         ("not-finite", "1 of 4096 embedding values are not finite"),
@@ -218,7 +218,7 @@ def test_a_faulty_plugin_fails_the_page_and_writes_nothing(
 
 def test_an_encoder_that_cannot_load_ends_the_run(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "a.png", 1)
-    with pytest.raises(MissingError, match="told to miss something"):
+    with pytest.raises(MissingError, match="set to miss something"):
         run("a.png", encoder="fake:load_fault=refuse")
     with pytest.raises(UsageError, match="there is no plugin 'nonsense'"):
         run("a.png", encoder="nonsense", model="demo")

@@ -5,7 +5,7 @@ from dotsctl.encoder_worker.service import with_total
 
 
 @pytest.mark.parametrize(
-    ("told", "shown"),
+    ("reported", "shown"),
     [
         ({}, {"encode": 10.0}),
         ({"open": 2.0, "resize": 3.0}, {"open": 2.0, "resize": 3.0, "encode": 5.0}),
@@ -13,5 +13,5 @@ from dotsctl.encoder_worker.service import with_total
         ({"open": 11.0}, {"open": 11.0, "encode": 0.0}),
     ],
 )
-def test_what_a_plugin_does_not_name_was_its_encoding(told: dict[str, float], shown: dict[str, float]) -> None:
-    assert with_total(told, 10.0) == {**shown, "encode_total": 10.0}
+def test_what_a_plugin_does_not_name_was_its_encoding(reported: dict[str, float], shown: dict[str, float]) -> None:
+    assert with_total(reported, 10.0) == {**shown, "encode_total": 10.0}

@@ -80,7 +80,7 @@ def test_another_name_never_becomes_a_path(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "a" * 17, "ä", "a b", "a\n"])
-def test_a_wrong_name_is_told_with_what_is_allowed(name: str) -> None:
+def test_a_wrong_name_is_reported_with_what_is_allowed(name: str) -> None:
     with pytest.raises(UsageError, match="1 to 16 characters of a-z, 0-9 and '-'"):
         instance_directory(name)
 
@@ -99,7 +99,7 @@ def test_the_longest_path_that_a_socket_may_have_is_used_and_one_byte_more_gets_
     assert directory == instance_directory("test") != instance_directory("other"), "another process must find it"
 
 
-def test_a_home_that_is_too_deep_as_well_is_told_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_that_is_too_deep_as_well_is_reported_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/" + "h" * 200)
     room = MAX_SOCKET_PATH_BYTES - len(f"/test/{LONGEST_SOCKET_NAME}")
     monkeypatch.setenv("DOTSCTL_RUNTIME_DIR", "/" + "a" * room)
@@ -128,7 +128,7 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(directory: InstanceDire
     directory.lock_path.unlink()
 
 
-def test_a_full_disk_is_told_with_the_path_of_the_lock(
+def test_a_full_disk_is_reported_with_the_path_of_the_lock(
     directory: InstanceDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 20."""
@@ -222,7 +222,7 @@ def test_a_link_in_the_folders_place_is_refused(run_folder: Path, tmp_path: Path
     (run_folder / "test").unlink()
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_the_reason_and_the_remedy(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported_with_the_reason_and_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CommandFailedError, match=r"/file: File exists: set DOTSCTL_RUNTIME_DIR to a folder"):
         create(InstanceDirectory("test", tmp_path / "file" / "test"))
@@ -293,7 +293,7 @@ def test_the_ruins_of_a_dead_instance_are_removed(directory: InstanceDirectory) 
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
-def test_what_is_no_socket_is_left_alone_and_named(directory: InstanceDirectory, kind: str, tmp_path: Path) -> None:
+def test_what_is_no_socket_is_kept_and_named(directory: InstanceDirectory, kind: str, tmp_path: Path) -> None:
     path = directory.path / "c.sock"
     make = {"file": path.touch, "folder": path.mkdir, "link": lambda: path.symlink_to(tmp_path)}
     make[kind]()

@@ -80,7 +80,7 @@ def test_an_error_has_problem_and_remedy_and_its_text_is_both(name: str) -> None
 
 
 def test_a_list_of_problems_has_the_remedy_on_a_line_of_its_own() -> None:
-    assert str(DotsctlError("2 things are wrong:\n  a\n  b", "correct them")).endswith("  b\nWhat to do: correct them")
+    assert str(DotsctlError("2 problems:\n  a\n  b", "correct them")).endswith("  b\nWhat to do: correct them")
 
 
 def test_an_error_without_a_remedy_is_its_problem() -> None:

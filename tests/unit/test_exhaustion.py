@@ -32,7 +32,7 @@ DOTS = VisionConfig(1536, 1536, 4224, 42, 12, 1e-5, False, True)
         RuntimeError("std::bad_alloc"),
     ],
 )
-def test_what_mlx_says_when_it_cannot_allocate_is_taken_for_that(error: Exception) -> None:
+def test_the_error_of_mlx_when_it_cannot_allocate_is_recognised(error: Exception) -> None:
     assert is_exhaustion(error)
 
 
@@ -44,7 +44,7 @@ def test_what_mlx_says_when_it_cannot_allocate_is_taken_for_that(error: Exceptio
         ValueError("[malloc] Unable to allocate 1 bytes."),
     ],
 )
-def test_another_fault_is_not_taken_for_exhaustion(error: Exception) -> None:
+def test_another_fault_is_not_mistaken_for_exhaustion(error: Exception) -> None:
     assert not is_exhaustion(error)
 
 
@@ -67,7 +67,7 @@ def test_a_computation_that_macos_ended_is_neither_exhaustion_nor_the_end_of_the
     assert not is_interrupted(ValueError(METAL + text))
 
 
-def test_a_gpu_that_ignores_this_process_is_told_from_one_that_ended_a_computation() -> None:
+def test_a_gpu_that_ignores_this_process_is_distinguished_from_one_that_ended_a_computation() -> None:
     text = (
         "Ignored (for causing prior/excessive GPU errors) (00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)"
     )

@@ -10,14 +10,14 @@ from dotsctl.client.results.cell import Cell
 
 from tests.fake_client import FakeClient, call, pictures
 
-KEPT = "0 pages read, 1 kept (changed since, or not written by dotsctl; --overwrite replaces)"
+KEPT = "0 pages read, 1 kept (edited, or not written by dotsctl; --overwrite replaces them)"
 SUMMARY = "1 page read\n"
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_dotsctl_did_not_write_is_kept_and_named_and_replaced_only_where_that_is_asked_for(
+def test_a_file_that_dotsctl_did_not_write_is_kept_and_named_and_replaced_only_where_that_is_requested(
     client: type[FakeClient],
 ) -> None:
     pictures("v/a.png", "v/b.png")
@@ -25,7 +25,7 @@ def test_a_file_that_dotsctl_did_not_write_is_kept_and_named_and_replaced_only_w
     result = call("ocr", "v", "-o", "v")
     assert (result.exit_code, Path("v/a.md").read_text()) == (0, "notes by hand")
     named, summary = result.stderr.splitlines()
-    assert named == "v/a.md is kept: it was changed since, or dotsctl did not write it"
+    assert named == "v/a.md is kept: it was edited, or dotsctl did not write it"
     assert summary == KEPT.replace("0 pages", "1 page")
     assert call("ocr", "v", "-o", "v", "--force").stderr.splitlines()[-1] == summary, "--force alone replaces nothing"
     assert call("ocr", "v", "-o", "v", "--overwrite").stderr.startswith("1 page read, 1 skipped")
@@ -130,7 +130,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("is_noted", [False, True])
-def test_a_result_of_other_options_is_never_taken_for_the_one_that_is_asked_for(
+def test_a_result_of_other_options_is_never_mistaken_for_the_one_that_is_requested(
     client: type[FakeClient], monkeypatch: pytest.MonkeyPatch, is_noted: bool
 ) -> None:
     pictures("a.png")
@@ -150,7 +150,7 @@ def test_a_result_of_other_options_is_never_taken_for_the_one_that_is_asked_for(
     client.statuses.clear()
     assert Path("out/a.md").read_text() == "text of a.png\n", "it has its name after its line"
     again = call("ocr", "a.png", "-o", "out/", "--max-tokens", "3").stderr
-    assert again == (SUMMARY if is_noted else "0 pages read, 1 skipped (done before; --force reads again)\n")
+    assert again == (SUMMARY if is_noted else "0 pages read, 1 skipped (already done; --force reads them again)\n")
 
 
 # --- one file --------------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_a_file_is_replaced_only_as_long_as_it_is_what_dotsctl_wrote(client: typ
     Path("notes.md").write_text("by hand")
     result = call("ocr", "a.png", "-o", "notes.md")
     assert (result.exit_code, client.created, Path("notes.md").read_text()) == (2, [], "by hand")
-    assert result.stderr.startswith("dotsctl: notes.md exists, and dotsctl did not write it, or it was changed since\n")
+    assert result.stderr.startswith("dotsctl: notes.md exists, and it was edited or not written by dotsctl\n")
     assert "--overwrite" in result.stderr
     for more in (["--overwrite"], [], []):
         assert call("ocr", "a.png", "-o", "notes.md", *more).exit_code == 0
@@ -185,11 +185,11 @@ def test_a_file_that_appears_while_pages_are_read_is_kept(
     monkeypatch.setattr(client, "ocr", slowly)
     result = call("ocr", "a.png", "b.png", "-o", "all.md")
     assert (result.exit_code, Path("all.md").read_text()) == (5, "by hand")
-    assert "all.md exists, and dotsctl did not write it" in result.stderr
+    assert "all.md exists, and it was edited or not written by dotsctl" in result.stderr
 
 
 @pytest.mark.parametrize("target", ["out.pdf", "out.docx", ""])
-def test_a_name_that_tells_no_format_is_a_usage_error(client: type[FakeClient], target: str) -> None:
+def test_a_name_without_a_known_format_is_a_usage_error(client: type[FakeClient], target: str) -> None:
     pictures("a.png", "b.png")
     for inputs in (["a.png"], ["a.png", "b.png"]):
         assert call("ocr", *inputs, "-o", target).exit_code == 2

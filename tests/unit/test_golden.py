@@ -16,7 +16,7 @@ GOLDEN = RNG.normal(size=(40, 64)).astype(np.float32) * RNG.uniform(0.1, 10, siz
 
 @settings(max_examples=30)
 @given(st.floats(0.01, 0.9999), st.integers(0, 2**32))
-def test_noise_has_the_wanted_cosine_at_every_token(cosine: float, seed: int) -> None:
+def test_noise_has_the_requested_cosine_at_every_token(cosine: float, seed: int) -> None:
     found = perturbed(GOLDEN, cosine, np.random.default_rng(seed))
     assert judge(found, GOLDEN)[0] == pytest.approx(cosine, abs=1e-6)
     error = np.linalg.norm(found - GOLDEN, axis=1) / np.linalg.norm(GOLDEN, axis=1)

@@ -108,7 +108,7 @@ def content(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "no JSON"),
+        ("", "not JSON"),
         (content(exponents={"x": "1"}), "exponents.x"),
         (content(exponents={"x": 10**6}), "beyond 126"),
         (content(residual_exponent=-127), "beyond 126"),

@@ -73,7 +73,7 @@ def test_a_process_that_has_met_no_heic_reads_its_first_one(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_a_damaged_heic_is_told_so_on_one_line(share: float) -> None:
+def test_a_damaged_heic_is_reported_on_one_line(share: float) -> None:
     content = stored("HEIF")
     with pytest.raises(PageError, match="damaged") as caught:
         decode_image(content[: int(share * len(content))])

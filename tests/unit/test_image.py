@@ -105,7 +105,7 @@ def test_exif_orientation_is_applied_and_reported_with_the_stored_size(orientati
     ("orientation", "place"),
     [(1, (1, 0)), (2, (4, 0)), (3, (4, 3)), (4, (1, 3)), (5, (0, 1)), (6, (3, 1)), (7, (3, 4)), (8, (0, 4))],
 )
-def test_a_dot_that_is_stored_at_the_top_left_is_shown_where_its_orientation_says(
+def test_a_dot_that_is_stored_at_the_top_left_is_shown_where_its_orientation_puts_it(
     orientation: int, place: tuple[int, int]
 ) -> None:
     image = Image.new("L", (6, 4), 255)

@@ -89,10 +89,10 @@ def test_the_chosen_frames_of_a_tiff_are_pages(tmp_path: Path) -> None:
 def test_chosen_pages_that_a_tiff_does_not_have_are_one_error_after_those_that_it_has(tmp_path: Path) -> None:
     first, error = pages_of(tiff(tmp_path / "a.tif", 2), Selection(PageRanges.parse("2-5,7,9-")))
     assert (first.page, first.error, error.page, first.chosen) == (2, None, 3, [2, 3])
-    text = "pages 3-5,7,9- were asked for, and the document has 2 pages: choose among these"
+    text = "pages 3-5,7,9- do not exist (the document has 2 pages): choose among these"
     assert str(error.error) == text
     (alone,) = pages_of(tiff(tmp_path / "b.tif", 1), Selection(PageRanges.parse("2")))
-    assert "has 1 page:" in str(alone.error)
+    assert "page 2 does not exist (the document has 1 page)" in str(alone.error)
 
 
 def test_a_picture_is_read_whatever_was_chosen_of_documents(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_an_array_is_a_page(array: np.ndarray) -> None:
     assert bytes(content) == b"\x09" * 105
 
 
-def test_an_array_that_is_no_page_is_told_what_would_be_one() -> None:
+def test_an_array_that_is_no_page_is_refused_with_the_valid_shapes() -> None:
     (page,) = pages_of(np.zeros((5, 7, 9), np.uint8))
     with pytest.raises(PageError, match=r"\(5, 7, 9\).*\(height, width, 3\)"):
         page.load()
@@ -182,13 +182,13 @@ def test_a_folder_given_to_the_library_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_without_permission_is_told_so(tmp_path: Path) -> None:
+def test_a_file_without_permission_is_reported(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png")
     path.chmod(0)
     assert "permissions" in only_error(path)
 
 
-def test_a_refused_open_tells_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_open_reports_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = picture(tmp_path / "a.png")
 
     def refuse(*_: object, **__: object) -> None:

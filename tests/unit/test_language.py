@@ -1,6 +1,7 @@
 """Help texts, manuals and docstrings keep to plain technical English: lengths, first words, retired phrases."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,29 @@ def source_files() -> list[Path]:
     return sorted(file for file in files if "import_root" not in file.parts)
 
 
+def names_in(source: str) -> set[str]:
+    """Return the names that a file gives to classes, functions, arguments, attributes and variables."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                found.add(name)
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                found.add(name)
+    return found
+
+
+@functools.cache
+def names_by_file() -> dict[str, set[str]]:
+    """Return the names of each file of the program, with its own name."""
+    return {str(file.relative_to(ROOT)): {file.stem, *names_in(file.read_text("utf-8"))} for file in source_files()}
+
+
+def words_of(name: str) -> str:
+    """Return the words of a name, in lower case: ``in slot`` of ``InSlot`` and of ``IN_SLOT``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", name).lower().strip()
+
+
 def fragments(source: str) -> list[str]:
     """Docstrings, those of attributes included, that begin with a fragment; those of functions also with "Whether"."""
     found = []
@@ -126,7 +150,7 @@ def test_sentences_are_short(name: str) -> None:
     assert long == []
 
 
-@pytest.mark.parametrize("phrase", retired(), ids=lambda phrase: phrase.pattern)
+@pytest.mark.parametrize("phrase", [each for each in retired() if each.where != "names"], ids=lambda each: each.pattern)
 def test_retired_phrases_are_not_used(phrase: Retired) -> None:
     texts: dict[str, str] = {}
     if phrase.where in ("help", "all"):
@@ -137,6 +161,26 @@ def test_retired_phrases_are_not_used(phrase: Retired) -> None:
         texts |= {str(file.relative_to(ROOT)): file.read_text("utf-8") for file in source_files()}
     found = [name for name, text in texts.items() if re.search(phrase.pattern, " ".join(text.split()), re.IGNORECASE)]
     assert found == [], f"write: {phrase.instead}"
+
+
+@pytest.mark.parametrize("phrase", [each for each in retired() if each.where == "names"], ids=lambda each: each.pattern)
+def test_names_use_the_standard_terms(phrase: Retired) -> None:
+    found = {
+        file: used
+        for file, names in names_by_file().items()
+        if (used := [name for name in names if re.search(phrase.pattern, words_of(name))])
+    }
+    assert found == {}, f"write: {phrase.instead}"
+
+
+def test_every_kind_of_name_is_noticed() -> None:
+    source = (
+        "class InSeat:\n    def is_told(self, beside: int, *, blame: str) -> None:\n        self.seat, LONELY = 1, 2\n"
+    )
+    assert names_in(source) == {"InSeat", "is_told", "self", "beside", "blame", "seat", "LONELY"}
+    assert [words_of(name) for name in ("InSeat", "is_told", "LONELY")] == ["in seat", "is told", "lonely"]
+    assert any(re.search(each.pattern, words_of("InSeat")) for each in retired() if each.where == "names")
+    assert "client/runtime/worker_slots.py" in names_by_file()
 
 
 def test_docstrings_begin_with_a_verb_or_a_noun_phrase() -> None:

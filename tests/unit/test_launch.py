@@ -22,7 +22,7 @@ def test_a_runtime_that_has_not_written_its_number_yet_is_not_signalled(
     directory.lock_path.write_text("")
     signals: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: signals.append((pid, number)))
-    with pytest.raises(CommandFailedError, match="just starting"):
+    with pytest.raises(CommandFailedError, match="still starting"):
         launch.stop("test", now=True, timeout_s=1.0)
     assert signals == []
     lock.release()

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from dotsctl.client.connection.waiting import iterate
 from dotsctl.client.inputs.pages import PageInput
-from dotsctl.client.jobs.job import News, PageAnswer, Told
+from dotsctl.client.jobs.job import IndexedEvent, JobEvent, PageAnswer
 from dotsctl.client.jobs.live_cells import new_cells
 from dotsctl.client.results.page import Failure
 from dotsctl.protocol.errors import PageError
@@ -37,21 +37,21 @@ RESTARTED = Restarted("job", 0, 1, 2, "the decoder died")
 
 
 class StoredJob:
-    """Tells stored news, and how far the reader has come."""
+    """Yields stored events, and counts those that were read."""
 
-    def __init__(self, *news: News) -> None:
-        self.news = news
-        self.told = 0
+    def __init__(self, *events: JobEvent) -> None:
+        self.events = events
+        self.num_yielded = 0
 
-    async def __aiter__(self) -> AsyncIterator[Told]:
-        for each in self.news:
-            self.told += 1
+    async def __aiter__(self) -> AsyncIterator[IndexedEvent]:
+        for each in self.events:
+            self.num_yielded += 1
             yield 0, PAGE, each
 
 
 def cells_of(job: StoredJob, task: str = "layout") -> Iterator[tuple[str, object, int]]:
-    """Text, box, and how much had been told of the page, of each cell."""
-    return ((cell.text, cell.bbox, job.told) for cell in iterate(new_cells(job, task)))
+    """Text, box, and the number of events yielded so far, of each cell."""
+    return ((cell.text, cell.bbox, job.num_yielded) for cell in iterate(new_cells(job, task)))
 
 
 def test_each_cell_comes_with_its_last_token_and_in_pixels_of_the_page() -> None:
@@ -70,32 +70,32 @@ def test_a_restarted_attempt_repeats_no_cell_and_maps_boxes_with_its_own_geometr
     assert list(cells_of(job)) == [("cell 0", box, 1), ("cell 1", box, 1), ("cell 2", box, 3), ("cell 3", box, 3)]
 
 
-def test_a_second_attempt_that_says_less_adds_nothing() -> None:
+def test_a_second_attempt_with_less_text_adds_nothing() -> None:
     job = StoredJob(tokens(answer(3), WHOLE), RESTARTED, tokens(answer(1), WHOLE), RESTARTED, end(answer(2)))
     assert [text for text, _, _ in cells_of(job)] == ["cell 0", "cell 1", "cell 2"]
 
 
-def test_cells_of_a_runtime_that_tells_no_geometry_come_at_the_end() -> None:
+def test_cells_of_a_runtime_that_sends_no_geometry_come_at_the_end() -> None:
     job = StoredJob(tokens(answer(2)), end(answer(2)))
-    assert [told for _, _, told in cells_of(job)] == [2, 2]
+    assert [reported for _, _, reported in cells_of(job)] == [2, 2]
 
 
-def test_an_attempt_without_geometry_is_not_taken_for_the_one_before() -> None:
+def test_an_attempt_without_geometry_is_not_mistaken_for_the_one_before() -> None:
     text = answer(2)
     job = StoredJob(tokens(text[:20], WHOLE), RESTARTED, tokens(text), end(text))
-    assert [(text, told) for text, _, told in cells_of(job)] == [("cell 0", 4), ("cell 1", 4)]
+    assert [(text, reported) for text, _, reported in cells_of(job)] == [("cell 0", 4), ("cell 1", 4)]
 
 
 def test_a_damaged_last_cell_comes_with_the_end() -> None:
     text = answer(2)[:-4]
     job = StoredJob(tokens(text, WHOLE), end(text))
-    assert [(text, told) for text, _, told in cells_of(job)] == [("cell 0", 1), ("cell ", 2)]
+    assert [(text, reported) for text, _, reported in cells_of(job)] == [("cell 0", 1), ("cell ", 2)]
 
 
 def test_lines_of_a_scene_stream_too() -> None:
     lines = "(1,2),(3,2),(3,4),(1,4) one\n(1,2),(3,2),(3,4),(1,4) two"
     job = StoredJob(tokens(lines, WHOLE), end(lines))
-    assert [(text, told) for text, _, told in cells_of(job, "scene")] == [("one", 1), ("two", 2)]
+    assert [(text, reported) for text, _, reported in cells_of(job, "scene")] == [("one", 1), ("two", 2)]
 
 
 def test_a_page_that_fails_is_an_error() -> None:

@@ -9,7 +9,7 @@ from dotsctl.client.cli import log_follow
 from dotsctl.client.cli.log_follow import FollowedLog, follow
 from dotsctl.client.cli.status import last_lines
 from dotsctl.client.connection.log_files import cut_off, remove_log
-from dotsctl.client.runtime.log_rotation import RETRY_S, LogRotation, rotate
+from dotsctl.client.runtime.log_rotation import RETRY_S, LogRotation, rotate_file
 from dotsctl.protocol.endpoints import InstanceLock, create, instance_directory, log_directory
 
 
@@ -39,7 +39,7 @@ def test_a_log_that_is_cut_while_it_is_written_loses_and_doubles_nothing(tmp_pat
     rotation = LogRotation(tmp_path, limit_bytes=1000, kept_files=100)
     for now in range(20):
         writer.write(30)
-        rotation.look(float(now))
+        rotation.rotate(float(now))
     writer.close()
     pieces = [*cut_off(path), path]
     assert len(pieces) > 10
@@ -52,7 +52,7 @@ def test_a_log_below_the_limit_stays_and_only_three_files_of_a_large_one_are_kep
     rotation = LogRotation(tmp_path, limit_bytes=200)
     for now in range(6):
         large.write(20)
-        rotation.look(float(now))
+        rotation.rotate(float(now))
     small.close(), large.close()
     assert {path.name for path in tmp_path.iterdir()} == {
         "runtime.log", "decoder.7.log", "decoder.7.log.1", "decoder.7.log.2",
@@ -71,12 +71,12 @@ def test_a_log_that_cannot_be_copied_is_kept_and_tried_again_later(
     (tmp_path / "encoder.1.log.2" / "full").touch()
     rotation = LogRotation(tmp_path, limit_bytes=200)
     with caplog.at_level(logging.WARNING):
-        rotation.look(0.0)
-        rotation.look(RETRY_S - 1)
+        rotation.rotate(0.0)
+        rotation.rotate(RETRY_S - 1)
     assert len(caplog.messages) == 1
     assert path.stat().st_size == 300
     (tmp_path / "encoder.1.log.2" / "full").unlink()
-    rotation.look(RETRY_S)
+    rotation.rotate(RETRY_S)
     assert (path.stat().st_size, (tmp_path / "encoder.1.log.1").stat().st_size) == (0, 300)
 
 
@@ -92,7 +92,7 @@ def test_the_last_lines_reach_into_what_was_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "encoder.1.log"
     writer = Writer(path)
     writer.write(5)
-    rotate(path, 3)
+    rotate_file(path, 3)
     writer.write(2)
     writer.close()
     assert last_lines(path, 4).encode().splitlines() == writer.written[3:]
@@ -110,7 +110,7 @@ def test_a_follower_sees_every_line_once_however_often_the_log_is_cut_between_tw
     for _ in range(5):
         for _ in range(between):
             writer.write(10)
-            rotate(path, 5)
+            rotate_file(path, 5)
         writer.write(10)
         seen += log.new_lines()
     writer.close()
@@ -125,7 +125,7 @@ def test_a_follower_sees_the_cut_of_a_log_whose_lines_are_all_alike(tmp_path: Pa
     with path.open("ab") as writer:
         writer.write(b"the same\n" * 10)
         writer.flush()
-        rotate(path, 3)
+        rotate_file(path, 3)
         writer.write(b"the same\n" * 100)
     assert seen + len(log.new_lines()) == 1110
 
@@ -141,12 +141,12 @@ def test_a_copy_that_fails_half_way_is_removed_and_the_log_stays(
 
     monkeypatch.setattr("dotsctl.client.runtime.log_rotation.os.ftruncate", full)
     with pytest.raises(OSError, match="No space left"):
-        rotate(path, 3)
+        rotate_file(path, 3)
     assert [file.name for file in tmp_path.iterdir()] == ["encoder.1.log"]
     assert path.stat().st_size == 300
 
 
-def test_a_follower_says_where_lines_are_missing(tmp_path: Path) -> None:
+def test_a_follower_states_where_lines_are_missing(tmp_path: Path) -> None:
     path = tmp_path / "encoder.1.log"
     writer = Writer(path)
     writer.write(3)
@@ -154,23 +154,23 @@ def test_a_follower_says_where_lines_are_missing(tmp_path: Path) -> None:
     log.new_lines()
     for _ in range(5):
         writer.write(10)
-        rotate(path, 3)
+        rotate_file(path, 3)
     seen = log.new_lines()
     writer.close()
     assert b"lines are missing" in b"".join(seen)
     assert [line for line in seen if line.startswith(b"2026")] == writer.written[33:]
 
 
-def test_a_line_is_shown_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_line_is_shown_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "encoder.1.log"
     writer = Writer(path)
     log = FollowedLog(path)
     writer.write_part(b"one\ntw")
     assert log.new_lines() == [b"one"]
-    rotate(path, 3)
+    rotate_file(path, 3)
     writer.write_part(b"o\nthree")
     assert log.new_lines() == [b"two"]
-    assert log.last_words() == [b"three"]
+    assert log.last_piece() == [b"three"]
     writer.close()
 
 

@@ -69,7 +69,7 @@ def test_a_folder_that_the_privacy_protection_refuses_names_the_settings_and_the
 
 
 @pytest.mark.parametrize("fails", ["open", "read"])
-def test_a_file_that_its_cloud_does_not_send_says_so(
+def test_a_file_that_its_cloud_does_not_send_reports_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: str
 ) -> None:
     path = tmp_path / "a.png"

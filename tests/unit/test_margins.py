@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from dotsctl.encoder_worker.coreml.laying_out import prepare
+from dotsctl.encoder_worker.coreml.bucket_patches import prepare
 from dotsctl.encoder_worker.image import DEVIATION, MEAN, Patches, patchify
 from dotsctl.encoder_worker.margins import find_window
 from dotsctl.encoder_worker.opening import window_of
@@ -79,12 +79,12 @@ def test_an_edge_that_is_not_clearly_white_is_not_trimmed(damage: Callable[[Imag
     assert found is None or (damage is dark_border and found[0] == 0)
 
 
-def test_a_page_without_ink_and_one_without_margins_are_taken_whole() -> None:
+def test_a_page_without_ink_and_one_without_margins_are_not_trimmed() -> None:
     assert find_window(paper()) is None
     assert find_window(with_ink(paper(), (8, 8, 792, 1092))) is None
 
 
-def test_only_a_page_that_asks_for_it_is_trimmed() -> None:
+def test_only_a_page_that_requests_it_is_trimmed() -> None:
     page = with_ink(paper(), (200, 300, 600, 800))
     trimmed, kept = (PageImage(None, np.asarray(page), None, trim_margins=trim) for trim in (True, False))
     assert window_of(trimmed, page) == find_window(page)

@@ -49,7 +49,7 @@ def test_a_table_that_is_cut_or_is_markdown_is_kept() -> None:
     assert block(cell("Table", "| a | b |\n|---|---|")) == "| a | b |\n|---|---|"
 
 
-def test_headers_and_footers_are_left_out_when_they_are_not_wanted() -> None:
+def test_headers_and_footers_are_left_out_on_request() -> None:
     cells = [cell("Page-header", "top"), cell("Picture"), cell("Text", "words"), cell("Page-footer", "7")]
     assert to_markdown(cells) == "top\n\nwords\n\n7"
     assert to_markdown(cells, header_footer=False) == to_plain(cells, header_footer=False) == "words"

@@ -71,5 +71,5 @@ def test_a_cache_that_cannot_be_written_is_no_error(cache: Path) -> None:
 
 @pytest.mark.parametrize(("patches", "seconds"), [(0, 1.0), (8640, 0.0), (8640, float("nan")), (8640, float("inf"))])
 def test_what_cannot_have_been_measured_is_refused(patches: int, seconds: float) -> None:
-    with pytest.raises(ValueError, match="is no measurement"):
+    with pytest.raises(ValueError, match="is not a valid measurement"):
         Cost("mlx", patches, seconds, False)

@@ -55,7 +55,7 @@ def test_the_working_set_of_a_page_is_near_what_was_measured(dots: CheckpointFac
         assert 0.95 < estimated_mib / measured_mib < 1.15
 
 
-def test_the_cache_counts_as_a_whole_only_where_it_may_run_short(dots: CheckpointFacts) -> None:
+def test_the_complete_cache_counts_only_where_memory_may_run_short(dots: CheckpointFacts) -> None:
     small, large = pipeline_need(dots, FLOAT32, 1 * GIB), pipeline_need(dots, FLOAT32, 8 * GIB)
     assert small.least_bytes == large.least_bytes
     assert large.most_bytes - small.most_bytes == 7 * GIB

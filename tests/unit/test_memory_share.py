@@ -106,8 +106,8 @@ def test_a_mac_computes_in_half_the_bytes(dots: CheckpointFacts, monkeypatch: py
     monkeypatch.setattr(mlx.sys, "platform", "darwin")
     mac = need_of(dots, [MLX], MLX)
     assert (linux.encoder_bytes, linux.decoder_bytes) == (2 * mac.encoder_bytes, 2 * mac.decoder_bytes)
-    told = need_of(dots, [PluginChoice("mlx", {"dtype": "float32"})], MLX)
-    assert (told.encoder_bytes, told.decoder_bytes) == (linux.encoder_bytes, mac.decoder_bytes)
+    reported = need_of(dots, [PluginChoice("mlx", {"dtype": "float32"})], MLX)
+    assert (reported.encoder_bytes, reported.decoder_bytes) == (linux.encoder_bytes, mac.decoder_bytes)
 
 
 def test_float16_takes_half_the_bytes_on_any_machine(dots: CheckpointFacts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,17 +137,17 @@ def test_two_encoders_side_by_side_share_what_one_would_have(
     assert (two.encoder_bytes, two.decoder_bytes) == (2 * one.encoder_bytes, one.decoder_bytes)
     assert two.small_page_bytes - one.small_page_bytes > two.small_tower_bytes / 2 == one.small_tower_bytes
     alone = with_memory(config("mlx", "mlx"), 2 * GIB)
-    beside = with_memory(replace(alone, further_encoders=(PluginChoice("mlx", {"query_chunk": "64"}),)), 2 * GIB)
-    freed = [int(each.encoder_share["mlx"]["mlx_cache_mib"]) for each in (alone, beside)]
+    both = with_memory(replace(alone, further_encoders=(PluginChoice("mlx", {"query_chunk": "64"}),)), 2 * GIB)
+    freed = [int(each.encoder_share["mlx"]["mlx_cache_mib"]) for each in (alone, both)]
     assert 2 * freed[1] <= freed[0]
-    told = with_memory(replace(beside, encoder=PluginChoice("mlx", {"mlx_cache_mib": "40"})), 2 * GIB)
-    assert [encoder_options(told, place)[1]["mlx_cache_mib"] for place in (0, 1)] == ["40", "40"]
-    none = replace(beside, further_encoders=(*beside.further_encoders, PluginChoice("mlx", {"mlx_cache_mib": "0"})))
-    told = with_memory(replace(none, encoder=PluginChoice("mlx", {"mlx_cache_mib": "40"})), 2 * GIB)
-    assert [encoder_options(told, place)[1]["mlx_cache_mib"] for place in (0, 1, 2)] == ["40", "40", "0"]
+    reported = with_memory(replace(both, encoder=PluginChoice("mlx", {"mlx_cache_mib": "40"})), 2 * GIB)
+    assert [encoder_options(reported, place)[1]["mlx_cache_mib"] for place in (0, 1)] == ["40", "40"]
+    none = replace(both, further_encoders=(*both.further_encoders, PluginChoice("mlx", {"mlx_cache_mib": "0"})))
+    reported = with_memory(replace(none, encoder=PluginChoice("mlx", {"mlx_cache_mib": "40"})), 2 * GIB)
+    assert [encoder_options(reported, place)[1]["mlx_cache_mib"] for place in (0, 1, 2)] == ["40", "40", "0"]
 
 
-def test_only_mlx_is_told_of_its_share_and_the_users_own_option_is_stronger() -> None:
+def test_only_mlx_gets_its_share_and_the_users_own_option_is_stronger() -> None:
     planned = with_memory(config("mlx:mlx_cache_mib=7", "mlx:batch=2"), 2 * GIB)
     assert encoder_options(planned, 0)[1] == {"mlx_cache_mib": "7"}
     assert decoder_options(planned)[1].keys() == {"batch", "cache_mib", "mlx_cache_mib"}

@@ -89,7 +89,7 @@ def test_the_first_text_of_a_name_counts_and_empty_ones_do_not() -> None:
         "```\nprompt_ocr = open('secret').read()\n```",
     ],
 )
-def test_what_is_no_prompt_is_not_taken_for_one(card: str) -> None:
+def test_what_is_no_prompt_is_not_mistaken_for_one(card: str) -> None:
     assert prompts_of(card) == {}
 
 

@@ -133,7 +133,7 @@ def test_a_damaged_cache_of_fingerprints_is_computed_again(models: Path, tmp_pat
     assert fingerprint(folder) == value == entry.read_text()
 
 
-def test_a_cached_fingerprint_is_told_only_while_it_holds(models: Path) -> None:
+def test_a_cached_fingerprint_is_used_only_while_it_is_valid(models: Path) -> None:
     folder = install(models / "a")
     assert cached_fingerprint(folder) is None
     value = fingerprint(folder)

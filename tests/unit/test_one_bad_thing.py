@@ -43,7 +43,7 @@ def test_names_that_are_no_text_are_read_and_done_once(client: type[FakeClient])
     pictures("in/ok.png")
     for name in (b"in/bad\xff.png", b"in/bad\\xff.png"):
         Path(os.fsdecode(name)).write_bytes(Path("in/ok.png").read_bytes())
-    for expected in ("3 pages read\n", "0 pages read, 3 skipped (done before; --force reads again)\n"):
+    for expected in ("3 pages read\n", "0 pages read, 3 skipped (already done; --force reads them again)\n"):
         result = call("ocr", "in", "-o", "out", "--task", "layout")
         assert (result.exit_code, result.stderr) == (0, expected)
     assert files("out") == [b"bad\\xff", b"bad\\xff.md", b"bad\xff", b"bad\xff.md", b"ok", b"ok.md"]
@@ -58,7 +58,7 @@ def test_a_result_name_that_is_too_long_is_cut_with_a_digest(client: type[FakeCl
     client.cells = (Cell((0, 0, 9, 9), "Picture", ""),)
     names = ["a", "q" * 251, "q" * 250 + "r", "ü" * 125]
     pictures(*(f"in/{name}.png" for name in names))
-    for expected in ("4 pages read\n", "0 pages read, 4 skipped (done before; --force reads again)\n"):
+    for expected in ("4 pages read\n", "0 pages read, 4 skipped (already done; --force reads them again)\n"):
         result = call("ocr", "in", "-o", "out", "-f", format_, "--task", "layout")
         assert (result.exit_code, result.stderr) == (0, expected)
     results = [name for name in files("out") if Path(os.fsdecode(b"out/" + name)).is_file()]
@@ -97,7 +97,7 @@ def test_an_input_that_vanishes_costs_its_own_result(
     removing(client, monkeypatch, "b.png")
     result = call("ocr", "a.png", "b.png", "c.png", "-o", "out", "-f", format_, "--task", "layout")
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "3 pages read, 1 result not written")
-    assert "b.png: page 1 was read, but cannot be read again for its pixels (there is no such file)" in result.stderr
+    assert "b.png: page 1 was read, but its pixels cannot be loaded again (there is no such file)" in result.stderr
     assert len([path for path in Path("out").iterdir() if path.is_file() and path.name[0] != "."]) == 2
 
 
@@ -112,7 +112,7 @@ def test_an_input_that_vanishes_is_a_failed_page_of_one_file(
     assert result.exit_code == 1 and "1 result not written" in result.stderr
     text = Path(target).read_text()
     assert "a.png" in text and "c.png" in text
-    assert target == "all.md" or "page 1 was read, but cannot be read again" in text
+    assert target == "all.md" or "page 1 was read, but its pixels cannot be loaded again" in text
 
 
 def test_a_folder_that_may_not_be_written_any_more_ends_the_run(
@@ -169,7 +169,7 @@ def test_a_descriptor_of_another_program_is_read(client: type[FakeClient]) -> No
 def test_a_device_without_an_end_is_an_error(client: type[FakeClient], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dotsctl.client.inputs.sources.MAX_FILE_BYTES", 1 << 20)
     result = call("ocr", "/dev/zero")
-    assert result.exit_code == 4 and "more than 1 MiB come out of it" in result.stderr
+    assert result.exit_code == 4 and "more than 1 MiB" in result.stderr
 
 
 def test_standard_input_without_an_end_is_an_error_with_the_limit(
@@ -178,7 +178,7 @@ def test_standard_input_without_an_end_is_an_error_with_the_limit(
     monkeypatch.setattr("dotsctl.client.inputs.sources.MAX_FILE_BYTES", 1 << 20)
     result = call("ocr", "-", stdin=bytes(3 << 20))
     assert result.exit_code == 4
-    assert result.stderr.count("more than 1 MiB come out of it: write it into a file, and name that") == 1
+    assert result.stderr.count("more than 1 MiB: save it to a file and name the file") == 1
 
 
 def test_a_pipe_in_a_folder_is_named_and_never_waited_for(client: type[FakeClient]) -> None:
@@ -187,7 +187,7 @@ def test_a_pipe_in_a_folder_is_named_and_never_waited_for(client: type[FakeClien
     Path("in/y.png").symlink_to("/dev/zero")
     result = call("ocr", "in", "-o", "out")
     assert result.exit_code == 1 and Path("out/a.md").exists()
-    assert result.stderr.count("this is no regular file") == 2
+    assert result.stderr.count("this is not a regular file") == 2
 
 
 def test_overlays_beside_scans_are_not_read_by_a_glob(client: type[FakeClient]) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from tests.fake_client import FakeClient, call, pictures
 
 TEXT = "text of a.png\n"
-ERROR = "dotsctl: cannot write {}. Results written so far are kept\nWhat to do: {}choose another place with -o\n"
+ERROR = "dotsctl: cannot write {}. Results written so far are kept\nWhat to do: {}choose another path with -o\n"
 
 
 def names() -> list[str]:
@@ -115,14 +115,14 @@ def test_a_socket_is_refused_and_stays(client: type[FakeClient]) -> None:
         result = call("ocr", "a.png", "-o", "socket")
     assert (result.exit_code, result.stderr) == (5, ERROR.format("socket: it is a socket", ""))
     assert stat.S_ISSOCK(Path("socket").stat().st_mode)
-    assert client.created == [], "it is told before a model is loaded"
+    assert client.created == [], "it is reported before a model is loaded"
 
 
 def test_pictures_cannot_lie_beside_a_stream(client: type[FakeClient]) -> None:
     pictures("a.png")
     os.mkfifo("pipe")
     result = call("ocr", "a.png", "-o", "pipe", "--images", "files")
-    assert result.exit_code == 2 and "--images files needs a place" in result.stderr
+    assert result.exit_code == 2 and "--images files needs an output folder or file" in result.stderr
 
 
 # --- disks that take nothing -----------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_a_disk_that_takes_nothing_is_one_line_and_earlier_results_stay(
     )
     assert done.returncode == 5, done.stderr
     problem, remedy = done.stderr.splitlines()
-    assert reason in problem and "cannot write disk" in problem and "choose another place with -o" in remedy
+    assert reason in problem and "cannot write disk" in problem and "choose another path with -o" in remedy
 
 
 # --- what it costs ---------------------------------------------------------------------------------------------------

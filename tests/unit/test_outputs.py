@@ -83,7 +83,7 @@ def test_the_format_is_that_of_the_outputs_ending_unless_chosen() -> None:
 
 
 @pytest.mark.parametrize("target", ["file/out.md", "file/out/"])
-def test_an_output_that_cannot_be_written_is_told_before_any_work(tmp_path: Path, target: str) -> None:
+def test_an_output_that_cannot_be_written_is_reported_before_any_work(tmp_path: Path, target: str) -> None:
     (tmp_path / "file").touch()
     output = choose_output(f"{tmp_path}/{target}", documents(tmp_path / "a.png"), Style("md"), print)
     with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file/out.*: (Not a directory|File exists)"):
@@ -203,7 +203,7 @@ def test_a_document_without_a_good_page_is_not_written(tmp_path: Path) -> None:
     assert contents(tmp_path / "out") == {}
 
 
-def test_an_interrupted_document_keeps_its_pages_and_says_what_is_missing(tmp_path: Path) -> None:
+def test_an_interrupted_document_keeps_its_pages_and_states_what_is_missing(tmp_path: Path) -> None:
     inputs = documents(tmp_path / "a.tif")
     output = FolderOutput(tmp_path / "out", inputs, Style("md"))
     is_done(output, inputs[0], READING)

@@ -52,7 +52,7 @@ def test_the_keyword_arguments_are_the_fields_of_the_record() -> None:
 
 
 @pytest.mark.parametrize("each", fields(ReadingOptions), ids=lambda each: each.name)
-def test_every_option_says_whether_results_depend_on_it(each: "Field[object]") -> None:
+def test_every_option_states_whether_results_depend_on_it(each: "Field[object]") -> None:
     assert isinstance(each.metadata.get(IN_KEY), bool), "declare it with metadata=option(in_key=...)"
     chosen = {"pages": "1", "box": (1, 2, 3, 4), "quality": "fast", "dpi": 90}
     other = not each.default if isinstance(each.default, bool) else 900 if "int" in str(each.type) else "x"
@@ -107,9 +107,9 @@ def test_numbers_of_numpy_are_numbers() -> None:
 
 
 def test_an_option_that_the_call_does_not_have_is_a_type_error_that_lists_those_that_it_has() -> None:
-    with pytest.raises(TypeError, match=r"'maxtokens' is no option of this call; the options are: .*max_tokens"):
+    with pytest.raises(TypeError, match=r"'maxtokens' is not an option of this call; the options are: .*max_tokens"):
         ReadingOptions.of({"maxtokens": 5})
-    with pytest.raises(TypeError, match="'reread' is no option"):
+    with pytest.raises(TypeError, match="'reread' is not an option"):
         ReadingOptions.of({"reread": False}, StreamOptions)
 
 

@@ -63,14 +63,14 @@ def test_pages_come_back_as_they_were_read(tmp_path_factory: pytest.TempPathFact
     assert list(folder.iterdir()) == []
 
 
-def test_every_field_of_a_page_is_kept_or_told_by_its_input() -> None:
+def test_every_field_of_a_page_is_kept_or_known_from_its_input() -> None:
     from dotsctl.client.outputs.page_store import StoredPage
 
-    told = {"source", "path", "num_pages", "chosen", "index", "error"}
-    assert {field.name for field in fields(StoredPage)} - {"key"} == {field.name for field in fields(Page)} - told
+    reported = {"source", "path", "num_pages", "chosen", "index", "error"}
+    assert {field.name for field in fields(StoredPage)} - {"key"} == {field.name for field in fields(Page)} - reported
 
 
-def test_a_document_goes_on_with_the_page_that_is_missing(tmp_path: Path) -> None:
+def test_a_document_continues_with_the_page_that_is_missing(tmp_path: Path) -> None:
     inputs = documents(tmp_path / "a.tif")
     first = FolderOutput(tmp_path / "out", inputs, Style("md"))
     assert not is_done(first, inputs[0], READING)
@@ -95,7 +95,7 @@ def test_a_document_goes_on_with_the_page_that_is_missing(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("change", ["model", "input", "force"])
-def test_pages_are_taken_over_only_from_the_same_reading_of_the_same_input(tmp_path: Path, change: str) -> None:
+def test_pages_are_resumed_only_from_the_same_reading_of_the_same_input(tmp_path: Path, change: str) -> None:
     inputs = documents(tmp_path / "a.tif")
     first = FolderOutput(tmp_path / "out", inputs, Style("md"))
     is_done(first, inputs[0], READING)
@@ -108,22 +108,22 @@ def test_pages_are_taken_over_only_from_the_same_reading_of_the_same_input(tmp_p
     assert again.kept(PageInput(inputs[0].name, inputs[0].path, 1, 2)) is None
 
 
-@pytest.mark.parametrize("is_whole", [True, False])
-def test_a_single_file_goes_on_after_a_run_that_broke_off(tmp_path: Path, is_whole: bool) -> None:
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_a_single_file_resumes_after_a_run_that_was_interrupted(tmp_path: Path, is_complete: bool) -> None:
     inputs = documents(tmp_path / "a.tif")
     target = f"{tmp_path}/out/all.md"
     output = choose_output(target, inputs, Style("md"), print)
     output.prepare()
     assert not is_done(output, inputs[0], READING)
     output.add(page(inputs[0].name, "one", 1, 2))
-    if is_whole:
+    if is_complete:
         output.add(page(inputs[0].name, "two", 2, 2))
-    output.finish(is_whole=is_whole)
+    output.finish(is_complete=is_complete)
     again = choose_output(target, inputs, Style("md"), print)
     again.prepare()
     assert not is_done(again, inputs[0], READING)
     kept = again.kept(PageInput(inputs[0].name, inputs[0].path, 1, 2))
-    assert (kept is None) if is_whole else (kept is not None and kept.text == "one")
+    assert (kept is None) if is_complete else (kept is not None and kept.text == "one")
 
 
 def test_lines_that_a_crash_has_cut_are_read_again(tmp_path: Path) -> None:

@@ -66,8 +66,8 @@ def test_measured_costs_replace_the_table_and_are_scaled_to_other_sizes() -> Non
     found = pipeline(("mlx", CPU), chip="x86_64", decoder_device=Device.CPU, measured=measured)
     small = found.page_s((1204, 1316), None)  # 86 x 94 patches
     assert small == pytest.approx(20.0 * VISION.operations(8084) / VISION.operations(8000) + 10.0)
-    beside = MeasuredCosts((Cost("mlx", 8000, 20.0, False), Cost("mlx", 8084, 25.0, True)), (decoding,))
-    found = pipeline(("mlx", CPU), chip="x86_64", decoder_device=Device.CPU, measured=beside)
+    with_decoder = MeasuredCosts((Cost("mlx", 8000, 20.0, False), Cost("mlx", 8084, 25.0, True)), (decoding,))
+    found = pipeline(("mlx", CPU), chip="x86_64", decoder_device=Device.CPU, measured=with_decoder)
     assert found.page_s((1204, 1316), None) == pytest.approx(25.0)  # the decoder had its share meanwhile
 
 
@@ -159,8 +159,8 @@ def dots_ocr(folder: Path) -> Path:
     return folder
 
 
-def test_the_choice_is_made_once_a_call_and_said_once(tmp_path: Path, on_m2: Machine) -> None:
-    session: Any = SimpleNamespace(welcome=welcome(dots_ocr(tmp_path)), encoder_place=0)
+def test_the_choice_is_made_once_a_call_and_reported_once(tmp_path: Path, on_m2: Machine) -> None:
+    session: Any = SimpleNamespace(welcome=welcome(dots_ocr(tmp_path)), encoder_index=0)
     lines: list[str] = []
     choice = QualityChoice(session, lines.append)
     assert choice.choose([header(SLIDE)], OPTIONS) is Quality.FULL
@@ -174,10 +174,10 @@ def test_the_choice_is_made_once_a_call_and_said_once(tmp_path: Path, on_m2: Mac
 
 
 def test_all_encoders_count_where_the_runtime_chooses_between_them(tmp_path: Path, on_m2: Machine) -> None:
-    said = replace(welcome(dots_ocr(tmp_path)), encoders=("coreml", "mlx"), capabilities=(NE, GPU))
+    answer = replace(welcome(dots_ocr(tmp_path)), encoders=("coreml", "mlx"), capabilities=(NE, GPU))
 
     def encoders(place: int | None, *, auto: bool) -> list[str]:
-        found = pipeline_of(replace(said, auto=auto), place)
+        found = pipeline_of(replace(answer, auto=auto), place)
         assert found is not None
         return [name for name, _ in found.encoders]
 
@@ -190,12 +190,12 @@ def test_a_model_that_cannot_be_understood_is_read_at_full_quality(tmp_path: Pat
     for model in (Path(), tmp_path / "missing", tmp_path):
         assert pipeline_of(welcome(model), 0) is None
     (tmp_path / "config.json").write_text('{"vision_config": {}}')
-    session: Any = SimpleNamespace(welcome=welcome(tmp_path), encoder_place=0)
+    session: Any = SimpleNamespace(welcome=welcome(tmp_path), encoder_index=0)
     assert QualityChoice(session).choose([header(A4)], OPTIONS) is Quality.FULL
 
 
 def test_a_page_that_cannot_be_resized_is_left_to_the_encoder(tmp_path: Path, on_m2: Machine) -> None:
-    session: Any = SimpleNamespace(welcome=welcome(dots_ocr(tmp_path)), encoder_place=0)
+    session: Any = SimpleNamespace(welcome=welcome(dots_ocr(tmp_path)), encoder_index=0)
     assert QualityChoice(session).choose([header((10, 4000))], OPTIONS) is Quality.FULL
 
 

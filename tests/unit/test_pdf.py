@@ -188,7 +188,7 @@ def test_a_large_page_is_rendered_within_the_limit(monkeypatch: pytest.MonkeyPat
     assert answer(blank(2_000, 1_000), dpi=200)[0].size == (100, 50)
 
 
-def test_a_page_too_long_for_its_width_is_told_so() -> None:
+def test_a_page_too_long_for_its_width_is_reported() -> None:
     (page,) = pages_of(blank(3_000, 10))
     with pytest.raises(PageError, match="200 times"):
         page.load()
@@ -203,7 +203,7 @@ def test_chosen_pages_are_read_alone() -> None:
 def test_chosen_pages_outside_are_one_error_beside_the_others() -> None:
     good, error = pages_of(numbered(2), Selection(PageRanges.parse("2-4"), dpi=72))
     assert (good.error, error.page) == (None, 3)
-    assert str(error.error) == "pages 3-4 were asked for, and the document has 2 pages: choose among these"
+    assert str(error.error) == "pages 3-4 do not exist (the document has 2 pages): choose among these"
 
 
 @pytest.mark.parametrize("lead", [b"\r\n", b"X-Mailer: scanner\r\n\r\n", b"\0" * 1019])
@@ -227,21 +227,21 @@ def test_a_protected_pdf_is_read_with_its_password() -> None:
     assert pixels(page).shape == (10, 20, 3) and pixels(page).max() < 10
 
 
-def test_a_protected_pdf_asks_for_its_password() -> None:
+def test_a_protected_pdf_requests_its_password() -> None:
     assert "--password, or in DOTSCTL_PASSWORD" in only_error(FILES / "encrypted.pdf")
 
 
-def test_a_wrong_password_is_told_and_not_shown() -> None:
-    told = only_error(FILES / "encrypted.pdf", Selection(password="hunter2"))
-    assert "does not open" in told and "hunter2" not in told
+def test_a_wrong_password_is_reported_and_not_shown() -> None:
+    reported = only_error(FILES / "encrypted.pdf", Selection(password="hunter2"))
+    assert "does not open" in reported and "hunter2" not in reported
 
 
-def test_a_damaged_pdf_is_told_so() -> None:
+def test_a_damaged_pdf_is_reported() -> None:
     assert "damaged" in only_error(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3")
     assert "damaged" in only_error(numbered(3)[:700])
 
 
-def test_a_pdf_without_pages_is_told_so_also_after_one_that_failed_for_another_reason() -> None:
+def test_a_pdf_without_pages_is_reported_also_after_one_that_failed_for_another_reason() -> None:
     for before in (None, FILES / "encrypted.pdf", b"%PDF-1.7 damaged"):
         if before is not None:
             assert only_error(before)
@@ -276,13 +276,13 @@ def test_a_document_is_opened_once_and_one_page_is_rendered_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, int]] = []
-    ask = RenderProcess.ask
+    ask = RenderProcess.request
 
     def noted(process: RenderProcess, request: RenderRequest, content: bytes) -> PendingAnswer:
         asked.append((request.asked, request.page))
         return ask(process, request, content)
 
-    monkeypatch.setattr(RenderProcess, "ask", noted)
+    monkeypatch.setattr(RenderProcess, "request", noted)
     path = tmp_path / "long.pdf"
     path.write_bytes(numbered(300, (8, 8)))
     pages = pages_of(path, AT_72)

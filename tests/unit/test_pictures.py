@@ -144,15 +144,15 @@ def _orientation(number: int) -> Image.Exif:
     return exif
 
 
-def test_an_input_that_changed_or_went_is_told(tmp_path: Path) -> None:
+def test_an_input_that_changed_or_went_is_reported(tmp_path: Path) -> None:
     scan(tmp_path / "a.png", [RED])
     inputs = documents(tmp_path / "a.png")
     pixels = PagePixels.of_files(inputs)
-    with pytest.raises(PageError, match="it has 60x40 px instead of 61x40"):
+    with pytest.raises(PageError, match="it now has 60x40 px instead of 61x40"):
         pixels.load(replace(page(inputs[0]), width=61))
     (tmp_path / "a.png").unlink()
     with pytest.raises(
-        PageError, match=r"page 1 was read, but cannot be read again for its pixels \(there is no such file"
+        PageError, match=r"page 1 was read, but its pixels cannot be loaded again \(there is no such file"
     ):
         pixels.load(page(inputs[0]))
 
@@ -332,7 +332,7 @@ def test_a_large_page_is_shown_smaller_with_its_boxes_in_their_places(tmp_path: 
         assert shown.size == (1600, 1200)
 
 
-def test_an_interrupted_html_document_says_what_is_missing(tmp_path: Path) -> None:
+def test_an_interrupted_html_document_states_what_is_missing(tmp_path: Path) -> None:
     scan(tmp_path / "a.tif", [RED, BLUE])
     (document,) = inputs = documents(tmp_path / "a.tif")
     write(FolderOutput(tmp_path / "out", inputs, Style("html")), inputs, [page(document, 2, 2)])
@@ -359,11 +359,11 @@ def test_the_command_line_writes_all_formats_with_pictures(client: type[FakeClie
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-f", "overlay"], "nothing for a terminal"),
+        (["-f", "overlay"], "cannot be shown in a terminal"),
         (["-f", "overlay", "-o", "out/", "--no-header-footer"], "-f overlay has none"),
-        (["-f", "overlay", "-o", "out/"], "the task 'text' gives none"),
-        (["-f", "json", "--images", "none"], "--images is about -f md"),
-        (["--images", "files"], "say where with -o"),
+        (["-f", "overlay", "-o", "out/"], "the task 'text' returns none"),
+        (["-f", "json", "--images", "none"], "--images applies to -f md"),
+        (["--images", "files"], "set one with -o"),
     ],
 )
 def test_what_does_not_go_together_is_a_usage_error(client: type[FakeClient], options: list[str], message: str) -> None:

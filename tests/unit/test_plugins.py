@@ -172,7 +172,7 @@ def test_plugins_that_need_no_model_get_none_and_their_options_are_checked() -> 
         find_model_for(None, [fake], [PluginChoice("flax")])
 
 
-def test_a_wrong_option_is_told_before_anything_is_started() -> None:
+def test_a_wrong_option_is_reported_before_anything_is_started() -> None:
     chosen = choose(encoder="fake:encode_ms=soon", decoder="fake", environment={}, files=())
     with pytest.raises(UsageError, match="encode_ms='soon' is not a number, at least 0"):
         runtime_config(chosen, "name")
@@ -232,7 +232,7 @@ def test_a_gpu_that_refuses_work_while_loading_is_no_fault_of_the_plugin() -> No
         raise RuntimeError("another fault")
 
 
-def test_a_missing_module_is_told_with_what_to_install() -> None:
+def test_a_missing_module_is_reported_with_what_to_install() -> None:
     with pytest.raises(MissingError, match="needs the module 'no_such_module'"), load_faults("encoder 'x'", "load"):
         __import__("no_such_module")
 

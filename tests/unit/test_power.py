@@ -92,7 +92,7 @@ def test_other_systems_start_nothing(caffeinate: Caffeinate, monkeypatch: pytest
     assert caffeinate.starts == 0
 
 
-def test_the_power_source_is_asked_of_iokit(libsystem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_power_source_is_read_from_iokit(libsystem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(power, "IOKIT", str(libsystem))
     assert is_on_mains_power()
     monkeypatch.setenv("STAND_IN_BATTERY_S", "7200")

@@ -1,7 +1,7 @@
 """A power cut after every file operation of a run: the next run finds no stale, missing or damaged result.
 
 A model of the disk keeps what was flushed: the data of files, and the names in folders, apart from each other. After
-each operation the folder is laid out as the disk may hold it then: with everything that was not flushed, without it,
+each operation the folder is restored as the disk may hold it then: with everything that was not flushed, without it,
 with names alone or data alone, and with a part of each by chance. Names of one folder come to the disk in their order,
 as journalling file systems bring them. CI has one chance a step, ``python -P -m dotsctl.tools.dev.longrun power-model``
 has ten.
@@ -165,14 +165,14 @@ class Disk:
         return found
 
 
-def lay_out(layout, folder):
+def restore(layout, folder):
     for name, found in layout.items():
         path = folder / name
         if isinstance(found, str):
             path.write_bytes(bytes.fromhex(found))
         else:
             path.mkdir()
-            lay_out(found, path)
+            restore(found, path)
 
 
 def recorded():
@@ -211,7 +211,7 @@ for has_run_before in (False, True):
             continue  # the whole is done on demand
         for options in ("second", "first"):
             shutil.rmtree(FOLDER, ignore_errors=True)
-            lay_out(layout, BASE)
+            restore(layout, BASE)
             whole = [expected["first"], expected["second"]]
             for name, text in content().items():
                 assert any(text == each.get(name) for each in whole), f"{number}: {name} is damaged"

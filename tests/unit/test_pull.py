@@ -36,7 +36,7 @@ def test_a_pull_installs_what_dotsctl_needs_and_fetches_nothing_else(remote: Fak
     assert listener.lines == [f"{REPO}@{COMMIT}", "9 files, 853 kB; licence: other (dots-terms)"]
 
 
-def test_the_record_tells_where_a_model_comes_from(remote: FakeHub) -> None:
+def test_the_record_reports_where_a_model_comes_from(remote: FakeHub) -> None:
     record = read_record(run(revision="v1"))
     assert record is not None
     assert (record.repo, record.commit, record.licence, record.prompts) == (REPO, COMMIT, "other (dots-terms)", "")
@@ -45,7 +45,7 @@ def test_the_record_tells_where_a_model_comes_from(remote: FakeHub) -> None:
     assert record.date.endswith("+00:00")
 
 
-def test_a_question_is_asked_in_the_words_of_the_user_even_if_the_card_shows_a_prompt(remote: FakeHub) -> None:
+def test_a_question_is_sent_as_the_user_wrote_it_even_if_the_card_shows_a_prompt(remote: FakeHub) -> None:
     remote.files["README.md"] = b"```python\nprompt_general = 'Tell me.'\n```\n"
     assert json.loads((run() / "prompts.json").read_text())["ask"] is None
 
@@ -122,7 +122,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(remote: FakeHub) -> None
     assert (folder / WEIGHTS).read_bytes() == remote.files[WEIGHTS]
 
 
-def test_a_connection_that_stays_broken_is_told_and_the_next_pull_goes_on(remote: FakeHub, pull_home: Path) -> None:
+def test_a_connection_that_stays_broken_is_reported_and_the_next_pull_resumes(remote: FakeHub, pull_home: Path) -> None:
     remote.cuts[WEIGHTS] = [100_000] * (1 + download.MAX_BARREN_ATTEMPTS)
     message = refused()
     assert f"stopped at 100000 of {len(remote.files[WEIGHTS])} bytes" in message
@@ -142,7 +142,7 @@ def test_a_server_that_knows_no_ranges_begins_again(remote: FakeHub) -> None:
     assert listener.present_bytes == listener.announced_bytes
 
 
-def test_an_interrupted_pull_leaves_nothing_under_the_name_and_goes_on(remote: FakeHub, pull_home: Path) -> None:
+def test_an_interrupted_pull_leaves_nothing_under_the_name_and_resumes(remote: FakeHub, pull_home: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(Listener(KeyboardInterrupt(), after_bytes=150_000))
     assert [path.name for path in pull_home.iterdir()] == [".dots.small.partial"]
@@ -155,7 +155,7 @@ def test_an_interrupted_pull_leaves_nothing_under_the_name_and_goes_on(remote: F
     assert installed_models() == ["dots.small"]
 
 
-def test_a_killed_process_leaves_nothing_under_the_name_and_the_next_goes_on(remote: FakeHub, pull_home: Path) -> None:
+def test_a_killed_process_leaves_nothing_under_the_name_and_the_next_resumes(remote: FakeHub, pull_home: Path) -> None:
     """In a process of its own, which takes address and token from the environment."""
     remote.stalls[WEIGHTS] = 200_000
     environment = {**os.environ, "HF_TOKEN": "hf_secret", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -188,7 +188,7 @@ def test_what_an_older_attempt_left_is_no_part_of_the_model(remote: FakeHub, pul
 
 def test_two_pulls_of_one_model_do_not_meet(remote: FakeHub, pull_home: Path) -> None:
     with PartialFolder(pull_home / "dots.small"):
-        assert "another process downloads the model 'dots.small'" in refused()
+        assert "another process is downloading the model 'dots.small'" in refused()
     run()
 
 
@@ -196,7 +196,7 @@ def test_two_pulls_of_one_model_do_not_meet(remote: FakeHub, pull_home: Path) ->
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_a_file_in_the_cache_is_copied_if_it_is_whole(remote: FakeHub, tmp_path: Path, damaged: bool) -> None:
+def test_a_file_in_the_cache_is_copied_if_it_is_complete(remote: FakeHub, tmp_path: Path, damaged: bool) -> None:
     content = remote.files[WEIGHTS]
     cached = tmp_path / "hf" / "hub" / "models--somebody--Dots.Small" / "snapshots" / COMMIT / WEIGHTS
     cached.parent.mkdir(parents=True)

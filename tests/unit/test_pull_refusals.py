@@ -10,7 +10,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from dotsctl.client.models.hub import Hub
-from dotsctl.client.models.pull import SPARE_BYTES, PullOrder, target_folder
+from dotsctl.client.models.pull import SPARE_BYTES, PullRequest, target_folder
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 from dotsctl.protocol.model.directory import installed_models, models_directory
 from hypothesis import given, settings
@@ -47,7 +47,7 @@ def test_what_changed_in_the_partial_folder_is_fetched_again(remote: FakeHub, pu
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "told"),
+    ("status", "headers", "problem"),
     [
         (404, {"X-Error-Code": "RepoNotFound"}, "has no repository somebody/Dots.Small, or it is private"),
         (401, {}, "(HTTP 401): check the token's permissions, or set HF_TOKEN, or run 'hf auth login'"),
@@ -62,10 +62,10 @@ def test_what_changed_in_the_partial_folder_is_fetched_again(remote: FakeHub, pu
     ],
 )
 def test_a_refusal_of_the_hub_is_one_line_with_a_remedy(
-    remote: FakeHub, pull_home: Path, status: int, headers: dict[str, str], told: str
+    remote: FakeHub, pull_home: Path, status: int, headers: dict[str, str], problem: str
 ) -> None:
     remote.refusal, remote.body = (status, headers), b"<html>login</html>"
-    assert told in refused()
+    assert problem in refused()
     assert not pull_home.exists()
 
 
@@ -73,7 +73,7 @@ def test_a_revision_that_is_not_there_is_named(remote: FakeHub) -> None:
     assert "has no revision 'v2': check --revision" in refused(revision="v2")
 
 
-def test_a_refusal_in_the_middle_is_told_as_well(remote: FakeHub) -> None:
+def test_a_refusal_in_the_middle_is_reported_as_well(remote: FakeHub) -> None:
     class Gate(Listener):
         def begin(self, size_bytes: int) -> None:
             remote.refusal = (403, {"X-Error-Code": "GatedRepo"})
@@ -88,7 +88,7 @@ def test_without_a_network_the_address_is_named(pull_home: Path, monkeypatch: py
     assert f"{nobody} cannot be reached (ConnectError" in refused()
 
 
-def test_a_server_that_says_nothing_is_given_up(pull_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_sends_nothing_is_given_up(pull_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
@@ -109,7 +109,7 @@ def test_a_disk_that_is_too_small_is_refused_with_both_numbers(
     monkeypatch.setattr("dotsctl.client.models.pull.shutil.disk_usage", lambda _: usage)
     remote.files[WEIGHTS] += bytes(800_000)
     message = refused()
-    assert "has 512 MB free, 514 MB are needed (512 MB of them to spare)" in message
+    assert "has 512 MB free, 514 MB are needed (512 MB of them in reserve)" in message
     assert "DOTSCTL_MODELS" in message
     assert not remote.asked
 
@@ -125,7 +125,7 @@ def test_what_is_there_already_needs_no_room(remote: FakeHub, monkeypatch: pytes
 
 
 def test_a_disk_that_fills_up_keeps_what_is_there(remote: FakeHub, pull_home: Path) -> None:
-    assert "is full: make room and pull again" in refused(Listener(OSError(errno.ENOSPC, "full"), 100_000))
+    assert "is full: free some space and pull again" in refused(Listener(OSError(errno.ENOSPC, "full"), 100_000))
     assert [path.name for path in pull_home.iterdir()] == [".dots.small.partial"]
 
 
@@ -151,17 +151,17 @@ def test_a_repository_without_a_needed_file_is_no_model(remote: FakeHub, name: s
     assert not remote.asked
 
 
-@pytest.mark.parametrize(("config", "told"), [(b'{"model_type": "qwen2"}', "of the type 'qwen2'"), (b"[1]", "list")])
-def test_another_type_of_model_is_refused_before_the_weights(remote: FakeHub, config: bytes, told: str) -> None:
+@pytest.mark.parametrize(("config", "problem"), [(b'{"model_type": "qwen2"}', "of the type 'qwen2'"), (b"[1]", "list")])
+def test_another_type_of_model_is_refused_before_the_weights(remote: FakeHub, config: bytes, problem: str) -> None:
     remote.files["config.json"] = config
-    assert told in refused()
+    assert problem in refused()
     assert remote.asked == [("config.json", None)]
 
 
 def test_a_shard_that_the_index_names_and_nobody_has_is_refused(remote: FakeHub) -> None:
     index = {"weight_map": {"vision_tower.a": WEIGHTS, "lm_head.weight": "model-2.safetensors"}}
     remote.files["model.safetensors.index.json"] = json.dumps(index).encode()
-    with pytest.raises(CommandFailedError, match=r"no model for dotsctl: (.|\n)*model-2\.safetensors"):
+    with pytest.raises(CommandFailedError, match=r"not a model that dotsctl can use: (.|\n)*model-2\.safetensors"):
         run()
     assert installed_models() == []
 
@@ -169,20 +169,20 @@ def test_a_shard_that_the_index_names_and_nobody_has_is_refused(remote: FakeHub)
 @pytest.mark.parametrize("repo", ["dots.ocr", "a/b/c", "https://huggingface.co/a/b", "a/..b c", ""])
 def test_a_repository_has_an_owner_and_a_name(repo: str) -> None:
     with pytest.raises(UsageError, match="OWNER/NAME"):
-        target_folder(PullOrder(repo))
+        target_folder(PullRequest(repo))
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "Big", "a" * 65, "demo"])
 def test_a_name_that_would_be_no_folder_of_its_own_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="--name"):
-        target_folder(PullOrder(REPO, name=name))
+        target_folder(PullRequest(REPO, name=name))
 
 
 @settings(max_examples=40)
 @given(st.tuples(*[st.text("aB3._-é/ ", min_size=1, max_size=70)] * 2).map("/".join))
 def test_the_name_of_a_repository_gives_a_visible_folder_or_is_refused(repo: str) -> None:
     try:
-        folder = target_folder(PullOrder(repo))
+        folder = target_folder(PullRequest(repo))
     except UsageError:
         return
     assert folder.parent == models_directory()
@@ -190,7 +190,7 @@ def test_the_name_of_a_repository_gives_a_visible_folder_or_is_refused(repo: str
     assert "/" not in folder.name
 
 
-def test_without_the_library_the_line_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_line_that_installs_it_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingError, match=r"pip install 'dotsctl\[all\]'"):
         Hub()

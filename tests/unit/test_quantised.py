@@ -42,7 +42,7 @@ def refusal(model: Path, quantisation: Quantisation = EIGHT) -> str:
     return str(refused.value)
 
 
-def test_a_whole_decoder_of_the_model_is_found(folder: Path) -> None:
+def test_a_complete_decoder_of_the_model_is_found(folder: Path) -> None:
     assert open_quantised(Path("/m"), DIGEST, EIGHT).files == (folder / "lm_head.safetensors",)
 
 
@@ -68,7 +68,7 @@ def test_a_decoder_of_another_kind_is_refused(folder: Path, changes: dict[str, A
     write(folder, **changes)
     message = refusal(demo_directory())
     assert problem in message
-    assert message.endswith("make it new: dotsctl convert demo --decoder-bits 8 --force")
+    assert message.endswith("rebuild it: dotsctl convert demo --decoder-bits 8 --force")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", None])

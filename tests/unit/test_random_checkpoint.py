@@ -173,7 +173,7 @@ def test_widths_that_heads_cannot_split_are_refused(shape: dict[str, int]) -> No
         Shape(**shape)
 
 
-def test_a_folder_with_a_model_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_a_model_is_kept(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, SMALL, seed=1)
     before = (tmp_path / "model.safetensors").read_bytes()
     with pytest.raises(OutputError, match="holds a model already"):

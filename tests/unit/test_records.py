@@ -119,7 +119,7 @@ def test_the_record_has_the_documented_keys_and_is_json() -> None:
     assert (record["encoder"], record["decoder"], record["attempt"], record["error"]) == ("mlx", "fake", 2, None)
 
 
-def test_the_record_tells_the_quality_and_the_greatest_loss_of_all_images() -> None:
+def test_the_record_reports_the_quality_and_the_greatest_loss_of_all_images() -> None:
     geometry = PageGeometry((560, 280), 1, (280, 140), (0.5, 0.5), (0.0, 0.0))
     geometries = tuple(replace(geometry, resolution_loss=loss) for loss in (0.0, 0.25, 0.125))
     read = replace(result("text"), geometries=geometries)
@@ -128,7 +128,7 @@ def test_the_record_tells_the_quality_and_the_greatest_loss_of_all_images() -> N
     assert (page.record()["quality"], page.record()["resolution_loss"]) == ("fast", 0.25)
 
 
-def test_a_failed_page_says_why() -> None:
+def test_a_failed_page_states_why() -> None:
     page = Page.from_failure(
         PageInput("a.png", None),
         Failure.of(PageError("the file is empty", "scan it again")),
@@ -214,7 +214,7 @@ def test_only_a_loss_makes_a_page_partial_that_ended_by_itself(answer: str, stat
     assert page_of(result(answer), "layout").status == status
 
 
-def test_a_blank_page_with_text_in_its_document_is_partial_and_says_why() -> None:
+def test_a_blank_page_with_text_in_its_document_is_partial_and_states_why() -> None:
     facts: dict[str, Any] = {"model": "m", "fingerprint": "f", "task": "text"}
     blank = result("", FinishReason.BLANK)
     page = Page.from_result(PageInput("a.pdf", None, text_finder=lambda: True), blank, **facts)

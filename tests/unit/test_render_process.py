@@ -1,4 +1,4 @@
-"""The render process: what a document does to it is the failure of one page, and its owner goes on."""
+"""The render process: what a document does to it is the failure of one page, and its owner continues."""
 
 import io
 import os
@@ -146,7 +146,7 @@ def test_a_page_that_takes_too_long_fails_with_the_seconds_and_the_remedy() -> N
         process.close()
 
 
-def test_empty_content_is_not_taken_for_the_content_before_it(process: RenderProcess) -> None:
+def test_empty_content_is_not_mistaken_for_the_content_before_it(process: RenderProcess) -> None:
     require_good(process)
     with pytest.raises(PageError, match="the file is empty"):
         RenderDocument(process, b"").contents()
@@ -162,7 +162,7 @@ def test_a_process_that_was_killed_is_replaced_and_the_page_is_read(process: Ren
     assert process.pid != pid
 
 
-def test_a_page_that_was_asked_for_ahead_is_asked_for_again_when_the_process_was_closed(tmp_path: Path) -> None:
+def test_a_page_that_was_requested_ahead_is_requested_again_when_the_process_was_closed(tmp_path: Path) -> None:
     frames = [Image.new("L", (40, 30), shade) for shade in range(3)]
     path = tmp_path / "a.tif"
     frames[0].save(path, save_all=True, append_images=frames[1:])
@@ -195,7 +195,7 @@ def test_a_stop_that_comes_before_the_wait_is_kept_and_pages_that_were_read_are_
 ) -> None:
     require_good(process)
     document = RenderDocument(process, endless())
-    pending = document._ask(RenderRequest(PAGE, page=1, dpi=72))
+    pending = document._request(RenderRequest(PAGE, page=1, dpi=72))
     process.stop()
     with finishing():
         require_good(process)
@@ -238,7 +238,7 @@ def test_the_process_ends_with_its_owner_in_the_middle_of_a_page(tmp_path: Path)
         "from dotsctl.protocol.render.process import RenderProcess\n"
         "process = RenderProcess(); document = RenderDocument(process, Path(sys.argv[1]))\n"
         "assert document.contents().num_pages == 1\n"
-        "document._ask(RenderRequest('page', dpi=72)); print(process.pid, flush=True); os.kill(os.getpid(), 9)"
+        "document._request(RenderRequest('page', dpi=72)); print(process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-P", "-c", program, path], capture_output=True, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -66,6 +66,6 @@ def test_a_damaged_answer_is_read_again_and_a_harmless_flaw_is_not(text: str, re
     assert reason_to_reread(OPTIONS, result(text)) == reason
 
 
-def test_a_cut_that_the_user_wanted_is_kept() -> None:
+def test_a_limit_that_the_user_set_is_kept() -> None:
     options = replace(OPTIONS, max_tokens=5)
     assert reason_to_reread(options, result(reason=FinishReason.LENGTH)) == ""

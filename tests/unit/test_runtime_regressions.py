@@ -23,8 +23,8 @@ from dotsctl.client.runtime.backlog import MAX_MESSAGES
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import Kill, ToClient, ToWorker
 from dotsctl.client.runtime.peers import ClientPeers
-from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.views import Limits
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol import codec, endpoints
 from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError, RuntimeLostError
@@ -60,8 +60,8 @@ def core() -> Coordinator:
     """Both workers are ready at time 0."""
     made = Coordinator(Limits(credits=2, stall_timeout_s=120.0, page_timeout_s=1800.0), ["fake"], "fake")
     for role in Role:
-        epoch = made.table.launch(Seat(role)).epoch
-        made.worker_ready(Seat(role), epoch, Ready("f" * 64, 8, "d.1", 1, ("text",), 0.0), 0.0)
+        epoch = made.table.launch(WorkerSlot(role)).epoch
+        made.worker_ready(WorkerSlot(role), epoch, Ready("f" * 64, 8, "d.1", 1, ("text",), 0.0), 0.0)
     return made
 
 
@@ -78,7 +78,7 @@ def kills(core: Coordinator) -> list[Role]:
     return [command.role for command in core.take_commands() if isinstance(command, Kill)]
 
 
-def test_a_decoder_is_not_blamed_for_the_time_in_which_it_had_nothing_to_do(core: Coordinator) -> None:
+def test_the_timeout_of_a_decoder_does_not_count_the_time_without_work(core: Coordinator) -> None:
     submit(core, 0, 0.0)
     submit(core, 1, 0.0)
     say(core, Role.ENCODER, Encoded(1, 1, 32), 100.0)
@@ -104,7 +104,7 @@ def test_nobody_is_killed_because_the_machine_slept(core: Coordinator) -> None:
     assert core.ledger.requests[1].attempt == 1
     for second in range(90_001, 90_122):
         core.tick(float(second))
-    assert kills(core) == [Role.ENCODER], "patience ends at last"
+    assert kills(core) == [Role.ENCODER], "the timeout ends at last"
 
 
 def test_a_page_that_waits_for_another_attempt_while_the_machine_sleeps_keeps_its_time(core: Coordinator) -> None:
@@ -113,8 +113,8 @@ def test_a_page_that_waits_for_another_attempt_while_the_machine_sleeps_keeps_it
     core.worker_dead(Role.ENCODER, 1, "signal SIGKILL", 2.0)
     core.tick(2.0)
     core.tick(90_000.0)
-    epoch = core.table.launch(Seat(Role.ENCODER)).epoch
-    core.worker_ready(Seat(Role.ENCODER), epoch, Ready("f" * 64, 8, "", 1, (), 0.0), 90_001.0)
+    epoch = core.table.launch(WorkerSlot(Role.ENCODER)).epoch
+    core.worker_ready(WorkerSlot(Role.ENCODER), epoch, Ready("f" * 64, 8, "", 1, (), 0.0), 90_001.0)
     core.take_commands()
     core.tick(90_002.0)
     assert core.ledger.requests[1].attempt == 2 and core.take_commands() == []
@@ -158,7 +158,7 @@ def test_a_relative_runtime_directory_means_the_same_in_every_working_directory(
 
 
 class FullLink:
-    """A client that takes no message until it is told to."""
+    """A client that takes no message until the test lets it."""
 
     def __init__(self) -> None:
         self.is_full = True
@@ -170,7 +170,7 @@ class FullLink:
         return not self.is_full
 
 
-def test_a_client_that_was_given_up_is_told_when_it_reads_again() -> None:
+def test_a_client_that_was_dropped_is_informed_when_it_reads_again() -> None:
     link, gone = FullLink(), []
     peers = ClientPeers(link, gone.append)  # type: ignore[arg-type]
     for number in range(MAX_MESSAGES + 1):
@@ -196,7 +196,7 @@ def test_an_answer_that_is_too_large_to_send_fails_its_page_alone() -> None:
 class BusySession:
     """A runtime that has no room at first; the page's file is gone when it is asked for again."""
 
-    encoder_place = 0
+    encoder_index = 0
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
@@ -231,11 +231,11 @@ def test_a_page_that_disappears_before_its_second_submission_fails() -> None:
     session = BusySession()
     requests = [(PageInput("a.png", None, reader=read),)]
     job = Job(session, Blocking(), OPTIONS, requests, window=1, stream=False)  # type: ignore[arg-type]
-    index, _, news = completed(anext(job))
+    index, _, event = completed(anext(job))
     with pytest.raises(StopAsyncIteration):
         completed(anext(job))
     job.close()
-    assert index == 0 and isinstance(news, Failure) and "no such file" in news.message
+    assert index == 0 and isinstance(event, Failure) and "no such file" in event.message
     assert len(session.sent) == 1
 
 
@@ -255,7 +255,7 @@ def many_files() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_long_reason_reaches_a_program_with_many_open_files_whole(many_files: int) -> None:
+def test_a_long_reason_reaches_a_program_with_many_open_files_completely(many_files: int) -> None:
     class Ended:
         stdin = None
         returncode = 7
@@ -317,7 +317,7 @@ def test_the_last_words_of_a_runtime_are_heard_after_its_end(
         session.next_of("job", 0.001)  # hears nothing yet, and sees that nobody is there
         late.join()
         assert session.next_of("job", 5.0) == result
-        with pytest.raises(RuntimeLostError, match="is gone"):
+        with pytest.raises(RuntimeLostError, match="has ended"):
             session.next_of("job", 5.0)
         session.close()
 

@@ -22,14 +22,14 @@ def test_a_line_with_four_corners_is_a_cell_in_pixels_of_the_page() -> None:
     assert cells[0].record()["polygon"] == [[20, 40], [60, 40], [60, 80], [20, 80]]
 
 
-def test_a_line_without_corners_goes_on_with_the_text_before() -> None:
+def test_a_line_without_corners_continues_with_the_text_before() -> None:
     cells, _ = read_answer(
         "scene", "no corners\n(1,2),(3,2),(3,4),(1,4) one\ntwo\n\n(1,2),(3,2),(3,4),(1,4) three", PAGE
     )
     assert [cell.text for cell in cells] == ["one\ntwo", "three"]
 
 
-def test_three_corners_are_no_box_and_cut_corners_are_told() -> None:
+def test_three_corners_are_no_box_and_cut_corners_are_reported() -> None:
     cells, repairs = read_answer("scene", "(1,2),(3,2),(3,4) text\n(1,2),(3,2),(3", PAGE)
     assert cells == (Cell(None, "Scene-text", "text"),)
     assert repairs == ("cell 1: no usable box", "the answer is cut off here")

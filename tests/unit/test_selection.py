@@ -73,10 +73,10 @@ def test_any_text_is_ranges_or_one_line_for_the_user(text: str) -> None:
         ("-3", "as in 1-3,7,10-"),
         ("0-3", "counted from 1"),
         ("7,5-3", "write 3-5"),
-        ("9" * 5000, "no page"),
+        ("9" * 5000, "neither a page"),
     ],
 )
-def test_what_is_no_range_is_told_how_to_write_one(text: str, words: str) -> None:
+def test_what_is_no_range_is_refused_with_an_example(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         PageRanges.parse(text)
 

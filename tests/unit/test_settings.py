@@ -55,9 +55,9 @@ def test_the_files_are_that_of_the_folder_and_that_of_the_user(tmp_path: Path, m
     ("text", "problem"),
     [
         ('modell = "demo"', "unknown key 'modell'; it may have model, encoder, decoder"),
-        ("model = 7", "model = 7 is no text"),
-        ('model = ""', "is no text"),
-        ("model = ", "is no TOML"),
+        ("model = 7", "model = 7 is not text"),
+        ('model = ""', "is not text"),
+        ("model = ", "is not valid TOML"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_mistake(tmp_path: Path, text: str, problem: str) -> None:
@@ -75,7 +75,7 @@ def test_a_file_that_cannot_be_read_is_an_error_and_not_ignored(tmp_path: Path) 
 
 def test_bytes_that_are_no_text_are_no_toml(tmp_path: Path) -> None:
     (tmp_path / "dotsctl.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="is no TOML"):
+    with pytest.raises(UsageError, match="is not valid TOML"):
         choose(environment={}, files=(tmp_path / "dotsctl.toml",))
 
 

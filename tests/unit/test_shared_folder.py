@@ -30,7 +30,7 @@ time.time = lambda: clock() + shift_s
 
 
 class Stepping(FakeClient):
-    '''Tells of each page that it has read, and goes on with it when it is told to.'''
+    '''Tells of each page that it has read, and continues with it on request.'''
 
     def ocr(self, inputs, **options):
         for page in super().ocr(inputs, **options):
@@ -68,7 +68,7 @@ class Run:
         self.read.append(line.strip())
 
     def go(self, pages: int = 1) -> None:
-        """Let it go on with pages."""
+        """Let it continue with pages."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n" * pages)
         self.process.stdin.flush()
@@ -113,8 +113,8 @@ def test_runs_into_one_folder_share_the_pages(client: type[FakeClient], number: 
     pages = [len(run.read) for run in runs]
     assert sum(pages) == PAGES and all(pages), "each page once, and each run has read some"
     for end, own in zip(ends, pages, strict=True):
-        beside = f", {PAGES - own} pages read by another run" if own < PAGES - 1 else ", 1 page read by another run"
-        assert end == f"{own} page{'s' * (own != 1)} read{beside}"
+        elsewhere = f", {PAGES - own} pages read by another run" if own < PAGES - 1 else ", 1 page read by another run"
+        assert end == f"{own} page{'s' * (own != 1)} read{elsewhere}"
 
 
 def test_what_a_killed_and_a_stopped_run_had_is_read_by_the_others_and_written_once(client: type[FakeClient]) -> None:

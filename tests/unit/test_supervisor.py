@@ -4,8 +4,8 @@ import signal
 from pathlib import Path
 
 from dotsctl.client.runtime.delivery import Abandon, Command, Release, Signal, Spawn
-from dotsctl.client.runtime.seats import DECODER, ENCODER
 from dotsctl.client.runtime.supervisor import KILL_WAIT_S, MAX_BACKOFF_S, STOP_GRACE_S, TRACEBACK_S, Supervisor
+from dotsctl.client.runtime.worker_slots import DECODER, ENCODER
 from dotsctl.client.runtime.worker_table import Worker, WorkerState, WorkerTable
 from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol.parts import Role
@@ -29,7 +29,7 @@ class Processes:
         return self.supervisor.start(ENCODER, now)
 
     def die(self, now: float, code: int = 3) -> Worker:
-        worker = self.table.in_seat(ENCODER)
+        worker = self.table.in_slot(ENCODER)
         assert worker.is_alive
         self.supervisor.ended(worker, code, self.supervisor.exit_reason(worker, code), now)
         return worker
@@ -40,7 +40,7 @@ class Processes:
         return commands
 
 
-def test_a_start_asks_for_a_process_with_a_log_of_its_own() -> None:
+def test_a_start_requests_a_process_with_a_log_of_its_own() -> None:
     made = Processes()
     made.start()
     made.die(1.0)
@@ -90,10 +90,10 @@ def test_a_finished_page_makes_the_next_death_the_first_one_again() -> None:
     assert worker.epoch == 11
 
 
-def test_a_worker_that_the_system_kills_while_it_loads_is_said_to_lack_memory() -> None:
+def test_a_worker_that_the_system_kills_while_it_loads_is_reported_as_short_of_memory() -> None:
     made = Processes(max_starts=1)
     made.start()
-    assert "memory runs out" in made.die(1.0, -signal.SIGKILL).verdict
+    assert "memory ran out" in made.die(1.0, -signal.SIGKILL).verdict
 
 
 def test_the_name_on_the_socket_belongs_to_the_present_process_alone() -> None:
@@ -173,7 +173,7 @@ def test_a_stopped_process_is_suspected_and_killed_when_it_stays_so() -> None:
     assert worker.stopped_at is None, "it resumes, and is trusted again"
     made.supervisor.watch_stopped(stopped, 20.0)
     made.supervisor.watch_stopped(stopped, 29.9)
-    made.supervisor.forgive_sleep(35.0)
+    made.supervisor.restart_after_sleep(35.0)
     made.supervisor.watch_stopped(stopped, 36.0)
     made.supervisor.watch_stopped(stopped, 45.9)
     assert made.commands() == [], "a machine that slept is no reason"
@@ -201,4 +201,4 @@ def test_a_retired_worker_is_released_and_killed_after_its_grace() -> None:
     made.supervisor.kill_due(5.0 + STOP_GRACE_S)
     assert made.commands() == [KILLED]
     made.supervisor.ended(worker, -signal.SIGKILL, "signal SIGKILL", 21.0)
-    assert worker not in made.table.rows and made.table.in_seat(ENCODER).state is WorkerState.DORMANT
+    assert worker not in made.table.rows and made.table.in_slot(ENCODER).state is WorkerState.DORMANT

@@ -22,14 +22,14 @@ def test_a_model_with_prompts_has_exactly_their_tasks(tmp_path: Path) -> None:
     assert read_prompts(model(tmp_path, {"text": "Lies!"})) == {"text": "Lies!"}
 
 
-def test_null_stands_for_our_wording(tmp_path: Path) -> None:
+def test_null_stands_for_the_prompt_of_dotsctl(tmp_path: Path) -> None:
     assert read_prompts(model(tmp_path, {"text": "Lies!", "svg": None})) == {
         "text": "Lies!",
         "svg": TASKS["svg"].prompt,
     }
 
 
-def test_dots_ocr_without_prompts_has_the_tasks_of_documents_in_our_words(tmp_path: Path) -> None:
+def test_dots_ocr_without_prompts_has_the_tasks_of_documents_with_the_prompts_of_dotsctl(tmp_path: Path) -> None:
     assert read_prompts(model(tmp_path)) == {
         name: task.prompt for name, task in TASKS.items() if DOTS_OCR in task.families
     }
@@ -43,7 +43,11 @@ def test_dots_mocr_without_prompts_has_all_tasks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("prompts", "words"),
-    [({}, "names no task"), ({"text": 5}, "'text' is 5"), ({"poem": None}, "or null for our wording of layout")],
+    [
+        ({}, "names no task"),
+        ({"text": 5}, "'text' is 5"),
+        ({"poem": None}, "or null for dotsctl's prompt of layout"),
+    ],
 )
 def test_prompts_that_are_no_texts_are_refused(tmp_path: Path, prompts: object, words: str) -> None:
     with pytest.raises(UsageError, match=words):
@@ -129,7 +133,7 @@ def test_every_task_is_complete_and_names_are_unique() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "kind"), [("layout-of-mine", "cells"), ("poem", "words"), ("web", "cells"), ("scene", "lines")]
+    ("task", "kind"), [("layout-of-mine", "cells"), ("poem", "other"), ("web", "cells"), ("scene", "lines")]
 )
 def test_an_answer_is_read_by_the_kind_of_its_task(task: str, kind: str) -> None:
     assert answer_kind(task) == kind

@@ -40,7 +40,7 @@ def test_pieces_together_are_the_text_and_no_piece_splits_a_character(text: str,
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.integers(0, 258), max_size=30), GROUPS)
-def test_any_tokens_at_all_give_the_same_text_streamed_and_whole(tokens: list[int], sizes: list[int]) -> None:
+def test_any_tokens_at_all_give_the_same_text_streamed_and_complete(tokens: list[int], sizes: list[int]) -> None:
     out, stream = pieces(tokens, sizes)
     assert "".join(out) == stream.text
     assert stream.text.rstrip("\ufffd") == decode(TOKENIZER, tokens)
@@ -53,7 +53,7 @@ def test_special_tokens_give_no_text(tokens: list[int]) -> None:
     assert len(stream.text) == sum(token < 256 for token in tokens)
 
 
-def test_a_character_that_never_becomes_whole_gives_no_text() -> None:
+def test_a_character_that_is_never_complete_gives_no_text() -> None:
     first_bytes = TOKENIZER.encode("a中").ids[:-1]
     out, stream = pieces(first_bytes, [1])
     assert "".join(out) == "a" == stream.text == decode(TOKENIZER, first_bytes)

@@ -1,4 +1,4 @@
-"""The training of the demo model: targets, losses, how it begins and how it goes on. Needs PyTorch."""
+"""The training of the demo model: targets, losses, how it begins and how it resumes. Needs PyTorch."""
 
 import json
 import os
@@ -144,9 +144,9 @@ def test_each_character_of_an_answer_knows_the_cell_that_shows_it(task: str, sha
         cells = answer_cells(page, answer, task, 8, 10)
         assert len(cells) == len(answer)
         printed = Counter((glyph.character, int(glyph.y * down) * 10 + int(glyph.x * across)) for glyph in page.glyphs)
-        told = Counter(pair for pair in zip(answer, cells, strict=True) if pair[1] != UNUSED)
-        assert told <= printed, "a cell is told that does not show the character"
-        known += told.total()
+        reported = Counter(pair for pair in zip(answer, cells, strict=True) if pair[1] != UNUSED)
+        assert reported <= printed, "a cell is reported that does not show the character"
+        known += reported.total()
         letters += sum(not character.isspace() for character in page.text)
     assert known >= share * letters and (known > 0) == (share > 0)
 

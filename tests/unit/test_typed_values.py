@@ -22,11 +22,11 @@ def test_a_value_is_read_and_fields_with_a_default_may_be_absent() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (b"", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
-        (b"\xff", "no JSON"),
-        (b'{"name": "\\ud800", "sizes": []}', "no JSON"),
-        (b'{"name": "a", "sizes": [' + b"9" * 5000 + b"]}", "no JSON"),
+        (b"", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"\xff", "not JSON"),
+        (b'{"name": "\\ud800", "sizes": []}', "not JSON"),
+        (b'{"name": "a", "sizes": [' + b"9" * 5000 + b"]}", "not JSON"),
         (b"[]", "Example: expected a map"),
         (b'{"name": "a"}', "missing key 'sizes'"),
         (b'{"name": "a", "sizes": [], "more": 1}', "unknown key 'more'"),

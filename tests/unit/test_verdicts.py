@@ -122,8 +122,8 @@ def test_too_few_operations_on_the_neural_engine_and_pages_slower_than_mlx_are_c
     assert complaints(half, {}) == ["only 50% of its operations are on the Neural Engine, not 90%"]
     assert complaints(half, {}, 0.5) == []
     assert complaints(replace(half, units="cpu_and_gpu"), {}) == []
-    (told,) = complaints(verdict, {96: 0.4, 264: 0.5})
-    assert told == "it is slower than MLX: 1.50 s instead of 0.50 s for a page of 264 patches"
+    (reported,) = complaints(verdict, {96: 0.4, 264: 0.5})
+    assert reported == "it is slower than MLX: 1.50 s instead of 0.50 s for a page of 264 patches"
     assert complaints(verdict, {96: 0.5, 264: 1.5}) == []
 
 
@@ -132,8 +132,8 @@ def test_a_share_that_is_unknown_for_one_page_size_is_unknown_and_not_good() -> 
     assert verdict.ne_share == 0.97
     unknown = verdict.with_trials([replace(GOOD[1], ne_share=None)])
     assert unknown.ne_share is None
-    (told,) = complaints(unknown, {})
-    assert "does not report how many of its operations" in told
+    (reported,) = complaints(unknown, {})
+    assert "does not report how many of its operations" in reported
 
 
 @given(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from dotsctl.client.runtime.process_state import stopped_processes
 from dotsctl.client.runtime.processes import KEPT_LOGS, Ended, WorkerProcesses
-from dotsctl.client.runtime.seats import DECODER, ENCODER, Seat
 from dotsctl.client.runtime.worker_process import TAIL_LINES, describe_exit, log_tail, worker_command
+from dotsctl.client.runtime.worker_slots import DECODER, ENCODER, WorkerSlot
 from dotsctl.protocol.parts import Role
 
 WAIT_S = 10.0
@@ -41,9 +41,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
         one.stop_all(grace_s=0.0)
 
 
-def spawn(processes: WorkerProcesses, seat: Seat = ENCODER, epoch: int = 1) -> Path:
-    path = processes.log_folder / f"{seat}.{epoch}.log"
-    processes.spawn(seat, epoch, path)
+def spawn(processes: WorkerProcesses, slot: WorkerSlot = ENCODER, epoch: int = 1) -> Path:
+    path = processes.log_folder / f"{slot}.{epoch}.log"
+    processes.spawn(slot, epoch, path)
     return path
 
 
@@ -84,8 +84,8 @@ def test_a_child_runs_in_the_folder_with_its_arguments_and_its_log(make: Make, t
 
 def test_an_end_is_reported_with_its_name_and_the_other_process_lives_on(make: Make) -> None:
     processes = make(OBEYS)
-    for seat in (ENCODER, DECODER):
-        spawn(processes, seat)
+    for slot in (ENCODER, DECODER):
+        spawn(processes, slot)
     other = processes.pid(Role.DECODER, 1)
     processes.signal(Role.ENCODER, 1, signal.SIGKILL)
     assert end_of(processes) == Ended(Role.ENCODER, 1, -signal.SIGKILL, "")
@@ -94,10 +94,10 @@ def test_an_end_is_reported_with_its_name_and_the_other_process_lives_on(make: M
 
 def test_no_sibling_inherits_a_lifeline(make: Make) -> None:
     processes = make(OBEYS)
-    for seat in (ENCODER, DECODER):
-        spawn(processes, seat)
+    for slot in (ENCODER, DECODER):
+        spawn(processes, slot)
     processes.release(Role.ENCODER, 1)
-    assert end_of(processes).code == 0  # it would go on reading if the second child held the pipe's other end
+    assert end_of(processes).code == 0  # it would continue reading if the second child held the pipe's other end
 
 
 def test_a_folder_that_is_gone_is_an_error_and_leaves_no_process(make: Make, tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_an_abandoned_process_is_not_reported_any_more(make: Make) -> None:
 
 def test_a_stopped_process_is_named_until_it_resumes(make: Make) -> None:
     processes = make(OBEYS)
-    for seat in (ENCODER, DECODER):
-        spawn(processes, seat)
+    for slot in (ENCODER, DECODER):
+        spawn(processes, slot)
     assert processes.stopped() == set()
     processes.signal(Role.DECODER, 1, signal.SIGSTOP)
     wait_for(lambda: processes.stopped() == {(Role.DECODER, 1)})
@@ -139,7 +139,7 @@ def test_a_process_that_is_gone_or_computes_is_not_stopped() -> None:
 
 def test_stopping_lets_obedient_workers_end_by_themselves(make: Make, tmp_path: Path) -> None:
     processes = make("cat; echo ended by itself")
-    paths = [spawn(processes, seat) for seat in (ENCODER, DECODER)]
+    paths = [spawn(processes, slot) for slot in (ENCODER, DECODER)]
     processes.stop_all(grace_s=WAIT_S)
     assert [log_tail(path) for path in paths] == ["ended by itself"] * 2
     assert processes.ended() == []
@@ -147,8 +147,8 @@ def test_stopping_lets_obedient_workers_end_by_themselves(make: Make, tmp_path: 
 
 def test_stopping_kills_what_stays_after_one_grace_for_both(make: Make) -> None:
     processes = make(IGNORES)
-    for seat in (ENCODER, DECODER):
-        spawn(processes, seat)
+    for slot in (ENCODER, DECODER):
+        spawn(processes, slot)
     pids = [processes.pid(role, 1) for role in Role]
     started = time.monotonic()
     processes.stop_all(grace_s=1.0)
@@ -156,10 +156,10 @@ def test_stopping_kills_what_stays_after_one_grace_for_both(make: Make) -> None:
     assert not any(map(is_running, pids))
 
 
-def test_stopping_goes_on_when_a_process_survives_a_kill(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_continues_when_a_process_survives_a_kill(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     processes = make(IGNORES)
-    for seat in (ENCODER, DECODER):
-        spawn(processes, seat)
+    for slot in (ENCODER, DECODER):
+        spawn(processes, slot)
     stuck, other = (processes._running[role, 1][0] for role in Role)
     with monkeypatch.context() as patch:
         patch.setattr(stuck, "kill", lambda: None)
@@ -187,7 +187,7 @@ def test_only_the_newest_logs_of_a_slot_are_kept(make: Make, tmp_path: Path) -> 
     ("returncode", "text"),
     [(0, "exit code 0"), (3, "exit code 3"), (-9, "signal SIGKILL"), (-15, "signal SIGTERM"), (-200, "signal 200")],
 )
-def test_an_exit_is_told_as_a_code_or_as_the_name_of_a_signal(returncode: int, text: str) -> None:
+def test_an_exit_is_reported_as_a_code_or_as_the_name_of_a_signal(returncode: int, text: str) -> None:
     assert describe_exit(returncode) == text
 
 

@@ -84,7 +84,7 @@ def check_log_disk() -> Finding:
     return _room("space for logs", Path(platformdirs.user_log_path("dotsctl")), 10 * LEAST_BYTES, "XDG_STATE_HOME")
 
 
-def _room(name: str, folder: Path, wanted_bytes: int, variable: str, note: str = "") -> Finding:
+def _room(name: str, folder: Path, needed_bytes: int, variable: str, note: str = "") -> Finding:
     """Space where a folder is, or would be made, and whether we may write there."""
     there = next(each for each in (folder, *folder.parents) if each.exists())
     free_bytes = shutil.disk_usage(there).free
@@ -94,7 +94,7 @@ def _room(name: str, folder: Path, wanted_bytes: int, variable: str, note: str =
         return fail(name, f"{there} may not be written to", f"correct its permissions, or {elsewhere}")
     if free_bytes < LEAST_BYTES:
         return fail(name, found, f"remove what is not needed, or {elsewhere}")
-    if free_bytes < wanted_bytes:
+    if free_bytes < needed_bytes:
         return warn(name, found + note, f"remove what is not needed ('dotsctl rm --unused' helps), or {elsewhere}")
     return ok(name, found)
 

@@ -7,7 +7,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from dotsctl.client.connection.status import ask_status
+from dotsctl.client.connection.status import query_status
 from dotsctl.client.files.sizes import memory_text
 from dotsctl.protocol.endpoints import InstanceDirectory, instance_directory, instances, lock_holder, run_directory
 from dotsctl.protocol.errors import DotsctlError
@@ -58,7 +58,7 @@ def check_running() -> Finding:
         if lock_holder(each) is None:
             continue
         try:
-            status = ask_status(each.name)
+            status = query_status(each.name)
         except DotsctlError as error:
             silent.append(f"{each.name}: {error.problem}")
             continue

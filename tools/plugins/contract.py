@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dotsctl.protocol.errors import DotsctlError, PageError, UsageError
 from dotsctl.protocol.model.validation import validate_checkpoint
-from dotsctl.protocol.worker.plugin_faults import place_of, raised
+from dotsctl.protocol.worker.plugin_faults import location_of, raised
 from dotsctl.protocol.worker.plugin_options import require_all_read
 from dotsctl.protocol.worker.plugins import Plugin
 
@@ -73,7 +73,7 @@ def _play_one(step: Step) -> StepOutcome:
     except (BrokenContractError, DotsctlError) as error:
         return StepOutcome(step.name, error.problem if isinstance(error, DotsctlError) else str(error), problem=True)
     except (Exception, SystemExit) as error:  # the code of others may raise anything
-        return StepOutcome(step.name, raised(error) + place_of(error), problem=True)
+        return StepOutcome(step.name, raised(error) + location_of(error), problem=True)
 
 
 def description_step(subject: Subject) -> str:
@@ -118,5 +118,5 @@ def expect_page_error(what: str, call: Callable[[], object]) -> str:
     except PageError as error:
         return f"{what} is refused: {error.problem}"
     except (Exception, SystemExit) as error:
-        raise BrokenContractError(f"{raised(error)}{place_of(error)} for {what}, not PageError") from error
+        raise BrokenContractError(f"{raised(error)}{location_of(error)} for {what}, not PageError") from error
     raise BrokenContractError(f"{what} is not refused with PageError")

@@ -67,10 +67,10 @@ def package_streams(tower: PackageTower, build: Build, page: Page) -> Streams:
 def exact_streams(model: Path, layers: Sequence[int], page: Page) -> Streams:
     """Return the streams of the tower in float64."""
     values: dict[str, Rows] = {}
-    wanted = {layer_name(layer) for layer in layers}
+    chosen = {layer_name(layer) for layer in layers}
 
     def watch(stage: str, rows: Rows) -> None:
-        if stage in wanted:
+        if stage in chosen:
             values[stage] = rows.astype(np.float32)  # half of the memory, and exact enough
 
     started = time.monotonic()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from dotsctl.client.runtime.auto import AutoChoice
 from dotsctl.client.runtime.core import Coordinator
 from dotsctl.client.runtime.delivery import ToClient, ToWorker
-from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.views import Limits
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import Consumed, Decoded, Done, Encode, Encoded, PageResult, Ready, Received, Submit
 from dotsctl.protocol.parts import FinishReason, ImageHeader, ImageKind, PageOptions, Role
@@ -38,16 +38,16 @@ class FullCoordinator:
         self.clients = max(1, requests // WINDOW)
         choice = AutoChoice(buckets=(2016,)) if auto else None
         self.core = Coordinator(Limits(), ["first", "other"][: 1 + auto], "decoder", auto=choice)
-        for seat in self.core.table.seats:
-            self._ready(seat)
+        for slot in self.core.table.slots:
+            self._ready(slot)
         self._now, self._pages = 0.0, 0
         self._sent: list[tuple[int, Encode]] = []
         for number in range(requests):
             self._submit(b"client %d" % (number % self.clients))
 
-    def _ready(self, seat: Seat) -> None:
-        epoch, buckets = self.core.table.launch(seat).epoch, (2016,) if seat.place else ()
-        self.core.worker_ready(seat, epoch, Ready("f" * 64, 8, "d", WINDOW, ("text",), 0.0, buckets), 0.0)
+    def _ready(self, slot: WorkerSlot) -> None:
+        epoch, buckets = self.core.table.launch(slot).epoch, (2016,) if slot.index else ()
+        self.core.worker_ready(slot, epoch, Ready("f" * 64, 8, "d", WINDOW, ("text",), 0.0, buckets), 0.0)
 
     def _submit(self, client: bytes) -> None:
         self._pages += 1

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from dotsctl.client.runtime.delivery import Abandon, Release, Signal, Spawn, ToWorker
 from dotsctl.client.runtime.machine import RuntimeMachine
 from dotsctl.client.runtime.request import RequestState
-from dotsctl.client.runtime.seats import Seat
 from dotsctl.client.runtime.supervisor import KILL_WAIT_S, MAX_BACKOFF_S, STOP_GRACE_S, TRACEBACK_S
+from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.client.runtime.worker_table import LEAVING, WorkerState
 from dotsctl.protocol.messages import Configure, Encode
 from dotsctl.protocol.parts import Role
@@ -48,49 +48,49 @@ class SupervisionPromises:
     clock: Clock
     machine: RuntimeMachine
     workers: SimulatedWorkers
-    deaths: dict[Seat, Deaths] = field(default_factory=dict)
+    deaths: dict[WorkerSlot, Deaths] = field(default_factory=dict)
     has_slept: bool = False
     _has_failed: bool = False
     """Whether the processes of a slot died too often in a row."""
     _settled: int = 0
-    _failed_for_good: set[Seat] = field(default_factory=set)
+    _failed_for_good: set[WorkerSlot] = field(default_factory=set)
     """Slots whose process reported that it cannot be loaded."""
     _asked_at: dict[tuple[Role, int], float] = field(default_factory=dict)
     """Times of the requests for a traceback."""
     _released_at: dict[tuple[Role, int], float] = field(default_factory=dict)
     _killed_at: dict[tuple[Role, int], float] = field(default_factory=dict)
-    _killed_in_slot: dict[tuple[Role, int], Seat] = field(default_factory=dict)
+    _killed_in_slot: dict[tuple[Role, int], WorkerSlot] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.deaths = {seat: Deaths() for seat in self.plan.seats}
+        self.deaths = {slot: Deaths() for slot in self.plan.slots}
         self.workers.exited = self.exited
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def spawn(self, command: Spawn) -> None:
         """A process is to be started."""
-        worker = self.machine.table.find(command.seat.role, command.epoch)
+        worker = self.machine.table.find(command.slot.role, command.epoch)
         if self.machine.ending.is_complete and not self.plan.unstartable:
-            raise BrokenPromise(f"{command.seat} is started although the runtime has ended")
+            raise BrokenPromise(f"{command.slot} is started although the runtime has ended")
         if worker is not None and worker.state is WorkerState.TRIAL:
             return
-        if command.seat in self._failed_for_good:
-            raise BrokenPromise(f"{command.seat} is started again, and no start helps against its fault")
-        rival = self._in_slot(command.seat)
+        if command.slot in self._failed_for_good:
+            raise BrokenPromise(f"{command.slot} is started again, and no start helps against its fault")
+        rival = self._in_slot(command.slot)
         if rival is not None:
-            raise BrokenPromise(f"{command.seat} is started while its process of epoch {rival.epoch} runs")
-        deaths = self.deaths[command.seat]
+            raise BrokenPromise(f"{command.slot} is started while its process of epoch {rival.epoch} runs")
+        deaths = self.deaths[command.slot]
         if deaths.restart_from is not None and self.clock.now < deaths.restart_from - 1e-6:
             early_s = deaths.restart_from - self.clock.now
-            raise BrokenPromise(f"{command.seat} is started {early_s:.3f} s before its pause is over")
+            raise BrokenPromise(f"{command.slot} is started {early_s:.3f} s before its pause is over")
         deaths.restart_from = None
 
-    def _in_slot(self, seat: Seat) -> SimulatedProcess | None:
+    def _in_slot(self, slot: WorkerSlot) -> SimulatedProcess | None:
         """The running process that the runtime must release before it starts another one in a slot."""
         for process in self.workers.processes.values():
             row = self.machine.table.find(*process.name)
             is_leaving = process.is_released or (row is not None and row.state in LEAVING)
-            if process.seat == seat and process.alive and not is_leaving and process.name not in self._killed_at:
+            if process.slot == slot and process.alive and not is_leaving and process.name not in self._killed_at:
                 return process
         return None
 
@@ -105,12 +105,12 @@ class SupervisionPromises:
         self._killed_at[process.name] = now
         row = self.machine.table.find(*process.name)
         if row is not None and row.state not in LEAVING:
-            self._killed_in_slot[process.name] = process.seat
+            self._killed_in_slot[process.name] = process.slot
         asked_at = self._asked_at.get(process.name)
         if asked_at is not None and now < asked_at + TRACEBACK_S - 1e-6:
             raise BrokenPromise(f"{process.seat} is killed {now - asked_at:.3f} s after its traceback was requested")
         if reason := self._innocence(process):
-            raise BrokenPromise(f"{process.seat} (epoch {process.epoch}) is killed: {reason}")
+            raise BrokenPromise(f"{process.slot} (epoch {process.epoch}) is killed: {reason}")
 
     def _innocence(self, process: SimulatedProcess) -> str:
         """Return why a process must not be killed; empty: there may be a reason to."""
@@ -148,26 +148,26 @@ class SupervisionPromises:
         """The end of a process is about to be reported."""
         row = self.machine.table.find(*process.name)
         if row is None or not row.is_alive:
-            raise BrokenPromise(f"{process.seat} (epoch {process.epoch}) ran and the runtime had forgotten it")
+            raise BrokenPromise(f"{process.slot} (epoch {process.epoch}) ran and the runtime had forgotten it")
         self._died(process, row.state not in LEAVING)
         if row.state not in LEAVING and process.trial in FINAL and process.has_failed:
-            self._failed_for_good.add(process.seat)
+            self._failed_for_good.add(process.slot)
 
     def _died(self, process: SimulatedProcess, is_in_slot: bool) -> None:
         if not is_in_slot or process.is_released:
             return
-        deaths, config = self.deaths[process.seat], self.machine.config
+        deaths, config = self.deaths[process.slot], self.machine.config
         deaths.in_row += 1
         self._has_failed = self._has_failed or deaths.in_row >= config.max_starts
         pause = 0.0 if deaths.in_row == 1 else min(MAX_BACKOFF_S, config.backoff_s * 2 ** (deaths.in_row - 2))
         deaths.restart_from = self.clock.now + pause
 
-    def replaced(self, place: int) -> None:
+    def replaced(self, index: int) -> None:
         """Note that another encoder has a slot: deaths of the old one do not count against it."""
-        seat = Seat(Role.ENCODER, place)
-        self.deaths[seat] = Deaths()
-        self._killed_in_slot = {name: other for name, other in self._killed_in_slot.items() if other != seat}
-        self._failed_for_good.discard(seat)
+        slot = WorkerSlot(Role.ENCODER, index)
+        self.deaths[slot] = Deaths()
+        self._killed_in_slot = {name: other for name, other in self._killed_in_slot.items() if other != slot}
+        self._failed_for_good.discard(slot)
 
     def after_turn(self) -> None:
         """Check what must hold after every turn of the loop."""
@@ -181,12 +181,12 @@ class SupervisionPromises:
         known = {(row.role, row.epoch) for row in machine.table if row.is_alive}
         if known != self.workers.processes.keys():
             raise BrokenPromise(f"processes {list(self.workers.processes)} run, and the runtime knows {list(known)}")
-        for seat, deaths in self.deaths.items():
+        for slot, deaths in self.deaths.items():
             is_due = deaths.restart_from is not None and now > deaths.restart_from + LATE_S
-            if is_due and not machine.ending.is_complete and machine.table.in_seat(seat).state is WorkerState.BACKOFF:
-                raise BrokenPromise(f"{seat} is not started again {now - (deaths.restart_from or now):.1f} s late")
+            if is_due and not machine.ending.is_complete and machine.table.in_slot(slot).state is WorkerState.BACKOFF:
+                raise BrokenPromise(f"{slot} is not started again {now - (deaths.restart_from or now):.1f} s late")
             if deaths.in_row >= machine.config.max_starts and self.plan.alternative is None:
-                raise BrokenPromise(f"{seat} died {deaths.in_row} times in a row and is started again")
+                raise BrokenPromise(f"{slot} died {deaths.in_row} times in a row and is started again")
         for process in self.workers.processes.values():
             self._check_process(process)
 
@@ -223,7 +223,7 @@ class SwapPromises:
     num_answers: int = 0
 
     def answered(self, swapped: bool, name: str) -> int | None:
-        """Check the report to a client of how its swap ended; return the place that changed, or none."""
+        """Check the report to a client of how its swap ended; return the slot that changed, or none."""
         self.num_answers += 1
         if not swapped:
             if name not in self.names:
@@ -242,7 +242,7 @@ class SwapPromises:
         process = self.workers.processes.get((command.role, command.epoch))
         if command.role is not Role.ENCODER or process is None:
             return
-        place = process.seat.place
+        index = process.slot.index
         row = self.machine.table.find(command.role, command.epoch)
         if isinstance(command.message, Configure) and row is not None and row.state is not WorkerState.TRIAL:
             choice = str(self.machine.config.encoders[place])

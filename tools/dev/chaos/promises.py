@@ -16,7 +16,7 @@ from dotsctl.protocol.messages import Encode
 from dotsctl.protocol.parts import Role
 from dotsctl.tools.dev.chaos.schedule_plan import LONG_DELAY_S, Alternative, SchedulePlan
 from dotsctl.tools.dev.chaos.simulated_workers import (
-    ALTERNATIVE_SEAT,
+    ALTERNATIVE_SLOT,
     WIDTH,
     SimulatedWorkers,
 )
@@ -49,9 +49,9 @@ class PagePromises:
         core = self.machine.core
         requests = core.ledger.requests.values()
         outstanding = [r for r in requests if RequestState.QUEUED < r.state < RequestState.DECODING]
-        for place, number in Counter(r.place for r in outstanding).items():
+        for index, number in Counter(r.encoder_index for r in outstanding).items():
             if number > core.limits.credits:
-                raise BrokenPromise(f"{number} pages of encoder {place} with {core.limits.credits} credits")
+                raise BrokenPromise(f"{number} pages of encoder {index} with {core.limits.credits} credits")
         self._check_bytes(outstanding)
         in_flight = [r for r in requests if r.state is not RequestState.QUEUED]
         suspects = [r for r in in_flight if r.suspect]
@@ -102,14 +102,14 @@ class PagePromises:
         if submit.encoder is not None and process.seat.place != submit.encoder:
             raise BrokenPromise(f"request {request_id} requests encoder {submit.encoder} and goes to {process.seat}")
         self.with_alternative.discard(request_id)
-        if submit.encoder is not None or process.seat != ALTERNATIVE_SEAT or self.plan.alternative is None:
+        if submit.encoder is not None or process.slot != ALTERNATIVE_SLOT or self.plan.alternative is None:
             return
         self.with_alternative.add(request_id)
         if submit.page_index in self.plan.large:
             raise BrokenPromise(f"page {submit.page_index} does not fit the alternative and goes to it")
         if request_id in self.failed_by_alternative:
             raise BrokenPromise(f"the alternative failed with request {request_id} and gets it again")
-        if self.machine.table.in_seat(process.seat).state is WorkerState.FATAL:
+        if self.machine.table.in_slot(process.slot).state is WorkerState.FATAL:
             raise BrokenPromise(f"request {request_id} goes to an encoder that is given up")
 
     def compared(self, preference: Preference) -> None:

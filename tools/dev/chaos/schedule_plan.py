@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
 
-from dotsctl.client.runtime.seats import DECODER, Seat
+from dotsctl.client.runtime.worker_slots import DECODER, WorkerSlot
 from dotsctl.protocol.parts import Role
 
 FOREVER_S = float("inf")
@@ -109,9 +109,9 @@ class SchedulePlan:
     """Pages that do not fit the alternative."""
     stops: list[float]
     """Seconds for which processes are stopped (SIGSTOP)."""
-    load_deaths: dict[Seat, int]
+    load_deaths: dict[WorkerSlot, int]
     """Number of processes of a slot that die while they load, one after another."""
-    bad_load: tuple[Seat, TrialEnd] | None
+    bad_load: tuple[WorkerSlot, TrialEnd] | None
     """The failure of a process of a slot to load for good, if one fails."""
     credit_bytes: int
     """Bytes of embeddings that may be outstanding."""
@@ -129,9 +129,9 @@ class SchedulePlan:
     """The time at which the complete machine sleeps; infinite: never."""
 
     @property
-    def seats(self) -> list[Seat]:
+    def slots(self) -> list[WorkerSlot]:
         """All slots."""
-        return [*(Seat(Role.ENCODER, place) for place in range(self.encoders)), DECODER]
+        return [*(WorkerSlot(Role.ENCODER, index) for index in range(self.encoders)), DECODER]
 
     @classmethod
     def draw(cls, rng: random.Random) -> "SchedulePlan":
@@ -181,18 +181,18 @@ def _swaps(rng: random.Random) -> list[TrialEnd]:
     return [rng.choice(kinds) for _ in range(rng.choice((0, 0, 1, 3)))]
 
 
-def _load_deaths(rng: random.Random, encoders: int) -> dict[Seat, int]:
+def _load_deaths(rng: random.Random, encoders: int) -> dict[WorkerSlot, int]:
     if rng.random() > 0.15:
         return {}
-    seat = rng.choice([Seat(Role.ENCODER, rng.randrange(encoders)), DECODER])
-    return {seat: rng.choice((1, 2, 3, MAX_STARTS - 1, MAX_STARTS))}
+    slot = rng.choice([WorkerSlot(Role.ENCODER, rng.randrange(encoders)), DECODER])
+    return {slot: rng.choice((1, 2, 3, MAX_STARTS - 1, MAX_STARTS))}
 
 
-def _bad_load(rng: random.Random, encoders: int) -> tuple[Seat, TrialEnd] | None:
+def _bad_load(rng: random.Random, encoders: int) -> tuple[WorkerSlot, TrialEnd] | None:
     if rng.random() > 0.04:
         return None
-    seat = rng.choice([Seat(Role.ENCODER, rng.randrange(encoders)), DECODER])
-    return seat, rng.choice((TrialEnd.REFUSES, TrialEnd.EXITS, TrialEnd.HANGS, TrialEnd.FOREIGN))
+    slot = rng.choice([WorkerSlot(Role.ENCODER, rng.randrange(encoders)), DECODER])
+    return slot, rng.choice((TrialEnd.REFUSES, TrialEnd.EXITS, TrialEnd.HANGS, TrialEnd.FOREIGN))
 
 
 def _signals(rng: random.Random) -> list[tuple[float, int]]:

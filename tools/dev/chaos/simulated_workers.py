@@ -8,7 +8,7 @@ from functools import partial
 
 from dotsctl.client.runtime.delivery import Spawn
 from dotsctl.client.runtime.machine import RELEASE, RuntimeMachine
-from dotsctl.client.runtime.seats import Seat, identity_of
+from dotsctl.client.runtime.worker_slots import WorkerSlot, identity_of
 from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.protocol.messages import (
     CancelRequest,
@@ -27,7 +27,7 @@ from dotsctl.tools.dev.chaos.simulated_pages import SimulatedPages
 
 BUCKET = 2016
 """Page size of the alternative in patches."""
-ALTERNATIVE_SEAT = Seat(Role.ENCODER, 1)
+ALTERNATIVE_SLOT = WorkerSlot(Role.ENCODER, 1)
 RESUMED_S = 1.5
 """A process that runs for a shorter time between two stops may be believed to be stopped all the time."""
 DYING = (Alternative.DIES, Alternative.NEVER_LOADS)
@@ -41,7 +41,7 @@ TRIAL_OPTION = "trial"
 class SimulatedProcess:
     """One process; what it holds dies with it."""
 
-    seat: Seat
+    slot: WorkerSlot
     epoch: int
     alive: bool = True
     has_greeted: bool = False
@@ -69,12 +69,12 @@ class SimulatedProcess:
     @property
     def role(self) -> Role:
         """The role of its slot."""
-        return self.seat.role
+        return self.slot.role
 
     @property
     def name(self) -> tuple[Role, int]:
         """Role and epoch."""
-        return (self.seat.role, self.epoch)
+        return (self.slot.role, self.epoch)
 
 
 class SimulatedWorkers:
@@ -102,7 +102,7 @@ class SimulatedWorkers:
         self.num_spawned += 1
         if self.num_spawned == self._plan.unstartable:
             raise OSError("no space left on device")
-        process = SimulatedProcess(command.seat, command.epoch)
+        process = SimulatedProcess(command.slot, command.epoch)
         self.processes[process.name] = process
 
         def greet() -> None:
@@ -113,7 +113,7 @@ class SimulatedWorkers:
 
     def behaviour(self, process: SimulatedProcess) -> Alternative | None:
         """Return the behaviour of an encoder that the coordinator may choose."""
-        return self._plan.alternative if process.seat == ALTERNATIVE_SEAT else None
+        return self._plan.alternative if process.slot == ALTERNATIVE_SLOT else None
 
     def _load(self, process: SimulatedProcess, configure: Configure) -> None:
         process.choice = str(PluginChoice(configure.plugin, dict(configure.options)))
@@ -131,8 +131,8 @@ class SimulatedWorkers:
                 self.die(process, 3)
             elif behaviour is Alternative.NEVER_LOADS or process.trial is TrialEnd.DIES:
                 self.die(process, -signal.SIGABRT)
-            elif self._load_deaths.get(process.seat, 0):
-                self._load_deaths[process.seat] -= 1
+            elif self._load_deaths.get(process.slot, 0):
+                self._load_deaths[process.slot] -= 1
                 self.die(process, -signal.SIGKILL)
             elif not process.hangs:
                 process.is_ready = True
@@ -143,7 +143,7 @@ class SimulatedWorkers:
     def _end_of_load(self, process: SimulatedProcess) -> TrialEnd:
         """Return how a process that is not on trial loads; those of one slot may fail for good."""
         bad = self._plan.bad_load
-        is_bad = bad is not None and process.seat == bad[0] and process.epoch > 1
+        is_bad = bad is not None and process.slot == bad[0] and process.epoch > 1
         return bad[1] if bad is not None and is_bad else TrialEnd.SOUND
 
     def _ready(self, process: SimulatedProcess) -> Ready:

@@ -34,7 +34,7 @@ from dotsctl.tools.dev.chaos.process_promises import LATE_S, SupervisionPromises
 from dotsctl.tools.dev.chaos.promises import BrokenPromise, PagePromises
 from dotsctl.tools.dev.chaos.schedule_plan import FOREVER_S, MAX_STARTS, Alternative, Clock, SchedulePlan
 from dotsctl.tools.dev.chaos.simulated_clients import SimulatedClients
-from dotsctl.tools.dev.chaos.simulated_workers import ALTERNATIVE_SEAT, DYING, SimulatedWorkers
+from dotsctl.tools.dev.chaos.simulated_workers import ALTERNATIVE_SLOT, DYING, SimulatedWorkers
 
 ENCODER_FAILED = ("the encoder died", "encoder ")
 """Beginnings of the reasons for which a page is read again after an encoder's failure."""
@@ -162,7 +162,7 @@ class Schedule:
                 try:
                     self.workers.spawn(command)
                 except OSError as error:
-                    self.machine.not_started(command.seat.role, command.epoch, str(error), self.now)
+                    self.machine.not_started(command.slot.role, command.epoch, str(error), self.now)
             case Signal():
                 if process := self.workers.processes.get((command.role, command.epoch)):
                     self.supervision.signal(command, process)
@@ -259,7 +259,7 @@ class Schedule:
     def _may_lose_alternative(self) -> bool:
         """Return whether the second encoder may be given up, so that pages that request it fail."""
         plan = self.plan
-        cannot_load = ALTERNATIVE_SEAT in plan.load_deaths or (plan.bad_load and plan.bad_load[0] == ALTERNATIVE_SEAT)
+        cannot_load = ALTERNATIVE_SLOT in plan.load_deaths or (plan.bad_load and plan.bad_load[0] == ALTERNATIVE_SLOT)
         is_killed = len(plan.stops) + plan.deaths >= MAX_FAILURES or (plan.killers and plan.killed_role is Role.ENCODER)
         return plan.alternative is not None and (plan.alternative in FAILING or bool(cannot_load or is_killed))
 

@@ -69,13 +69,13 @@ def soak(pages: int, tell: Callable[[str], None], turns: int = 60) -> SoakOutcom
                 if number % max(1, pages // 10) == 0:
                     tell(f"{number} of {pages} pages, {time.monotonic() - started:.0f} s")
             wall_s = time.monotonic() - started
-            ratio = _beside_a_young_one(session, pages // 10, turns)
+            ratio = _against_a_new_one(session, pages // 10, turns)
         finally:
             session.close()
     return _outcome(pages, failed, wall_s, latencies_s, watched, ratio)
 
 
-def _beside_a_young_one(old: Session, warm_up_pages: int, turns: int) -> float:
+def _against_a_new_one(old: Session, warm_up_pages: int, turns: int) -> float:
     """Latency of pages in an old runtime over that in one which has read ``warm_up_pages``."""
     with fake_runtime(*PLUGINS) as directory:
         young = Session(directory, START_S)

@@ -64,13 +64,13 @@ class Swapper:
     refused: int = 0
     seen: set[str] = field(default_factory=set)
     """Encoders that have made a page."""
-    _news: threading.Condition = field(default_factory=threading.Condition)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def run(self) -> None:
         """Swap until all swaps are through, or one fails."""
         for number in range(1, self.swaps + 1):
-            with self._news:
-                if not self._news.wait_for(lambda number=number: encoder(number - 1) in self.seen, SWAP_S):  # type: ignore[misc]
+            with self._changed:
+                if not self._changed.wait_for(lambda number=number: encoder(number - 1) in self.seen, SWAP_S):  # type: ignore[misc]
                     self.refused += 1
                     return
                 self.begun = number
@@ -83,9 +83,9 @@ class Swapper:
 
     def made_page(self, name: str) -> None:
         """Note that an encoder has made a page."""
-        with self._news:
+        with self._changed:
             self.seen.add(name)
-            self._news.notify()
+            self._changed.notify()
 
 
 def swap_under_load(swaps: int, tell: Callable[[str], None]) -> SwapChaos:

@@ -108,9 +108,9 @@ def _answer(network: DemoNetwork, batch: Batch, page: Tensor) -> tuple[Tensor, T
         longest = int(lengths[rows].max())
         chosen = used[rows, :longest]
         states, asked = network.answer(pasts, batch.page_of[rows], batch.after[rows, :longest])
-        told = network.auxiliary.cells(asked, page[batch.page_of[rows]])  # (asked layers, answers, m, cells)
-        cells.append(told.flatten(0, -2))
-        cell_targets.append(batch.cells[rows, :longest].expand(told.shape[:-1]).flatten())
+        predicted = network.auxiliary.cells(asked, page[batch.page_of[rows]])  # (asked layers, answers, m, cells)
+        cells.append(predicted.flatten(0, -2))
+        cell_targets.append(batch.cells[rows, :longest].expand(predicted.shape[:-1]).flatten())
         hidden.append(states[chosen])
         targets.append(batch.targets[rows, :longest][chosen])
         answer_of.append(rows[:, None].expand_as(chosen)[chosen])

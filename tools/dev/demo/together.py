@@ -14,7 +14,7 @@ import torch.distributed
 import torch.multiprocessing
 from torch import Tensor, nn
 
-PATIENCE = timedelta(minutes=30)
+TIMEOUT = timedelta(minutes=30)
 """The timeout for the others: the machine may be busy, or asleep."""
 
 
@@ -80,12 +80,12 @@ def run_together(work: Callable[[Together], None], count: int, folder: Path) -> 
         other.start()
     _join(work, Together(0, count), meeting)
     for other in others:
-        other.join(PATIENCE.total_seconds())
+        other.join(TIMEOUT.total_seconds())
 
 
 def _join(work: Callable[[Together], None], together: Together, meeting: Path) -> None:
     torch.distributed.init_process_group(
-        "gloo", f"file://{meeting.absolute()}", PATIENCE, world_size=together.count, rank=together.rank
+        "gloo", f"file://{meeting.absolute()}", TIMEOUT, world_size=together.count, rank=together.rank
     )
     try:
         work(together)

@@ -166,9 +166,9 @@ def layout_answer(content: bytes, _: Path) -> str:
         cells, repairs = read_answer(task, text, GEOMETRY)
         stream = cell_stream(task, GEOMETRY)
         pieces = [cell for start in range(0, len(text), 61) for cell in stream.push(text[start : start + 61])]
-        rest, told_late = stream.finish()
-        if ((*pieces, *rest), told_late) != (cells, repairs):
-            raise ValueError(f"{task}: in pieces it is {pieces + rest}, {told_late}, at once {cells}, {repairs}")
+        rest, late_repairs = stream.finish()
+        if ((*pieces, *rest), late_repairs) != (cells, repairs):
+            raise ValueError(f"{task}: in pieces it is {pieces + rest}, {late_repairs}, at once {cells}, {repairs}")
         "".join(cell.markdown for cell in cells).encode()
         found.append(f"{len(cells)} {' '.join(repairs)}")
     return " ".join(found)

@@ -159,12 +159,12 @@ def run(
         NoInputError: a file is no page.
         OutputError: the folder cannot be written.
     """
-    wanted = parse_cosines(cosines)
+    chosen = parse_cosines(cosines)
     name, folder = find_model(model)
     found = measured_pages(pages, PAGES)
     encoded = encode(folder, encoder, found)
     real = {other: encode(folder, other, found) for other in others}
-    points = measure(folder, encoded, [page.truth for page in found], wanted, seeds, real)
+    points = measure(folder, encoded, [page.truth for page in found], chosen, seeds, real)
     about = {"model": name, "fingerprint": fingerprint(folder), "encoder": encoder, "pages": len(found), "seeds": seeds}
     content = {**about, "points": [_record(point) for point in points]}
     print(json.dumps(content, indent=2) if as_json else table(points))

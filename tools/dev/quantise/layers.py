@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dotsctl.encoder_worker.coreml.bucket_patches import prepare
 from dotsctl.encoder_worker.coreml.interpreter import Interpreter
-from dotsctl.encoder_worker.coreml.laying_out import prepare
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, function_name
 from dotsctl.encoder_worker.coreml.tower_inputs import embeddings_of, patches_input, quarter_order, rotary_inputs
 from dotsctl.encoder_worker.image import Patches
@@ -98,9 +98,9 @@ def run_build(
     value, name = patches_input(patches.values), "patches"
     for chunk in build.chunks:
         interpreter = Interpreter(folder / chunk.file, function_name(count))
-        wanted = _values(chunk, is_last=chunk is build.chunks[-1])
-        found = interpreter.run({name: value, "cos": cosines, "sin": sines}, wanted)
-        for inner, stage in wanted.items():
+        requested = _values(chunk, is_last=chunk is build.chunks[-1])
+        found = interpreter.run({name: value, "cos": cosines, "sin": sines}, requested)
+        for inner, stage in requested.items():
             stream = found.pop(inner) if stage != MERGER else found[inner]
             exponent = 0 if stage == MERGER else -build.residual_exponent
             # (patches in quarter order, embed_dim), or (num_embeddings, width)

@@ -74,7 +74,7 @@ def prompt_ids(tokenizer: Any, num_embeddings: int, text: str) -> tuple[list[int
     for mark in ("<|img|>", "<|imgpad|>", "<|endofimg|>", "<|assistant|>"):
         marks[mark] = tokenizer.token_to_id(mark)
         if marks[mark] is None:
-            raise MissingError(f"tokenizer.json has no token {mark}: this is no dots.ocr model")
+            raise MissingError(f"tokenizer.json has no token {mark}: this is not a dots.ocr model")
     image = [marks["<|img|>"], *[marks["<|imgpad|>"]] * num_embeddings, marks["<|endofimg|>"]]
     before, asked = plain_ids(tokenizer, " "), plain_ids(tokenizer, text)
     return [*before, *image, *asked, marks["<|assistant|>"]], marks["<|imgpad|>"]

@@ -1,4 +1,4 @@
-"""The socket on which clients arrive. It is closed while file descriptors are short.
+"""The socket that clients connect to. It is closed while file descriptors are short.
 
 libzmq accepts connections in a thread of its own and aborts the process when no descriptor is free. Unbinding is no
 help, as it ends the connections that were accepted before; and a socket monitor reports a connection too late. So the
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 LEAST_RESERVED, MOST_RESERVED = 64, 1024
 REOPENED = 16
-"""Free descriptors beyond the reserved ones from which a closed door opens: it must not swing."""
+"""Free descriptors beyond the reserved ones at which a closed listener opens again, so that it does not flap."""
 WAITING = 16
 """Connections that may wait to be accepted."""
 ACCEPTED_MS = 1
@@ -30,7 +30,7 @@ ACCEPTED_MS = 1
 
 
 def reserved() -> int:
-    """Return the free descriptors below which the door is closed: half of all, 64 to 1,024.
+    """Return the free descriptors below which the listener is closed: half of all, 64 to 1,024.
 
     A burst of connections takes some before it is noticed: up to 35 were measured on two busy cores. Files and
     restarted workers need some more.
@@ -38,11 +38,11 @@ def reserved() -> int:
     return max(LEAST_RESERVED, min(MOST_RESERVED, descriptors.limit() // 2))
 
 
-class ClientDoor:
+class ClientListener:
     """A listening socket with a name that comes and goes, and the thread that guards it."""
 
     def __init__(self, directory: InstanceDirectory) -> None:
-        """Listen, and guard the door from now on. Raises CommandFailedError."""
+        """Listen, and start the thread that counts the connections. Raises CommandFailedError."""
         self._open, self._closed = directory.client_socket, directory.closed_client_socket
         self._accepting = directory.path / "accepting.sock"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -57,11 +57,11 @@ class ClientDoor:
         self._name = self._open
         self._lock = threading.Lock()
         self._reader, self._writer = os.pipe()
-        self._thread = threading.Thread(target=self._guard, name="door", daemon=True)
+        self._thread = threading.Thread(target=self._guard, name="client listener", daemon=True)
         self._thread.start()
 
-    def listener(self) -> int:
-        """Return a descriptor of the listening socket for who accepts the connections, and closes it."""
+    def descriptor(self) -> int:
+        """Return a duplicate of the listening descriptor; the caller accepts connections on it and closes it."""
         return os.dup(self._socket.fileno())
 
     @property
@@ -73,12 +73,12 @@ class ClientDoor:
             except OSError:
                 return False
 
-    def look(self) -> None:
-        """Open a closed door when enough descriptors are unused; to be called about once a second."""
+    def check(self) -> None:
+        """Open a closed listener when enough descriptors are unused; to be called about once a second."""
         with self._lock:
             if self._name == self._closed and (num_free := descriptors.num_free()) >= reserved() + REOPENED:
                 self._rename(self._open)
-                log.info("connections are taken again: %d file descriptors are free", num_free)
+                log.info("connections are accepted again: %d file descriptors are free", num_free)
 
     def close(self) -> None:
         """Listen no more."""
@@ -109,12 +109,12 @@ class ClientDoor:
             num_free = descriptors.num_free()
             self._rename(self._open if num_free >= reserved() else self._closed)
             if self._name == self._closed:
-                text = "no more connections are taken: %d of %d file descriptors are free"
+                text = "no more connections are accepted: %d of %d file descriptors are free"
                 log.warning(text, num_free, descriptors.limit())
 
     def _rename(self, name: Path) -> None:
         try:
             self._name.rename(name)
-        except OSError as error:  # it was removed, which the next check of the runtime's place reports
+        except OSError as error:  # it was removed, which the next check of the runtime's files reports
             log.warning("%s cannot be renamed: %s", self._name, error)
         self._name = name

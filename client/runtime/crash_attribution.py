@@ -22,7 +22,7 @@ REMEMBERED_S = 600.0
 
 
 @dataclass
-class Blame:
+class CrashAttribution:
     """Deaths whose suspects are not all cleared, and unexplained deaths."""
 
     _open: list[set[int]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""``dotsctl ocr`` after a crash of everything, and after Ctrl-C: the same command goes on where it was."""
+"""``dotsctl ocr`` after a crash of everything, and after Ctrl-C: the same command resumes where it was."""
 
 import os
 import re
@@ -54,15 +54,15 @@ def test_after_a_kill_of_everything_the_same_command_reads_only_what_is_missing(
         os.kill(pid, signal.SIGKILL)
     assert all(wait_gone(pid, 5.0) for pid in processes)
     _, rest = victim.communicate()
-    told = 3 + len(re.findall(r": ok, \d+ tokens", rest))
-    assert not list(tmp_path.rglob("*.txt")), "a document is there when it is whole"
+    reported = 3 + len(re.findall(r": ok, \d+ tokens", rest))
+    assert not list(tmp_path.rglob("*.txt")), "a document is there when it is complete"
 
     process = ocr(scan, output, decoder)
     out, err = process.communicate(timeout=START_S)
     assert (process.returncode, out) == (0, ""), err
-    taken_over = len(re.findall(r": resumed from an interrupted run", err))
-    assert taken_over in (told - 1, told), "the last one was told just before it was noted"
-    assert f"{NUM_PAGES - taken_over} pages read, {taken_over} resumed from an interrupted run" in err
+    resumed = len(re.findall(r": resumed from an interrupted run", err))
+    assert resumed in (reported - 1, reported), "the last one was reported just before it was noted"
+    assert f"{NUM_PAGES - resumed} pages read, {resumed} resumed from an interrupted run" in err
     (written,) = tmp_path.rglob("*.txt")
     assert written.read_text().split("\n\n") == [*EXPECTED[:-1], EXPECTED[-1] + "\n"]
     hidden = {path.name for path in tmp_path.rglob(".*")}
@@ -71,27 +71,27 @@ def test_after_a_kill_of_everything_the_same_command_reads_only_what_is_missing(
         shutil.rmtree(ruin)
 
 
-def test_ctrl_c_finishes_the_pages_in_work_and_the_same_command_goes_on(
+def test_ctrl_c_finishes_the_pages_in_work_and_the_same_command_resumes(
     run_folder: Path, tmp_path: Path, scan: Path, gates: list[Gate]
 ) -> None:
     decoder = f"fake:gate={gates[0].path}"
     process = ocr(scan, f"{tmp_path}/out/", decoder)
     gates[0].wait_entered()
     process.send_signal(signal.SIGINT)
-    lines_until(process, "Ctrl-C once more stops now", 1)
+    lines_until(process, "press Ctrl-C again to stop now", 1)
     gates[0].remove()
     gates[0].open()
     out, err = process.communicate(timeout=START_S)
     assert (process.returncode, out) == (130, ""), err
-    (told,) = re.findall(r"interrupted: (\d) pages were read", err)
-    assert 1 <= int(told) < NUM_PAGES
+    (reported,) = re.findall(r"interrupted after (\d) pages?;", err)
+    assert 1 <= int(reported) < NUM_PAGES
     written = (tmp_path / "out/scan.txt").read_text()
-    assert written.count("failed: E_CANCELLED") == NUM_PAGES - int(told)
+    assert written.count("failed: E_CANCELLED") == NUM_PAGES - int(reported)
 
     process = ocr(scan, f"{tmp_path}/out/", decoder)
     _, err = process.communicate(timeout=START_S)
     assert process.returncode == 0, err
-    assert f"{NUM_PAGES - int(told)} pages read, {told} resumed from an interrupted run" in err
+    assert f"{NUM_PAGES - int(reported)} pages read, {reported} resumed from an interrupted run" in err
     assert (tmp_path / "out/scan.txt").read_text().split() == " ".join(EXPECTED).split()
 
 
@@ -102,8 +102,8 @@ def test_a_second_ctrl_c_ends_the_page_that_hangs(
     gates[0].wait_entered()
     gates[0].remove()
     process.send_signal(signal.SIGINT)
-    lines_until(process, "Ctrl-C once more stops now", 1)
+    lines_until(process, "press Ctrl-C again to stop now", 1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=START_S)
-    assert (process.returncode, out) == (130, "") and "interrupted: 0 pages were read" in err
+    assert (process.returncode, out) == (130, "") and "interrupted after 0 pages" in err
     assert processes_in(run_folder) == []

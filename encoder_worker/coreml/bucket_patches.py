@@ -7,13 +7,13 @@ from dotsctl.protocol.model.buckets import Placement, place
 from PIL import Image
 
 
-def lay_out(page: OpenedPage, buckets: tuple[int, ...]) -> Patches:
+def patches_in_bucket(page: OpenedPage, buckets: tuple[int, ...]) -> Patches:
     """Return the patches of a page in one of these page sizes. Raises PageError."""
     return prepare(page.image, place(page.source, page.orientation, page.limits, buckets, page.window))
 
 
 def prepare(image: Image.Image, placement: Placement) -> Patches:
-    """Return the patches of an upright RGB image in the place chosen for it, white where it does not reach."""
+    """Return the patches of an upright RGB image at its placement, white where it does not reach."""
     canvas = Image.new("RGB", placement.geometry.resized, "white")
     canvas.paste(resize_window(image, placement.content, placement.window), (0, 0))
     exactly = PixelLimits(CELL_PX**2, max(CELL_PX**2, canvas.width * canvas.height))

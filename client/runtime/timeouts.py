@@ -12,13 +12,13 @@ LONGEST_TICK_S = 3.0
 
 
 @dataclass
-class Patience:
-    """Judges silence; the time is passed in with every call."""
+class Timeouts:
+    """Compares times with the limits; the time is passed in with every call."""
 
     limits: Limits
     _ticked_at: float | None = None
 
-    def forgive_sleep(self, workers: Iterable[Worker], requests: Iterable[Request], now: float) -> None:
+    def restart_after_sleep(self, workers: Iterable[Worker], requests: Iterable[Request], now: float) -> None:
         """Restart all timeouts if the last tick is too long ago for them to count; to be called at each tick."""
         is_first = self._ticked_at is None  # it is unknown how long we slept before it, so no timeout counts
         asleep_s = 0.0 if self._ticked_at is None else now - self._ticked_at
@@ -32,7 +32,7 @@ class Patience:
             if request.dispatched_at is not None:
                 request.dispatched_at += asleep_s
 
-    def is_silent(self, worker: Worker, now: float) -> bool:
+    def is_hung(self, worker: Worker, now: float) -> bool:
         """Return whether a worker that owes an answer has made no progress for too long."""
         return now - worker.progress_at > self.limits.stall_timeout_s
 

@@ -1,4 +1,4 @@
-"""The places that workers fill: the decoder, and one or more encoders that stand side by side. Pure."""
+"""The slots of the workers: one of the decoder, and one of each encoder. Pure."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,18 @@ from dotsctl.protocol.parts import Role, worker_name
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
-    """A worker's slot in the runtime; a process that dies is followed by another one in the same slot."""
+class WorkerSlot:
+    """A worker's slot in the runtime; the process that replaces a dead one has the same slot."""
 
     role: Role
-    place: int = 0
+    index: int = 0
     """The number of an encoder among the encoders; what ``Submit.encoder`` counts."""
 
     def __str__(self) -> str:
-        return worker_name(self.role, self.place)
+        return worker_name(self.role, self.index)
 
 
-ENCODER, DECODER = Seat(Role.ENCODER), Seat(Role.DECODER)
+ENCODER, DECODER = WorkerSlot(Role.ENCODER), WorkerSlot(Role.DECODER)
 
 
 def identity_of(role: Role, epoch: int) -> bytes:

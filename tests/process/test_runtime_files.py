@@ -32,7 +32,7 @@ def page(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("lost", ["", "lock", "c.sock", "w.*.sock", "d.1.sock"])
-def test_a_runtime_that_loses_its_place_reads_its_pages_and_ends(
+def test_a_runtime_that_loses_its_files_reads_its_pages_and_ends(
     run_folder: Path, page: Path, gates: list[Gate], lost: str
 ) -> None:
     up = dotsctl("up", "--name", NAME, "--encoder", "fake", "--decoder", f"fake:gate={gates[0].path}")
@@ -57,7 +57,7 @@ def test_a_runtime_that_loses_its_place_reads_its_pages_and_ends(
     assert lock_holder(instance_directory(NAME)) is None
 
 
-def test_two_runtimes_of_a_name_never_serve_side_by_side(run_folder: Path, page: Path, gates: list[Gate]) -> None:
+def test_two_runtimes_of_a_name_never_serve_at_the_same_time(run_folder: Path, page: Path, gates: list[Gate]) -> None:
     """The first one has a page in hand when the second one starts in its place, and leaves all files to it."""
     first = dotsctl("up", "--name", NAME, "--encoder", "fake", "--decoder", f"fake:gate={gates[0].path}")
     wait_for_line(first, "ready")
@@ -89,10 +89,10 @@ def test_a_log_folder_that_was_removed_is_made_again(named: Named) -> None:
     assert isinstance(answer, PageResult)
     assert (folder / "encoder.2.log").is_file()
     instance.wait_status(lambda _: (folder / "runtime.log").is_file(), "the runtime's own log")
-    wait_for_text(folder / "runtime.log", "it begins anew")
+    wait_for_text(folder / "runtime.log", "a new one was created")
 
 
-def test_workers_go_on_without_a_log_where_none_can_be_written(named: Named) -> None:
+def test_workers_continue_without_a_log_where_none_can_be_written(named: Named) -> None:
     instance = named()
     logs = launch.log_files(NAME)
     folder = logs["runtime"].parent
