@@ -99,7 +99,7 @@ class SupervisionPromises:
         now = self.clock.now
         if command.number != signal.SIGKILL:
             if not process.has_greeted:
-                raise BrokenPromise(f"{process.seat} gets a request for a traceback before it can write one")
+                raise BrokenPromise(f"{process.slot} is asked for a traceback before it can write one")
             self._asked_at[process.name] = now
             return
         self._killed_at[process.name] = now
@@ -108,7 +108,7 @@ class SupervisionPromises:
             self._killed_in_slot[process.name] = process.slot
         asked_at = self._asked_at.get(process.name)
         if asked_at is not None and now < asked_at + TRACEBACK_S - 1e-6:
-            raise BrokenPromise(f"{process.seat} is killed {now - asked_at:.3f} s after its traceback was requested")
+            raise BrokenPromise(f"{process.slot} is killed {now - asked_at:.3f} s after it was asked for a traceback")
         if reason := self._innocence(process):
             raise BrokenPromise(f"{process.slot} (epoch {process.epoch}) is killed: {reason}")
 
@@ -117,7 +117,7 @@ class SupervisionPromises:
         now = self.clock.now
         released_at = self._released_at.get(process.name)
         if released_at is not None and now < released_at + STOP_GRACE_S - 1e-6 and process.stopped_at is None:
-            return f"it was requested to stop {now - released_at:.1f} s ago"
+            return f"it was asked to stop {now - released_at:.1f} s ago"
         is_doubtful = self.plan.loss or self.plan.alternative or process.hangs or released_at is not None
         if is_doubtful or process.trial is not TrialEnd.SOUND or not process.alive:
             return ""
@@ -132,7 +132,7 @@ class SupervisionPromises:
         for request in self.machine.core.ledger.in_flight():
             is_with_it = request.state in (RequestState.ENCODING, RequestState.SENT)
             if command.role is Role.ENCODER and request.encoder_epoch == command.epoch and is_with_it:
-                raise BrokenPromise(f"encoder {command.epoch} is released with request {request.request_id}")
+                raise BrokenPromise(f"encoder {command.epoch} is let go with request {request.request_id}")
 
     def abandon(self, command: Abandon, process: SimulatedProcess | None) -> None:
         """A process is left alone."""
@@ -197,10 +197,10 @@ class SupervisionPromises:
         if self.has_slept or not process.alive:
             return
         if process.stopped_at is not None and now > process.stopped_at + limit_s:
-            raise BrokenPromise(f"{process.seat} is stopped for {now - process.stopped_at:.1f} s and still exists")
+            raise BrokenPromise(f"{process.slot} is stopped for {now - process.stopped_at:.1f} s and still there")
         released_at = self._released_at.get(process.name)
         if released_at is not None and now > released_at + STOP_GRACE_S + LATE_S + KILL_WAIT_S:
-            raise BrokenPromise(f"{process.seat} still exists {now - released_at:.1f} s after it was released")
+            raise BrokenPromise(f"{process.slot} is still there {now - released_at:.1f} s after it was let go")
 
     def may_have_failed(self) -> bool:
         """Return whether the runtime has a reason to end with an error; pages that kill their worker are none."""
@@ -227,13 +227,13 @@ class SwapPromises:
         self.num_answers += 1
         if not swapped:
             if name not in self.names:
-                raise BrokenPromise(f"{name} is reported to continue; pages go to {self.names}")
+                raise BrokenPromise(f"{name} is said to go on; pages go to {self.names}")
             return None
         if f"{TRIAL_OPTION}={TrialEnd.SOUND}" not in name:
-            raise BrokenPromise(f"a swap to {name}, which cannot be loaded, is reported as done")
-        changed = [place for place, now in enumerate(self.machine.core.encoder_names) if now == name]
+            raise BrokenPromise(f"a swap to {name}, which cannot be loaded, is said to be done")
+        changed = [index for index, now in enumerate(self.machine.core.encoder_names) if now == name]
         if not changed:
-            raise BrokenPromise(f"a swap to {name} is reported as done, and no slot has it")
+            raise BrokenPromise(f"a swap to {name} is said to be done, and no slot has it")
         self.names[changed[0]] = name
         return changed[0]
 
@@ -245,11 +245,11 @@ class SwapPromises:
         index = process.slot.index
         row = self.machine.table.find(command.role, command.epoch)
         if isinstance(command.message, Configure) and row is not None and row.state is not WorkerState.TRIAL:
-            choice = str(self.machine.config.encoders[place])
-            if choice != self.machine.core.encoder_names[place]:
-                raise BrokenPromise(f"a process for {self.machine.core.encoder_names[place]} loads {choice}")
-        if isinstance(command.message, Encode) and process.choice != self.machine.core.encoder_names[place]:
-            raise BrokenPromise(f"a page for {self.machine.core.encoder_names[place]} goes to {process.choice}")
+            choice = str(self.machine.config.encoders[index])
+            if choice != self.machine.core.encoder_names[index]:
+                raise BrokenPromise(f"a process for {self.machine.core.encoder_names[index]} is told to load {choice}")
+        if isinstance(command.message, Encode) and process.choice != self.machine.core.encoder_names[index]:
+            raise BrokenPromise(f"a page for {self.machine.core.encoder_names[index]} goes to {process.choice}")
 
     def after_turn(self) -> None:
         """Check what must hold after every turn of the loop."""
@@ -260,7 +260,7 @@ class SwapPromises:
     def settled(self, asked: int) -> None:
         """Check the end of a schedule: every swap was answered, and no encoder is on trial or left over."""
         if self.num_answers != asked:
-            raise BrokenPromise(f"{asked} swaps were requested and {self.num_answers} answered")
-        left = [row.seat for row in self.machine.table if row.state in LEAVING]
+            raise BrokenPromise(f"{asked} swaps were asked for and {self.num_answers} answered")
+        left = [row.slot for row in self.machine.table if row.state in LEAVING]
         if left:
             raise BrokenPromise(f"{left} are left over from a swap")
