@@ -99,7 +99,7 @@ class SupervisionPromises:
         now = self.clock.now
         if command.number != signal.SIGKILL:
             if not process.has_greeted:
-                raise BrokenPromise(f"{process.slot} is asked for a traceback before it can write one")
+                raise BrokenPromise(f"{process.slot} gets a request for a traceback before it can write one")
             self._asked_at[process.name] = now
             return
         self._killed_at[process.name] = now
@@ -108,7 +108,7 @@ class SupervisionPromises:
             self._killed_in_slot[process.name] = process.slot
         asked_at = self._asked_at.get(process.name)
         if asked_at is not None and now < asked_at + TRACEBACK_S - 1e-6:
-            raise BrokenPromise(f"{process.slot} is killed {now - asked_at:.3f} s after it was asked for a traceback")
+            raise BrokenPromise(f"{process.slot} is killed {now - asked_at:.3f} s after its traceback was requested")
         if reason := self._innocence(process):
             raise BrokenPromise(f"{process.slot} (epoch {process.epoch}) is killed: {reason}")
 
@@ -117,7 +117,7 @@ class SupervisionPromises:
         now = self.clock.now
         released_at = self._released_at.get(process.name)
         if released_at is not None and now < released_at + STOP_GRACE_S - 1e-6 and process.stopped_at is None:
-            return f"it was asked to stop {now - released_at:.1f} s ago"
+            return f"it was requested to stop {now - released_at:.1f} s ago"
         is_doubtful = self.plan.loss or self.plan.alternative or process.hangs or released_at is not None
         if is_doubtful or process.trial is not TrialEnd.SOUND or not process.alive:
             return ""
@@ -132,7 +132,7 @@ class SupervisionPromises:
         for request in self.machine.core.ledger.in_flight():
             is_with_it = request.state in (RequestState.ENCODING, RequestState.SENT)
             if command.role is Role.ENCODER and request.encoder_epoch == command.epoch and is_with_it:
-                raise BrokenPromise(f"encoder {command.epoch} is let go with request {request.request_id}")
+                raise BrokenPromise(f"encoder {command.epoch} is released with request {request.request_id}")
 
     def abandon(self, command: Abandon, process: SimulatedProcess | None) -> None:
         """A process is left alone."""
@@ -230,10 +230,10 @@ class SwapPromises:
                 raise BrokenPromise(f"{name} is said to go on; pages go to {self.names}")
             return None
         if f"{TRIAL_OPTION}={TrialEnd.SOUND}" not in name:
-            raise BrokenPromise(f"a swap to {name}, which cannot be loaded, is said to be done")
+            raise BrokenPromise(f"a swap to {name}, which cannot be loaded, is reported as done")
         changed = [index for index, now in enumerate(self.machine.core.encoder_names) if now == name]
         if not changed:
-            raise BrokenPromise(f"a swap to {name} is said to be done, and no slot has it")
+            raise BrokenPromise(f"a swap to {name} is reported as done, and no slot has it")
         self.names[changed[0]] = name
         return changed[0]
 

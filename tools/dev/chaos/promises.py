@@ -72,7 +72,9 @@ class PagePromises:
         before = sorted(outstanding, key=lambda r: self._order.index(r.request_id))[:-1]
         total = sum(r.embedding_bytes or r.cost * WIDTH * BYTES_A_VALUE for r in before)
         if before and total >= limit:
-            raise BrokenPromise(f"a page is dispatched beside {total} bytes of others; {limit} may be outstanding")
+            raise BrokenPromise(
+                f"a page is dispatched in addition to {total} bytes of others; {limit} may be outstanding"
+            )
 
     def _check_index(self) -> None:
         ledger = self.machine.core.ledger
@@ -98,7 +100,7 @@ class PagePromises:
             return
         submit = request.submit
         if submit.encoder is not None and process.slot.index != submit.encoder:
-            raise BrokenPromise(f"request {request_id} asks for encoder {submit.encoder} and goes to {process.slot}")
+            raise BrokenPromise(f"request {request_id} requests encoder {submit.encoder} and goes to {process.slot}")
         self.with_alternative.discard(request_id)
         if submit.encoder is not None or process.slot != ALTERNATIVE_SLOT or self.plan.alternative is None:
             return
