@@ -87,7 +87,7 @@ class SimulatedWorkers:
         self.num_spawned = 0
         self.real_deaths = 0
         """Deaths of ready workers that may be attributed to a page; those of an alternative that always dies, of
-        processes that were requested to end, and of stopped ones do not count."""
+        processes that were requested to end, and of stopped ones that the runtime ended do not count."""
         self.exited: Callable[[SimulatedProcess, int], None] = lambda process, code: None
         """Called when the end of a process is reported."""
         self._is_undead_due = plan.is_undead
@@ -156,15 +156,15 @@ class SimulatedWorkers:
     def kill_any(self) -> None:
         """Let some process die, as the system or a user may kill it."""
         if running := [process for process in self.processes.values() if process.alive]:
-            self.die(self._rng.choice(running), -signal.SIGKILL)
+            self.die(self._rng.choice(running), -signal.SIGKILL, is_foreign=True)
 
-    def die(self, process: SimulatedProcess, code: int) -> None:
-        """Let a process end; the runtime notices it a little later."""
+    def die(self, process: SimulatedProcess, code: int, *, is_foreign: bool = False) -> None:
+        """Let a process end, by a signal that is not of the runtime or otherwise; it notices that a little later."""
         if not process.alive:
             return
         process.alive = False
         is_real = process.is_ready and not process.is_released and self.behaviour(process) not in DYING
-        self.real_deaths += is_real and process.stopped_at is None
+        self.real_deaths += is_real and (is_foreign or process.stopped_at is None)
         process.held.clear()
 
         def noticed() -> None:
