@@ -48,8 +48,8 @@ FULL = PageStyle((14, 20), (11, 14), (18, 32), 0.25, 0.3, 0.25)
 """Pages of up to 392x560 px, with type from 18 px. Type of 14 px takes a CPU hours more."""
 WIDE = PageStyle((16, 28), (14, 20), (18, 32), 0.25, 0.35, 0.25)
 """Pages of up to 560x784 px, which is the model's limit of pixels."""
-LONG = PageStyle((24, 28), (18, 20), (18, 26), 0.85, 0.3, 0.15, fewest_lines=32)
-"""Full pages of 504x672 to 560x784 px: without them a reader loses its place where answers are longer than it knows."""
+LONG = PageStyle((26, 28), (19, 20), (17, 22), 0.95, 0.3, 0.1, fewest_lines=40)
+"""Full pages of 532x728 to 560x784 px: without them a reader loses its place where answers are longer than it knows."""
 WHOLE = PageStyle((20, 40), (16, 28), (14, 36), 0.05, 0.5, 0.4)
 """Pages of up to 784x1120 px: for a GPU."""
 STYLES = {"small": SMALL, "medium": MEDIUM, "large": LARGE, "full": FULL, "wide": WIDE, "long": LONG, "whole": WHOLE}
@@ -155,7 +155,7 @@ def _colour(rng: random.Random, least: int, most: int) -> tuple[int, int, int]:
 def _lines(writer: BlockWriter, area: Area, fewest: int) -> None:
     """Lines of one type from top to bottom, at least ``fewest`` if there is room; one element; many end early."""
     kind = writer.sheet.type(writer.body_px, lead=writer.lead, bold=writer.sheet.rng.random() < 0.3)
-    most, ending = writer.sheet.rng.randint(fewest, 32), writer.sheet.rng.choice((0.0, 0.03, 0.08))
+    most, ending = writer.sheet.rng.randint(fewest, max(fewest, 32)), writer.sheet.rng.choice((0.0, 0.03, 0.08))
     lines: list[str] = []
     while len(lines) < most and (len(lines) + 1) * kind.pitch <= area.height:
         lines += writer.wrapped("", area, kind, 1, ending)
