@@ -41,6 +41,10 @@ class Page:
     def markdown(self) -> str:
         return "\n\n".join(cell.text for cell in self.cells) if self.cells else self.text
 
+    @property
+    def plain_text(self) -> str:
+        return self.markdown.replace("*", "")
+
 
 def page(text: str, group: str = "DejaVuSans") -> Truth:
     return Truth("page", Image.new("RGB", (28, 28)), text, group)
@@ -257,6 +261,14 @@ def test_a_folder_holds_pictures_with_texts_of_the_same_names(tmp_path: Path) ->
     (tmp_path / "a.md").write_text("# A")
     (truth,) = folder_pages(tmp_path)
     assert (truth.name, truth.text, truth.markdown, truth.elements) == ("a.png", "# A", "# A", None)
+
+
+def test_a_page_with_a_text_file_is_compared_as_plain_text_and_one_with_markdown_as_markdown(tmp_path: Path) -> None:
+    Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
+    for name, edits in (("a.txt", 0), ("a.md", 4)):
+        (tmp_path / name).write_text("bold")
+        outcome = evaluate(reader(Page(0, "**bold**")), folder_pages(tmp_path))
+        assert outcome.total.edits == edits
 
 
 def test_annotations_in_the_form_of_omnidocbench_are_understood(tmp_path: Path) -> None:

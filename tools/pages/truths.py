@@ -51,6 +51,8 @@ class Truth:
     """Font or kind of document, by which the errors are summed."""
     elements: tuple[Element, ...] | None = None
     """The elements in reading order, boxes in pixels of the image; none: only the text is known."""
+    is_plain: bool = False
+    """The text has no marks of Markdown or HTML: tables are their words in reading order."""
     titles_are_headers: bool = False
     """Titles are not distinguished from Section-headers."""
 
@@ -110,7 +112,7 @@ def printed_pages(num_pages: int, seed: int) -> Iterator[Truth]:
 
 
 def folder_pages(folder: Path) -> Iterator[Truth]:
-    """Yield the pictures that have a Markdown or text file of the same name next to them.
+    """Yield the pictures that have a Markdown (``.md``) or plain text (``.txt``) file of the same name next to them.
 
     Raises:
         UsageError: there is none, or a picture has no text.
@@ -122,7 +124,8 @@ def folder_pages(folder: Path) -> Iterator[Truth]:
         texts = [path.with_suffix(suffix) for suffix in TEXTS if path.with_suffix(suffix).is_file()]
         if not texts:
             raise UsageError(f"{path.name} has no text of the same name", f"write {path.stem}.md or {path.stem}.txt")
-        yield Truth(path.name, path, texts[0].read_text(encoding="utf-8"), folder.name)
+        is_plain = texts[0].suffix == ".txt"
+        yield Truth(path.name, path, texts[0].read_text(encoding="utf-8"), folder.name, is_plain=is_plain)
 
 
 def omnidocbench_pages(file: Path, images: Path | None = None) -> Iterator[Truth]:

@@ -45,6 +45,10 @@ class ReadPage(Protocol):
         """The answer without boxes."""
 
     @property
+    def plain_text(self) -> str:
+        """The answer without boxes and without marks of Markdown or HTML."""
+
+    @property
     def cells(self) -> Sequence[AnsweredCell]:
         """Elements of a layout answer."""
 
@@ -134,7 +138,7 @@ def _score(evaluation: Evaluation, truth: Truth, answer: ReadPage) -> None:
     """Count one page."""
     failed, notes, cells = answer.error is not None, [], list[AnsweredCell]()
     expected = truth.text if evaluation.task == "text" else truth.markdown
-    text = "" if failed else answer.markdown
+    text = "" if failed else answer.plain_text if truth.is_plain else answer.markdown
     if evaluation.task.startswith("layout") and not failed:
         if answer.finish_reason != "blank":
             evaluation.answers += 1
