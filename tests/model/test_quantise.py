@@ -58,7 +58,7 @@ def test_fewer_bits_are_smaller_and_less_exact_in_every_component(tmp_path: Path
     assert exact["min_cosine"] > 0.99999 > coarse["min_cosine"]
     assert exact["relative_error"] < 2e-3
     assert (exact["token_agreement"], exact["error_rate"]) == (1, 0)
-    assert coarse["token_agreement"] < 1
+    assert coarse["relative_error"] > 20 * exact["relative_error"]
     assert exact["truth_error_rate"] < 0.1
     assert (tmp_path / "out" / "quantization_summary.png").read_bytes().startswith(b"\x89PNG")
     lines = result.stdout.splitlines()

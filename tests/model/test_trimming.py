@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 
 def test_trimmed_pages_are_read_with_fewer_errors_and_no_more_operations() -> None:
-    pages = [trimming.with_margins(page, 0.2) for page in generated_pages(4, 1_000_000, "full", ("dejavu-sans",))]
+    pages = [trimming.with_margins(page, 0.4) for page in generated_pages(4, 1_000_000, "full", ("dejavu-sans",))]
     lines = list(trimming.measure(pages, "demo"))
     (whole, most), (trimmed, least) = (
         (float(found[1]), float(found[2]))

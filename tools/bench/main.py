@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from dotsctl.tools.measuring.report_text import LegendEntry
+    from dotsctl.encoder_worker.plugins import COREML
+from dotsctl.tools.measuring.report_text import LegendEntry
 
 LIMITS = {"balanced": 1.10, "unbalanced": 1.05}
 
@@ -135,7 +136,7 @@ def energy(model: str | None, encoders: tuple[str, ...], patches: int | None, se
         _print_json(verdict, {"encoders": [asdict(each) for each in measured]})
     else:
         rows = [bench_energy.HEAD, *(each.row() for each in measured)]
-        _print_text(verdict, "\n".join(rows), bench_energy.LEGEND, uses_coreml=any("coreml" in row for row in rows))
+        _print_text(verdict, "\n".join(rows), bench_energy.LEGEND, uses_coreml=any(COREML in row for row in rows))
 
 
 def _print_json(verdict: str, numbers: dict[str, Any]) -> None:

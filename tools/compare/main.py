@@ -18,6 +18,7 @@ from dotsctl.client.inputs.selection import Selection
 from dotsctl.client.inputs.sources import STDIN, InputFile, expand
 from dotsctl.client.settings import choices as settings
 from dotsctl.client.settings.runtime_config import PluginChoice
+from dotsctl.encoder_worker.plugins import COREML
 from dotsctl.protocol.errors import ErrorCode, ExitCode, NoInputError, UsageError
 from dotsctl.protocol.parts import Role
 from dotsctl.protocol.worker.plugins import find_plugin
@@ -91,7 +92,7 @@ def _output(comparison: EncoderComparison, made_by: MadeBy, *, as_json: bool) ->
     if as_json:
         found = {**comparison.record(), "verdict": verdict(comparison), "made_by": made_by.record()}
         return json.dumps(found, indent=2) + "\n"
-    uses_coreml = any("coreml" in encoder for encoder in comparison.about["encoders"])
+    uses_coreml = any(COREML in encoder for encoder in comparison.about["encoders"])
     return text_report(verdict(comparison), made_by, comparison.table(), uses_coreml=uses_coreml) + "\n"
 
 

@@ -10,6 +10,7 @@ from html import escape
 
 from dotsctl.client.formats import html_view
 from dotsctl.client.formats.pictures import inline
+from dotsctl.encoder_worker.plugins import COREML
 from dotsctl.tools.measuring.made_by import MadeBy
 from dotsctl.tools.measuring.report_text import LegendEntry
 
@@ -56,7 +57,7 @@ class ReportHead:
     @property
     def uses_coreml(self) -> bool:
         """Return whether an encoder of the report runs Core ML."""
-        return any("coreml" in value for value in self.subject.values())
+        return any(COREML in value for value in self.subject.values())
 
     def html(self) -> str:
         """Return the beginning of the document: title, verdict, origin and legend."""

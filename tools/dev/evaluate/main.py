@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 from dotsctl.client.cli.printing import exiting_on_error
+from dotsctl.encoder_worker.plugins import COREML
 from dotsctl.protocol.errors import UsageError
 from dotsctl.tools.dev.evaluate.evaluation import Evaluation, evaluate, record
 from dotsctl.tools.dev.evaluate.report import write_report
@@ -208,7 +209,7 @@ def main(
         found = record(evaluation, **about, max_pixels=max_pixels)
         if report is not None:
             write_report(report, evaluation, found, made_by)
-    uses_coreml = "coreml" in facts.get("encoder", "")
+    uses_coreml = COREML in facts.get("encoder", "")
     text = text_report(sentence, made_by, table(evaluation), uses_coreml=uses_coreml)
     click.echo(json.dumps(found, indent=2) if as_json else text)
     if short := above_limits(evaluation, limit, min_json):
