@@ -57,6 +57,6 @@ def write_report(folder: Path, outcomes: Sequence[StoredOutcome], content: dict[
     names = [each.weights for each in outcomes]
     text.barh(names, [each.token_agreement for each in outcomes])
     lowest = min(each.token_agreement for each in outcomes)
-    text.set(title="Same tokens as from exact embeddings", xlim=(max(0.0, 2 * lowest - 1), 1.0))
+    text.set(title="Same tokens as from exact embeddings", xlim=(min(0.99, max(0.0, 2 * lowest - 1)), 1.0))
     figure.suptitle(f"{content['model']}, {content['precision']}")
     write_results(folder, {"quantization_summary.json": content, "quantization_summary.png": figure})
