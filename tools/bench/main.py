@@ -13,10 +13,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+from dotsctl.encoder_worker.plugins import COREML
 
 if TYPE_CHECKING:
-    from dotsctl.encoder_worker.plugins import COREML
-from dotsctl.tools.measuring.report_text import LegendEntry
+    from dotsctl.tools.measuring.report_text import LegendEntry
 
 LIMITS = {"balanced": 1.10, "unbalanced": 1.05}
 
