@@ -80,7 +80,7 @@ def convert(models_folder: Path) -> Convert:
         ({"weights": "int8", "precision": "float32"}, 2e-2, 0.999),
         ({"weights": "int8-per-tensor"}, 5e-2, 0.998),
         ({"weights": "int4"}, 0.25, 0.95),
-        ({"weights": "palette6"}, 0.1, 0.98),
+        ({"weights": "palette6"}, 0.1, 0.99),
     ],
     ids=str,
 )

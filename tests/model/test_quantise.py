@@ -18,7 +18,10 @@ from dotsctl.tools.coreml.options import ConversionOptions
 from dotsctl.tools.dev.quantise import main as quantise
 from dotsctl.tools.dev.quantise.layers import LayerErrors, exact_stages, prepared, run_build
 from dotsctl.tools.measuring.encoding import page_image
+from dotsctl.tools.pages.fonts import EVERYWHERE
+from dotsctl.tools.pages.truths import generated_pages
 from dotsctl.tools.reference.exact_tower import MERGER, ExactTower, difference
+from PIL import Image
 
 pytest.importorskip("coremltools")
 pytest.importorskip("rapidfuzz")
@@ -35,14 +38,17 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def sweep(*words: str) -> Any:
-    result = CliRunner().invoke(quantise.cli, ["demo", "--pages", str(INVOICE), *words])
+def sweep(*words: str, page: Path = INVOICE) -> Any:
+    result = CliRunner().invoke(quantise.cli, ["demo", "--pages", str(page), *words])
     assert result.exit_code == 0, result.output
     return result
 
 
 def test_fewer_bits_are_smaller_and_less_exact_in_every_component(tmp_path: Path) -> None:
-    result = sweep("--weights", "same,int4", "-o", str(tmp_path / "out"))
+    (truth,) = generated_pages(1, 7, "medium", EVERYWHERE, 0.0, vocabulary="random")  # a page without easy words
+    assert isinstance(truth.image, Image.Image)
+    truth.image.save(tmp_path / "page.png")
+    result = sweep("--weights", "same,int4", "-o", str(tmp_path / "out"), page=tmp_path / "page.png")
     summary = json.loads((tmp_path / "out" / "quantization_summary.json").read_text())
     builds = summary["builds"]
     assert [build["weights"] for build in builds] == ["same", "int4"]
@@ -59,6 +65,7 @@ def test_fewer_bits_are_smaller_and_less_exact_in_every_component(tmp_path: Path
     assert exact["relative_error"] < 2e-3
     assert (exact["token_agreement"], exact["error_rate"]) == (1, 0)
     assert coarse["relative_error"] > 20 * exact["relative_error"]
+    assert coarse["token_agreement"] < 1
     assert exact["truth_error_rate"] < 0.1
     assert (tmp_path / "out" / "quantization_summary.png").read_bytes().startswith(b"\x89PNG")
     lines = result.stdout.splitlines()

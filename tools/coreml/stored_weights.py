@@ -25,7 +25,7 @@ SCHEMES: dict[str, Callable[[NDArray[np.float32]], Scaled | Palette] | None] = {
     "palette6": palette,
 }
 """The ways to store matrices, by the name of the option; norms and biases stay as they are."""
-UNFOLDED = frozenset({"int4", "int8", "int8-per-tensor"})
+UNFOLDED = frozenset(SCHEMES) - {"same"}
 """Schemes in which a norm's scales stay outside of the matrices: a column that is scaled up takes the few levels of its
 neighbours."""
 FIRST_LAYER = "blocks.0."
