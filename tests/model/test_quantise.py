@@ -48,6 +48,7 @@ def test_fewer_bits_are_smaller_and_less_exact_in_every_component(tmp_path: Path
     (truth,) = generated_pages(1, 7, "medium", EVERYWHERE, 0.0, vocabulary="random")  # a page without easy words
     assert isinstance(truth.image, Image.Image)
     truth.image.save(tmp_path / "page.png")
+    (tmp_path / "page.txt").write_text(truth.text, encoding="utf-8")
     result = sweep("--weights", "same,int4", "-o", str(tmp_path / "out"), page=tmp_path / "page.png")
     summary = json.loads((tmp_path / "out" / "quantization_summary.json").read_text())
     builds = summary["builds"]
