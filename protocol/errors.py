@@ -18,6 +18,9 @@
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
+REINSTALL = "pip install --force-reinstall dotsctl"
+"""Remedy where a library is missing that dotsctl requires on this system."""
+
 
 class ExitCode(IntEnum):
     """The exit code of the command line."""

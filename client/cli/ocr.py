@@ -4,7 +4,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,7 @@ from dotsctl.client.jobs.page_options import ReadingOptions, ReadOptions
 from dotsctl.client.outputs.destination import choose_format, choose_output, goes_to_stream
 from dotsctl.client.outputs.folder_output import FolderOutput
 from dotsctl.client.outputs.output_base import Output, Reading, State, WriteOptions
+from dotsctl.client.outputs.several import SeveralOutputs
 from dotsctl.client.results.answers import has_cells
 from dotsctl.client.results.page import Failure, Page
 from dotsctl.client.settings import choices as settings
@@ -43,34 +44,49 @@ POLL_S = 0.5
 class OcrOptions:
     """The options of one call."""
 
-    inputs: Sequence[str]
-    output: str | None
-    format_: str | None
-    images: str | None
-    no_header_footer: bool
-    reading: ReadingOptions
-    model: str | None
-    encoder: str | None
-    decoder: str | None
-    memory: str | None
-    jobs: int | None
-    name: str | None
-    force: bool
-    overwrite: bool
-    retry_failed: bool
-    strict: bool
-    quiet: bool
-    verbose: bool
+    inputs: Sequence[str] = ()
+    output: str | None = None
+    format_: str | None = None
+    also: str | None = None
+    """A further file for the same pages, in the format of its ending."""
+    images: str | None = None
+    no_header_footer: bool = False
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
+    model: str | None = None
+    encoder: str | None = None
+    decoder: str | None = None
+    memory: str | None = None
+    jobs: int | None = None
+    name: str | None = None
+    force: bool = False
+    overwrite: bool = False
+    retry_failed: bool = False
+    strict: bool = False
+    quiet: bool = False
+    verbose: bool = False
 
     @cached_property
     def style(self) -> Style:
         """Return how the pages are written. Raises UsageError."""
+        return self._style_of(self.output, self.format_)
+
+    def _style_of(self, target: str | None, format_: str | None) -> Style:
         return Style.of(
-            choose_format(self.output, self.format_),
-            to_stdout=goes_to_stream(self.output),
+            choose_format(target, format_),
+            to_stdout=goes_to_stream(target),
             header_footer=not self.no_header_footer,
             images=self.images,
         )
+
+    def outputs(
+        self, documents: Sequence[InputFile], write: Callable[[str], None], write_options: WriteOptions
+    ) -> Output:
+        """Return where the pages go; ``write`` prints to standard output. Raises UsageError and OutputError."""
+        output = choose_output(self.output, documents, self.style, write, write_options)
+        if self.also is None:
+            return output
+        style = self._style_of(self.also, None)
+        return SeveralOutputs([output, choose_output(self.also, documents, style, write, write_options)])
 
     @cached_property
     def choices(self) -> settings.Choices:
@@ -84,8 +100,12 @@ class OcrOptions:
         return lock_holder(instance_directory(self.choices.name)) is not None
 
 
-def run(options: OcrOptions) -> ExitCode:
+def run(options: OcrOptions, documents: Sequence[InputFile] | None = None) -> ExitCode:
     """Read all inputs; return the exit code of a completed run.
+
+    Args:
+        options: those of the command.
+        documents: the inputs; none: those that ``options.inputs`` names.
 
     Raises:
         DotsctlError: the run could not start or continue; what was read before is written.
@@ -95,8 +115,9 @@ def run(options: OcrOptions) -> ExitCode:
         raise UsageError("cannot read a page from the terminal", "pipe a file into the command")
     if options.force and options.retry_failed:
         raise UsageError("--force and --retry-failed cannot be combined", "leave one of them out")
-    style = options.style  # a mistake in it is reported before anything is read
-    documents = list(expand(options.inputs, sys.stdin.buffer, options.reading.selection()))
+    _ = options.style  # a mistake in it is reported before anything is read
+    if documents is None:
+        documents = list(expand(options.inputs, sys.stdin.buffer, options.reading.selection()))
     with (
         Interruption(quiet=options.quiet) as interruption,
         ProgressReport(
@@ -114,7 +135,7 @@ def run(options: OcrOptions) -> ExitCode:
                 print_text(text)
 
         write_options = WriteOptions(force=options.force, overwrite=options.overwrite, events=report)
-        output = choose_output(options.output, documents, style, write, write_options)
+        output = options.outputs(documents, write, write_options)
         with contextlib.closing(output):
             _write(options, _chosen(options, documents, output, report), output, report, interruption)
         report.summary()
@@ -139,7 +160,9 @@ def _write(
     output.finish()
 
 
-def _chosen(options: OcrOptions, documents: list[InputFile], output: Output, report: ProgressReport) -> list[InputFile]:
+def _chosen(
+    options: OcrOptions, documents: Sequence[InputFile], output: Output, report: ProgressReport
+) -> Sequence[InputFile]:
     """All documents, or those of which a page failed in an earlier run."""
     if not options.retry_failed:
         return documents

@@ -1,4 +1,4 @@
-"""The commands that read: ``ocr`` and ``ask``; what they do is imported when they are called."""
+"""The commands that read: ``ocr``, ``ask`` and ``demo``; what they do is imported when they are called."""
 
 from typing import Any
 
@@ -103,4 +103,27 @@ def ask(ctx: click.Context, /, question: str, inputs: tuple[str, ...], as_json: 
     ctx.exit(run(question, inputs, as_json=as_json, reading=reading, **options))
 
 
-READING_COMMANDS = (ocr, ask)
+@click.command(short_help="Read the sample pages with the demo model.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    default="dotsctl-demo.html",
+    show_default=True,
+    help="HTML file with the pages and their boxes.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a file that dotsctl did not write.")
+@verbose_option
+@click.pass_context
+def demo(ctx: click.Context, /, output: str, overwrite: bool) -> None:
+    """Read the sample pages of this package with the demo model.
+
+    Prints the text of five pages as Markdown, and writes an HTML file that shows each page with its boxes and its
+    text. Nothing is downloaded. The demo model is small and reads clean print only.
+    """
+    from dotsctl.client.cli.demo import read_sample_pages
+
+    ctx.exit(read_sample_pages(output, overwrite=overwrite))
+
+
+READING_COMMANDS = (ocr, ask, demo)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dotsctl import __version__
-from dotsctl.protocol.errors import CommandFailedError, MissingError
+from dotsctl.protocol.errors import REINSTALL, CommandFailedError, MissingError
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|git-sha1:[0-9a-f]{40}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -61,7 +61,7 @@ class Hub:
         except ImportError as error:
             raise MissingError(
                 f"models are downloaded with huggingface_hub, which cannot be imported ({error})",
-                "pip install 'dotsctl[all]'",
+                REINSTALL,
             ) from None
         utils.logging.set_verbosity_error()  # our own messages report failures
         self._library, self._constants, self._errors, self._utils = library, constants, errors, utils

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from dotsctl.decoder_worker.plugin import DecoderSpec, EncodedPrompt, Piece, Report
 from dotsctl.decoder_worker.plugins.mlx_options import MLXDecoderOptions, mlx_decoder_need
 from dotsctl.decoder_worker.quantised import open_quantised
-from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.machine.libraries import MLX_EXTRA
+from dotsctl.protocol.errors import REINSTALL, MissingError
 from dotsctl.protocol.model.directory import fingerprint
 from dotsctl.protocol.model.half_precision import HalfPlan, read_plan
 from dotsctl.protocol.model.tasks import read_own_prompts
@@ -32,7 +31,6 @@ class MLXDecoder:
         options=MLXDecoderOptions,
         memory=mlx_decoder_need,
         available=lambda options: mlx_facts.unavailable(),
-        extra=MLX_EXTRA,
         device=lambda options: mlx_facts.expected_device(),
         tasks=read_own_prompts,
         smaller="make a smaller decoder: dotsctl convert MODEL --decoder-bits 4, then --decoder mlx:bits=4",
@@ -54,7 +52,7 @@ class MLXDecoder:
         try:
             from dotsctl.decoder_worker.page_decoder import PageDecoder
         except ImportError as error:
-            raise MissingError(f"MLX cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
+            raise MissingError(f"MLX cannot be imported ({error})", REINSTALL) from None
         report("computing the model's fingerprint")
         digest = fingerprint(model)
         quantised = None

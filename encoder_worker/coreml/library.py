@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.machine.libraries import COREMLTOOLS
-
-REMEDY = "pip install 'dotsctl[coreml]' (there is no wheel for Linux on arm64)"
+from dotsctl.protocol.machine.libraries import COREMLTOOLS, INSTALL_COREML
 
 
 @contextlib.contextmanager
@@ -44,4 +42,4 @@ def import_coremltools(module: str = COREMLTOOLS) -> Any:
         with contextlib.redirect_stderr(output), _without_transformers():
             return importlib.import_module(module)
     except ImportError as error:
-        raise MissingError(f"coremltools cannot be imported ({error})", f"{REMEDY}") from None
+        raise MissingError(f"coremltools cannot be imported ({error})", INSTALL_COREML) from None

@@ -5,10 +5,9 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from dotsctl.encoder_worker.coreml.library import REMEDY
 from dotsctl.encoder_worker.coreml.manifest import COMPUTE_UNITS, REFERENCE, Build
 from dotsctl.protocol.errors import UsageError
-from dotsctl.protocol.machine.libraries import COREMLTOOLS
+from dotsctl.protocol.machine.libraries import COREMLTOOLS, INSTALL_COREML
 from dotsctl.protocol.machine.verdicts import NE_SHARE, NE_UNITS
 from dotsctl.protocol.parts import Device
 from dotsctl.protocol.worker.plugin_options import option
@@ -79,4 +78,4 @@ def unavailable(options: CoreMLEncoderOptions) -> str:
         check_units(usual_units(options))
     except UsageError as error:
         return str(error)
-    return "" if find_spec(COREMLTOOLS) else f"{COREMLTOOLS} is not installed: {REMEDY}"
+    return "" if find_spec(COREMLTOOLS) else f"{COREMLTOOLS} is not installed: {INSTALL_COREML}"

@@ -17,7 +17,6 @@ from dotsctl.encoder_worker.coreml.tower_work import page_flops
 from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.protocol.errors import CommandFailedError, ErrorCode, PageError
 from dotsctl.protocol.geometry import PixelLimits
-from dotsctl.protocol.machine.libraries import COREML_EXTRA
 from dotsctl.protocol.machine.memory import encoder_need
 from dotsctl.protocol.model.directory import fingerprint
 from dotsctl.protocol.worker.plugins import PluginDescription
@@ -37,7 +36,6 @@ class CoreMLEncoder:
         options=CoreMLEncoderOptions,
         memory=lambda facts, options: encoder_need(facts, FLOAT16_BYTES),
         available=unavailable,
-        extra=COREML_EXTRA,
         device=lambda options: DEVICES[usual_units(options)],
         offers=offers,
     )

@@ -12,9 +12,8 @@ from typing import Any
 from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
-from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.errors import REINSTALL, MissingError
 from dotsctl.protocol.geometry import PixelLimits
-from dotsctl.protocol.machine.libraries import MLX_EXTRA
 from dotsctl.protocol.machine.memory import encoder_need, require_memory
 from dotsctl.protocol.model.checkpoint import read_json, tensor_files
 from dotsctl.protocol.model.directory import fingerprint
@@ -37,7 +36,6 @@ class MLXEncoder:
         options=MLXEncoderOptions,
         memory=lambda facts, options: encoder_need(facts, mlx_facts.item_bytes(options.dtype)),
         available=lambda options: mlx_facts.unavailable(),
-        extra=MLX_EXTRA,
         device=lambda options: mlx_facts.expected_device(),
     )
 
@@ -65,7 +63,7 @@ class MLXEncoder:
             import mlx.core as mx
             from dotsctl.encoder_worker.plugins import tower_runner, vision_tower, vision_weights
         except ImportError as error:
-            raise MissingError(f"MLX cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
+            raise MissingError(f"MLX cannot be imported ({error})", REINSTALL) from None
         self._mx = mx
         mx.set_cache_limit(options.mlx_cache_mib << 20)
         on_gpu = mx.default_device().type == mx.DeviceType.gpu

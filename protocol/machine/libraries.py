@@ -1,7 +1,8 @@
-"""Names of distributions and of extras of dotsctl, some of which are those of plugins too. Imports none of them."""
+"""Names of distributions, some of which are those of plugins too, and how they are installed. Imports none of them."""
 
 MLX = "mlx"
 MLX_LM = "mlx-lm"
 COREMLTOOLS = "coremltools"
-MLX_EXTRA = "mlx"
-COREML_EXTRA = "coreml"
+
+INSTALL_COREML = "pip install 'dotsctl[coreml]' (coremltools has no wheel for Python 3.14, nor for Linux on arm64)"
+"""Remedy where coremltools is missing."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.errors import REINSTALL, ErrorCode, PageError
 from dotsctl.protocol.geometry import require_shape
 from dotsctl.protocol.parts import MAX_RGB_BYTES
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
@@ -108,7 +108,7 @@ def _register_heif() -> None:
         import pillow_heif
     except ImportError:
         raise PageError(
-            "HEIC is read with pillow-heif, which is not installed", "pip install 'dotsctl[pdf]', or convert it to JPEG"
+            "HEIC is read with pillow-heif, which is not installed", f"{REINSTALL}, or convert the picture to JPEG"
         ) from None
     pillow_heif.register_heif_opener()
 

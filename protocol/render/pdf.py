@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from types import ModuleType
 from typing import IO, Any
 
-from dotsctl.protocol.errors import PageError
+from dotsctl.protocol.errors import REINSTALL, PageError
 from dotsctl.protocol.geometry import PixelLimits, require_shape
 from dotsctl.protocol.parts import MAX_RGB_BYTES
 from dotsctl.protocol.render.exchange import RenderAnswer
@@ -125,7 +125,7 @@ def library() -> ModuleType:
     try:
         import pypdfium2
     except ImportError:
-        raise PageError("PDF is read with pypdfium2, which is not installed", "pip install 'dotsctl[pdf]'") from None
+        raise PageError("PDF is read with pypdfium2, which is not installed", REINSTALL) from None
     logger = logging.getLogger("pypdfium2")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.ERROR)  # for each page of an XFA form it would print how to build PDFium with XFA

@@ -3,6 +3,7 @@
 import sys
 from importlib.util import find_spec
 
+from dotsctl.protocol.errors import REINSTALL
 from dotsctl.protocol.machine.libraries import MLX
 from dotsctl.protocol.parts import Device
 
@@ -28,4 +29,4 @@ def item_bytes(dtype: str | None) -> int:
 
 def unavailable() -> str:
     """Return why MLX cannot run here; empty: it is installed."""
-    return "" if find_spec(MLX) else "MLX is not installed: pip install 'dotsctl[all]'"
+    return "" if find_spec(MLX) else f"MLX is not installed: {REINSTALL}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dotsctl.protocol.errors import CommandFailedError, DotsctlError, MissingError, PageError
+from dotsctl.protocol.errors import REINSTALL, CommandFailedError, DotsctlError, MissingError, PageError
 from dotsctl.protocol.worker.gpu_faults import is_refused
 
 MAX_CHARACTERS = 300
@@ -71,7 +71,7 @@ def import_errors(where: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise MissingError(
             f"{where} needs the module {error.name!r}, which is not installed",
-            "pip install 'dotsctl[all]', or what the plugin's own documentation names",
+            f"{REINSTALL}, or install what the plugin's documentation names",
         ) from error
     except ImportError as error:
         raise MissingError(

@@ -74,8 +74,6 @@ class PluginDescription:
     """The function from a model and options to the memory of this half alone, its process included."""
     available: Callable[[Any], str] | None = None
     """The function from options to the reason why it cannot run here, and the remedy; an empty text: it can."""
-    extra: str = ""
-    """The extra of dotsctl that installs what it needs."""
     device: Callable[[Any], Device] | None = None
     """The function from options to the device that it computes on here; the handshake repeats it."""
     needs_model: bool = True

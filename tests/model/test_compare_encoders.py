@@ -23,7 +23,9 @@ from tests.conftest import sample
 pytest.importorskip("coremltools")
 pytest.importorskip("rapidfuzz")
 pytestmark = pytest.mark.model
-PAGES = [Path(__file__).parents[1] / "pages" / f"{name}.png" for name in ("invoice", "letter", "notice")]
+PAGES = [
+    Path(__file__).parents[2] / "client" / "sample_pages" / f"{name}.png" for name in ("invoice", "letter", "notice")
+]
 COREML = "coreml:compute_units=reference"
 
 

@@ -33,7 +33,7 @@ from PIL import Image  # noqa: E402 - as above
 from tests.plugins import load_plugin  # noqa: E402
 
 pytestmark = pytest.mark.model
-PAGES = Path(__file__).parents[1] / "pages"
+PAGES = Path(__file__).parents[2] / "client" / "sample_pages"
 LETTER = PAGES / "letter.png"
 Writer = Callable[..., Path]
 

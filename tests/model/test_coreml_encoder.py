@@ -32,7 +32,9 @@ from tests.plugins import load_plugin
 
 pytest.importorskip("coremltools")
 pytestmark = pytest.mark.model
-PAGES = [Path(__file__).parents[1] / "pages" / f"{name}.png" for name in ("invoice", "letter", "notice")]
+PAGES = [
+    Path(__file__).parents[2] / "client" / "sample_pages" / f"{name}.png" for name in ("invoice", "letter", "notice")
+]
 REFERENCE = {"compute_units": "reference"}
 BUCKETS = (336, 416, 440)
 """Those of the sample pages."""

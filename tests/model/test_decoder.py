@@ -376,7 +376,7 @@ def test_without_mlx_the_error_states_what_to_install(model: Path, monkeypatch: 
         if name.rsplit(".", 1)[1] in ("page_decoder", "adapter", "model", "splice"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mlx.core", None)
-    with pytest.raises(MissingError, match=r"pip install 'dotsctl\[all\]'"):
+    with pytest.raises(MissingError, match=r"pip install --force-reinstall dotsctl"):
         load_plugin(MLXDecoder(), model, {}, lambda note: None)
 
 

@@ -12,7 +12,7 @@ from tests.conftest import sample
 
 pytest.importorskip("mlx.core")
 pytestmark = pytest.mark.model
-PAGES = Path(__file__).parents[1] / "pages"
+PAGES = Path(__file__).parents[2] / "client" / "sample_pages"
 MAX_BYTES = 8_000_000
 
 

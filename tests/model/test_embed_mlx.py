@@ -15,7 +15,7 @@ from tests.plugins import load_plugin
 
 pytest.importorskip("mlx.core")
 pytestmark = pytest.mark.model
-LETTER = Path(__file__).parents[1] / "pages" / "letter.png"
+LETTER = Path(__file__).parents[2] / "client" / "sample_pages" / "letter.png"
 
 
 def test_a_png_and_a_pdf_become_what_the_encoder_makes_of_them(

@@ -149,5 +149,5 @@ def test_without_mlx_the_error_states_what_to_install(model: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "mlx.core", None)
     for module in ("tower_runner", "vision_tower", "vision_weights"):
         monkeypatch.delitem(sys.modules, f"dotsctl.encoder_worker.plugins.{module}", raising=False)
-    with pytest.raises(MissingError, match=r"pip install 'dotsctl\[all\]'"):
+    with pytest.raises(MissingError, match=r"pip install --force-reinstall dotsctl"):
         load_plugin(MLXEncoder(), model, {}, lambda note: None)

@@ -14,7 +14,7 @@ from dotsctl.tools.dev.verify import main as verify
 
 pytest.importorskip("rapidfuzz")
 pytestmark = pytest.mark.model
-INVOICE = Path(__file__).parents[1] / "pages" / "invoice.png"
+INVOICE = Path(__file__).parents[2] / "client" / "sample_pages" / "invoice.png"
 
 
 def run(*words: str) -> Result:

@@ -26,7 +26,7 @@ from PIL import Image
 pytest.importorskip("coremltools")
 pytest.importorskip("rapidfuzz")
 pytestmark = pytest.mark.model
-INVOICE = Path(__file__).parents[1] / "pages" / "invoice.png"
+INVOICE = Path(__file__).parents[2] / "client" / "sample_pages" / "invoice.png"
 COMPONENTS = ["patch embedding", "layer 1", "layer 2", "layer 3", "layer 4", "merger"]
 
 

@@ -17,7 +17,7 @@ PAGES = ("letter.png", "notice.png")
 LETTER, NOTICE = "two books", "side door"
 READ = {
     "document.save": ([LETTER], ["letter.html"]),
-    'client.ocr(["tests': ([LETTER, NOTICE], []),
+    'client.ocr(["client': ([LETTER, NOTICE], []),
     "report.pdf": (["1 of 2", "2 of 2", "books"], []),
     "client.stream(": ([LETTER], []),
     "client.stream_cells": (["Text (", LETTER], []),
@@ -39,10 +39,10 @@ def test_every_recipe_reads_the_sample_pages_with_the_demo_model(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One runtime serves all of them, as a user's would."""
-    folder = tmp_path / "tests" / "pages"
+    folder = tmp_path / "client" / "sample_pages"
     folder.mkdir(parents=True)
     for name in PAGES:
-        shutil.copy(ROOT / "tests" / "pages" / name, folder)
+        shutil.copy(ROOT / "client" / "sample_pages" / name, folder)
     first, second = (Image.open(folder / name).convert("RGB") for name in PAGES)
     first.save(tmp_path / "report.pdf", save_all=True, append_images=[second], resolution=150)
     monkeypatch.chdir(tmp_path)

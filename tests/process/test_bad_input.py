@@ -21,7 +21,7 @@ pytestmark = [
         not (demo_directory() / "model.safetensors").is_file(), reason="client/demo_model has no model.safetensors"
     ),
 ]
-GOOD = Path(__file__).parents[1] / "pages" / "notice.png"
+GOOD = Path(__file__).parents[2] / "client" / "sample_pages" / "notice.png"
 TIMEOUT_S = 50.0
 
 

@@ -12,7 +12,7 @@ from dotsctl.tools.dev.random_checkpoint.shape import Shape
 from tests.process.conftest import dotsctl
 
 pytestmark = pytest.mark.process
-PAGE = Path(__file__).parents[1] / "pages" / "notice.png"
+PAGE = Path(__file__).parents[2] / "client" / "sample_pages" / "notice.png"
 TIMEOUT_S = 50.0
 SECOND = "model-00002-of-00003.safetensors"
 

@@ -27,7 +27,7 @@ def run(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 
 def test_the_client_of_the_manual_reads_a_page(start: Callable[..., Instance], tmp_path: Path) -> None:
     instance = start("fake")
-    picture = ROOT / "tests" / "pages" / "letter.png"
+    picture = ROOT / "client" / "sample_pages" / "letter.png"
     done = run(tmp_path, str(instance.runtime.directory.path / "c.sock"), str(picture))
     pixels = Image.open(picture).convert("RGB").tobytes()
     assert (done.returncode, done.stdout) == (0, fake_text(pixels) + "\n"), done.stderr
@@ -37,6 +37,6 @@ def test_a_page_that_fails_is_an_error_of_the_client_of_the_manual(
     start: Callable[..., Instance], tmp_path: Path
 ) -> None:
     instance = start("fake:fault=refuse")
-    picture = ROOT / "tests" / "pages" / "letter.png"
+    picture = ROOT / "client" / "sample_pages" / "letter.png"
     done = run(tmp_path, str(instance.runtime.directory.path / "c.sock"), str(picture))
     assert done.returncode == 1 and "is set to refuse this page" in done.stderr

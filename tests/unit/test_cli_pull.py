@@ -48,7 +48,7 @@ def test_a_quiet_pull_prints_only_errors(remote: FakeHub) -> None:
 
 def test_without_the_library_a_pull_is_exit_3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert "pip install 'dotsctl[all]'" in refused(3, "pull", REPO)
+    assert "pip install --force-reinstall dotsctl" in refused(3, "pull", REPO)
 
 
 def test_a_terminal_gets_a_bar_and_a_file_does_not(remote: FakeHub) -> None:

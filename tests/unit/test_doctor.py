@@ -1,10 +1,12 @@
 """The checks of ``dotsctl doctor``, each shown what it is there to find."""
 
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
+import tomllib
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from dotsctl.tools.doctor import machine as doctor_machine
 from dotsctl.tools.doctor import models as doctor_models
 from dotsctl.tools.doctor import runtime as doctor_runtime
 from dotsctl.tools.doctor.child import ChildOutcome, ask
-from dotsctl.tools.doctor.libraries import check_base, check_blas, check_extra
+from dotsctl.tools.doctor.libraries import check_blas, check_coremltools, check_required
 from dotsctl.tools.doctor.machine import check_models_disk, check_python, check_system, check_system_version
 from dotsctl.tools.doctor.models import check_default_model, check_memory, check_model, check_settings, model_checks
 from dotsctl.tools.doctor.plugins import check_plugin, plugin_checks
@@ -55,7 +57,7 @@ def install(models: Path, name: str = "small") -> Path:
 # --- the machine -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("version", "found"), [((3, 10), "fail"), ((3, 11), "ok"), ((3, 13), "ok"), ((3, 14), "fail")])
+@pytest.mark.parametrize(("version", "found"), [((3, 10), "fail"), ((3, 11), "ok"), ((3, 14), "ok"), ((3, 15), "fail")])
 def test_a_python_without_wheels_is_a_failure(version: tuple[int, int], found: str) -> None:
     assert verdict(check_python(version)) == found
 
@@ -103,16 +105,24 @@ def test_a_folder_that_may_not_be_written_to_is_a_failure(monkeypatch: pytest.Mo
 
 
 def test_what_is_installed_is_shown_with_versions() -> None:
-    finding = check_base()
+    finding = check_required()
     assert verdict(finding) == "ok" and "numpy " in finding.found
 
 
-def test_a_missing_extra_fails_only_where_a_chosen_plugin_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(doctor_libraries.EXTRAS, "mlx", (("mlx", "no-such-library"), "reads pages"))
-    assert verdict(check_extra("mlx", setup("fake", "fake"))) == "warn"
-    finding = check_extra("mlx", setup("fake", "mlx"))
+def test_a_missing_library_fails_and_missing_coremltools_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_libraries, "REQUIRED", ("mlx", "no-such-library"))
+    finding = check_required()
     assert verdict(finding) == "fail"
-    assert "no-such-library" in finding.found and finding.remedy == "pip install 'dotsctl[mlx]'"
+    assert "no-such-library" in finding.found and finding.remedy == "pip install --force-reinstall dotsctl"
+    monkeypatch.setattr(doctor_libraries, "COREMLTOOLS", "no-such-library")
+    finding = check_coremltools()
+    assert verdict(finding) == "warn" and str(finding.remedy).startswith("pip install 'dotsctl[coreml]'")
+
+
+def test_every_distribution_that_the_project_requires_is_checked() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    names = {re.split(r"[^\w-]", each)[0].replace("_", "-") for each in project["dependencies"]}
+    assert names == {*doctor_libraries.REQUIRED, doctor_libraries.BLAS, doctor_libraries.COREMLTOOLS}
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_what_an_ended_section_left_running_is_ended(tmp_path: Path) -> None:
 
 def test_a_broken_off_run_leaves_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mac_report, "run", lambda section, folder: (_ for _ in ()).throw(KeyboardInterrupt))
-    (tmp_path / "tests" / "pages").mkdir(parents=True)
+    (tmp_path / "client" / "sample_pages").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(cli, ["-o", "out.tar.gz"]).exit_code != 0
     assert tarfile.is_tarfile("out.tar.gz")

@@ -149,7 +149,7 @@ def test_without_mlx_its_plugins_cannot_run_here(monkeypatch: pytest.MonkeyPatch
     plugin = find_plugin(Role.DECODER, "mlx")
     assert plugin.unavailable({}) == ""
     monkeypatch.setattr("dotsctl.protocol.worker.mlx.find_spec", lambda _: None)
-    assert plugin.unavailable({}) == "MLX is not installed: pip install 'dotsctl[all]'"
+    assert plugin.unavailable({}) == "MLX is not installed: pip install --force-reinstall dotsctl"
 
 
 def test_the_device_is_known_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,7 +192,7 @@ def test_the_name_of_a_repository_gives_a_visible_folder_or_is_refused(repo: str
 
 def test_without_the_library_the_line_that_installs_it_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingError, match=r"pip install 'dotsctl\[all\]'"):
+    with pytest.raises(MissingError, match=r"pip install --force-reinstall dotsctl"):
         Hub()
 
 

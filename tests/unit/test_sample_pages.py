@@ -1,4 +1,4 @@
-"""The sample pages under ``tests/pages`` are what their program draws."""
+"""The sample pages under ``client/sample_pages`` are what their program draws."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from dotsctl.protocol.errors import UsageError
 from dotsctl.tools.dev.sample_pages import SAMPLES, SamplePage, draw
 from PIL import Image
 
-PAGES = Path(__file__).parents[1] / "pages"
+PAGES = Path(__file__).parents[2] / "client" / "sample_pages"
 NAMES = [sample.name for sample in SAMPLES]
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 

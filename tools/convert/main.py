@@ -14,7 +14,8 @@ from dotsctl.client.inputs.pages import PageInput, pages_of
 from dotsctl.client.settings.defaults import AUTO_FIRST
 from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.decoder_worker.quantised import DEFAULT_GROUP_SIZE, Quantisation
-from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.errors import REINSTALL, MissingError, UsageError
+from dotsctl.protocol.machine.libraries import INSTALL_COREML
 from dotsctl.protocol.model.directory import DEMO, find_model, fingerprint
 from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.tools.half_precision import command
@@ -77,7 +78,7 @@ def convert_encoder(model: str, given: dict[str, Any], *, force: bool, as_json: 
         from dotsctl.tools.coreml import command as coreml
         from dotsctl.tools.coreml.options import ConversionOptions
     except ImportError as error:
-        raise MissingError(f"coremltools cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
+        raise MissingError(f"coremltools cannot be imported ({error})", INSTALL_COREML) from None
     given["buckets"] = coreml.parse_buckets(given.get("buckets"))
     given["name"] = given.pop("build", None)
     coreml.run(model, ConversionOptions(**given), force=force, as_json=as_json)
@@ -103,7 +104,7 @@ def convert_decoder(
     try:
         from dotsctl.tools.convert.decoder import convert
     except ImportError as error:
-        raise MissingError(f"MLX cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
+        raise MissingError(f"MLX cannot be imported ({error})", REINSTALL) from None
     say(f"computing the fingerprint of {name}")
     conversion = convert(name, folder, fingerprint(folder), quantisation, say, force=force)
     report = None

@@ -37,9 +37,9 @@ from dotsctl.tools.measuring.versions import versions
 REPORT = "report.json"
 PYTHON = (sys.executable, "-P", "-m")
 DOTSCTL = (*PYTHON, "dotsctl")
-PAGES = Path("tests") / "pages"
+PAGES = Path("client") / "sample_pages"
 ERROR_LIMIT = 0.1
-"""Share of wrong characters on ``tests/pages`` above which the demo model does not read."""
+"""Share of wrong characters on ``client/sample_pages`` above which the demo model does not read."""
 ALL_UNITS = ("cpu_and_ne", "cpu_only")
 CPU_UNITS = ("cpu_only",)
 REFERENCE = "reference"

@@ -86,7 +86,7 @@ def commands(manual: str) -> Iterator[ManualCommand]:
 
 def prepare(folder: Path) -> None:
     """Write the files that the commands name."""
-    pages = sorted((CHECKOUT / "tests" / "pages").glob("*.png"))
+    pages = sorted((CHECKOUT / "client" / "sample_pages").glob("*.png"))
     (folder / "scans").mkdir()
     for page in pages[:2]:
         (folder / "scans" / page.name).write_bytes(page.read_bytes())

@@ -2,7 +2,7 @@
 FILE``.
 
 A scan with a text layer, as archives have it: the page's picture, and its words behind it, invisible, at their
-places. Next to FILE is a ``.jsonl`` file with the truth of each page. Needs the extras ``[pdf]`` and ``[test]``.
+places. Next to FILE is a ``.jsonl`` file with the truth of each page. Needs the extra ``[test]``.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 from dotsctl.client.cli.printing import exiting_on_error
-from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.errors import REINSTALL, MissingError
 from dotsctl.tools.pages.elements import GeneratedPage, Glyph
 from dotsctl.tools.pages.fonts import families
 from dotsctl.tools.pages.generator import STYLES, generate_page
@@ -45,7 +45,7 @@ def write_pdf(pages: Iterable[GeneratedPage], target: Path) -> int:
     try:
         import pypdfium2
     except ImportError:
-        raise MissingError("pypdfium2 is not installed", "pip install 'dotsctl[pdf]'") from None
+        raise MissingError("pypdfium2 is not installed", REINSTALL) from None
     document, count = pypdfium2.PdfDocument.new(), 0
     face = pypdfium2.raw.FPDFText_LoadStandardFont(document, b"Helvetica")
     for page in pages:

@@ -1,6 +1,6 @@
 """The picture of the README: a page with its boxes next to the Markdown that the demo model reads.
 
-``python -P -m dotsctl.tools.dev.readme_picture tests/pages/letter.png client/sample.png``
+``python -P -m dotsctl.tools.dev.readme_picture client/sample_pages/letter.png client/sample.png``
 """
 
 import tempfile

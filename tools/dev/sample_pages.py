@@ -1,4 +1,4 @@
-"""Draws the sample pages of the tests: ``python -P -m dotsctl.tools.dev.sample_pages tests/pages``.
+"""Draws the sample pages of ``dotsctl demo``: ``python -P -m dotsctl.tools.dev.sample_pages client/sample_pages``.
 
 FOLDER gets a PNG and a text file with the truth for each page: a letter, an invoice, a notice, a page of a book and a
 table. Dark ink on white, DejaVu fonts from matplotlib's wheel, type of 20 to 22 px, as the demo model reads it best.

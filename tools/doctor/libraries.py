@@ -1,28 +1,25 @@
-"""Checks of what is installed: the extras with their versions, and the BLAS that MLX multiplies with on Linux."""
+"""Checks of what is installed: the libraries with their versions, and the BLAS that MLX multiplies with on Linux."""
 
 import importlib.metadata
 import os
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-from dotsctl.protocol.machine.libraries import COREML_EXTRA, COREMLTOOLS, MLX, MLX_EXTRA, MLX_LM
+from dotsctl.protocol.errors import REINSTALL
+from dotsctl.protocol.machine.libraries import COREMLTOOLS, INSTALL_COREML, MLX, MLX_LM
 from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.tools.doctor.child import answering, ask
 from dotsctl.tools.doctor.report import Check, Finding, fail, ok, warn
-from dotsctl.tools.doctor.setup import Setup
 
-BASE = ("pyzmq", "msgpack", "numpy", "pillow", "click", "platformdirs", "rich")
-EXTRAS = {
-    MLX_EXTRA: ((MLX, MLX_LM, "tokenizers"), "reads pages with MLX"),
-    "blas": (("faiss-cpu",), "makes MLX fast on Linux"),
-    COREML_EXTRA: ((COREMLTOOLS,), "runs the encoder on the Neural Engine"),
-    "pdf": (("pypdfium2", "pillow-heif"), "reads PDF and HEIC"),
-    "hub": (("huggingface-hub", "httpx2"), "downloads models"),
-}
-"""Distributions of each extra, and what it does."""
+REQUIRED = (
+    "click", "httpx2", "huggingface-hub", MLX, MLX_LM, "msgpack", "numpy", "pillow", "pillow-heif", "platformdirs",
+    "pypdfium2", "pyzmq", "rapidfuzz", "rich", "tokenizers",
+)  # fmt: skip
+"""Distributions that dotsctl requires on every system."""
+BLAS = "faiss-cpu"
+"""Distribution with the BLAS that MLX multiplies with on Linux."""
 SHAPE = (256, 1536, 2048)
 """A product of the decoder's size: rows, columns, inner length."""
 FLOP = 2 * SHAPE[0] * SHAPE[1] * SHAPE[2]
@@ -31,40 +28,34 @@ SLOW = 3.0
 BLAS_LIMIT_S = 60.0
 
 
-def library_checks(setup: Setup) -> list[Check]:
-    """A check for the base, one for each extra that exists for this system, and one for the speed."""
-    names = [name for name in EXTRAS if _exists(name)]
+def library_checks() -> list[Check]:
+    """Return a check of the required libraries, one of coremltools and one of the speed of MLX."""
     return [
-        Check("base", check_base),
-        *(Check(f"extra {name}", partial(check_extra, name, setup)) for name in names),
+        Check("libraries", check_required),
+        Check(COREMLTOOLS, check_coremltools),
         Check("matrix products", check_blas, 2 * BLAS_LIMIT_S + 10),
     ]
 
 
-def _exists(extra: str) -> bool:
-    if extra == "blas":
-        return sys.platform == "linux"
-    return extra != COREML_EXTRA or sys.platform == "darwin" or os.uname().machine == "x86_64"
+def required() -> tuple[str, ...]:
+    """Return the distributions that dotsctl requires on this system, but coremltools."""
+    return (*REQUIRED, BLAS) if sys.platform == "linux" else REQUIRED
 
 
-def check_base() -> Finding:
+def check_required() -> Finding:
     """Check whether the required libraries are installed."""
-    versions, missing = _versions(BASE)
+    versions, missing = _versions(required())
     if missing:
-        return fail("base", f"{', '.join(missing)} not installed", "pip install --force-reinstall dotsctl")
-    return ok("base", versions)
+        return fail("libraries", f"{', '.join(missing)} not installed", REINSTALL)
+    return ok("libraries", versions)
 
 
-def check_extra(extra: str, setup: Setup) -> Finding:
-    """Check whether an extra is installed; it must be where the chosen plugins need it."""
-    name, (distributions, purpose) = f"extra {extra}", EXTRAS[extra]
-    versions, missing = _versions(distributions)
-    if not missing:
-        return ok(name, versions)
-    found = f"{', '.join(missing)} not installed, which {purpose}"
-    remedy = f"pip install 'dotsctl[{extra}]'"
-    needed = extra in setup.extras
-    return fail(name, found, remedy) if needed else warn(name, found, remedy)
+def check_coremltools() -> Finding:
+    """Check for coremltools, without which pages are read with MLX alone and no Core ML package is built."""
+    versions, missing = _versions([COREMLTOOLS])
+    if missing:
+        return warn(COREMLTOOLS, "not installed: no Core ML package can be built or run", INSTALL_COREML)
+    return ok(COREMLTOOLS, versions)
 
 
 def _versions(names: Sequence[str]) -> tuple[str, list[str]]:
@@ -83,15 +74,15 @@ def check_blas() -> Finding:
     name = "matrix products"
     best = ask("dotsctl.tools.doctor.libraries", ["preload"], BLAS_LIMIT_S)
     if best.answer is None:
-        return fail(name, f"MLX does not multiply: {best.how}\n{best.tail}", "pip install 'dotsctl[all]'")
+        return fail(name, f"MLX does not multiply: {best.how}\n{best.tail}", REINSTALL)
     if "missing" in best.answer:
-        return warn(name, f"not measured: {best.answer['missing']}", "pip install 'dotsctl[mlx]'")
+        return warn(name, f"not measured: {best.answer['missing']}", REINSTALL)
     speed = best.answer["gflops"]
     if best.answer["device"] != "cpu":
         return ok(name, f"{speed:.0f} GFLOP/s on the GPU")
     plain = ask("dotsctl.tools.doctor.libraries", ["plain"], BLAS_LIMIT_S)
     bare = plain.answer["gflops"] if plain.answer else 0.0
-    remedy = "pip install 'dotsctl[blas]', or install OpenBLAS with the system (Debian: libopenblas0-pthread)"
+    remedy = f"{REINSTALL}, or install OpenBLAS with the system (Debian: libopenblas0-pthread)"
     if best.answer["blas"] is None:
         return warn(name, f"{speed:.1f} GFLOP/s a thread with the BLAS that MLX brings; OpenBLAS does over 100", remedy)
     found = f"{speed:.0f} GFLOP/s a thread with {best.answer['blas']}"

@@ -13,7 +13,7 @@ from dotsctl.protocol.endpoints import run_directory
 from dotsctl.protocol.model.directory import PUBLISHED, installed_models, models_directory
 from dotsctl.tools.doctor.report import Finding, fail, ok, warn
 
-OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
 OLDEST_GLIBC = (2, 35)
 OLDEST_MACOS = 15
 MODEL_BYTES = 7_000_000_000
@@ -26,7 +26,7 @@ def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
     """Check whether dotsctl and its libraries exist for this Python."""
     found = f"Python {platform.python_version()}, {sys.executable}"
     if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:
-        return fail("Python", found, "use Python 3.11, 3.12 or 3.13: uv venv --python 3.12")
+        return fail("Python", found, "use Python 3.11 to 3.14: uv venv --python 3.12")
     return ok("Python", found)
 
 

@@ -18,7 +18,7 @@ from dotsctl.tools.doctor.setup import Setup, read_setup
 def checks(setup: Setup) -> Iterator[Check]:
     """All checks in the order in which one explains the next."""
     yield from (Check(name, ask) for name, ask in MACHINE_CHECKS)
-    yield from library_checks(setup)
+    yield from library_checks()
     yield from model_checks(setup)
     yield from runtime_checks(setup)
     yield from plugin_checks(setup)

@@ -58,7 +58,7 @@ def check_plugin(role: Role, choice: PluginChoice, setup: Setup) -> Finding:
 def _other(verdict: CheckStatus) -> str:
     if verdict is CheckStatus.WARN:
         return "nothing, as long as you do not choose it"
-    return "check the lines above; pip install --upgrade 'dotsctl[all]', or choose another one"
+    return "check the lines above; pip install --upgrade dotsctl, or choose another one"
 
 
 def warm_up(words: Sequence[str]) -> dict[str, Any]:

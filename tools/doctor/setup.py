@@ -37,14 +37,6 @@ class Setup:
         """Return whether both plugins read what pages show. Raises UsageError or MissingError for a missing one."""
         return all(each.reads_pages for each in self._descriptions())
 
-    @property
-    def extras(self) -> set[str]:
-        """Extras of dotsctl that both plugins need, as far as they can be imported."""
-        try:
-            return {each.extra for each in self._descriptions()}
-        except DotsctlError:  # a check of its own reports it
-            return set()
-
     def _descriptions(self) -> list[PluginDescription]:
         chosen = ((Role.ENCODER, self.encoder), (Role.DECODER, self.decoder))
         return [find_plugin(role, each.name).description for role, each in chosen]

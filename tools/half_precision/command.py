@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dotsctl.protocol.errors import CommandFailedError, MissingError
+from dotsctl.protocol.errors import REINSTALL, CommandFailedError, MissingError
 from dotsctl.protocol.model.directory import find_model, fingerprint
 from dotsctl.protocol.model.half_precision import HalfPlan, plan_file, read_plan
 from dotsctl.protocol.model.validation import validate_checkpoint
@@ -94,7 +94,7 @@ def _measured_encoder(model: Path, report: Report, *, is_tried: bool) -> tuple[H
     try:
         from dotsctl.tools.half_precision.encoder import plan_encoder
     except ImportError as error:
-        raise MissingError(f"MLX cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
+        raise MissingError(f"MLX cannot be imported ({error})", REINSTALL) from None
     from dotsctl.tools.half_precision.pages import drawn_pages
 
     pages = drawn_pages()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.errors import REINSTALL, MissingError
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels."""
@@ -84,7 +84,7 @@ def edit_distance(truth: str, answer: str) -> int:
     try:
         from rapidfuzz.distance import Levenshtein
     except ImportError:
-        raise MissingError("rapidfuzz is not installed", "pip install 'dotsctl[train]'") from None
+        raise MissingError("rapidfuzz is not installed", REINSTALL) from None
     return int(Levenshtein.distance(normal(truth), normal(answer)))
 
 

@@ -17,7 +17,7 @@ from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build, find_build
 from dotsctl.encoder_worker.coreml.probing import Probe
 from dotsctl.encoder_worker.coreml.reference_tower import ReferenceTower
 from dotsctl.encoder_worker.plugins import MLX
-from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.errors import REINSTALL, MissingError, UsageError
 from dotsctl.protocol.machine.identity import Machine, this_machine
 from dotsctl.protocol.model.directory import find_model, fingerprint
 from dotsctl.tools.reference.exact_tower import difference
@@ -138,7 +138,7 @@ def _compare_page(
     try:
         truths[MLX] = mlx_streams(model, ends, page)
     except ImportError as error:
-        raise MissingError(f"MLX cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
+        raise MissingError(f"MLX cannot be imported ({error})", REINSTALL) from None
     for name, streams in truths.items():
         found.seconds.setdefault(name, {})[bucket] = streams.seconds
     for executed, streams in _executions(folder, build, page, units, say):

@@ -21,7 +21,7 @@ from dotsctl.client.settings.defaults import AUTO_FIRST
 from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.encoder_worker.coreml.golden import judge
 from dotsctl.encoder_worker.plugin import EncodedPage
-from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.errors import REINSTALL, MissingError, UsageError
 from dotsctl.protocol.model.directory import find_model, fingerprint
 from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.tools.derived import watched
@@ -93,7 +93,7 @@ def measure(
         from dotsctl.tools.dev.noise.text_change import Baseline, TextChange
         from dotsctl.tools.measuring.reading import Reader
     except ImportError as error:
-        raise MissingError(f"MLX cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
+        raise MissingError(f"MLX cannot be imported ({error})", REINSTALL) from None
     reader = Reader(model, prefer="text")
     noisy, real = {cosine: TextChange() for cosine in (1.0, *cosines)}, {name: TextChange() for name in others}
     for place, page in watched(list(enumerate(encoded)), "reading with noise"):

@@ -2,7 +2,7 @@
 FILE.zip``.
 
 A set is made once and read by any number of trainings (``train --sets FILE.zip``). Browser pages need Debian's
-``chromium``, PDF pages ``pip install 'dotsctl[train,pdf]'``.
+``chromium``, PDF pages ``pip install 'dotsctl[train]'``.
 """
 
 import itertools

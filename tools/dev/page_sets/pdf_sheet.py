@@ -121,5 +121,5 @@ def _libraries() -> tuple[Any, Any, Any, Any]:
         from reportlab.pdfbase import pdfmetrics, ttfonts
         from reportlab.pdfgen import canvas
     except ImportError as error:
-        raise MissingError(f"{error.name} is not installed", "pip install 'dotsctl[train,pdf]'") from None
+        raise MissingError(f"{error.name} is not installed", "pip install 'dotsctl[train]'") from None
     return canvas, pdfmetrics, ttfonts, pypdfium2

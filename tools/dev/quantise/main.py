@@ -21,7 +21,7 @@ from dotsctl.encoder_worker.coreml.golden import judge
 from dotsctl.encoder_worker.coreml.manifest import Build, builds_directory
 from dotsctl.encoder_worker.opening import read_limits
 from dotsctl.encoder_worker.plugin import EncodedPage
-from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.errors import REINSTALL, MissingError, UsageError
 from dotsctl.protocol.model.buckets import standard_buckets
 from dotsctl.protocol.model.directory import find_model, fingerprint
 from dotsctl.protocol.model.validation import validate_checkpoint
@@ -157,7 +157,7 @@ def run(model: str, weights: str, precision: str, pages: tuple[str, ...], output
     try:
         import dotsctl.tools.measuring.reading  # noqa: F401 - MLX is needed at the end
     except ImportError as error:
-        raise MissingError(f"MLX cannot be imported ({error})", "pip install 'dotsctl[all]'") from None
+        raise MissingError(f"MLX cannot be imported ({error})", REINSTALL) from None
     sweep = encode(folder, make_builds(folder, names, precision), found)
     outcomes = read(folder, sweep, [page.truth for page in found])
     about = {"model": name, "fingerprint": fingerprint(folder), "precision": precision, "pages": len(found)}

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 from dotsctl.client.cli.printing import exiting_on_error
 from dotsctl.encoder_worker.plugins import COREML
-from dotsctl.protocol.errors import ExitCode, MissingError, UsageError
+from dotsctl.protocol.errors import REINSTALL, ExitCode, MissingError, UsageError
 from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.tools.dev.noise import main as noise
 
@@ -87,7 +87,7 @@ def cli(
     try:
         from dotsctl.tools.dev.verify.run import VerifyRun
     except ImportError as error:
-        raise MissingError(f"{error}", "pip install 'dotsctl[all]'") from None
+        raise MissingError(f"{error}", REINSTALL) from None
     with tempfile.TemporaryDirectory() as scratch:
         run = VerifyRun.prepare(model, Path(scratch), pages, dtype, MAX_TOKENS)
         if store is not None:
