@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import click
+from dotsctl.client.cli.completion import DECODER, ENCODER, FILE, FOLDER, MODEL, TASK
 from dotsctl.client.cli.options import document_options
 from dotsctl.client.settings.defaults import MAX_TIMEOUT_S
 from dotsctl.encoder_worker.plugins import COREML
@@ -38,12 +39,15 @@ class DoctorCommand(ToolCommand):
 
 
 @click.command(cls=ToolCommand, short_help="Write the embeddings of pages to .npz files.")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="DIR", required=True, help="Folder for the .npz files.")
+@click.argument("inputs", type=FILE, metavar="INPUT...", nargs=-1, required=True)
+@click.option("-o", "--output", type=FOLDER, metavar="DIR", required=True, help="Folder for the .npz files.")
 @click.option(
-    "--model", metavar="NAME|PATH", help="Installed model, folder of a checkpoint, or 'demo'. [default: the only one]"
+    "--model",
+    type=MODEL,
+    metavar="NAME|PATH",
+    help="Installed model, folder of a checkpoint, or 'demo'. [default: the only one]",
 )
-@click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", help="Encoder plugin. [default: auto]")
+@click.option("--encoder", type=ENCODER, metavar="NAME[:KEY=VALUE,...]", help="Encoder plugin. [default: auto]")
 @click.option(
     "--max-pixels", type=click.IntRange(784, MOST_PIXELS), metavar="N", help="Pixel limit: larger pages are reduced."
 )
@@ -69,7 +73,7 @@ def embed(**options: Any) -> int | None:
 
 
 @click.command(cls=ToolCommand, short_help="Convert a model to Core ML or a smaller decoder.")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", type=MODEL, metavar="MODEL")
 @click.option("--encoder", type=click.Choice([COREML]), help="Create Core ML packages of the vision encoder.")
 @click.option(
     "--precision", type=click.Choice(["float16", "float32"]), help="Number format of the packages. [default: float16]"
@@ -104,6 +108,7 @@ def embed(**options: Any) -> int | None:
 )
 @click.option(
     "--pages",
+    type=FILE,
     metavar="FILE",
     multiple=True,
     help="Page, PDF or folder for the comparison of both decoders; may be repeated. [default for 'demo': drawn pages]",
@@ -150,25 +155,29 @@ def convert(**options: Any) -> None:
 
 
 @click.command(cls=ToolCommand, short_help="Compare encoders on the same pages.")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("inputs", type=FILE, metavar="INPUT...", nargs=-1, required=True)
 @click.option(
     "--encoder",
     "encoders",
+    type=ENCODER,
     metavar="NAME[:KEY=VALUE,...]",
     multiple=True,
     required=True,
     help="Encoder to compare, two or more; the last one is the reference.",
 )
 @click.option(
-    "--model", metavar="NAME|PATH", help="Installed model, folder of a checkpoint, or 'demo'. [default: the only one]"
+    "--model",
+    type=MODEL,
+    metavar="NAME|PATH",
+    help="Installed model, folder of a checkpoint, or 'demo'. [default: the only one]",
 )
-@click.option("--decoder", metavar="NAME[:KEY=VALUE,...]", help="Turns embeddings into text. [default: mlx]")
-@click.option("--task", metavar="NAME", help="Task, as text or layout. [default: layout if the model has it]")
+@click.option("--decoder", type=DECODER, metavar="NAME[:KEY=VALUE,...]", help="Decoder plugin. [default: mlx]")
+@click.option("--task", type=TASK, metavar="NAME", help="Task, as text. [default: layout if the model has it]")
 @click.option(
     "--max-pixels", type=click.IntRange(784, MOST_PIXELS), metavar="N", help="Pixel limit: larger pages are reduced."
 )
 @document_options
-@click.option("-o", "--output", metavar="FILE", help="Write an HTML report with pages and differences.")
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="Write an HTML report with pages and differences.")
 @click.option("--overwrite", is_flag=True, help="Replace a report that exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the texts, instead of a table.")
 def compare(**options: Any) -> int | None:
@@ -189,9 +198,14 @@ def compare(**options: Any) -> int | None:
 
 
 @click.command(cls=DoctorCommand, short_help="Check the installation and print remedies.")
-@click.option("--model", metavar="NAME|PATH", help="Model to test. [default: that of other commands, else 'demo']")
-@click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", help="Encoder that must work. [default: auto]")
-@click.option("--decoder", metavar="NAME[:KEY=VALUE,...]", help="Decoder that must work. [default: mlx]")
+@click.option(
+    "--model",
+    type=MODEL,
+    metavar="NAME|PATH",
+    help="Model to test. [default: that of other commands, else 'demo']",
+)
+@click.option("--encoder", type=ENCODER, metavar="NAME[:KEY=VALUE,...]", help="Encoder that must work. [default: auto]")
+@click.option("--decoder", type=DECODER, metavar="NAME[:KEY=VALUE,...]", help="Decoder that must work. [default: mlx]")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(1, MAX_TIMEOUT_S), default=300.0, show_default=True,
     metavar="SECONDS",

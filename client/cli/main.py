@@ -13,6 +13,8 @@ from typing import Any
 import click
 from dotsctl import __version__
 from dotsctl.client.cli.added_commands import added_commands
+from dotsctl.client.cli.completion import completion
+from dotsctl.client.cli.config import config
 from dotsctl.client.cli.model_commands import MODEL_COMMANDS
 from dotsctl.client.cli.options import VERBOSE, verbose_option
 from dotsctl.client.cli.printing import ClosedPipeError, print_error, print_text
@@ -122,7 +124,7 @@ def version(as_json: bool) -> None:
     print_text(render_versions(as_json))
 
 
-for command in (*READING_COMMANDS, *RUNTIME_COMMANDS, *MODEL_COMMANDS, version):
+for command in (*READING_COMMANDS, *RUNTIME_COMMANDS, *MODEL_COMMANDS, config, completion, version):
     cli.add_command(command)
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+from dotsctl.client.cli.completion import MODEL
 from dotsctl.client.cli.options import verbose_option
 from dotsctl.client.cli.printing import print_text
 
@@ -42,7 +43,7 @@ def ls(as_json: bool) -> None:
 
 
 @click.command(short_help="Show sizes, tasks and prompts of a model.")
-@click.argument("model", metavar="NAME|PATH")
+@click.argument("model", type=MODEL, metavar="NAME|PATH")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @verbose_option
 def show(model: str, as_json: bool) -> None:
@@ -56,7 +57,7 @@ def show(model: str, as_json: bool) -> None:
 
 
 @click.command(short_help="Remove a model.")
-@click.argument("model", metavar="[NAME]", required=False)
+@click.argument("model", type=MODEL, metavar="[NAME]", required=False)
 @click.option("--derived-only", is_flag=True, help="Remove converted encoders and decoders only.")
 @click.option("--unused", is_flag=True, help="Remove conversions of models that are not installed.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")

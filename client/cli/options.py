@@ -6,11 +6,14 @@ from typing import Any, get_type_hints
 
 import click
 from dotsctl.client.cli.arguments import parse_box, read_prompt
+from dotsctl.client.cli.completion import DECODER, ENCODER, MODEL, RUNTIME, TASK
 from dotsctl.client.jobs.page_options import FLAG, DocumentOptions, Flag, ReadingOptions, ReadOptions
 
 VERBOSE = "dotsctl.verbose"
 MAX_ENCODERS = 4
 """The most encoders in one runtime."""
+WORDS = {"TASK": TASK}
+"""Options of a reading that a shell completes, by their metavar."""
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -27,7 +30,9 @@ verbose_option: Decorator = click.option(
     callback=_remember_verbose,
     help="Verbose output, including tracebacks.",
 )
-name_option: Decorator = click.option("--name", metavar="NAME", help="Name of the runtime. [default: default]")
+name_option: Decorator = click.option(
+    "--name", type=RUNTIME, metavar="NAME", help="Name of the runtime. [default: default]"
+)
 
 
 def _encoder_option(*, several: bool) -> Decorator:
@@ -37,7 +42,7 @@ def _encoder_option(*, several: bool) -> Decorator:
     )
     if several:
         help_text += " May be repeated: pages go to the first encoder unless 'dotsctl ocr --encoder' names another."
-    return click.option("--encoder", metavar="NAME[:KEY=VALUE,...]", multiple=several, help=help_text)
+    return click.option("--encoder", type=ENCODER, metavar="NAME[:KEY=VALUE,...]", multiple=several, help=help_text)
 
 
 def model_options(command: Callable[..., Any], *, several_encoders: bool = False) -> Callable[..., Any]:
@@ -48,10 +53,11 @@ def model_options(command: Callable[..., Any], *, several_encoders: bool = False
             metavar="SIZE",
             help="Memory limit for all workers of a new runtime, as 8G. [default: none]",
         ),
-        click.option("--decoder", metavar="NAME[:KEY=VALUE,...]", help="Decoder plugin. [default: mlx]"),
+        click.option("--decoder", type=DECODER, metavar="NAME[:KEY=VALUE,...]", help="Decoder plugin. [default: mlx]"),
         _encoder_option(several=several_encoders),
         click.option(
             "--model",
+            type=MODEL,
             metavar="NAME|PATH",
             help="Installed model, folder of a dots.ocr checkpoint, or 'demo'. [default: the only installed one]",
         ),
@@ -84,7 +90,7 @@ def reading_options(kind: type = ReadOptions) -> Decorator:
 def _click_option(name: str, default: Any, flag: Flag) -> Decorator:
     if isinstance(default, bool):
         return click.option(flag.switches_off or _written(name), name, is_flag=True, help=flag.help)
-    kind: Any = click.Choice(flag.choices) if flag.choices else str
+    kind: Any = click.Choice(flag.choices) if flag.choices else WORDS.get(flag.metavar or "", str)
     if flag.minimum is not None:
         kind = click.IntRange(min=flag.minimum)
     elif isinstance(default, int):

@@ -3,6 +3,8 @@
 from typing import Any
 
 import click
+from dotsctl.client.cli.completion import FILE
+from dotsctl.client.cli.configured import ConfiguredCommand
 from dotsctl.client.cli.options import (
     VERBOSE,
     model_options,
@@ -15,11 +17,12 @@ from dotsctl.client.formats.registry import FORMATS
 from dotsctl.client.jobs.page_options import AskOptions
 
 
-@click.command(short_help="Read pages of pictures, PDFs and folders.")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.command(cls=ConfiguredCommand, short_help="Read pages of pictures, PDFs and folders.")
+@click.argument("inputs", type=FILE, metavar="INPUT...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
+    type=FILE,
     metavar="DIR|FILE|-",
     help="Write to a folder (several inputs, or a slash at the end), to a file, or to the terminal. [default: -]",
 )
@@ -80,7 +83,7 @@ def ocr(ctx: click.Context, /, **options: Any) -> None:
 
 @click.command(short_help="Ask a question about pictures.")
 @click.argument("question")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("inputs", type=FILE, metavar="INPUT...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with model, tokens and times.")
 @reading_options(AskOptions)
 @model_options
@@ -107,6 +110,7 @@ def ask(ctx: click.Context, /, question: str, inputs: tuple[str, ...], as_json: 
 @click.option(
     "-o",
     "--output",
+    type=FILE,
     metavar="FILE",
     default="dotsctl-demo.html",
     show_default=True,

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import click
+from dotsctl.client.cli.completion import ENCODER
 from dotsctl.client.cli.options import MAX_ENCODERS, name_option, runtime_options, verbose_option
 from dotsctl.client.cli.printing import for_terminal, print_text
 from dotsctl.client.settings.defaults import MAX_TIMEOUT_S
@@ -85,7 +86,7 @@ def down(name: str | None, now: bool, timeout_s: float) -> None:
 
 @click.command(short_help="Replace the encoder without restarting the runtime.")
 @click.argument("role", type=click.Choice(ROLES[1:-1]), metavar="ROLE")
-@click.argument("plugin", metavar="NAME[:KEY=VALUE,...]")
+@click.argument("plugin", type=ENCODER, metavar="NAME[:KEY=VALUE,...]")
 @name_option
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(1, MAX_TIMEOUT_S), metavar="SECONDS", default=LOAD_TIMEOUT_S,

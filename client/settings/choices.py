@@ -1,36 +1,26 @@
 """The user's choices, read in one place for the command line and for ``Client``.
 
 Precedence of each: argument or flag, environment (``DOTSCTL_MODEL`` and so on), ``dotsctl.toml`` in the current folder,
-``config.toml`` in the user's configuration folder, default. Both files look like this::
-
-    model = "demo"
-    encoder = "mlx"
-    stall_timeout = 600        # seconds
-    memory = "8G"              # for all workers together
+``config.toml`` in the user's configuration folder, default. ``files.py`` has the form of both files.
 """
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import platformdirs
 from dotsctl.client.settings.auto_encoder import AutoPlan, choose_encoder
 from dotsctl.client.settings.defaults import AUTO, DECODER, MAX_TIMEOUT_S
+from dotsctl.client.settings.files import read_settings, settings_paths
 from dotsctl.client.settings.memory_plan import fitted
 from dotsctl.client.settings.runtime_config import AutoEncoders, PluginChoice, RuntimeConfig
 from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.protocol.machine.memory_share import parse_size
 from dotsctl.protocol.model.directory import find_model
-from dotsctl.protocol.model.files import read_file
 from dotsctl.protocol.parts import Role
 from dotsctl.protocol.worker.plugin_options import path_options
 from dotsctl.protocol.worker.plugins import find_plugin
 
-LOCAL_FILE = "dotsctl.toml"
-TIMEOUTS = ("stall_timeout", "page_timeout", "stopped_timeout", "render_timeout")
-FILE_KEYS = ("model", "encoder", "decoder", *TIMEOUTS, "memory")
 DEFAULTS = {
     "encoder": AUTO,
     "decoder": DECODER,
@@ -75,11 +65,6 @@ class Choices:
         return self.origins.get(key, DEFAULT) != DEFAULT
 
 
-def user_file() -> Path:
-    """The user's configuration file; it need not exist."""
-    return Path(platformdirs.user_config_path("dotsctl")) / "config.toml"
-
-
 def choose(
     *,
     model: str | None = None,
@@ -105,7 +90,7 @@ def choose(
         memory: what the workers may take together, as ``8G``.
         further_encoders: additional encoders of a runtime that is started.
         environment: of the process; a variable that is empty counts as not set.
-        files: configuration files, the strongest first; none: the two of the module's docstring.
+        files: configuration files, the strongest first; none: those of :func:`settings_paths`.
 
     Raises:
         UsageError: a file has an unknown key or a wrong value, or is not valid TOML.
@@ -117,7 +102,7 @@ def choose(
     layers: list[tuple[str, Mapping[str, str]]] = [
         ("argument", {key: value for key, value in arguments.items() if value}),
         *((variable, {key: environment[variable]}) for variable, key in variables.items() if environment.get(variable)),
-        *((str(path), _read(path)) for path in (files if files is not None else (Path(LOCAL_FILE), user_file()))),
+        *((str(path), read_settings(path).settings) for path in (settings_paths() if files is None else files)),
         (DEFAULT, DEFAULTS),
     ]
     values: dict[str, str] = {}
@@ -172,27 +157,6 @@ def _size(key: str, values: Mapping[str, str], origins: Mapping[str, str]) -> in
         return parse_size(values[key])
     except UsageError as error:
         raise UsageError(f"{error.problem} ({origins[key]})", error.remedy) from None
-
-
-def _read(path: Path) -> dict[str, str]:
-    """Choices of one file; empty when there is no such file."""
-    try:
-        content = tomllib.loads(read_file(path).decode("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", "correct its permissions or remove it") from None
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, bytes that are no UTF-8, or deep nesting
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
-    known = f"it may have {', '.join(FILE_KEYS)}"
-    if unknown := sorted(content.keys() - set(FILE_KEYS)):
-        raise UsageError(f"{path} has the unknown key {unknown[0]!r}; {known}")
-    for key, value in content.items():
-        if key.endswith("_timeout") and type(value) in (int, float):
-            content[key] = str(value)
-        elif not (isinstance(value, str) and value):
-            raise UsageError(f"{path}: {key} = {value!r} is not text", f'write {key} = "..."')
-    return content
 
 
 def is_auto(encoder: str) -> bool:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import click
 import pytest
+from dotsctl.client.cli.configured import configurable
 from dotsctl.client.cli.main import cli
+from dotsctl.client.cli.reading import ocr
 from dotsctl.client.results.page import Page
-from dotsctl.client.settings.choices import FILE_KEYS
+from dotsctl.client.settings.files import FILE_KEYS
 from dotsctl.testing import FakeAsyncClient, FakeClient
 from dotsctl.tools.dev.manual_commands import MANUALS, blocks, commands
 from PIL import Image
@@ -131,7 +133,9 @@ def test_the_reference_of_the_json_has_every_field_of_a_record() -> None:
 def test_the_table_of_the_configuration_has_every_key_and_its_file_is_read() -> None:
     assert sorted(table_keys(TEXTS["client/README.md"], "Configuration")) == sorted(FILE_KEYS)
     (example,) = blocks(TEXTS["client/README.md"], "toml")
-    assert set(tomllib.loads(example)) <= set(FILE_KEYS)
+    table = tomllib.loads(example)
+    assert table.pop("ocr").keys() <= configurable(ocr).keys()
+    assert table.keys() <= set(FILE_KEYS)
 
 
 def test_the_modules_that_plugins_may_import_are_there() -> None:

@@ -1,7 +1,8 @@
 from pathlib import Path
 
 import pytest
-from dotsctl.client.settings.choices import Choices, choose, runtime_config, user_file
+from dotsctl.client.settings.choices import Choices, choose, runtime_config
+from dotsctl.client.settings.files import user_file
 from dotsctl.protocol.errors import UsageError
 
 

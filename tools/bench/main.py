@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+from dotsctl.client.cli.completion import ENCODER, MODEL
 from dotsctl.encoder_worker.plugins import COREML
 
 if TYPE_CHECKING:
@@ -103,10 +104,11 @@ def transport(rounds: int, mib: float, check: bool, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--model", metavar="NAME|PATH", help="Model. [default: the only installed one]")
+@click.option("--model", type=MODEL, metavar="NAME|PATH", help="Model. [default: the only installed one]")
 @click.option(
     "--encoder",
     "encoders",
+    type=ENCODER,
     metavar="NAME[:KEY=VALUE,...]",
     multiple=True,
     help="Encoder; may be repeated. [default: mlx, and coreml if there are packages]",

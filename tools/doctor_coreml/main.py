@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from dotsctl.client.cli.completion import MODEL
 from dotsctl.client.files.streams import is_stream
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE
 from dotsctl.encoder_worker.coreml.options import FIRST_MACOS
@@ -154,7 +155,7 @@ def _report(model: str | None, build: str | None, only: tuple[str, ...], output:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", metavar="NAME|PATH", help="Model. [default: the only installed one]")
+@click.option("--model", type=MODEL, metavar="NAME|PATH", help="Model. [default: the only installed one]")
 @click.option("--build", metavar="NAME", help="Packages; converted if there are none. [default: as the encoder]")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=OUTPUT, show_default=True,

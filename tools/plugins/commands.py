@@ -1,6 +1,7 @@
 """The command ``dotsctl plugins`` and its subcommands: options and help. What they do is imported when they run."""
 
 import click
+from dotsctl.client.cli.completion import FOLDER, MODEL, PLUGIN
 from dotsctl.client.cli.printing import print_text
 from dotsctl.tools.commands import ToolCommand
 
@@ -28,7 +29,7 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 @plugins.command(cls=ToolCommand)
 @click.argument("name", metavar="NAME")
 @click.option("--role", "role_name", type=ROLES, default="encoder", show_default=True, help="Half of the model.")
-@click.option("-o", "--output", "folder", metavar="DIR", help="Folder to create. [default: dotsctl-NAME]")
+@click.option("-o", "--output", "folder", type=FOLDER, metavar="DIR", help="Folder to create. [default: dotsctl-NAME]")
 def new(name: str, role_name: str, folder: str | None) -> int:
     """Create a plugin that works and can be changed.
 
@@ -45,9 +46,11 @@ def new(name: str, role_name: str, folder: str | None) -> int:
 
 
 @plugins.command(cls=ToolCommand)
-@click.argument("plugin", metavar="NAME[:KEY=VALUE,...]")
+@click.argument("plugin", type=PLUGIN, metavar="NAME[:KEY=VALUE,...]")
 @click.option("--role", "role_name", type=ROLES, help="Half of the model, where both have the name.")
-@click.option("--model", metavar="NAME|PATH", default="demo", show_default=True, help="Model that the plugin loads.")
+@click.option(
+    "--model", type=MODEL, metavar="NAME|PATH", default="demo", show_default=True, help="Model that the plugin loads."
+)
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=120.0, show_default=True, metavar="SECONDS",
     help="Longest time of each step."
