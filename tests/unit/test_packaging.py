@@ -1,6 +1,7 @@
 """Folder X is ``dotsctl.X`` in every way of installing, and a wheel holds all of it."""
 
 import ast
+import email
 import importlib.metadata
 import importlib.util
 import json
@@ -8,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -20,7 +22,9 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("client", "decoder_worker", "encoder_worker", "protocol", "tools")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
+LISTED: list[str] = PROJECT["tool"]["setuptools"]["packages"]
+FILES_ONLY = ("dotsctl.client.demo_model", "dotsctl.client.sample_pages")
+PACKAGES = [package for package in LISTED if package not in FILES_ONLY]
 MAPPING: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
 LINKS = ROOT / "tools" / "import_root" / "dotsctl"
 NO_PART = shutil.ignore_patterns("__pycache__", "import_root", ".*")
@@ -97,18 +101,52 @@ def test_every_entry_point_names_something_that_is_there(target: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the checkout, so that building leaves nothing in it."""
-    copy, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("wheel")
-    for folder in FOLDERS:
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, so that building leaves nothing in it."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for folder in (*FOLDERS, "tests"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=NO_PART)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
+    for path in (path for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".")):
+        shutil.copy(path, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(copied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
     version = importlib.util.find_spec("setuptools") and importlib.metadata.version("setuptools")
     new_enough = version and int(version.split(".")[0]) >= 77  # else pip fetches the build system that is asked for
-    pip([*(["--no-build-isolation"] if new_enough else []), "--wheel-dir", str(out), str(copy)], "wheel")
+    pip([*(["--no-build-isolation"] if new_enough else []), "--wheel-dir", str(out), str(copied)], "wheel")
     (built,) = out.glob("*.whl")
     return built
+
+
+def test_the_source_archive_has_tests_changelog_and_constraints(copied: Path, tmp_path: Path) -> None:
+    program = f"from setuptools.build_meta import build_sdist; print(build_sdist({str(tmp_path)!r}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=copied, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stderr
+    assert "absent from the `packages` configuration" not in done.stderr
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {
+        "CHANGELOG.md",
+        "constraints.txt",
+        "tests/conftest.py",
+        "client/README.md",
+        "client/sample_pages/letter.txt",
+    } <= names
+    assert {f"tools/dev/{path.name}" for path in (ROOT / "tools" / "dev").glob("*.py")} <= names
+    assert not [name for name in names if "import_root" in name or name.endswith(".pyc")]
+
+
+def test_the_metadata_of_the_wheel_are_complete_and_name_no_address(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        found = email.message_from_bytes(archive.read(name))
+    assert (found["Author"], found["License-Expression"]) == ("dotsctl authors", "MIT")
+    assert len(found.get_all("Classifier", [])) > 10 and "ocr" in found["Keywords"].split(",")
+    assert not found.get_all("Project-URL"), "no published address is known"
+    assert found["Requires-Python"] == "<3.15,>=3.11"
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +184,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
         names = set(archive.namelist())
     assert {name for name in names if name.endswith(".py")} == expected
     assert {"dotsctl/py.typed", "dotsctl/protocol/SPEC.md", "dotsctl/client/demo_model/config.json"} <= names
-    assert "dotsctl/tools/doctor/page.png" in names
+    assert {"dotsctl/tools/doctor/page.png", "dotsctl/client/sample_pages/letter.png"} <= names
     assert all(name.startswith(("dotsctl/", "dotsctl-")) for name in names)
 
 
