@@ -48,6 +48,7 @@ class Client:
         stall_timeout_s: float | None = None,
         page_timeout_s: float | None = None,
         memory: str | int | None = None,
+        readiness_page: bool | None = None,
     ) -> None:
         """Connect to the running runtime, or start a private one.
 
@@ -63,6 +64,8 @@ class Client:
             stall_timeout_s: of a runtime that is started: longest silence of a worker that has work.
             page_timeout_s: of a runtime that is started: longest time of one page.
             memory: of a runtime that is started: what its workers may take together, as ``"8G"`` or in bytes.
+            readiness_page: of a runtime that is started: false for a model that cannot read the page of known words
+                that every model must read before it gets pages, as one with random weights.
 
         Raises:
             UsageError: the running runtime holds another model or encoder, or an option is wrong.
@@ -81,6 +84,7 @@ class Client:
             stall_timeout_s=stall_timeout_s,
             page_timeout_s=page_timeout_s,
             memory=None if memory is None else str(memory),
+            readiness_page=readiness_page,
         )
         connection = Connection(choices, private=private, timeout_s=timeout_s, owner=type(self).__name__)
         connection.session()

@@ -46,6 +46,7 @@ class AsyncClient:
         stall_timeout_s: float | None = None,
         page_timeout_s: float | None = None,
         memory: str | int | None = None,
+        readiness_page: bool | None = None,
     ) -> None:
         """Choose a runtime; the arguments are those of :class:`dotsctl.client.api.Client`. Nothing is waited for.
 
@@ -65,6 +66,7 @@ class AsyncClient:
             stall_timeout_s=stall_timeout_s,
             page_timeout_s=page_timeout_s,
             memory=None if memory is None else str(memory),
+            readiness_page=readiness_page,
         )
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="dotsctl-client")
         connection = Connection(choices, private=private, timeout_s=timeout_s, owner=type(self).__name__)

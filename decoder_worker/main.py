@@ -42,7 +42,9 @@ def main() -> None:
     except RuntimeError:  # the GPU refuses work from this process
         log.exception("%s", configure.plugin)
         sys.exit(START_AGAIN)
-    control.ready(Ready(spec.fingerprint, spec.width, endpoint, spec.capacity, spec.tasks, load_s, device=spec.device))
+    reads = plugin.description.reads_pages
+    facts = (spec.fingerprint, spec.width, endpoint, spec.capacity, spec.tasks, load_s)
+    control.ready(Ready(*facts, device=spec.device, reads_pages=reads))
     sockets = DecoderSockets(links, control, pull, spec.width)
     sockets.start()
     try:

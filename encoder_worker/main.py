@@ -38,7 +38,8 @@ def main() -> None:
             log.exception("%s", configure.plugin)
             sys.exit(START_AGAIN)
         try:
-            control.ready(Ready(spec.fingerprint, spec.width, "", 1, (), load_s, spec.buckets, spec.device))
+            reads = plugin.description.reads_pages
+            control.ready(Ready(spec.fingerprint, spec.width, "", 1, (), load_s, spec.buckets, spec.device, reads))
             EncoderService(links, control, encoder, spec, str(plugin)).run()
         finally:
             close(plugin, encoder)

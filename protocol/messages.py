@@ -184,6 +184,8 @@ class PageResult:
     encoder: str
     decoder: str
     timings_ms: dict[str, float]
+    warning: str = ""
+    """What is doubtful about the model that read it, from the readiness page; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +333,8 @@ class Ready:
     """Numbers of patches that a page can have for an encoder with fixed page sizes, ascending; empty: any number."""
     device: Device = Device.CPU
     """The device on which the worker computes."""
+    reads_pages: bool = False
+    """Whether the plugin reads what pages show, so that it must read the readiness page."""
 
     def __post_init__(self) -> None:
         require_buckets(self.buckets)

@@ -233,6 +233,10 @@ class WorkerReport:
     """The slot of an encoder among the encoders."""
     note: str = ""
     """The part that an encoder has where the runtime chooses between several; empty: nothing special."""
+    readiness: str = ""
+    """The verdict on the readiness page; empty: there is none."""
+    readiness_age_s: float = 0.0
+    """Seconds since that verdict."""
 
     @property
     def name(self) -> str:

@@ -46,6 +46,7 @@ def settings() -> dict[str, dict[str, Any]]:
         "name": chosen.name,
         "memory": chosen.memory_bytes,
         **{key: getattr(chosen, f"{key}_s") for key in TIMEOUTS},
+        "readiness_page": chosen.readiness_page,
     }
     return {key: {"value": value, "from": chosen.origins.get(key, "default")} for key, value in values.items()}
 

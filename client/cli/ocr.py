@@ -56,6 +56,7 @@ class OcrOptions:
     encoder: str | None = None
     decoder: str | None = None
     memory: str | None = None
+    readiness_page: bool | None = None
     jobs: int | None = None
     name: str | None = None
     force: bool = False
@@ -92,7 +93,12 @@ class OcrOptions:
     def choices(self) -> settings.Choices:
         """Return the settings of the runtime, chosen once. Raises UsageError."""
         return settings.choose(
-            model=self.model, encoder=self.encoder, decoder=self.decoder, name=self.name, memory=self.memory
+            model=self.model,
+            encoder=self.encoder,
+            decoder=self.decoder,
+            name=self.name,
+            memory=self.memory,
+            readiness_page=self.readiness_page,
         )
 
     def is_running(self) -> bool:
@@ -257,6 +263,7 @@ def _read(
         name=options.name,
         window=options.jobs,
         memory=options.memory,
+        readiness_page=options.readiness_page,
     ) as client:
         report.detail(f"model {client.model_name}, encoder {client.encoder}, decoder {client.decoder}")
         report.stage("reading")

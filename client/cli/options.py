@@ -49,6 +49,13 @@ def model_options(command: Callable[..., Any], *, several_encoders: bool = False
     """The options that choose what reads the pages."""
     for option in (
         click.option(
+            "--no-readiness-page",
+            "readiness_page",
+            flag_value=False,
+            default=None,
+            help="Use a model that does not read the readiness page, as one with random weights.",
+        ),
+        click.option(
             "--memory",
             metavar="SIZE",
             help="Memory limit for all workers of a new runtime, as 8G. [default: none]",

@@ -65,6 +65,8 @@ def _worker(worker: WorkerReport) -> str:
     text = f"{worker.plugin}: {worker.state}"
     if worker.pid:
         text += f", pid {worker.pid}, {worker.pages} pages, busy {worker.busy_share:.0%}"
+    if worker.readiness:
+        text += f", readiness page {worker.readiness} {_duration(worker.readiness_age_s)} ago"
     if worker.busy_for_s >= 1:
         text += f", on this step for {_duration(worker.busy_for_s)}"
     if worker.rss_bytes:

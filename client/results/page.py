@@ -111,6 +111,8 @@ class Page:
     """The faults of a layout answer, as phrases."""
     reread: str = ""
     """The reason why it was read a second time, ``loop``, ``length`` or ``damaged``; empty: it was read once."""
+    warning: str = ""
+    """What the readiness page showed of the model that read it; empty: nothing that is doubtful."""
     error: Failure | None = None
     index: int = 0
     """The place among all pages of the call, from 0, in the order of the inputs."""
@@ -213,6 +215,7 @@ class Page:
             attempt=result.attempt,
             repaired=repaired,
             reread=reread,
+            warning=result.warning,
         )
 
     @classmethod
@@ -258,6 +261,7 @@ class Page:
             "task": self.task,
             "attempt": self.attempt,
             "reread": self.reread,
+            "warning": self.warning,
             "error": self.error and asdict(self.error),
         }
 

@@ -42,6 +42,7 @@ class PageRecord:
     resolution_loss: float | None = None
     finish_reason: str | None = None
     reread: str = ""
+    warning: str = ""
     error: Failure | None = None
 
     def __post_init__(self) -> None:

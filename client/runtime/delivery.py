@@ -119,8 +119,8 @@ Command = ToClient | ToWorker | Spawn | Signal | Release | Abandon | Announce | 
 """The commands of the complete runtime, executed by the loop."""
 
 
-def result_of(request: Request, done: Done, decoder: str, now: float) -> PageResult:
-    """Return the result of a page: the decoder's text, the plugins that read it, and the total time."""
+def result_of(request: Request, done: Done, decoder: str, warning: str, now: float) -> PageResult:
+    """Return the result of a page: the decoder's text, the plugins that read it, a warning, and the total time."""
     return PageResult(
         *request.address,
         text=done.text,
@@ -132,6 +132,7 @@ def result_of(request: Request, done: Done, decoder: str, now: float) -> PageRes
         encoder=request.encoder_name,
         decoder=decoder,
         timings_ms=_timings(request, done.timings_ms, now),
+        warning=warning,
     )
 
 

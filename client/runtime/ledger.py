@@ -36,6 +36,10 @@ class Ledger:
         self._suspects: deque[Request] = deque()
         self._ids = count(first_id)
 
+    def new_id(self) -> int:
+        """Return the number of a new request."""
+        return next(self._ids)
+
     # --- queries -----------------------------------------------------------------------------------------------------
 
     def find(self, key: tuple[bytes, str, int]) -> Request | None:

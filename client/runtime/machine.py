@@ -26,6 +26,8 @@ from dotsctl.client.runtime.delivery import (
 from dotsctl.client.runtime.ending import MAX_REASON_CHARACTERS, Ending
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.one_model import Model
+from dotsctl.client.runtime.readiness import Outcome, Readiness
+from dotsctl.client.runtime.readiness_page import Judgement
 from dotsctl.client.runtime.supervisor import Supervisor
 from dotsctl.client.runtime.swap import EncoderSwaps
 from dotsctl.client.runtime.timeouts import LONGEST_TICK_S
@@ -64,6 +66,11 @@ from dotsctl.protocol.parts import Role
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+NOT_READ = (
+    "the weights are damaged or do not fit together; download the model again with 'dotsctl pull --force', or skip the "
+    "page with --no-readiness-page (random weights)"
+)
+"""Remedy where a model does not read the readiness page."""
 RELEASE = release(__version__)
 
 
@@ -89,6 +96,9 @@ class RuntimeMachine:
         self._commands: list[Command] = []
         self._supervisor = Supervisor(self.table, config, log_folder, self._commands)
         self._swaps = EncoderSwaps(self._supervisor, self.core, self._to_client)
+        self._readiness = Readiness(
+            self.table, self.core.ledger.new_id, is_wanted=config.readiness_page, stall_s=config.stall_timeout_s
+        )
         self._waiting: list[bytes] = []
         """Clients that sent their hello before the workers were ready."""
         self._model: Model | None = None
@@ -104,7 +114,7 @@ class RuntimeMachine:
 
     def take_commands(self, now: float) -> list[Command]:
         """Commands since the last call, in the order in which they are to be carried out."""
-        for command in self.core.take_commands():
+        for command in [*self.core.take_commands(), *self._readiness.take_commands()]:
             match command:
                 case Kill():
                     log.warning("killing the %s: %s", command.role, command.reason)
@@ -165,6 +175,7 @@ class RuntimeMachine:
         """
         self._ticked = now
         self._supervisor.watch_stopped(stopped, now)
+        self._settle(self._readiness.tick(now), now)
         self.core.tick(now)
 
     # --- processes ---------------------------------------------------------------------------------------------------
@@ -192,7 +203,9 @@ class RuntimeMachine:
         trial, is_in_slot = worker.trial, worker.state not in LEAVING
         reason = self._supervisor.exit_reason(worker, code)
         log.warning("%s (epoch %d) ended: %s", worker.slot, worker.epoch, reason)
-        self.core.worker_dead(worker.role, worker.epoch, reason, now, by_page=not worker.was_stopped)
+        was_readiness = self._readiness.ended(worker.role, worker.epoch, now)
+        by_page = not worker.was_stopped and not was_readiness
+        self.core.worker_dead(worker.role, worker.epoch, reason, now, by_page=by_page)
         self._supervisor.ended(worker, code, reason, now)
         if trial is not None:
             self._swaps.died(worker, trial, tail, now)
@@ -264,7 +277,11 @@ class RuntimeMachine:
             case LoadFailed():
                 self.failed_for_good(worker, message.message, message.exit_code, now)
             case _:
-                self.core.worker_message(worker.role, worker.epoch, message, now)
+                outcomes = self._readiness.message(worker.role, worker.epoch, message, now)
+                if outcomes is None:
+                    self.core.worker_message(worker.role, worker.epoch, message, now)
+                else:
+                    self._settle(outcomes, now)
 
     def not_understood(self, identity: bytes, problem: str, now: float) -> None:
         """A worker has sent a message of another version of the protocol."""
@@ -276,8 +293,10 @@ class RuntimeMachine:
             worker, f"the runtime is dotsctl {RELEASE}, {problem}: {OTHER_VERSION}", ExitCode.COMMAND, now
         )
 
-    def failed_for_good(self, worker: Worker, problem: str, exit_code: int, now: float) -> None:
-        """A process reports a fault that a restart does not help against: it is not started again.
+    def failed_for_good(
+        self, worker: Worker, problem: str, exit_code: int, now: float, *, has_loaded: bool = False
+    ) -> None:
+        """A process has a fault that a restart does not help against: it is not started again.
 
         A swap fails with it; an encoder that the runtime can do without is not used; else the runtime ends.
         """
@@ -286,7 +305,8 @@ class RuntimeMachine:
         elif worker.state not in LEAVING:
             worker.state, worker.verdict = WorkerState.FATAL, problem
             if not self._is_dispensable(worker, now):
-                self.ending.failed(f"the {worker.slot} worker cannot load: {problem}", exit_code, now)
+                what = "" if has_loaded else f"the {worker.slot} worker cannot load: "
+                self.ending.failed(f"{what}{problem}", exit_code, now)
 
     def _configure(self, worker: Worker) -> None:
         """Send a worker what to load."""
@@ -305,15 +325,9 @@ class RuntimeMachine:
             return  # it is about to end
         self._model = self._model or Model(worker.slot, message.fingerprint, message.width)
         difference = self._model.difference(message)
-        if worker.trial is not None:
-            if difference:
-                problem = f"{worker.trial.choice} {difference}: it must be converted from the same model"
-                self._swaps.failed(worker, worker.trial, problem, now)
-                return
-            choice = worker.trial.choice
-            self._swaps.ready(worker, worker.trial, message, now)
-            self.config = with_encoder(self.config, choice, worker.slot.index)
-            self._commands.append(Announce())
+        if difference and worker.trial is not None:
+            problem = f"{worker.trial.choice} {difference}: it must be converted from the same model"
+            self._swaps.failed(worker, worker.trial, problem, now)
         elif difference:
             worker.verdict = (
                 f"{ErrorCode.MODEL_MISMATCH}: the {worker.slot} {difference}: stop the runtime and start all workers "
@@ -322,8 +336,35 @@ class RuntimeMachine:
             if not self._is_dispensable(worker, now):
                 self.ending.failed(worker.verdict, ExitCode.COMMAND, now)
         else:
-            log.info("%s (epoch %d) ready after %.1f s", worker.slot, worker.epoch, message.load_s)
-            self.core.worker_ready(worker.slot, worker.epoch, message, now)
+            log.info("%s (epoch %d) loaded after %.1f s", worker.slot, worker.epoch, message.load_s)
+            self._settle(self._readiness.loaded(worker, message, now), now)
+
+    def _settle(self, outcomes: list[Outcome], now: float) -> None:
+        """Admit or refuse the workers that have read the readiness page, or need not."""
+        for outcome in outcomes:
+            worker, verdict = outcome.worker, outcome.verdict
+            if verdict.judgement is Judgement.REFUSED:
+                self.failed_for_good(worker, f"{verdict.reason}: {NOT_READ}", ExitCode.COMMAND, now, has_loaded=True)
+                continue
+            if outcome.seconds:
+                worker.readiness, worker.readiness_at = f"{verdict.judgement} in {outcome.seconds:.1f} s", now
+            if verdict.reason:
+                worker.warning = f"the model may not read pages well: {verdict.reason}"
+                log.warning("%s: %s", worker.slot, worker.warning)
+            self._admit(worker, outcome.ready, now)
+
+    def _admit(self, worker: Worker, ready: Ready, now: float) -> None:
+        """Send pages of clients to a worker from now on."""
+        if worker.trial is not None:
+            choice = worker.trial.choice
+            self._swaps.ready(worker, worker.trial, ready, now)
+            self.config = with_encoder(self.config, choice, worker.slot.index)
+            self._commands.append(Announce())
+        else:
+            log.info(
+                "%s (epoch %d) is ready; readiness page: %s", worker.slot, worker.epoch, worker.readiness or "none"
+            )
+            self.core.worker_ready(worker.slot, worker.epoch, ready, now)
             self._welcome()
 
     def _is_dispensable(self, worker: Worker, now: float) -> bool:

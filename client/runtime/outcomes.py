@@ -77,7 +77,7 @@ class Outcomes:
             case Done():
                 self.choice.read(request, message, now)
                 self.costs.read(request, message)
-                self._finish(request, result_of(request, message, self.decoder_name, now), now)
+                self._finish(request, result_of(request, message, self.decoder_name, self._warning(request), now), now)
             case Blank():
                 self._finish(request, blank_result(request, message, self.decoder_name, now), now)
             case RequestFailed(code=ErrorCode.STALL):  # the decoder took no page, which is not the page's fault
@@ -90,6 +90,11 @@ class Outcomes:
                 self.fail(request, message.code, message.message)
             case Dropped():  # this attempt was not cancelled, so the worker and we disagree
                 self.stalled(request, "the worker dropped the page", now)
+
+    def _warning(self, request: Request) -> str:
+        """Return what the readiness page showed of the workers that read a page."""
+        encoder, decoder = self.table.find(Role.ENCODER, request.encoder_epoch), self.table.in_slot(DECODER)
+        return "; ".join(dict.fromkeys(worker.warning for worker in (encoder, decoder) if worker and worker.warning))
 
     def _finish(self, request: Request, result: PageResult, now: float) -> None:
         self.ledger.remove(request)

@@ -56,5 +56,7 @@ def _worker(machine: RuntimeMachine, slot: WorkerSlot, processes: WorkerProcesse
         rss_bytes=memory.rss_bytes,
         peak_bytes=memory.peak_bytes,
         place=slot.index,
+        readiness=worker.readiness,
+        readiness_age_s=now - worker.readiness_at if worker.readiness else 0.0,
         note=(core.choice.note(slot.index) or (auto.refused if auto else "")) if is_encoder else "",
     )

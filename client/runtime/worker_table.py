@@ -94,6 +94,12 @@ class Worker:
     """The time when it last reported something about a request, or had no work."""
     busy_s: float = 0.0
     """Time with work since it became ready."""
+    readiness: str = ""
+    """The verdict on the readiness page of the present process; empty: there is none."""
+    readiness_at: float = 0.0
+    """The time of that verdict."""
+    warning: str = ""
+    """What the readiness page showed that is doubtful; goes into the results of its pages."""
     name: str = ""
     """Plugin and options of the process, once it is ready."""
 
@@ -167,6 +173,7 @@ class WorkerTable:
         worker.is_alive, worker.has_greeted, worker.is_leaving = True, False, False
         worker.starts += 1
         worker.ended_for, worker.was_stopped, worker.was_ready = "", False, False
+        worker.readiness, worker.warning = "", ""
         return worker
 
     def vacate(self, slot: WorkerSlot) -> None:

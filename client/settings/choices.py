@@ -29,8 +29,10 @@ DEFAULTS = {
     "page_timeout": str(RuntimeConfig.page_timeout_s),
     "stopped_timeout": str(RuntimeConfig.stopped_timeout_s),
     "render_timeout": str(RuntimeConfig.render_timeout_s),
+    "readiness_page": str(RuntimeConfig.readiness_page).lower(),
 }
 DEFAULT = "default"
+SWITCH_WORDS = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Choices:
     """The longest time for which a page may be rendered or decoded before it is sent."""
     memory_bytes: int | None = None
     """The memory limit of all workers together, for a runtime that is started now; none: no limit."""
+    readiness_page: bool = True
+    """Whether the model must read the readiness page; for a runtime that is started now."""
     further_encoders: tuple[str, ...] = ()
     """The additional encoders of a runtime that is started now."""
     origins: dict[str, str] = field(default_factory=dict, compare=False)
@@ -74,6 +78,7 @@ def choose(
     stall_timeout_s: float | None = None,
     page_timeout_s: float | None = None,
     memory: str | None = None,
+    readiness_page: bool | None = None,
     further_encoders: tuple[str, ...] = (),
     environment: Mapping[str, str] = os.environ,
     files: tuple[Path, ...] | None = None,
@@ -88,6 +93,7 @@ def choose(
         stall_timeout_s: longest time without progress of a worker that has work, in seconds.
         page_timeout_s: longest time of one page, in seconds.
         memory: what the workers may take together, as ``8G``.
+        readiness_page: whether the model must read the readiness page.
         further_encoders: additional encoders of a runtime that is started.
         environment: of the process; a variable that is empty counts as not set.
         files: configuration files, the strongest first; none: those of :func:`settings_paths`.
@@ -96,6 +102,7 @@ def choose(
         UsageError: a file has an unknown key or a wrong value, or is not valid TOML.
     """
     arguments = {"model": model, "encoder": encoder, "decoder": decoder, "name": name, "memory": memory}
+    arguments["readiness_page"] = None if readiness_page is None else str(readiness_page).lower()
     seconds = {"stall_timeout": stall_timeout_s, "page_timeout": page_timeout_s}
     arguments |= {key: None if value is None else str(value) for key, value in seconds.items()}
     variables = {f"DOTSCTL_{key.upper()}": key for key in (*arguments, "stopped_timeout", "render_timeout")}
@@ -120,6 +127,7 @@ def choose(
         stopped_timeout_s=_seconds("stopped_timeout", values, origins),
         render_timeout_s=_seconds("render_timeout", values, origins),
         memory_bytes=_size("memory", values, origins),
+        readiness_page=_switch("readiness_page", values, origins),
         further_encoders=tuple(_with_absolute_paths(Role.ENCODER, each) for each in further_encoders),
         origins=origins,
     )
@@ -147,6 +155,13 @@ def _seconds(key: str, values: Mapping[str, str], origins: Mapping[str, str]) ->
     if not 1 <= value <= MAX_TIMEOUT_S:
         raise UsageError(f"{key} = {values[key]!r} ({origins[key]}) is not a number of seconds, 1 to {MAX_TIMEOUT_S}")
     return value
+
+
+def _switch(key: str, values: Mapping[str, str], origins: Mapping[str, str]) -> bool:
+    """A setting that is on or off. Raises UsageError."""
+    if values[key].lower() not in SWITCH_WORDS:
+        raise UsageError(f"{key} = {values[key]!r} ({origins[key]}) is not true or false", f"write {key} = true")
+    return SWITCH_WORDS[values[key].lower()]
 
 
 def _size(key: str, values: Mapping[str, str], origins: Mapping[str, str]) -> int | None:
@@ -232,6 +247,7 @@ def runtime_config(chosen: Choices, instance: str) -> RuntimeConfig:
         page_timeout_s=chosen.page_timeout_s,
         stopped_timeout_s=chosen.stopped_timeout_s,
         render_timeout_s=chosen.render_timeout_s,
+        readiness_page=chosen.readiness_page,
     )
     return fitted(config, chosen.memory_bytes)
 

@@ -26,7 +26,8 @@ LOCAL_FILE = "dotsctl.toml"
 OCR = "ocr"
 """Table with the options of the command of that name."""
 TIMEOUTS = ("stall_timeout", "page_timeout", "stopped_timeout", "render_timeout")
-FILE_KEYS = ("model", "encoder", "decoder", *TIMEOUTS, "memory")
+SWITCHES = ("readiness_page",)
+FILE_KEYS = ("model", "encoder", "decoder", *TIMEOUTS, "memory", *SWITCHES)
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ def read_settings(path: Path) -> SettingsFile:
 def _text(path: Path, key: str, value: Any) -> str:
     if key in TIMEOUTS and type(value) in (int, float):
         return str(value)
+    if key in SWITCHES and isinstance(value, bool):
+        return str(value).lower()
     if not (isinstance(value, str) and value):
-        raise UsageError(f"{path}: {key} = {value!r} is not text", f'write {key} = "..."')
+        form = "true" if key in SWITCHES else '"..."'
+        raise UsageError(
+            f"{path}: {key} = {value!r} is not {'true or false' if key in SWITCHES else 'text'}",
+            f"write {key} = {form}",
+        )
     return value

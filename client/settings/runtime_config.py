@@ -110,6 +110,8 @@ class RuntimeConfig:
     """Longest time of one page from its first dispatch; then it fails."""
     render_timeout_s: float = DEFAULT_TIMEOUT_S
     """Longest time for which a page may be rendered or decoded, by the client or by an encoder that gets a file."""
+    readiness_page: bool = True
+    """Whether plugins that read pages must read the readiness page before they get pages of clients."""
     max_starts: int = 5
     """Failed starts in a row after which a worker is given up."""
     backoff_s: float = 0.5

@@ -24,6 +24,7 @@ from dotsctl.client.runtime.ending import Ending
 from dotsctl.client.runtime.ledger import Ledger
 from dotsctl.client.runtime.machine import RuntimeMachine
 from dotsctl.client.runtime.pace import Pace
+from dotsctl.client.runtime.readiness import Readiness
 from dotsctl.client.runtime.request import Request, RequestState
 from dotsctl.client.runtime.supervisor import Supervisor
 from dotsctl.client.runtime.swap import EncoderSwaps
@@ -33,7 +34,7 @@ from dotsctl.client.runtime.worker_table import SwapTrial, Worker, WorkerState, 
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.machine.measured_costs import Preference
-from dotsctl.protocol.messages import Blank, Message, RequestFailed, Submit, SwapResult
+from dotsctl.protocol.messages import Blank, Message, Ready, RequestFailed, Submit, SwapResult
 from dotsctl.protocol.parts import Role
 from dotsctl.tools.dev.chaos.promises import BrokenPromise
 from dotsctl.tools.dev.chaos.simulated_workers import BUCKET
@@ -417,6 +418,25 @@ def _new_pages_after_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core.Coordinator, "submit", submit)
 
 
+# --- the readiness page ---
+
+
+def _ready_without_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers get pages when they have loaded, and read the readiness page later."""
+    original = Readiness._partner
+
+    def partner(self: Readiness, worker: Worker) -> tuple[Worker, Ready] | None:
+        found = original(self, worker)
+        return (found[0], replace(found[1], reads_pages=False)) if found else None
+
+    monkeypatch.setattr(Readiness, "_partner", partner)
+
+
+def _readiness_page_that_is_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that was lost with a worker, or on its way, is waited for."""
+    monkeypatch.setattr(Readiness, "ended", lambda self, role, epoch, now: False)
+
+
 # --- sleep ---
 
 
@@ -472,6 +492,8 @@ def _sleep_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
         _deaf_to_the_second_signal,
         _deaf_to_sigquit,
         _new_pages_after_a_signal,
+        _ready_without_reading,
+        _readiness_page_that_is_never_repeated,
         _sleep_is_silence,
     ],
 )

@@ -248,7 +248,9 @@ class SwapPromises:
             choice = str(self.machine.config.encoders[index])
             if choice != self.machine.core.encoder_names[index]:
                 raise BrokenPromise(f"a process for {self.machine.core.encoder_names[index]} is told to load {choice}")
-        if isinstance(command.message, Encode) and process.choice != self.machine.core.encoder_names[index]:
+        ledger = self.machine.core.ledger
+        is_page = isinstance(command.message, Encode) and command.message.request_id in ledger.requests
+        if is_page and process.choice != self.machine.core.encoder_names[index]:
             raise BrokenPromise(f"a page for {self.machine.core.encoder_names[index]} goes to {process.choice}")
 
     def after_turn(self) -> None:

@@ -99,6 +99,10 @@ class PagePromises:
         if process is None or request is None:
             return
         submit = request.submit
+        decoder = self.workers.processes.get((Role.DECODER, int(command.message.data_endpoint)))
+        for half in (process, decoder) if self.plan.reads_pages else ():
+            if half is not None and not half.has_read:
+                raise BrokenPromise(f"request {request_id} goes to {half.slot} that has not read the readiness page")
         if submit.encoder is not None and process.slot.index != submit.encoder:
             raise BrokenPromise(f"request {request_id} requests encoder {submit.encoder} and goes to {process.slot}")
         self.with_alternative.discard(request_id)

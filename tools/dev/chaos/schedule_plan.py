@@ -127,6 +127,8 @@ class SchedulePlan:
     """Times and numbers of the signals to the runtime."""
     sleep_at: float
     """The time at which the complete machine sleeps; infinite: never."""
+    reads_pages: bool
+    """Whether workers must read the readiness page before they get pages of clients."""
 
     @property
     def slots(self) -> list[WorkerSlot]:
@@ -173,6 +175,7 @@ class SchedulePlan:
             slow_reads=[rng.uniform(0.5, 40) for _ in range(rng.choice((0, 0, 1, 2)))],
             signals=_signals(rng),
             sleep_at=rng.uniform(0, 20) if rng.random() < 0.05 else FOREVER_S,
+            reads_pages=rng.random() < 0.3,
         )
 
 

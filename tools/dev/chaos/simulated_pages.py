@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dotsctl.client.runtime.machine import RuntimeMachine
+from dotsctl.client.runtime.readiness_page import WORDS
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import Blank, Consumed, Decoded, Done, Encode, Encoded, Received, RequestFailed
@@ -29,12 +30,15 @@ class SimulatedPages:
         self._plan, self._rng, self._clock, self._machine, self._workers = plan, rng, clock, machine, workers
         self._encode_s: dict[tuple[int, int], float] = {}
         """Seconds of the encoder by request and attempt."""
+        self._encoders: dict[int, SimulatedProcess] = {}
+        """The encoder that has a request, by request."""
         self._is_shrunk: dict[tuple[int, int], bool] = {}
         """Whether a page lost resolution, by request and attempt."""
 
     def encode(self, encoder: "SimulatedProcess", request: Encode) -> None:
         """Begin to encode a page."""
         encoder.held[request.request_id] = request.attempt
+        self._encoders[request.request_id] = encoder
         is_slow = self._workers.behaviour(encoder) is Alternative.SLOW
         least_s = 0.5 if self._plan.alternative is Alternative.SLOW else 0.01  # ten times as long: of any two pages
         encode_s = self._rng.uniform(least_s, 1) * (10 if is_slow else 1)
@@ -95,9 +99,10 @@ class SimulatedPages:
         else:
             del decoder.held[key]
             timings_ms = {"encode_total": 1000 * self._encode_s[key, attempt]}
-            self._workers.say(
-                decoder, Done(key, attempt, str(page), FinishReason.STOP, (geometry,), 1, 5, 2, timings_ms)
-            )
+            text = WORDS[0] if page is None else str(page)
+            self._encoders[key].has_read = self._encoders[key].has_read or page is None
+            decoder.has_read = decoder.has_read or page is None
+            self._workers.say(decoder, Done(key, attempt, text, FinishReason.STOP, (geometry,), 1, 5, 2, timings_ms))
             return
         again = partial(self._decode, decoder, key, attempt, page, step + 1)
         self._workers.run(decoder, self._rng.uniform(0.01, 0.5), again)

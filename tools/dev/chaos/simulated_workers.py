@@ -63,6 +63,8 @@ class SimulatedProcess:
     """Whether it makes no progress with its load and never will."""
     deferred: list[Callable[[], None]] = field(default_factory=list)
     """The work that it does when it resumes."""
+    has_read: bool = False
+    """Whether it has read a page that is no client's: the readiness page."""
     held: dict[int, int] = field(default_factory=dict)
     """Attempt by request that it has in work."""
 
@@ -151,7 +153,8 @@ class SimulatedWorkers:
         batch, endpoint = (self._plan.batch, str(process.epoch)) if is_decoder else (1, "")
         buckets = (BUCKET,) if self.behaviour(process) else ()
         fingerprint = ("0" if process.trial is TrialEnd.FOREIGN else "f") * 64
-        return Ready(fingerprint, WIDTH, endpoint, batch, ("text",), 0.0, buckets)
+        reads = self._plan.reads_pages
+        return Ready(fingerprint, WIDTH, endpoint, batch, ("text",), 0.0, buckets, reads_pages=reads)
 
     def kill_any(self) -> None:
         """Let some process die, as the system or a user may kill it."""
