@@ -81,5 +81,5 @@ def test_a_broken_model_is_one_message_and_exit_code_3(
 
 
 def test_the_same_model_reads_a_page_before_it_is_broken(run_folder: Path, model: Path) -> None:
-    code, _, err = ocr(model, "--max-tokens", "4", "--max-pixels", "20000")
+    code, _, err = ocr(model, "--no-readiness-page", "--max-tokens", "4", "--max-pixels", "20000")
     assert code == 0, err

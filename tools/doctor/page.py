@@ -36,13 +36,15 @@ def check_page(setup: Setup) -> Finding:
         memory=setup.memory_bytes,
     ) as client:
         ready_s = time.monotonic() - started
+        readiness = next((worker.readiness for worker in client.status().workers if worker.readiness), "skipped")
         (page,) = client.ocr([PAGE], max_tokens=200, reread=False)
     name = "test page"
     if page.error is not None:
         return fail(name, f"{page.error.code}: {page.error.message}", "check the lines above")
     seconds = page.timings_ms["total"] / 1000
     text = " ".join(page.plain_text.split())
-    found = f"{setup.model_name} was ready after {ready_s:.1f} s and read in {seconds:.1f} s: {text[:SHOWN]!r}"
+    start = f"{setup.model_name} was ready after {ready_s:.1f} s (readiness page: {readiness})"
+    found = f"{start} and read in {seconds:.1f} s: {text[:SHOWN]!r}"
     alike = difflib.SequenceMatcher(None, " ".join(TEXT.split()), text).ratio()
     if alike < ALIKE and setup.reads_pages:
         remedy = "try other plugins; in a checkout, python -P -m dotsctl.tools.dev.verify finds the stage"
