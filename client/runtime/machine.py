@@ -362,7 +362,7 @@ class RuntimeMachine:
             self._commands.append(Announce())
         else:
             log.info(
-                "%s (epoch %d) is ready; readiness page: %s", worker.slot, worker.epoch, worker.readiness or "none"
+                "%s (epoch %d) ready; readiness page: %s", worker.slot, worker.epoch, worker.readiness or "none"
             )
             self.core.worker_ready(worker.slot, worker.epoch, ready, now)
             self._welcome()
