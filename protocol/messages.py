@@ -185,7 +185,7 @@ class PageResult:
     decoder: str
     timings_ms: dict[str, float]
     warning: str = ""
-    """What is doubtful about the model that read it, from the readiness page; empty: nothing."""
+    """The doubt about the model that the readiness page raised; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,11 +97,13 @@ ENCODER, DECODER = PluginWord(Role.ENCODER, further=("auto",)), PluginWord(Role.
 PLUGIN = PluginWord(Role.ENCODER, Role.DECODER)
 
 
-@click.command(short_help="Print a script that completes commands in a shell.")
+@click.command(short_help="Print a script that completes words in a shell.")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print a script that completes commands, files, models and plugins.
+    """Print a script that completes words in a shell.
+
+    It completes commands, files, models, plugins, tasks and runtimes.
 
     \b
     Examples:

@@ -112,7 +112,7 @@ class Page:
     reread: str = ""
     """The reason why it was read a second time, ``loop``, ``length`` or ``damaged``; empty: it was read once."""
     warning: str = ""
-    """What the readiness page showed of the model that read it; empty: nothing that is doubtful."""
+    """The doubt about the model that the readiness page raised; empty: none."""
     error: Failure | None = None
     index: int = 0
     """The place among all pages of the call, from 0, in the order of the inputs."""

@@ -97,7 +97,7 @@ class RuntimeMachine:
         self._supervisor = Supervisor(self.table, config, log_folder, self._commands)
         self._swaps = EncoderSwaps(self._supervisor, self.core, self._to_client)
         self._readiness = Readiness(
-            self.table, self.core.ledger.new_id, is_wanted=config.readiness_page, stall_s=config.stall_timeout_s
+            self.table, self.core.ledger.new_id, is_enabled=config.readiness_page, stall_s=config.stall_timeout_s
         )
         self._waiting: list[bytes] = []
         """Clients that sent their hello before the workers were ready."""
@@ -361,9 +361,7 @@ class RuntimeMachine:
             self.config = with_encoder(self.config, choice, worker.slot.index)
             self._commands.append(Announce())
         else:
-            log.info(
-                "%s (epoch %d) ready; readiness page: %s", worker.slot, worker.epoch, worker.readiness or "none"
-            )
+            log.info("%s (epoch %d) ready; readiness page: %s", worker.slot, worker.epoch, worker.readiness or "none")
             self.core.worker_ready(worker.slot, worker.epoch, ready, now)
             self._welcome()
 

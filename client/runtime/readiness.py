@@ -67,17 +67,17 @@ class Outcome:
 class Readiness:
     """Admits workers; events go in with the time, commands and outcomes come out."""
 
-    def __init__(self, table: WorkerTable, new_id: Callable[[], int], *, is_wanted: bool, stall_s: float) -> None:
+    def __init__(self, table: WorkerTable, new_id: Callable[[], int], *, is_enabled: bool, stall_s: float) -> None:
         """Prepare.
 
         Args:
             table: all workers.
             new_id: makes the number of a request.
-            is_wanted: whether the page is read at all; else every candidate is admitted at once.
+            is_enabled: whether the page is read at all; else every candidate is admitted at once.
             stall_s: longest time without a message about the page.
         """
         self._commands: list[CoreCommand] = []
-        self._table, self._new_id, self._is_wanted, self._stall_s = table, new_id, is_wanted, stall_s
+        self._table, self._new_id, self._is_enabled, self._stall_s = table, new_id, is_enabled, stall_s
         self._candidates: dict[tuple[Role, int], tuple[Worker, Ready]] = {}
         self._reading: Reading | None = None
         self._progress_at = 0.0
@@ -135,7 +135,7 @@ class Readiness:
             if self._reading is not None or not worker.is_alive:
                 continue
             partner = self._partner(worker)
-            if not self._is_wanted or not ready.reads_pages or (partner and not partner[1].reads_pages):
+            if not self._is_enabled or not ready.reads_pages or (partner and not partner[1].reads_pages):
                 del self._candidates[worker.role, worker.epoch]
                 outcomes.append(Outcome(worker, ready, Verdict(Judgement.PASSED), 0.0))
             elif partner is not None:

@@ -24,7 +24,7 @@ WORDS = (
     "copper", "meadow", "turtle", "violin", "lantern", "kettle", "marble", "anchor", "walnut", "basket",
     "pencil", "saddle", "orchard", "feather", "timber", "saffron", "window", "bridge", "candle", "harbor",
 )  # fmt: skip
-"""None fits into the 28 px of one embedding, so that embeddings in a wrong order show none of them."""
+"""The words, each wider than the 28 px of one embedding: embeddings in a wrong order show none of them."""
 TEXT_BOX: Box = (9.0, 10.0, 310.0, 129.0)
 """The block of the words, in pixels of the page."""
 MAX_TOKENS = 60
@@ -38,7 +38,7 @@ WORD = re.compile(r"[^\W\d_]+")
 
 
 class Judgement(StrEnum):
-    """What an answer shows of a model."""
+    """The judgement of an answer."""
 
     PASSED = "passed"
     DOUBTFUL = "doubtful"

@@ -99,7 +99,7 @@ class Worker:
     readiness_at: float = 0.0
     """The time of that verdict."""
     warning: str = ""
-    """What the readiness page showed that is doubtful; goes into the results of its pages."""
+    """The doubt that the readiness page raised; goes into the results of its pages."""
     name: str = ""
     """Plugin and options of the process, once it is ready."""
 
