@@ -66,7 +66,7 @@ def stored_results(file: Path, model: Path, pages: list[VerifyPage]) -> Results:
     if about["fingerprint"] != fingerprint(model):
         raise UsageError(
             f"{file} belongs to the model {about['fingerprint'][:12]}, this one is {fingerprint(model)[:12]}",
-            "leave --model away to compare with the tiny model that the file was made with",
+            "omit --model to compare with the tiny model that the file was made with",
         )
     if about["ids"][: len(pages)] != [page.ids for page in pages]:
         raise UsageError(f"{file} was made with other prompts, or with {len(about['ids'])} pages", "make it again")
