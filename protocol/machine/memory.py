@@ -109,7 +109,7 @@ def encoder_need(facts: CheckpointFacts, item_bytes: int) -> Need:
     largest = facts.limits.max_pixels // PATCH_AREA_PX
     small = tower_bytes(facts.vision, min(SMALL_PAGE_PATCHES, largest), item_bytes)
     return Need(
-        encoder_bytes=facts.encoder.parameters * item_bytes,
+        encoder_bytes=facts.encoder.loaded_bytes(item_bytes),
         decoder_bytes=0,
         small_page_bytes=PROCESS_BYTES + small,
         largest_page_bytes=tower_bytes(facts.vision, largest, item_bytes),
@@ -122,7 +122,7 @@ def decoder_need(facts: CheckpointFacts, item_bytes: int, cache_bytes: int, deco
     keys = min(position_bytes(facts.text, item_bytes) * SMALL_PAGE_POSITIONS, cache_bytes)
     return Need(
         encoder_bytes=0,
-        decoder_bytes=facts.decoder.parameters * item_bytes if decoder_bytes is None else decoder_bytes,
+        decoder_bytes=facts.decoder.loaded_bytes(item_bytes) if decoder_bytes is None else decoder_bytes,
         small_page_bytes=PROCESS_BYTES + keys,
         cache_bytes=cache_bytes,
         small_keys_bytes=keys,
@@ -136,7 +136,7 @@ def pipeline_need(facts: CheckpointFacts, item_bytes: int, cache_bytes: int, dec
         facts: of the model.
         item_bytes: of a number: 4 for float32, 2 for bfloat16.
         cache_bytes: most for keys and values.
-        decoder_bytes: the decoder's weights where they are quantised, else none.
+        decoder_bytes: the weights of a decoder that is used in place of the model's own; else none.
     """
     return encoder_need(facts, item_bytes) + decoder_need(facts, item_bytes, cache_bytes, decoder_bytes)
 

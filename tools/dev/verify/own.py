@@ -56,7 +56,7 @@ def _encode(folder: Path, pages: list[VerifyPage], dtype: str) -> tuple[Results,
 def _splice(model: TextModel, page: VerifyPage, rows: NDArray[Any]) -> SplicedPage:
     embed = model.network.model.embed_tokens
     prompt = Prompt(page.ids, page.placeholder)
-    return SplicedPage(page.ids, splice(prompt, rows, embed, embed.weight.dtype, model.width))
+    return SplicedPage(page.ids, splice(prompt, rows, embed, model.network.model.norm.weight.dtype, model.width))
 
 
 def _first_logits(model: TextModel, page: SplicedPage) -> NDArray[Any]:
