@@ -20,6 +20,7 @@ from dotsctl.tools.dev.random_checkpoint.shape import Shape
 COMMIT = "c0ffee" + "0" * 34
 REPO = "somebody/Dots.Small"
 STALL_S = 30.0
+PIECE_BYTES = 65_536
 
 
 def safetensors(tensors: dict[str, tuple[str, list[int], int]]) -> bytes:
@@ -74,6 +75,8 @@ class FakeHub:
         self.knows_ranges = True
         self.asked: list[tuple[str, str | None]] = []
         """Name and range of every file that was asked for."""
+        self.sent_bytes = 0
+        """Bytes of files that were written to clients."""
         self.tokens: list[tuple[str, str | None]] = []
         """Path and authorization of every request."""
         self.endpoint = ""
@@ -134,19 +137,29 @@ class Answer(BaseHTTPRequestHandler):
         hub.asked.append((name, wanted))
         if name in hub.wrong:
             content = content[:-1] + b"?"
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and hub.knows_ranges else 0
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        is_range, start, stop = bool(wanted and hub.knows_ranges), 0, len(content)
+        if wanted and is_range:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, stop = int(first), int(last) + 1 if last else stop
+        self.send_response(206 if is_range else 200)
+        self.send_header("Content-Length", str(stop - start))
         self.end_headers()
-        end = hub.cuts[name].pop(0) if hub.cuts.get(name) else None
-        if name in hub.stalls:
-            self.wfile.write(content[start : hub.stalls[name]])
-            self.wfile.flush()
+        end = hub.cuts[name].pop(0) if hub.cuts.get(name) and hub.cuts[name][0] < stop else stop
+        if hub.stalls.get(name, stop) < stop:
+            self.write_pieces(content[start : hub.stalls[name]])
             hub.stalled.set()
             hub.release.wait(STALL_S)
             end = start
-        self.wfile.write(content[start:end])
-        self.close_connection = end is not None
+        self.write_pieces(content[start:end])
+        self.close_connection = end < stop
+
+    def write_pieces(self, content: bytes) -> None:
+        """Write and count, in pieces, so that what a client that goes away did not take is not counted."""
+        for place in range(0, len(content), PIECE_BYTES):
+            piece = content[place : place + PIECE_BYTES]
+            self.wfile.write(piece)
+            self.hub.sent_bytes += len(piece)
+        self.wfile.flush()
 
 
 class Server(ThreadingHTTPServer):

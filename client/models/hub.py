@@ -102,8 +102,16 @@ class Hub:
         return Snapshot(repo, found.sha, _licence(found), files)
 
     @contextmanager
-    def stream(self, snapshot: Snapshot, file: RemoteFile, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+    def stream(
+        self, snapshot: Snapshot, file: RemoteFile, start: int, end: int
+    ) -> Iterator[tuple[int, Iterator[bytes]]]:
         """Read a file from byte ``start`` on.
+
+        Args:
+            snapshot: the commit.
+            file: one of its files.
+            start: the first byte to read.
+            end: one after the last byte to read; a server that knows no ranges sends more.
 
         Yields:
             The byte at which the answer begins, which is 0 where the server cannot begin in the middle, and pieces.
@@ -114,8 +122,8 @@ class Hub:
         """
         headers = self._utils.build_hf_headers(library_name="dotsctl", library_version=__version__)
         headers["Accept-Encoding"] = "identity"  # a range counts the bytes of the file, not those of a compressed one
-        if start:
-            headers["Range"] = f"bytes={start}-"
+        if start or end < file.size_bytes:
+            headers["Range"] = f"bytes={start}-{end - 1}"
         url = self._library.hf_hub_url(snapshot.repo, file.name, revision=snapshot.commit)
         limit_s = self._constants.HF_HUB_DOWNLOAD_TIMEOUT  # for the connection and for each piece
         with (

@@ -147,7 +147,7 @@ def _found(headers: Headers, places: Mapping[str, str]) -> tuple[dict[str, Found
     for file, header in headers.items():
         if places and file not in places.values():
             named = f"; {shown(next(iter(header)))} is in it" if header else ""
-            what = f"{file} is in the folder and not named here{named}"
+            what = f"{file} exists and is not named here{named}"
             problems.append(Problem(INDEX, what, f"remove the file if it does not belong to the model, else {AGAIN}"))
             continue
         for name, tensor in header.items():
@@ -166,7 +166,7 @@ def _found(headers: Headers, places: Mapping[str, str]) -> tuple[dict[str, Found
 def missing_files(files: Collection[str], places: Mapping[str, str]) -> list[Problem]:
     """Return a problem for each file that the index names and that is not among the files that exist."""
     return [
-        Problem(INDEX, f"{file} is named here and not in the folder; {shown(name)} is in it")
+        Problem(INDEX, f"{file} is named here and does not exist; {shown(name)} is in it")
         for file, name in {file: name for name, file in reversed(list(places.items()))}.items()
         if file not in files
     ]

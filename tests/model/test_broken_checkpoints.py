@@ -113,7 +113,7 @@ def drop_shard_from_index(content: dict[str, Any]) -> None:
 
 
 BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
-    "missing shard": (without(SECOND), (INDEX, SECOND, "not in the folder", AGAIN)),
+    "missing shard": (without(SECOND), (INDEX, SECOND, "does not exist", AGAIN)),
     "shard missing from the index": (
         in_json(INDEX, drop_shard_from_index),
         (INDEX, SECOND, "not named here", "remove the file"),

@@ -165,7 +165,7 @@ def test_a_build_that_is_quantised_already_is_not_quantised_again(
 def test_a_build_whose_index_names_a_missing_file_is_refused_before_it_is_read(folder: Path, tmp_path: Path) -> None:
     build = shutil.copytree(folder / "4bit", tmp_path / "m")
     (build / "model.safetensors").rename(build / "other.safetensors")
-    with pytest.raises(MissingError, match=r"model\.safetensors is named here and not in the folder"):
+    with pytest.raises(MissingError, match=r"model\.safetensors is named here and does not exist"):
         validate_checkpoint(build)
 
 
