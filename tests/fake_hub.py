@@ -58,6 +58,7 @@ class FakeHub:
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
+        self.repo = REPO
         self.licence: dict[str, Any] = {"license": "other", "license_name": "dots-terms"}
         self.refusal: tuple[int, dict[str, str]] | None = None
         """Status and headers of every answer, in place of all others."""
@@ -92,7 +93,7 @@ class FakeHub:
                 sibling |= {key: value for key, value in self.altered.items() if key in sibling}
             siblings.append(sibling)
         commit = self.altered.get("sha", COMMIT)
-        return {"id": REPO, "sha": commit, "cardData": self.licence, "tags": [], "siblings": siblings}
+        return {"id": self.repo, "sha": commit, "cardData": self.licence, "tags": [], "siblings": siblings}
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -109,12 +110,12 @@ class Answer(BaseHTTPRequestHandler):
         if self.hub.refusal:
             status, headers = self.hub.refusal
             self.reply(status, self.hub.body, headers)
-        elif path in (f"/api/models/{REPO}", f"/api/models/{REPO}/revision/v1"):
+        elif path in (f"/api/models/{self.hub.repo}", f"/api/models/{self.hub.repo}/revision/v1"):
             self.reply(200, json.dumps(self.hub.repository()).encode())
-        elif path.startswith(f"/api/models/{REPO}/revision/"):
+        elif path.startswith(f"/api/models/{self.hub.repo}/revision/"):
             self.reply(404, b"", {"X-Error-Code": "RevisionNotFound"})
-        elif path.startswith(f"/{REPO}/resolve/{COMMIT}/"):
-            name = path.removeprefix(f"/{REPO}/resolve/{COMMIT}/")
+        elif path.startswith(f"/{self.hub.repo}/resolve/{COMMIT}/"):
+            name = path.removeprefix(f"/{self.hub.repo}/resolve/{COMMIT}/")
             if name.endswith(".safetensors"):  # large files lie elsewhere, under another host name
                 elsewhere = self.hub.endpoint.replace("127.0.0.1", "localhost")
                 self.reply(302, b"", {"Location": f"{elsewhere}/cdn/{name}"})

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from dotsctl.client.files.partial_folder import PartialFolder
 from dotsctl.client.files.sizes import size_text
+from dotsctl.client.models.aliases import repositories
 from dotsctl.client.models.card import prompts_of
 from dotsctl.client.models.download import download, present_bytes
 from dotsctl.client.models.fitness import first_weights, select, token_reason, unfit_reason
@@ -39,6 +40,7 @@ class PullRequest:
     """A request to install a model."""
 
     repo: str
+    """``OWNER/NAME``, or a short name, see ``aliases.py``."""
     revision: str | None = None
     name: str | None = None
     """The name under which it is installed; none: the last part of the repository's name."""
@@ -65,11 +67,11 @@ def target_folder(request: PullRequest) -> Path:
     Raises:
         UsageError: the repository or the name has a wrong form.
     """
-    if not REPO.fullmatch(request.repo):
-        raise UsageError(f"{request.repo!r} is not a repository name", "write OWNER/NAME, as rednote-hilab/dots.ocr")
-    name = request.name
+    repo, name = repositories(request.repo)[0], request.name
+    if not REPO.fullmatch(repo):
+        raise UsageError(f"{repo!r} is not a repository name", "write OWNER/NAME, as rednote-hilab/dots.ocr")
     if name is None:
-        name = re.sub(r"[^a-z0-9._-]+", "-", request.repo.rpartition("/")[2].lower()).lstrip("._-")[:64]
+        name = re.sub(r"[^a-z0-9._-]+", "-", repo.rpartition("/")[2].lower()).lstrip("._-")[:64]
     if not NAME.fullmatch(name):
         raise UsageError(f"a model cannot be named {name!r}", "--name takes up to 64 of a-z, 0-9 and '.', '_', '-'")
     if name == DEMO:
@@ -91,7 +93,7 @@ def pull(request: PullRequest, hub: Hub, listener: Listener) -> Path:
             another model has that name.
     """
     target = target_folder(request)
-    snapshot = hub.snapshot(request.repo, request.revision)
+    snapshot = hub.snapshot(repositories(request.repo), request.revision)
     files = select(snapshot)
     size_bytes = sum(file.size_bytes for file in files)
     listener.line(f"{snapshot.repo}@{snapshot.commit}")
@@ -121,7 +123,7 @@ def _is_installed(target: Path, snapshot: Snapshot, force: bool) -> bool:
     if force or not os.path.lexists(target):
         return False
     record = read_record(target)
-    if record and (record.repo, record.commit) == (snapshot.repo, snapshot.commit):
+    if record and record.commit == snapshot.commit:  # the owner may have another name by now
         return True
     there = f"{record.repo}@{record.commit[:12]}" if record else f"{target}, which was not pulled"
     raise CommandFailedError(

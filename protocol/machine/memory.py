@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.machine.sysctl import sysctl_number
+from dotsctl.protocol.model.directory import SMALL_BUILD
 from dotsctl.protocol.model.layout import TextSizes, VisionSizes
 from dotsctl.protocol.model.validation import CheckpointFacts
 
@@ -157,8 +158,8 @@ def require_memory(need: Need, machine: MemoryLimit | None = None) -> None:
             f"the model is too large for this machine: {_weights(need)} and one small page takes "
             f"{_gb(need.small_page_bytes)}, together {_gb(need.least_bytes)}; {_memory(machine)}. Closing programs, "
             "--max-pixels and cache_mib cannot make up for that",
-            "dotsctl convert MODEL --decoder-bits 4 "
-            "makes a decoder of less than a quarter of the size; or use a machine with more memory",
+            f"take a build of fewer bits, as that of 'dotsctl pull {SMALL_BUILD}', or make a smaller decoder with "
+            "'dotsctl convert MODEL --decoder-bits 4'; or use a machine with more memory",
         )
     if need.most_bytes > machine.usable_bytes:
         log.warning(

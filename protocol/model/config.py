@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.model.directory import SMALL_BUILD
 from dotsctl.protocol.model.layout import TextSizes, VisionSizes
 from dotsctl.protocol.model.quantisation import stored_quantisation
 from dotsctl.protocol.model.safetensors_header import shown
@@ -17,7 +18,7 @@ from dotsctl.protocol.model.safetensors_header import shown
 CONFIG = "config.json"
 AGAIN = "download the model again"
 OTHER_MODEL = "give the folder of a dots.ocr or dots.mocr snapshot, or --model demo"
-OTHER_BUILD = "use another build, as that of 'dotsctl pull dots.mocr-4bit', or the original in bfloat16"
+OTHER_BUILD = f"use another build, as that of 'dotsctl pull {SMALL_BUILD}', or the original in bfloat16"
 
 OURS = {"model_type": "dots_ocr", "architectures": ["DotsOCRForCausalLM"]}
 TEXT_FIXED: dict[str, Any] = {

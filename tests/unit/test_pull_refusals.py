@@ -167,8 +167,8 @@ def test_a_shard_that_the_index_names_and_nobody_has_is_refused(remote: FakeHub)
     assert installed_models() == []
 
 
-@pytest.mark.parametrize("repo", ["dots.ocr", "a/b/c", "https://huggingface.co/a/b", "a/..b c", ""])
-def test_a_repository_has_an_owner_and_a_name(repo: str) -> None:
+@pytest.mark.parametrize("repo", ["dots.ocr-3bit", "a/b/c", "https://huggingface.co/a/b", "a/..b c", ""])
+def test_a_repository_has_an_owner_and_a_name_or_is_a_short_name(repo: str) -> None:
     with pytest.raises(UsageError, match="OWNER/NAME"):
         target_folder(PullRequest(repo))
 
