@@ -206,7 +206,9 @@ class BatchAdapter:
 
         The largest score shows NaN and infinity among all; finding it costs what finding its place does.
         """
-        scores = self.network(tokens, cache=self._caches)  # (pages, width, vocabulary)
+        rows = self.network.model.embed_tokens(tokens)  # (pages, width, columns); bfloat16 of a table in a float format
+        rows = rows.astype(self.network.model.norm.weight.dtype)
+        scores = self.network(None, self._caches, rows)  # (pages, width, vocabulary)
         is_finite = mx.isfinite(mx.max(scores, axis=-1))  # (pages, width)
         best = mx.where(is_finite, mx.argmax(scores, axis=-1).astype(mx.int32), NOT_FINITE)  # (pages, width)
         mx.async_eval(best)  # type: ignore[no-untyped-call]

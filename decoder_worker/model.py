@@ -1,12 +1,12 @@
 """Loads the text half of a dots.ocr snapshot into mlx-lm's Qwen2. Imported by the MLX plugin alone.
 
 Weights are float32 on a CPU, where bfloat16 products do not go through the BLAS and are 40 times slower, and bfloat16
-on a GPU, if no other type is chosen. Those of a quantised decoder stay quantised; its scales and offsets, and with them
-what passes through the layers, have these types.
+on a GPU, if no other type is chosen. Quantised matrices stay quantised; affine scales and offsets, and with them what
+passes through the layers, have these types.
 """
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,18 +14,18 @@ import mlx.core as mx
 import mlx.nn as nn
 from dotsctl.decoder_worker import bare_mlx_lm  # noqa: F401
 from dotsctl.decoder_worker.quantised import QuantisedDecoder
-from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.machine.memory import pipeline_need, require_memory
 from dotsctl.protocol.model.checkpoint import read_json, tensor_files
 from dotsctl.protocol.model.half_precision import HalfPlan
-from dotsctl.protocol.model.layout import is_harmless
+from dotsctl.protocol.model.quantisation import LEVELS, OFFSETS, SCALES, StoredQuantisation, stored_quantisation
+from dotsctl.protocol.model.stored_layouts import canonical_name, half_of, is_harmless
 from dotsctl.protocol.model.validation import validate_checkpoint
-from mlx.utils import tree_flatten
+from dotsctl.protocol.parts import Role
+from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.models import qwen2
 from tokenizers import Tokenizer
 
-PREFIXES = ("model.", "lm_head.")
-"""The prefixes of the names of the text half's tensors; ``model.vision_tower.`` is not among them."""
 FORWARDED = (
     "hidden_size",
     "num_hidden_layers",
@@ -40,8 +40,6 @@ FORWARDED = (
 """Keys of config.json that mlx-lm needs."""
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 UNSCALED = HalfPlan()
-QUANTISED_PART = re.compile(r"\.(scales|biases)$")
-"""Ends of the names of scales and offsets, which are multiplied as the weight that they belong to."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +82,7 @@ def load_model(
 
     Raises:
         MissingError: the model is broken, of another kind, or with the encoder too large for this machine.
+        UsageError: the plan scales weights whose scales are bytes.
     """
     facts = validate_checkpoint(folder)
     config = read_json(folder, "config.json")
@@ -115,19 +114,27 @@ def load_model(
     )
 
 
-def read_network(folder: Path, dtype: mx.Dtype | None, plan: HalfPlan = UNSCALED) -> qwen2.Model:
+def read_network(
+    folder: Path, dtype: mx.Dtype | None, plan: HalfPlan = UNSCALED, *, dequantised: bool = False
+) -> qwen2.Model:
     """The text half with its own weights, not evaluated: MLX reads a tensor when something needs it.
 
     Args:
         folder: of the model, which was validated.
-        dtype: of the weights; none: as they are stored.
+        dtype: of the weights, and of the scales and offsets of quantised ones; none: as they are stored.
         plan: powers of two to scale weights with.
+        dequantised: whether quantised matrices become plain ones.
 
     Raises:
         MissingError: a file or a tensor is missing.
+        UsageError: the plan scales weights whose scales are bytes.
     """
-    network = qwen2.Model(_arguments(read_json(folder, "config.json")))
-    _fill(network, _tensors(folder, dtype, plan), "weights", "download the model again")
+    config = read_json(folder, "config.json")
+    stored = stored_quantisation(config)
+    files = tensor_files(folder, Role.DECODER)
+    network = _network(_arguments(config), _tensors(files, dtype, plan), stored, "download the model again")
+    if dequantised:
+        dequantise(network, dtype)
     _scale_epsilons(network, plan.epsilon_factor)
     return network
 
@@ -135,23 +142,64 @@ def read_network(folder: Path, dtype: mx.Dtype | None, plan: HalfPlan = UNSCALED
 def _quantised_network(
     arguments: qwen2.ModelArgs, quantised: QuantisedDecoder, dtype: mx.Dtype, plan: HalfPlan
 ) -> qwen2.Model:
-    """The text half with quantised weights, not evaluated."""
-    network, chosen = qwen2.Model(arguments), quantised.quantisation
-    nn.quantize(network, chosen.group_size, chosen.bits)
-    tensors: dict[str, mx.array] = {}
-    for file in quantised.files:
-        for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
-            is_levels = tensor.dtype == mx.uint32
-            tensors[name] = tensor if is_levels else _scaled(name, tensor, plan).astype(dtype)
-    _fill(network, tensors, "quantised weights", f"rebuild them: {quantised.remedy}")
+    """The text half with the weights of a quantised decoder, not evaluated."""
+    stored = StoredQuantisation(quantised.quantisation)
+    tensors = _tensors(quantised.files, dtype, plan)
+    network = _network(arguments, tensors, stored, f"rebuild the quantised decoder: {quantised.remedy}")
     _scale_epsilons(network, plan.epsilon_factor)
     return network
 
 
+def _network(
+    arguments: qwen2.ModelArgs, tensors: dict[str, mx.array], stored: StoredQuantisation, remedy: str
+) -> qwen2.Model:
+    """A network with these tensors, exactly those that it has places for. Raises MissingError.
+
+    A matrix is quantised where it has scales.
+    """
+    network = qwen2.Model(arguments)
+
+    def storage(name: str, module: nn.Module) -> dict[str, Any] | bool:
+        found = stored.of(name) if f"{name}{SCALES}" in tensors else None
+        return asdict(found) if found and hasattr(module, "to_quantized") else False
+
+    nn.quantize(network, class_predicate=storage)
+    try:
+        network.load_weights(list(tensors.items()))
+    except ValueError as error:
+        raise MissingError(f"the weights do not fit config.json ({error})", remedy) from None
+    return network
+
+
+def dequantise(network: qwen2.Model, dtype: mx.Dtype | None = None) -> None:
+    """Replace quantised matrices by plain ones, not evaluated; none of ``dtype``: the type that MLX chooses."""
+    plain = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
+            parts = [module["weight"], module["scales"], module.get("biases")]
+            kind = {"group_size": module.group_size, "bits": module.bits, "mode": module.mode}
+            weight = mx.dequantize(*parts, **kind)
+            bias = {"bias": module["bias"]} if "bias" in module else {}
+            made = (
+                nn.Embedding(1, 1) if isinstance(module, nn.QuantizedEmbedding) else nn.Linear(1, 1, "bias" in module)
+            )
+            made.update({"weight": weight if dtype is None else weight.astype(dtype), **bias})
+            plain.append((name, made))
+    network.update_modules(tree_unflatten(plain))
+
+
 def _scaled(name: str, tensor: mx.array, plan: HalfPlan) -> mx.array:
-    """A tensor multiplied with its power of two, in float32 where there is one."""
-    factor = plan.factor(QUANTISED_PART.sub(".weight", name))
-    return tensor if factor == 1 else tensor.astype(mx.float32) * factor
+    """A tensor multiplied with its power of two, in float32 where there is one; scales and offsets as their matrix."""
+    matrix, _, part = name.rpartition(".")
+    is_shared = f".{part}" in (SCALES, OFFSETS)
+    factor = plan.factor(f"{matrix}{LEVELS}" if is_shared else name)
+    if factor == 1 or tensor.dtype == mx.uint32:  # packed levels are multiplied by their scales
+        return tensor
+    if tensor.dtype == mx.uint8:
+        raise UsageError(
+            f"float16 needs scaled weights, and {name} holds bytes that cannot be scaled", "use dtype=bfloat16"
+        )
+    return tensor.astype(mx.float32) * factor
 
 
 def _scale_epsilons(network: qwen2.Model, factor: float) -> None:
@@ -160,14 +208,6 @@ def _scale_epsilons(network: qwen2.Model, factor: float) -> None:
         layer.input_layernorm.eps *= factor
         layer.post_attention_layernorm.eps *= factor
     network.model.norm.eps *= factor
-
-
-def _fill(network: qwen2.Model, tensors: dict[str, mx.array], what: str, remedy: str) -> None:
-    """Give the network its tensors, exactly those that it has places for. Raises MissingError."""
-    try:
-        network.load_weights(list(tensors.items()))
-    except ValueError as error:
-        raise MissingError(f"the {what} do not fit config.json ({error})", remedy) from None
 
 
 def _arguments(config: dict[str, Any]) -> qwen2.ModelArgs:
@@ -185,14 +225,16 @@ def _position_bytes(arguments: qwen2.ModelArgs, dtype: mx.Dtype) -> int:
     return 2 * arguments.num_hidden_layers * arguments.num_key_value_heads * head_dim * dtype.size
 
 
-def _tensors(folder: Path, dtype: mx.Dtype | None, plan: HalfPlan) -> dict[str, mx.array]:
-    """The text half's tensors; MLX reads them when they are evaluated, so the tower's are never read."""
+def _tensors(files: Iterable[Path], dtype: mx.Dtype | None, plan: HalfPlan) -> dict[str, mx.array]:
+    """The text half's tensors by published name; MLX reads them when they are evaluated, so the tower's never are."""
     tensors: dict[str, mx.array] = {}
-    for file in tensor_files(folder, PREFIXES):
+    for file in files:
         for name, tensor in cast(dict[str, mx.array], mx.load(str(file))).items():
-            if name.startswith(PREFIXES) and not name.startswith("model.vision_tower.") and not is_harmless(name):
-                scaled = _scaled(name, tensor, plan)
-                tensors[name] = scaled if dtype is None else scaled.astype(dtype)
+            if half_of(name) is Role.DECODER and not is_harmless(name):
+                key = canonical_name(name)
+                scaled = _scaled(key, tensor, plan)
+                is_number = mx.issubdtype(scaled.dtype, mx.floating)
+                tensors[key] = scaled.astype(dtype) if dtype is not None and is_number else scaled
     return tensors
 
 

@@ -9,43 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.model.directory import command_name, derived_directory
 from dotsctl.protocol.model.files import open_regular, read_file
+from dotsctl.protocol.model.quantisation import Quantisation
 from dotsctl.protocol.typed_values import WrongValueError, brief, plain_json
 
 FORMAT = 1
 """The version of the folder's format; a later one is refused."""
 MANIFEST = "manifest.json"
-BITS = (4, 8)
-GROUP_SIZES = (32, 64, 128)
-"""Weights that share a scale and an offset; what MLX has kernels for."""
-DEFAULT_GROUP_SIZE = 64
 
 
-@dataclass(frozen=True)
-class Quantisation:
-    """The storage of the weights: affine, ``weight = scale * level + offset`` for each group of a row."""
+def decoder_folder(quantisation: Quantisation, digest: str) -> Path:
+    """Return the folder of the decoder of the model with this fingerprint."""
+    return derived_directory(digest) / f"decoder-{quantisation.kind}-g{quantisation.group_size}"
 
-    bits: int
-    """The bits of a level: 4 or 8."""
-    group_size: int = DEFAULT_GROUP_SIZE
 
-    def __post_init__(self) -> None:
-        if self.bits not in BITS or self.group_size not in GROUP_SIZES:
-            raise UsageError(
-                f"bits {self.bits} in groups of {self.group_size} are not supported: bits are {_either(BITS)}, "
-                f"groups are of {_either(GROUP_SIZES)}"
-            )
-
-    def folder(self, digest: str) -> Path:
-        """Return the folder of the decoder of the model with this fingerprint."""
-        return derived_directory(digest) / f"decoder-{self.bits}bit-g{self.group_size}"
-
-    def command(self, model: Path) -> str:
-        """The command line that makes it."""
-        grouped = "" if self.group_size == DEFAULT_GROUP_SIZE else f" --group-size {self.group_size}"
-        return f"dotsctl convert {command_name(model)} --decoder-bits {self.bits}{grouped}"
+def conversion_command(quantisation: Quantisation, model: Path) -> str:
+    """Return the command line that makes the decoder of a model."""
+    grouped = "" if quantisation.has_usual_groups else f" --group-size {quantisation.group_size}"
+    return f"dotsctl convert {command_name(model)} --decoder-bits {quantisation.option}{grouped}"
 
 
 @dataclass(frozen=True)
@@ -76,10 +59,10 @@ def open_quantised(model: Path, digest: str, quantisation: Quantisation) -> Quan
     Raises:
         MissingError: it was never made, is of another model or format, or is damaged; with the line that makes it.
     """
-    folder, command = quantisation.folder(digest), quantisation.command(model)
+    folder, command = decoder_folder(quantisation, digest), conversion_command(quantisation, model)
     if not folder.is_dir():
         raise MissingError(
-            f"the decoder of {model} was not quantised to {quantisation.bits} bits in groups of "
+            f"the decoder of {model} was not quantised to {quantisation.kind} in groups of "
             f"{quantisation.group_size} yet",
             f"{command}",
         )
@@ -90,6 +73,7 @@ def open_quantised(model: Path, digest: str, quantisation: Quantisation) -> Quan
         "fingerprint": digest,
         "bits": quantisation.bits,
         "group_size": quantisation.group_size,
+        "mode": quantisation.mode,
     }
     for key, value in expected.items():
         if manifest.get(key) != value:
@@ -132,7 +116,3 @@ def file_digest(file: Path) -> str:
     """sha256 of a file, hexadecimal; 1 to 2 s for the 1.9 GB of dots.ocr with 8 bits."""
     with open_regular(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _either(values: tuple[int, ...]) -> str:
-    return f"{', '.join(map(str, values[:-1]))} or {values[-1]}"

@@ -20,6 +20,7 @@ from dotsctl.tools.dev.random_checkpoint.shape import Shape
 COMMIT = "c0ffee" + "0" * 34
 REPO = "somebody/Dots.Small"
 STALL_S = 30.0
+PIECE_BYTES = 65_536
 
 
 def safetensors(tensors: dict[str, tuple[str, list[int], int]]) -> bytes:
@@ -57,6 +58,7 @@ class FakeHub:
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
+        self.repo = REPO
         self.licence: dict[str, Any] = {"license": "other", "license_name": "dots-terms"}
         self.refusal: tuple[int, dict[str, str]] | None = None
         """Status and headers of every answer, in place of all others."""
@@ -74,6 +76,8 @@ class FakeHub:
         self.knows_ranges = True
         self.asked: list[tuple[str, str | None]] = []
         """Name and range of every file that was asked for."""
+        self.sent_bytes = 0
+        """Bytes of files that were written to clients."""
         self.tokens: list[tuple[str, str | None]] = []
         """Path and authorization of every request."""
         self.endpoint = ""
@@ -89,7 +93,7 @@ class FakeHub:
                 sibling |= {key: value for key, value in self.altered.items() if key in sibling}
             siblings.append(sibling)
         commit = self.altered.get("sha", COMMIT)
-        return {"id": REPO, "sha": commit, "cardData": self.licence, "tags": [], "siblings": siblings}
+        return {"id": self.repo, "sha": commit, "cardData": self.licence, "tags": [], "siblings": siblings}
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -106,12 +110,12 @@ class Answer(BaseHTTPRequestHandler):
         if self.hub.refusal:
             status, headers = self.hub.refusal
             self.reply(status, self.hub.body, headers)
-        elif path in (f"/api/models/{REPO}", f"/api/models/{REPO}/revision/v1"):
+        elif path in (f"/api/models/{self.hub.repo}", f"/api/models/{self.hub.repo}/revision/v1"):
             self.reply(200, json.dumps(self.hub.repository()).encode())
-        elif path.startswith(f"/api/models/{REPO}/revision/"):
+        elif path.startswith(f"/api/models/{self.hub.repo}/revision/"):
             self.reply(404, b"", {"X-Error-Code": "RevisionNotFound"})
-        elif path.startswith(f"/{REPO}/resolve/{COMMIT}/"):
-            name = path.removeprefix(f"/{REPO}/resolve/{COMMIT}/")
+        elif path.startswith(f"/{self.hub.repo}/resolve/{COMMIT}/"):
+            name = path.removeprefix(f"/{self.hub.repo}/resolve/{COMMIT}/")
             if name.endswith(".safetensors"):  # large files lie elsewhere, under another host name
                 elsewhere = self.hub.endpoint.replace("127.0.0.1", "localhost")
                 self.reply(302, b"", {"Location": f"{elsewhere}/cdn/{name}"})
@@ -134,19 +138,29 @@ class Answer(BaseHTTPRequestHandler):
         hub.asked.append((name, wanted))
         if name in hub.wrong:
             content = content[:-1] + b"?"
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and hub.knows_ranges else 0
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        is_range, start, stop = bool(wanted and hub.knows_ranges), 0, len(content)
+        if wanted and is_range:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, stop = int(first), int(last) + 1 if last else stop
+        self.send_response(206 if is_range else 200)
+        self.send_header("Content-Length", str(stop - start))
         self.end_headers()
-        end = hub.cuts[name].pop(0) if hub.cuts.get(name) else None
-        if name in hub.stalls:
-            self.wfile.write(content[start : hub.stalls[name]])
-            self.wfile.flush()
+        end = hub.cuts[name].pop(0) if hub.cuts.get(name) and hub.cuts[name][0] < stop else stop
+        if hub.stalls.get(name, stop) < stop:
+            self.write_pieces(content[start : hub.stalls[name]])
             hub.stalled.set()
             hub.release.wait(STALL_S)
             end = start
-        self.wfile.write(content[start:end])
-        self.close_connection = end is not None
+        self.write_pieces(content[start:end])
+        self.close_connection = end < stop
+
+    def write_pieces(self, content: bytes) -> None:
+        """Write and count, in pieces, so that what a client that goes away did not take is not counted."""
+        for place in range(0, len(content), PIECE_BYTES):
+            piece = content[place : place + PIECE_BYTES]
+            self.wfile.write(piece)
+            self.hub.sent_bytes += len(piece)
+        self.wfile.flush()
 
 
 class Server(ThreadingHTTPServer):

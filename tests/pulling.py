@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from dotsctl.client.models.fitness import FIRST_BYTES
 from dotsctl.client.models.hub import Hub
 from dotsctl.client.models.pull import PullRequest, pull
 from dotsctl.protocol.errors import CommandFailedError
@@ -10,6 +11,8 @@ from dotsctl.protocol.errors import CommandFailedError
 from tests.fake_hub import REPO, FakeHub
 
 WEIGHTS = "model.safetensors"
+HEADER = f"bytes=0-{FIRST_BYTES - 1}"
+"""The range in which the header of the weights is fetched."""
 
 
 class Listener:

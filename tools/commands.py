@@ -12,6 +12,7 @@ from dotsctl.client.cli.options import document_options
 from dotsctl.client.settings.defaults import MAX_TIMEOUT_S
 from dotsctl.encoder_worker.plugins import COREML
 from dotsctl.protocol.geometry import MOST_PIXELS
+from dotsctl.protocol.model.quantisation import KINDS
 
 COREML_FLAG = "--coreml"
 
@@ -100,11 +101,13 @@ def embed(**options: Any) -> int | None:
 )
 @click.option("--build", metavar="NAME", help="Name of the packages. [default: derived from the options]")
 @click.option("--float16", is_flag=True, help="Measure the model, for dtype=float16 of encoder and decoder mlx.")
-@click.option("--decoder-bits", type=click.Choice(["8", "4"]), help="Quantise the decoder to 8 or 4 bits per weight.")
+@click.option(
+    "--decoder-bits", type=click.Choice(list(KINDS)), help="Quantise the decoder to so many bits, or to a float format."
+)
 @click.option(
     "--group-size",
     type=click.Choice(["32", "64", "128"]),
-    help="Weights per scale; smaller groups are more accurate and larger. [default: 64]",
+    help="Weights per scale, with 4 to 8 bits; smaller groups are more accurate and larger. [default: 64]",
 )
 @click.option(
     "--pages",
@@ -130,9 +133,9 @@ def convert(**options: Any) -> None:
     Every package is checked against the rules of the Neural Engine before it is kept. The packages are then executed
     by an interpreter on a drawn page, whose embeddings and largest values must match; other sizes are not executed.
 
-    A quantised decoder takes about half (8 bits) or a third (4 bits) of the memory. It is meant for GPUs: MLX
-    multiplies by quantised weights slowly on a CPU. The accuracy loss is measured on pages, with both decoders, and
-    stored in the manifest; a large loss is a warning.
+    A quantised decoder takes about half (8 bits) or a third (4 bits) of the memory. mxfp4, nvfp4 and mxfp8 are
+    floating-point formats of 4 and 8 bits. It is meant for GPUs: MLX multiplies by quantised weights slowly on a CPU.
+    The accuracy loss is measured on pages, with both decoders, and stored in the manifest; a large loss is a warning.
 
     float16 has a precision of 11 bits, bfloat16 of 8, but its largest number is 65,504. --float16 computes drawn pages
     once in float32, finds what would overflow, and scales those weights by powers of two when dtype=float16 is used;

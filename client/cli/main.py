@@ -96,7 +96,7 @@ def cli() -> None:
       dotsctl ocr scan.png                     print the page as Markdown
       dotsctl ocr report.pdf -o report.md      all pages of a PDF in one file
       dotsctl ocr scans/ -o texts/             one .md file for each picture in scans/
-      dotsctl pull rednote-hilab/dots.ocr      download the model, 6 GB
+      dotsctl pull dots.mocr-4bit              download a model, 3.5 GB
       dotsctl up -d                            keep the model loaded, so later calls start at once
       dotsctl down                             stop the runtime
 

@@ -9,7 +9,7 @@ from dotsctl.client.cli.printing import print_text
 
 
 @click.command(short_help="Download a model.")
-@click.argument("repo", metavar="OWNER/NAME")
+@click.argument("repo", metavar="NAME|OWNER/NAME")
 @click.option("--revision", metavar="R", help="Branch, tag or commit. [default: the main branch]")
 @click.option("--name", metavar="NAME", help="Name for the installed model. [default: NAME in lower case]")
 @click.option("--force", is_flag=True, help="Replace an installed model of that name.")
@@ -18,13 +18,19 @@ from dotsctl.client.cli.printing import print_text
 def pull(quiet: bool, **options: Any) -> None:
     """Download a dots.ocr model from the Hugging Face Hub.
 
-    Only the files that dotsctl needs are downloaded, and every file is verified. An interrupted download resumes. The
-    variables HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are used.
+    Short names are dots.ocr and its successor dots.mocr, and their converted builds: NAME-4bit, -5bit, -6bit, -8bit,
+    -bf16, -mxfp4, -mxfp8, -nvfp4. On a Mac with 8 GB take a build of 4 bits, with 16 GB one of 8 bits, with 32 GB or
+    more the original or bf16.
+
+    Only the files that dotsctl needs are downloaded, and every file is verified. An interrupted download resumes. A
+    repository that cannot be loaded is refused before its weights are downloaded. The variables HF_TOKEN, HF_HOME,
+    HF_ENDPOINT and HF_HUB_OFFLINE are used.
 
     \b
     Examples:
-      dotsctl pull rednote-hilab/dots.ocr                   6 GB
-      dotsctl pull rednote-hilab/dots.mocr --name mocr      its successor, under another name
+      dotsctl pull dots.mocr-4bit                           3.5 GB, from mlx-community
+      dotsctl pull dots.ocr                                 6.1 GB, the original
+      dotsctl pull rednote-hilab/dots.mocr --name mocr      under another name
     """
     from dotsctl.client.cli.pull import run_pull
     from dotsctl.client.models.pull import PullRequest

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import click
 from dotsctl.client.files.sizes import size_text, tree_bytes
 from dotsctl.client.models.facts import (
     LocalModel,
-    TensorFacts,
     leftovers,
     local_model,
     local_models,
@@ -24,6 +24,8 @@ from dotsctl.protocol.errors import CommandFailedError, UsageError
 from dotsctl.protocol.model.checkpoint import read_json
 from dotsctl.protocol.model.directory import DEMO, find_model, installed_models, models_directory
 from dotsctl.protocol.model.tasks import PROMPTS, read_own_prompts
+from dotsctl.protocol.model.weights import HalfFacts
+from dotsctl.protocol.parts import Role
 
 SHORT_DIGITS = 12
 """The digits of fingerprints and commits that are shown."""
@@ -119,7 +121,7 @@ def show_model(chosen: str, as_json: bool) -> str:
     listed = models_directory() / name
     model = local_model(name, listed if chosen == name and listed.is_symlink() else folder, hashing=True)
     config = read_json(folder, "config.json")
-    tensors, tasks = tensor_facts(folder), _tasks(model)
+    tensors, tasks = tensor_facts(folder, config), _tasks(model)
     if as_json:
         content = {**_facts(model), **_inside(folder, config), "tasks": tasks}
         return json.dumps({**content, **_counted(tensors)}, indent=2) + "\n"
@@ -154,12 +156,18 @@ def _inside(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in stated.items() if value is not None}
 
 
-def _counted(tensors: TensorFacts) -> dict[str, Any]:
-    return {
-        "encoder_parameters": tensors.encoder_parameters,
-        "decoder_parameters": tensors.decoder_parameters,
-        "parameters_by_type": tensors.types,
-    }
+def _counted(halves: dict[Role, HalfFacts]) -> dict[str, Any]:
+    counted = {f"{half}_parameters": facts.parameters for half, facts in halves.items()}
+    sizes = {f"{half}_bytes": facts.size_bytes for half, facts in halves.items()}
+    return {**counted, **sizes, "parameters_by_type": _kinds(halves)}
+
+
+def _kinds(halves: dict[Role, HalfFacts]) -> dict[str, int]:
+    """Weights by the way they are stored, in both halves."""
+    found: Counter[str] = Counter()
+    for facts in halves.values():
+        found.update(facts.kinds)
+    return dict(found)
 
 
 def _where(model: LocalModel) -> Iterator[tuple[str, str]]:
@@ -174,14 +182,11 @@ def _where(model: LocalModel) -> Iterator[tuple[str, str]]:
         yield "from", f"unknown (not pulled: it has no {RECORD})"
 
 
-def _what(folder: Path, config: dict[str, Any], tensors: TensorFacts) -> Iterator[tuple[str, str]]:
-    together = tensors.encoder_parameters + tensors.decoder_parameters
-    yield (
-        "parameters",
-        f"encoder {_count(tensors.encoder_parameters)}, decoder {_count(tensors.decoder_parameters)}, "
-        f"together {_count(together)}",
-    )
-    types = sorted(tensors.types.items(), key=lambda each: -each[1])
+def _what(folder: Path, config: dict[str, Any], halves: dict[Role, HalfFacts]) -> Iterator[tuple[str, str]]:
+    together = sum(facts.parameters for facts in halves.values())
+    parts = [f"{half} {_count(facts.parameters)} ({size_text(facts.size_bytes)})" for half, facts in halves.items()]
+    yield "parameters", f"{', '.join(parts)}, together {_count(together)}"
+    types = sorted(_kinds(halves).items(), key=lambda each: -each[1])
     yield "type", ", ".join(f"{name} {number / together:.0%}" if number < together else name for name, number in types)
     inside = _inside(folder, config)
     for half in ("encoder", "decoder"):

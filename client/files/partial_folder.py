@@ -65,6 +65,11 @@ class PartialFolder:
             if entry.name not in {*names, LOCK}:
                 remove_tree(entry) if entry.is_dir() else entry.unlink()
 
+    def discard(self) -> None:
+        """Remove what was downloaded, since it will never be a model. Raises OSError."""
+        (self.path / LOCK).unlink()
+        remove_tree(self.path)
+
     def install(self) -> None:
         """Give the complete model its name; a model that has it is replaced.
 

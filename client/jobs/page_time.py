@@ -8,9 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dotsctl.client.settings.runtime_config import PluginChoice
-from dotsctl.protocol.errors import DotsctlError
+from dotsctl.protocol.errors import DotsctlError, UsageError
 from dotsctl.protocol.geometry import PATCH_PX, PixelLimits, fit
 from dotsctl.protocol.machine.chips import ChipSpeed, chip_speed
 from dotsctl.protocol.machine.identity import this_machine
@@ -20,13 +21,14 @@ from dotsctl.protocol.model.buckets import TOLERATED_LOSS, place
 from dotsctl.protocol.model.checkpoint import read_json
 from dotsctl.protocol.model.config import CONFIG, sizes
 from dotsctl.protocol.model.layout import TextSizes, VisionSizes
+from dotsctl.protocol.model.quantisation import Quantisation, chosen_quantisation, stored_quantisation
 from dotsctl.protocol.model.validation import read_limits
 from dotsctl.protocol.parts import Capability, Device
 
 TOKENS_A_PAGE = 800.0
 """Length of an answer before any was measured: a page of text."""
-SCALE_BITS = 0.5
-"""Bits of scales and offsets for each quantised weight, in groups of 64."""
+HALF_BYTES = 2
+"""Bytes of a number in half precision."""
 PATCHES_AN_EMBEDDING = 4
 
 
@@ -135,13 +137,21 @@ def pipeline_of(welcome: Welcome, place: int | None) -> Pipeline | None:
         encoders=tuple((welcome.encoders[each], welcome.capabilities[each]) for each in places),
         decoder=welcome.decoder,
         decoder_device=welcome.decoder_device,
-        bits=_bits(welcome.decoder),
+        bits=_bits(welcome.decoder, config),
         measured=recall(welcome.fingerprint, machine),
         speed=chip_speed(machine.chip),
     )
 
 
-def _bits(decoder: str) -> float:
-    """Bits of a weight of the decoder, by its option; half precision without one."""
-    bits = PluginChoice.parse(decoder).options.get("bits", "")
-    return int(bits) + SCALE_BITS if bits.isdecimal() else 16.0
+def _bits(decoder: str, config: dict[str, Any]) -> float:
+    """Bits of a weight of the decoder with its share of scales, by the plugin's options, else as the model has it."""
+    options = PluginChoice.parse(decoder).options
+    groups = options.get("group_size", "")
+    try:
+        if bits := options.get("bits"):
+            chosen: Quantisation | None = chosen_quantisation(bits, int(groups) if groups.isdecimal() else None)
+        else:
+            chosen = stored_quantisation(config).default
+    except UsageError:  # options of another plugin
+        chosen = None
+    return 8 * chosen.weight_bytes(HALF_BYTES) if chosen else 8.0 * HALF_BYTES

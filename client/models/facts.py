@@ -1,12 +1,14 @@
 """The facts about models on this machine: path, size, source, and what was derived from them."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dotsctl.client.files.partial_folder import PARTIAL, REMOVED, REPLACED
 from dotsctl.client.files.sizes import tree_bytes
 from dotsctl.client.models.record import PullRecord, read_record
+from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.model.directory import (
     DEMO,
     cached_fingerprint,
@@ -16,9 +18,10 @@ from dotsctl.protocol.model.directory import (
     installed_models,
     models_directory,
 )
-from dotsctl.protocol.model.safetensors_header import read_header
+from dotsctl.protocol.model.quantisation import StoredQuantisation, stored_quantisation
+from dotsctl.protocol.model.weights import HalfFacts, half_facts, read_headers
+from dotsctl.protocol.parts import Role
 
-ENCODER_PREFIXES = ("vision_tower.", "model.vision_tower.")
 CHEAP_BYTES = 64_000_000
 """A model of at most this size is hashed whenever its fingerprint is needed; a larger one takes seconds."""
 
@@ -104,27 +107,18 @@ def leftovers() -> list[Path]:
     )
 
 
-@dataclass(frozen=True)
-class TensorFacts:
-    """The facts in the headers of the weight files."""
+def tensor_facts(folder: Path, config: Mapping[str, Any]) -> dict[Role, HalfFacts]:
+    """Count the weights of both halves without reading them.
 
-    encoder_parameters: int
-    decoder_parameters: int
-    types: dict[str, int]
-    """Number of parameters by type, as ``BF16``."""
-
-
-def tensor_facts(folder: Path) -> TensorFacts:
-    """Count parameters without reading the weights.
+    Args:
+        folder: of the model.
+        config: its config.json, which says how matrices are packed; if it is wrong, they count as they are stored.
 
     Raises:
         MissingError: a file is damaged.
     """
-    counts = {True: 0, False: 0}
-    types: dict[str, int] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        for name, tensor in read_header(path).items():
-            number = math.prod(tensor.shape)
-            counts[name.startswith(ENCODER_PREFIXES)] += number
-            types[tensor.dtype] = types.get(tensor.dtype, 0) + number
-    return TensorFacts(counts[True], counts[False], types)
+    try:
+        quantised = stored_quantisation(config)
+    except UsageError:
+        quantised = StoredQuantisation()
+    return half_facts(read_headers(folder), quantised)

@@ -5,7 +5,7 @@ that it raises becomes one sentence with a remedy here; no other file imports it
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,21 +72,19 @@ class Hub:
         """Address of the Hub."""
         return str(self._constants.ENDPOINT)
 
-    def snapshot(self, repo: str, revision: str | None) -> Snapshot:
-        """Return what a repository holds.
+    def snapshot(self, repos: Sequence[str], revision: str | None) -> Snapshot:
+        """Return what the first repository that exists holds.
 
         Args:
-            repo: ``OWNER/NAME``.
+            repos: ``OWNER/NAME``, at least one.
             revision: branch, tag or commit; none: the main branch.
 
         Raises:
             CommandFailedError: no such repository or revision, no right to read it, or no way to the Hub.
         """
-        api = self._library.HfApi(library_name="dotsctl", library_version=__version__)
-        limit_s = self._constants.HF_HUB_ETAG_TIMEOUT
         try:
-            with self._explained(repo, revision):
-                found = api.model_info(repo, revision=revision, timeout=limit_s, files_metadata=True)
+            with self._explained(repos[0], revision):
+                repo, found = self._first(repos, revision)
                 files = tuple(_remote_file(each) for each in found.siblings or ())
                 if not COMMIT.fullmatch(str(found.sha)):
                     raise ValueError("no commit")
@@ -101,9 +99,31 @@ class Hub:
             ) from None
         return Snapshot(repo, found.sha, _licence(found), files)
 
+    def _first(self, repos: Sequence[str], revision: str | None) -> tuple[str, Any]:
+        """The first repository that exists, and what the Hub states about it. Raises errors of the library."""
+        api = self._library.HfApi(library_name="dotsctl", library_version=__version__)
+        limit_s = self._constants.HF_HUB_ETAG_TIMEOUT
+        absent: Exception | None = None
+        for repo in repos:
+            try:
+                return repo, api.model_info(repo, revision=revision, timeout=limit_s, files_metadata=True)
+            except self._errors.GatedRepoError:
+                raise
+            except self._errors.RepositoryNotFoundError as error:
+                absent = absent or error
+        raise absent or ValueError("no repository was named")
+
     @contextmanager
-    def stream(self, snapshot: Snapshot, file: RemoteFile, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+    def stream(
+        self, snapshot: Snapshot, file: RemoteFile, start: int, end: int
+    ) -> Iterator[tuple[int, Iterator[bytes]]]:
         """Read a file from byte ``start`` on.
+
+        Args:
+            snapshot: the commit.
+            file: one of its files.
+            start: the first byte to read.
+            end: one after the last byte to read; a server that knows no ranges sends more.
 
         Yields:
             The byte at which the answer begins, which is 0 where the server cannot begin in the middle, and pieces.
@@ -114,8 +134,8 @@ class Hub:
         """
         headers = self._utils.build_hf_headers(library_name="dotsctl", library_version=__version__)
         headers["Accept-Encoding"] = "identity"  # a range counts the bytes of the file, not those of a compressed one
-        if start:
-            headers["Range"] = f"bytes={start}-"
+        if start or end < file.size_bytes:
+            headers["Range"] = f"bytes={start}-{end - 1}"
         url = self._library.hf_hub_url(snapshot.repo, file.name, revision=snapshot.commit)
         limit_s = self._constants.HF_HUB_DOWNLOAD_TIMEOUT  # for the connection and for each piece
         with (

@@ -1,7 +1,7 @@
 """Installing a dots.ocr snapshot from the Hugging Face Hub as a model.
 
-Everything that can be refused is refused before the large files are fetched. The model grows in a hidden folder and
-gets its name when it is complete and verified, so that no command ever sees a partial one.
+Everything that can be refused is refused before the large files are fetched, see ``fitness.py``. The model grows in a
+hidden folder and gets its name when it is complete and verified, so that no command ever sees a partial one.
 """
 
 import errno
@@ -11,48 +11,26 @@ import re
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Protocol
 
 from dotsctl.client.files.partial_folder import PartialFolder
 from dotsctl.client.files.sizes import size_text
+from dotsctl.client.models.aliases import repositories
 from dotsctl.client.models.card import prompts_of
 from dotsctl.client.models.download import download, present_bytes
+from dotsctl.client.models.fitness import first_weights, select, token_reason, unfit_reason
 from dotsctl.client.models.hub import Hub, RemoteFile, Snapshot
 from dotsctl.client.models.record import PullRecord, read_record, write_record
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
-from dotsctl.protocol.model.checkpoint import read_json
+from dotsctl.protocol.model.config import OTHER_BUILD
 from dotsctl.protocol.model.directory import DEMO, models_directory
 from dotsctl.protocol.model.files import write_file
 from dotsctl.protocol.model.tasks import ASK, PROMPTS, tasks_of
 from dotsctl.protocol.model.validation import validate_checkpoint
 
-MODEL_TYPE = "dots_ocr"
 REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-NEEDED = ("config.json", "tokenizer.json")
-FETCHED = (
-    *NEEDED,
-    "generation_config.json",
-    "preprocessor_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.*",
-    PROMPTS,
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "readme*",
-    "*license*",
-    "*licence*",
-    "notice*",
-)
-"""Patterns of the names, in lower case, of the files in a repository's root that are fetched."""
-NEVER = (".bin", ".pt", ".pth", ".py", ".pkl", ".ckpt")
-"""Endings of files that can run code, or hold code."""
 SPARE_BYTES = 512_000_000
 """The disk space that stays free in addition to the model, in bytes."""
 
@@ -62,6 +40,7 @@ class PullRequest:
     """A request to install a model."""
 
     repo: str
+    """``OWNER/NAME``, or a short name, see ``aliases.py``."""
     revision: str | None = None
     name: str | None = None
     """The name under which it is installed; none: the last part of the repository's name."""
@@ -88,11 +67,11 @@ def target_folder(request: PullRequest) -> Path:
     Raises:
         UsageError: the repository or the name has a wrong form.
     """
-    if not REPO.fullmatch(request.repo):
-        raise UsageError(f"{request.repo!r} is not a repository name", "write OWNER/NAME, as rednote-hilab/dots.ocr")
-    name = request.name
+    repo, name = repositories(request.repo)[0], request.name
+    if not REPO.fullmatch(repo):
+        raise UsageError(f"{repo!r} is not a repository name", "write OWNER/NAME, as rednote-hilab/dots.ocr")
     if name is None:
-        name = re.sub(r"[^a-z0-9._-]+", "-", request.repo.rpartition("/")[2].lower()).lstrip("._-")[:64]
+        name = re.sub(r"[^a-z0-9._-]+", "-", repo.rpartition("/")[2].lower()).lstrip("._-")[:64]
     if not NAME.fullmatch(name):
         raise UsageError(f"a model cannot be named {name!r}", "--name takes up to 64 of a-z, 0-9 and '.', '_', '-'")
     if name == DEMO:
@@ -114,7 +93,7 @@ def pull(request: PullRequest, hub: Hub, listener: Listener) -> Path:
             another model has that name.
     """
     target = target_folder(request)
-    snapshot = hub.snapshot(request.repo, request.revision)
+    snapshot = hub.snapshot(repositories(request.repo), request.revision)
     files = select(snapshot)
     size_bytes = sum(file.size_bytes for file in files)
     listener.line(f"{snapshot.repo}@{snapshot.commit}")
@@ -126,8 +105,12 @@ def pull(request: PullRequest, hub: Hub, listener: Listener) -> Path:
         with PartialFolder(target) as partial:
             partial.keep_only({path.name for path in partial.path.iterdir() if _belongs(path.name, files)})
             _check_disk(partial.path, files)
+            _require_fit(partial, snapshot, unfit_reason(hub, snapshot, files, partial.path))
             listener.begin(size_bytes)
-            _fetch(hub, snapshot, files, partial.path, listener)
+            for file in files:
+                if file == first_weights(files):
+                    _require_fit(partial, snapshot, token_reason(partial.path))
+                download(hub, snapshot, file, partial.path, listener.advance)
             _finish(partial.path, snapshot, files)
             partial.install()
     except OSError as error:
@@ -135,37 +118,12 @@ def pull(request: PullRequest, hub: Hub, listener: Listener) -> Path:
     return target
 
 
-def select(snapshot: Snapshot) -> list[RemoteFile]:
-    """The files that dotsctl needs, the small ones first.
-
-    Raises:
-        CommandFailedError: the repository lacks one, or its weights are in another format.
-    """
-    names = {file.name for file in snapshot.files}
-    files = [file for file in snapshot.files if _is_fetched(file.name)]
-    if missing := [name for name in NEEDED if name not in names]:
-        raise CommandFailedError(f"{snapshot.repo} has no {missing[0]}: it is not a dots.ocr snapshot")
-    if not any(file.name.endswith(".safetensors") for file in files):
-        others = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf")))
-        raise CommandFailedError(
-            f"{snapshot.repo} has its weights only as {others[0]}: dotsctl reads .safetensors, which cannot run code"
-            if others
-            else f"{snapshot.repo} has no .safetensors file: it holds no weights that dotsctl can read"
-        )
-    return sorted(files, key=lambda file: (file.name != "config.json", file.size_bytes))
-
-
-def _is_fetched(name: str) -> bool:
-    lower = name.lower()
-    return "/" not in name and not lower.endswith(NEVER) and any(fnmatch(lower, pattern) for pattern in FETCHED)
-
-
 def _is_installed(target: Path, snapshot: Snapshot, force: bool) -> bool:
     """Return whether this very commit is installed. Raises CommandFailedError when another thing has the name."""
     if force or not os.path.lexists(target):
         return False
     record = read_record(target)
-    if record and (record.repo, record.commit) == (snapshot.repo, snapshot.commit):
+    if record and record.commit == snapshot.commit:  # the owner may have another name by now
         return True
     there = f"{record.repo}@{record.commit[:12]}" if record else f"{target}, which was not pulled"
     raise CommandFailedError(
@@ -190,32 +148,23 @@ def _belongs(name: str, files: list[RemoteFile]) -> bool:
     return any(name == file.name or file.digest.rpartition(":")[2] in name for file in files)
 
 
-def _fetch(hub: Hub, snapshot: Snapshot, files: list[RemoteFile], folder: Path, listener: Listener) -> None:
-    """Download all files; config.json is the first, and a model of another type ends it there."""
-    for file in files:
-        download(hub, snapshot, file, folder, listener.advance)
-        if file.name == "config.json":
-            try:
-                found = read_json(folder, file.name).get("model_type")
-            except MissingError as error:
-                raise _no_model(snapshot.repo, error) from None
-            if found != MODEL_TYPE:
-                raise CommandFailedError(
-                    f"{snapshot.repo} holds a model of the type {found!r}, dotsctl reads {MODEL_TYPE!r} "
-                    "(dots.ocr, dots.mocr): nothing more was downloaded"
-                )
+def _require_fit(partial: PartialFolder, snapshot: Snapshot, reason: str) -> None:
+    """Discard a model that cannot be loaded. Raises CommandFailedError if there is a reason."""
+    if reason:
+        partial.discard()
+        raise _unfit(snapshot, reason)
 
 
 def _finish(folder: Path, snapshot: Snapshot, files: list[RemoteFile]) -> None:
     """Write the prompts, check the complete model, and write the record."""
     prompts = _write_prompts(folder)
-    check_snapshot(folder, snapshot.repo)
+    check_snapshot(folder, snapshot)
     date = datetime.now(UTC).isoformat(timespec="seconds")
     digests = {file.name: file.digest for file in files}
     write_record(folder, PullRecord(snapshot.repo, snapshot.commit, snapshot.licence, date, prompts, digests))
 
 
-def check_snapshot(folder: Path, repo: str) -> None:
+def check_snapshot(folder: Path, snapshot: Snapshot) -> None:
     """Refuse weights that dotsctl cannot load, before they get a name; every check of a downloaded model belongs here.
 
     Raises:
@@ -224,7 +173,7 @@ def check_snapshot(folder: Path, repo: str) -> None:
     try:
         validate_checkpoint(folder)
     except MissingError as error:
-        raise _no_model(repo, error) from None
+        raise _unfit(snapshot, error.problem) from None
 
 
 def _write_prompts(folder: Path) -> str:
@@ -247,9 +196,9 @@ def _write_prompts(folder: Path) -> str:
     return "model card"
 
 
-def _no_model(repo: str, error: MissingError) -> CommandFailedError:
-    """The error for a repository whose files are no model."""
-    return CommandFailedError(f"{repo} is not a model that dotsctl can use: {error.problem}", error.remedy)
+def _unfit(snapshot: Snapshot, reason: str) -> CommandFailedError:
+    """The error for a repository whose files are no model for dotsctl."""
+    return CommandFailedError(f"{snapshot.repo} is not a model that dotsctl can use: {reason}", OTHER_BUILD)
 
 
 def _disk_error(error: OSError, target: Path) -> CommandFailedError:

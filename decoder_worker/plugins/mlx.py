@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from dotsctl.decoder_worker.plugin import DecoderSpec, EncodedPrompt, Piece, Report
 from dotsctl.decoder_worker.plugins.mlx_options import MLXDecoderOptions, mlx_decoder_need
 from dotsctl.decoder_worker.quantised import open_quantised
-from dotsctl.protocol.errors import REINSTALL, MissingError
+from dotsctl.protocol.errors import REINSTALL, MissingError, UsageError
 from dotsctl.protocol.model.directory import fingerprint
 from dotsctl.protocol.model.half_precision import HalfPlan, read_plan
 from dotsctl.protocol.model.tasks import read_own_prompts
+from dotsctl.protocol.model.validation import validate_checkpoint
 from dotsctl.protocol.parts import Device, Role
 from dotsctl.protocol.worker import mlx as mlx_facts
 from dotsctl.protocol.worker.blas import preload_blas
@@ -43,7 +44,8 @@ class MLXDecoder:
         """Load the model and decode a page of one embedding.
 
         Raises:
-            UsageError: a model of another kind, or one that float16 cannot compute.
+            UsageError: a model of another kind, one that float16 cannot compute, or ``bits`` for one that is quantised
+                already.
             MissingError: MLX or a file of the model is missing, the quantised decoder for ``bits``, or the
                 measured magnitudes that ``dtype=float16`` needs.
         """
@@ -57,6 +59,8 @@ class MLXDecoder:
         digest = fingerprint(model)
         quantised = None
         if quantisation is not None:
+            if validate_checkpoint(model).decoder.packed_parameters:
+                raise UsageError(f"the decoder of {model} is quantised already", "leave the option bits out")
             report("checking the quantised decoder")
             quantised = open_quantised(model, digest, quantisation)
         plan = HalfPlan()

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from dotsctl.decoder_worker.quantised import DEFAULT_GROUP_SIZE, Quantisation
 from dotsctl.protocol.machine.memory import Need, decoder_need
+from dotsctl.protocol.model.quantisation import KINDS, Quantisation, chosen_quantisation
 from dotsctl.protocol.model.validation import CheckpointFacts
 from dotsctl.protocol.worker.mlx import CACHE_MIB, DTYPE_DEFAULT, DTYPE_HELP, DTYPES, item_bytes
 from dotsctl.protocol.worker.plugin_options import MemoryPart, option
@@ -31,14 +31,17 @@ class MLXDecoderOptions:
         minimum=1,
         shown_default="those of the model",
     )
-    bits: int | None = option(
+    bits: str | None = option(
         None,
-        "4 or 8: the quantised decoder that 'dotsctl convert MODEL --decoder-bits BITS' has made",
-        minimum=1,
+        "the quantised decoder that 'dotsctl convert MODEL --decoder-bits BITS' has made",
+        choices=tuple(KINDS),
         shown_default="the model's own weights",
     )
     group_size: int | None = option(
-        None, "weights of the quantised decoder that share a scale", minimum=1, shown_default=f"{DEFAULT_GROUP_SIZE}"
+        None,
+        "weights of the quantised decoder that share a scale",
+        minimum=1,
+        shown_default="64, of mxfp4 and mxfp8 32, of nvfp4 16",
     )
     dtype: str | None = option(None, DTYPE_HELP, choices=DTYPES, shown_default=DTYPE_DEFAULT)
 
@@ -49,15 +52,11 @@ class MLXDecoderOptions:
 
     def quantisation(self) -> Quantisation | None:
         """Return the quantised decoder that is requested; none: the model's own weights. Raises UsageError."""
-        return Quantisation(self.bits, self.group_size or DEFAULT_GROUP_SIZE) if self.bits is not None else None
+        return chosen_quantisation(self.bits, self.group_size) if self.bits is not None else None
 
 
 def mlx_decoder_need(facts: CheckpointFacts, options: MLXDecoderOptions) -> Need:
-    """Return the memory of the decoder; quantised weights are their bits, and a scale and an offset for each group."""
+    """Return the memory of the decoder, with its own weights or those that ``bits`` names."""
     bytes_, quantisation = item_bytes(options.dtype), options.quantisation()
-    weights = (
-        facts.decoder.parameters * (quantisation.bits / 8 + 2 * bytes_ / quantisation.group_size)
-        if quantisation
-        else None
-    )
-    return decoder_need(facts, bytes_, options.cache_mib << 20, None if weights is None else int(weights))
+    weights = int(facts.decoder.parameters * quantisation.weight_bytes(bytes_)) if quantisation else None
+    return decoder_need(facts, bytes_, options.cache_mib << 20, weights)

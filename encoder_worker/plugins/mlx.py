@@ -78,7 +78,7 @@ class MLXEncoder:
             plan.require_possible("use --encoder mlx:dtype=bfloat16")
             report(f"float16: {plan.imprecise or 'measured and exact enough'}")
         report("loading the vision tower")
-        files = [str(file) for file in tensor_files(model, vision_weights.PREFIXES)]
+        files = [str(file) for file in tensor_files(model, Role.ENCODER)]
         tower = vision_weights.load_tower(config, files, dtype, bool(chosen.compile), plan)
         self._runner = tower_runner.TowerRunner(tower, config, dtype, chosen.query_chunk, chosen.pack_patches, on_gpu)
         device = Device.GPU if on_gpu else Device.CPU

@@ -7,30 +7,24 @@ from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.encoder_worker.plugins.vision_tower import VisionTower
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.model.half_precision import HalfPlan
-from dotsctl.protocol.model.layout import is_harmless
+from dotsctl.protocol.model.layout import PATCH_WEIGHT
+from dotsctl.protocol.model.stored_layouts import TOWER, canonical_name, half_of, is_harmless, patch_matrix
+from dotsctl.protocol.parts import Role
 from mlx.utils import tree_flatten
 
-PREFIXES = ("vision_tower.", "model.vision_tower.")
-"""The prefixes of the tower's tensor names; the second one is what newer conversions write."""
+PATCHES = PATCH_WEIGHT.removeprefix(TOWER)
 UNSCALED = HalfPlan()
 
 
 def sanitize(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
-    """The tower's tensors alone, named as its modules, with the patch embedding as a matrix (embed_dim, 588).
-
-    The convolution's weight is (embed_dim, 3, 14, 14) in the original and (embed_dim, 14, 14, 3) in MLX conversions.
-    """
-    kept = {}
-    for name, tensor in tensors.items():
-        for prefix in PREFIXES:
-            if name.startswith(prefix) and not is_harmless(name):
-                kept[name.removeprefix(prefix)] = tensor
-    name = "patch_embed.patchifier.proj.weight"
-    if name in kept and kept[name].ndim == 4:
-        weight = kept[name]
-        if weight.shape[1:] == (14, 14, 3):
-            weight = weight.transpose(0, 3, 1, 2)
-        kept[name] = weight.reshape(weight.shape[0], -1)
+    """The tower's tensors alone, named as its modules, with the patch embedding as a matrix (embed_dim, 588)."""
+    kept = {
+        canonical_name(name).removeprefix(TOWER): tensor
+        for name, tensor in tensors.items()
+        if half_of(name) is Role.ENCODER and not is_harmless(name)
+    }
+    if PATCHES in kept:
+        kept[PATCHES] = patch_matrix(kept[PATCHES])
     return kept
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.machine.sysctl import sysctl_number
+from dotsctl.protocol.model.directory import SMALL_BUILD
 from dotsctl.protocol.model.layout import TextSizes, VisionSizes
 from dotsctl.protocol.model.validation import CheckpointFacts
 
@@ -109,7 +110,7 @@ def encoder_need(facts: CheckpointFacts, item_bytes: int) -> Need:
     largest = facts.limits.max_pixels // PATCH_AREA_PX
     small = tower_bytes(facts.vision, min(SMALL_PAGE_PATCHES, largest), item_bytes)
     return Need(
-        encoder_bytes=facts.encoder.parameters * item_bytes,
+        encoder_bytes=facts.encoder.loaded_bytes(item_bytes),
         decoder_bytes=0,
         small_page_bytes=PROCESS_BYTES + small,
         largest_page_bytes=tower_bytes(facts.vision, largest, item_bytes),
@@ -122,7 +123,7 @@ def decoder_need(facts: CheckpointFacts, item_bytes: int, cache_bytes: int, deco
     keys = min(position_bytes(facts.text, item_bytes) * SMALL_PAGE_POSITIONS, cache_bytes)
     return Need(
         encoder_bytes=0,
-        decoder_bytes=facts.decoder.parameters * item_bytes if decoder_bytes is None else decoder_bytes,
+        decoder_bytes=facts.decoder.loaded_bytes(item_bytes) if decoder_bytes is None else decoder_bytes,
         small_page_bytes=PROCESS_BYTES + keys,
         cache_bytes=cache_bytes,
         small_keys_bytes=keys,
@@ -136,7 +137,7 @@ def pipeline_need(facts: CheckpointFacts, item_bytes: int, cache_bytes: int, dec
         facts: of the model.
         item_bytes: of a number: 4 for float32, 2 for bfloat16.
         cache_bytes: most for keys and values.
-        decoder_bytes: the decoder's weights where they are quantised, else none.
+        decoder_bytes: the weights of a decoder that is used in place of the model's own; else none.
     """
     return encoder_need(facts, item_bytes) + decoder_need(facts, item_bytes, cache_bytes, decoder_bytes)
 
@@ -157,8 +158,8 @@ def require_memory(need: Need, machine: MemoryLimit | None = None) -> None:
             f"the model is too large for this machine: {_weights(need)} and one small page takes "
             f"{_gb(need.small_page_bytes)}, together {_gb(need.least_bytes)}; {_memory(machine)}. Closing programs, "
             "--max-pixels and cache_mib cannot make up for that",
-            "dotsctl convert MODEL --decoder-bits 4 "
-            "makes a decoder of less than a quarter of the size; or use a machine with more memory",
+            f"take a build of fewer bits, as that of 'dotsctl pull {SMALL_BUILD}', or make a smaller decoder with "
+            "'dotsctl convert MODEL --decoder-bits 4'; or use a machine with more memory",
         )
     if need.most_bytes > machine.usable_bytes:
         log.warning(

@@ -6,6 +6,8 @@ from typing import Any
 
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.model.files import read_file
+from dotsctl.protocol.model.stored_layouts import half_of
+from dotsctl.protocol.parts import Role
 
 INDEX = "model.safetensors.index.json"
 
@@ -27,7 +29,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_index(folder: Path) -> dict[str, str]:
-    """File of each tensor by the tensor's name, from the index; empty where the model has no index.
+    """File of each tensor by the tensor's stored name, from the index; empty where the model has no index.
 
     Raises:
         MissingError: the index is broken, or leads out of the folder.
@@ -62,8 +64,8 @@ def all_tensor_files(folder: Path) -> list[Path]:
     raise MissingError(f"{folder} has no .safetensors file", "download the complete dots.ocr snapshot")
 
 
-def tensor_files(folder: Path, prefixes: tuple[str, ...]) -> list[Path]:
-    """The ``.safetensors`` files with tensors whose names begin with one of ``prefixes``.
+def tensor_files(folder: Path, half: Role) -> list[Path]:
+    """The ``.safetensors`` files that hold tensors of a half of the model.
 
     Raises:
         MissingError: there are none, one that the index names is absent, or the weights are in another format.
@@ -71,11 +73,9 @@ def tensor_files(folder: Path, prefixes: tuple[str, ...]) -> list[Path]:
     places = read_index(folder)
     if not places:
         return all_tensor_files(folder)
-    names = sorted({file for name, file in places.items() if name.startswith(prefixes)})
+    names = sorted({file for name, file in places.items() if half_of(name) is half})
     if not names:
-        raise MissingError(
-            f"{folder / INDEX} names no tensors {' or '.join(prefixes)}...: this is not a dots.ocr model"
-        )
+        raise MissingError(f"{folder / INDEX} names no tensor of the {half}: this is not a dots.ocr model")
     if absent := [name for name in names if not (folder / name).is_file()]:
         raise MissingError(f"{folder} lacks {', '.join(absent)}", "download the model again")
     return [folder / name for name in names]

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from dotsctl.protocol.errors import UsageError
+from dotsctl.protocol.model.directory import SMALL_BUILD
 from dotsctl.protocol.model.layout import TextSizes, VisionSizes
+from dotsctl.protocol.model.quantisation import stored_quantisation
 from dotsctl.protocol.model.safetensors_header import shown
 
 CONFIG = "config.json"
 AGAIN = "download the model again"
 OTHER_MODEL = "give the folder of a dots.ocr or dots.mocr snapshot, or --model demo"
-ORIGINAL = (
-    "use the original snapshot in bfloat16; dotsctl convert MODEL --decoder-bits 8 makes a quantised decoder from it"
-)
+OTHER_BUILD = f"use another build, as that of 'dotsctl pull {SMALL_BUILD}', or the original in bfloat16"
 
 OURS = {"model_type": "dots_ocr", "architectures": ["DotsOCRForCausalLM"]}
 TEXT_FIXED: dict[str, Any] = {
@@ -63,8 +64,6 @@ class Problem:
 
 def config_problems(config: dict[str, Any]) -> list[Problem]:
     """Return everything in config.json that prevents the use of the model; none, and :func:`sizes` can be called."""
-    if quantised := [key for key in ("quantization", "quantization_config") if config.get(key)]:
-        return [Problem(CONFIG, f"{quantised[0]} is set, so the weights are quantised", ORIGINAL)]
     for key, value in OURS.items():
         if config.get(key) != value:
             what = f"{key} is {_shown(config, key)}, a dots.ocr model has {json.dumps(value)}"
@@ -72,6 +71,10 @@ def config_problems(config: dict[str, Any]) -> list[Problem]:
     vision = config.get("vision_config")
     if not isinstance(vision, dict):
         return [Problem(CONFIG, "vision_config is missing, so the model reads no pictures", OTHER_MODEL)]
+    try:
+        stored_quantisation(config)
+    except UsageError as error:
+        return [Problem(CONFIG, error.problem, OTHER_BUILD)]
     found = [*_text_problems(config), *_vision_problems(vision)] or [*_split_problems(config, vision)]
     return [Problem(CONFIG, what) for what in found]
 

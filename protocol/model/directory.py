@@ -20,6 +20,8 @@ from dotsctl.protocol.model.files import open_regular, read_file, write_file
 DEMO = "demo"
 PUBLISHED = "rednote-hilab/dots.ocr"
 """Repository on the Hugging Face Hub where dots.ocr is published."""
+SMALL_BUILD = "dots.mocr-4bit"
+"""Short name of the smallest build of dots.mocr, which a Mac with 8 GB can load."""
 FINGERPRINTED = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "prompts.json")
 """Files besides the tensors that the model's answers depend on."""
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -82,8 +84,9 @@ def find_model(chosen: str | None) -> tuple[str, Path]:
         if not installed:
             raise MissingError(
                 "no model is installed",
-                f"download dots.ocr (6 GB) with 'dotsctl pull {PUBLISHED}', give the path of a downloaded checkpoint "
-                "with --model, or use --model demo, the small model that ships with dotsctl",
+                f"download one with 'dotsctl pull {SMALL_BUILD}' (3.5 GB) or 'dotsctl pull {PUBLISHED}' (6 GB), give "
+                "the path of a downloaded checkpoint with --model, or use --model demo, the small model that ships "
+                "with dotsctl",
             )
         chosen = installed[0]
     if chosen == DEMO:

@@ -12,7 +12,7 @@ Shape = tuple[int, ...]
 PATCH_PIXELS = (3, 14, 14)
 """Channels, rows and columns of a patch."""
 PATCH_WEIGHT = "vision_tower.patch_embed.patchifier.proj.weight"
-"""The one tensor whose axes differ between the original and conversions of it."""
+"""The one tensor whose axes differ between layouts; see ``stored_layouts``."""
 LM_HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -127,19 +127,6 @@ class VisionSizes:
 def parameters(tensors: dict[str, Shape]) -> int:
     """Numbers in all tensors; 1,262,091,264 in the encoder and 1,777,088,000 in the decoder of dots.ocr."""
     return sum(prod(shape) for shape in tensors.values())
-
-
-def canonical_name(name: str) -> str:
-    """Name of a tensor in the original snapshot; newer conversions write ``model.`` in front of the encoder's."""
-    return name.removeprefix("model.") if name.startswith("model.vision_tower.") else name
-
-
-def is_harmless(name: str) -> bool:
-    """Return whether a tensor is a table of rotary frequencies, which some programs save and loaders must leave out.
-
-    Both halves compute their own.
-    """
-    return name.endswith((".inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"))
 
 
 def _linear(name: str, rows: int, columns: int, *, bias: bool = False) -> Iterator[tuple[str, Shape]]:

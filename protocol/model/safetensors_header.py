@@ -19,6 +19,8 @@ from dotsctl.protocol.model.files import open_regular
 
 MOST_HEADER_BYTES = 100_000_000
 """The limit of the format's own library; the header of dots.ocr has 75 kB."""
+LENGTH_BYTES = 8
+"""Bytes of the length in front of the header."""
 MOST_DIMENSIONS = 8
 ITEM_BYTES = {
     "BOOL": 1,
@@ -62,31 +64,58 @@ class StoredTensor:
         return self.end - self.start
 
 
-def read_header(path: Path) -> dict[str, StoredTensor]:
+def read_header(path: Path, size_bytes: int | None = None) -> dict[str, StoredTensor]:
     """Tensors of a file by name.
+
+    Args:
+        path: of the file, or of its beginning.
+        size_bytes: of the complete file, where the path holds its beginning; none: the path holds all of it.
 
     Raises:
         MissingError: the file cannot be read, is cut off or too long, or its header breaks the format.
     """
     try:
         with open_regular(path) as stream:
-            size_bytes = stream.seek(0, 2)
-            stream.seek(0)
-            length = int.from_bytes(stream.read(8), "little")
-            if length == LFS_POINTER:
-                raise MissingError(
-                    f"{path} is a pointer of Git LFS, not the file itself", "run git lfs pull in its folder"
-                )
-            if size_bytes < 8 or length > min(size_bytes - 8, MOST_HEADER_BYTES):
-                raise _broken(path, f"it has {size_bytes:,} bytes and claims a header of {length:,}")
+            if size_bytes is None:
+                size_bytes = stream.seek(0, 2)
+                stream.seek(0)
+            length = _length(path, stream.read(LENGTH_BYTES), size_bytes)
             text = stream.read(length)
     except OSError as error:
         raise MissingError(f"{path} cannot be read ({error})", "check its permissions, or download it again") from None
     entries = _parse(path, text)
     entries.pop(METADATA, None)
-    tensors = {name: _entry(path, name, entry, 8 + length) for name, entry in entries.items()}
-    _check_places(path, tensors, 8 + length, size_bytes)
+    base = LENGTH_BYTES + length
+    tensors = {name: _entry(path, name, entry, base) for name, entry in entries.items()}
+    _check_places(path, tensors, base, size_bytes)
     return tensors
+
+
+def header_bytes(path: Path, size_bytes: int) -> int:
+    """Return the bytes from the beginning of a file to its first tensor.
+
+    Args:
+        path: where at least the first 8 bytes are.
+        size_bytes: of the complete file.
+
+    Raises:
+        MissingError: the file cannot be read, or states a length that it cannot have.
+    """
+    try:
+        with open_regular(path) as stream:
+            return LENGTH_BYTES + _length(path, stream.read(LENGTH_BYTES), size_bytes)
+    except OSError as error:
+        raise MissingError(f"{path} cannot be read ({error})", "check its permissions, or download it again") from None
+
+
+def _length(path: Path, beginning: bytes, size_bytes: int) -> int:
+    """The length of the header. Raises MissingError."""
+    length = int.from_bytes(beginning, "little")
+    if length == LFS_POINTER:
+        raise MissingError(f"{path} is a pointer of Git LFS, not the file itself", "run git lfs pull in its folder")
+    if size_bytes < LENGTH_BYTES or length > min(size_bytes - LENGTH_BYTES, MOST_HEADER_BYTES):
+        raise _broken(path, f"it has {size_bytes:,} bytes and claims a header of {length:,}")
+    return length
 
 
 def _parse(path: Path, text: bytes) -> dict[str, Any]:

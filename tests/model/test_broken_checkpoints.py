@@ -24,6 +24,7 @@ CONFIG, INDEX, TOKENIZER = "config.json", "model.safetensors.index.json", "token
 SECOND, LAST = "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"
 AGAIN = "download the model again"
 DOWN = "model.layers.1.mlp.down_proj.weight"
+QKV = "vision_tower.blocks.1.attn.qkv.weight"
 PATCH = "vision_tower.patch_embed.patchifier.proj.weight"
 BIAS = "vision_tower.merger.ln_q.bias"
 
@@ -70,6 +71,14 @@ def in_bytes(file: str, change: Callable[[bytes], bytes]) -> Break:
     return lambda folder: (folder / file).write_bytes(change((folder / file).read_bytes()))
 
 
+def both(first: Break, second: Break) -> Break:
+    def apply(folder: Path) -> None:
+        first(folder)
+        second(folder)
+
+    return apply
+
+
 def without(*files: str) -> Break:
     return lambda folder: [(folder / file).unlink() for file in files]
 
@@ -104,7 +113,7 @@ def drop_shard_from_index(content: dict[str, Any]) -> None:
 
 
 BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
-    "missing shard": (without(SECOND), (INDEX, SECOND, "not in the folder", AGAIN)),
+    "missing shard": (without(SECOND), (INDEX, SECOND, "does not exist", AGAIN)),
     "shard missing from the index": (
         in_json(INDEX, drop_shard_from_index),
         (INDEX, SECOND, "not named here", "remove the file"),
@@ -145,7 +154,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     ),
     "weights in int8": (
         with_tensor(DOWN, lambda old: old.astype(np.int8)),
-        (f"{DOWN} has the type I8", "BF16, F16 or F32", "original snapshot"),
+        (f"{DOWN} has the type I8", "BF16, F16 or F32", "use another build"),
     ),
     "patch embedding with two frames": (
         with_tensor(PATCH, lambda old: np.stack([old, old], axis=2)),
@@ -178,11 +187,26 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     ),
     "quantised configuration": (
         config(quantization={"group_size": 64, "bits": 4}),
-        (CONFIG, "quantization", "original snapshot", "dotsctl convert"),
+        (CONFIG, "matrices are 4bit", "no file has their scales", AGAIN),
     ),
     "quantised tensors": (
         in_tensors(lambda tensors: tensors.update({DOWN.replace("weight", "scales"): np.zeros((48, 2), "f4")})),
-        (DOWN.replace("weight", "scales"), "quantised", "dotsctl convert"),
+        (DOWN.replace("weight", "scales"), "quantised, but config.json has no quantization", "use another build"),
+    ),
+    "quantised encoder": (
+        in_tensors(lambda tensors: tensors.update({QKV.replace("weight", "scales"): np.zeros((192, 1), "f4")})),
+        (QKV.replace("weight", "scales"), "the encoder is quantised", "use another build"),
+    ),
+    "weights of another quantiser": (
+        in_tensors(lambda tensors: tensors.update({DOWN.replace("weight", "qweight"): np.zeros((48, 2), "i4")})),
+        (DOWN.replace("weight", "qweight"), "another program than MLX", "use another build"),
+    ),
+    "groups that do not divide the rows": (
+        both(
+            config(quantization={"group_size": 64, "bits": 4}),
+            in_tensors(lambda tensors: tensors.update({DOWN.replace("weight", "scales"): np.zeros((48, 2), "f4")})),
+        ),
+        (DOWN.replace("weight", "scales"), "rows of 80 weights", "groups of 64", "use another build"),
     ),
     "another type of model": (config(model_type="qwen2_5_vl"), (CONFIG, "model_type", "qwen2_5_vl", "--model demo")),
     "heads that do not divide the width": (config(num_attention_heads=5), (CONFIG, "num_attention_heads 5", AGAIN)),

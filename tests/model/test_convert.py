@@ -13,10 +13,11 @@ import pytest
 from dotsctl import Client
 from dotsctl.client.outputs.output_base import Reading
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
-from dotsctl.decoder_worker.quantised import MANIFEST, Quantisation, open_quantised
+from dotsctl.decoder_worker.quantised import MANIFEST, open_quantised
 from dotsctl.encoder_worker.plugin import EncodedPage
 from dotsctl.protocol.errors import CommandFailedError, MissingError, NoInputError, UsageError
 from dotsctl.protocol.model.directory import demo_directory, fingerprint
+from dotsctl.protocol.model.quantisation import KINDS, Quantisation
 
 mx = pytest.importorskip("mlx.core")
 
@@ -44,8 +45,7 @@ def models(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path / "models"
 
 
-def quantise(model: Path, bits: int = 8, group_size: int = 64, **options: Any) -> convert_decoder.Conversion:
-    quantisation = Quantisation(bits, group_size)
+def quantise(model: Path, quantisation: Quantisation = KINDS["8"], **options: Any) -> convert_decoder.Conversion:
     return convert_decoder.convert("m", model, fingerprint(model), quantisation, lambda _: None, **options)
 
 
@@ -68,9 +68,9 @@ def encoded() -> list[EncodedPage]:
     return found
 
 
-@pytest.mark.parametrize(("bits", "group_size"), [(8, 64), (4, 32)])
-def test_every_matrix_is_quantised_and_all_else_is_unchanged(bits: int, group_size: int) -> None:
-    conversion = quantise(demo_directory(), bits, group_size)
+@pytest.mark.parametrize("quantisation", [*KINDS.values(), Quantisation(4, 32)])
+def test_every_matrix_is_quantised_and_all_else_is_unchanged(quantisation: Quantisation) -> None:
+    conversion = quantise(demo_directory(), quantisation)
     made = tensors_of(list(conversion.decoder.files))
     source = tensors_of([demo_directory() / "model.safetensors"])
     source = {name: tensor for name, tensor in source.items() if name.startswith(("model.", "lm_head."))}
@@ -81,8 +81,8 @@ def test_every_matrix_is_quantised_and_all_else_is_unchanged(bits: int, group_si
         if (matrix := name.removesuffix(".weight")) not in matrices:
             assert mx.array_equal(made[name], tensor), name
             continue
-        expected = mx.quantize(tensor, group_size, bits)
-        found = [made[name], made[f"{matrix}.scales"], made[f"{matrix}.biases"]]
+        expected = mx.quantize(tensor, quantisation.group_size, quantisation.bits, quantisation.mode)
+        found = [made[f"{matrix}{part}"] for part in quantisation.parts]
         assert all(mx.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True)), name
 
 
@@ -123,7 +123,7 @@ def test_a_conversion_that_breaks_off_leaves_what_was_there(models: Path, monkey
     monkeypatch.setattr(mx, "save_safetensors", save_three)
     with pytest.raises(KeyboardInterrupt):
         quantise(demo_directory(), force=True)
-    open_quantised(demo_directory(), fingerprint(demo_directory()), Quantisation(8))
+    open_quantised(demo_directory(), fingerprint(demo_directory()), KINDS["8"])
 
 
 def test_a_layer_that_was_written_is_freed_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_a_layer_that_was_written_is_freed_before_the_next_one(monkeypatch: pyte
 
 def test_a_full_disk_is_refused_before_anything_is_written(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(CommandFailedError, match=r"decoder of m with 8 bits takes 2.39 MB, and .* has 1 kB free"):
+    with pytest.raises(CommandFailedError, match=r"decoder of m in 8bit takes 2.39 MB, and .* has 1 kB free"):
         quantise(demo_directory())
     assert not models.exists()
 
@@ -155,7 +155,7 @@ def test_a_smaller_group_is_proposed_where_it_fits(monkeypatch: pytest.MonkeyPat
     network = convert_decoder.read_network(demo_directory(), None)
     network.lm_head.weight = mx.zeros((8, 96))
     with pytest.raises(UsageError, match=r"lm_head has rows of 96 weights.* 64: take --group-size 32$"):
-        convert_decoder._to_quantise(network, 64)
+        convert_decoder._to_quantise(network, KINDS["8"])
 
 
 def test_a_model_whose_head_is_its_table_of_embeddings_is_converted_too(tmp_path: Path) -> None:

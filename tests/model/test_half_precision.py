@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from dotsctl.decoder_worker.plugin import EncodedPrompt
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
-from dotsctl.decoder_worker.quantised import Quantisation
 from dotsctl.encoder_worker.image import Patches
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
@@ -21,6 +20,8 @@ from dotsctl.protocol.model.checkpoint import read_json, tensor_files
 from dotsctl.protocol.model.directory import demo_directory, fingerprint
 from dotsctl.protocol.model.half_precision import LEAST_COSINE, HalfPlan
 from dotsctl.protocol.model.layout import TextSizes, VisionSizes
+from dotsctl.protocol.model.quantisation import Quantisation
+from dotsctl.protocol.parts import Role
 from dotsctl.protocol.tensor import describe
 from dotsctl.tools.half_precision import command
 from dotsctl.tools.half_precision.pages import drawn_pages
@@ -66,9 +67,9 @@ def config_of(model: Path) -> VisionConfig:
 
 
 def encode(model: Path, plan: HalfPlan, dtype: Any, page: Patches) -> np.ndarray:
-    from dotsctl.encoder_worker.plugins.vision_weights import PREFIXES, load_tower
+    from dotsctl.encoder_worker.plugins.vision_weights import load_tower
 
-    files = [str(file) for file in tensor_files(model, PREFIXES)]
+    files = [str(file) for file in tensor_files(model, Role.ENCODER)]
     tower = load_tower(config_of(model), files, dtype, plan=plan)
     return np.array(tower(mx.array(page.values).astype(dtype), [page.grid]).astype(mx.float32))
 
@@ -116,11 +117,11 @@ def variant(request: pytest.FixtureRequest, model: Path, write_model: Writer) ->
 def test_any_scaling_of_the_encoder_leaves_its_embeddings_as_they_are(
     variant: Path, page: Patches, data: st.DataObject
 ) -> None:
-    from dotsctl.encoder_worker.plugins.vision_weights import PREFIXES, read_tower
+    from dotsctl.encoder_worker.plugins.vision_weights import read_tower
     from dotsctl.tools.half_precision.encoder import plan_of, tensor_peaks
 
     config = config_of(variant)
-    files = [str(file) for file in tensor_files(variant, PREFIXES)]
+    files = [str(file) for file in tensor_files(variant, Role.ENCODER)]
     places = st.fixed_dictionaries(dict.fromkeys(ENCODER_PLACES, POWERS))
     measured = Measured(
         tensors=tensor_peaks(read_tower(config, files, mx.float32)),

@@ -131,7 +131,7 @@ def test_a_running_model_shows_when_it_has_read_the_page() -> None:
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_quantised_decoders_pass(bits: int) -> None:
-    from dotsctl.decoder_worker.quantised import Quantisation
+    from dotsctl.protocol.model.quantisation import Quantisation
     from dotsctl.tools.convert import decoder as convert_decoder
 
     convert_decoder.convert("demo", DEMO, fingerprint(DEMO), Quantisation(bits, 64), lambda _: None)

@@ -34,11 +34,12 @@ def numpy_tower(patches: np.ndarray, grid: tuple[int, int], tensors: Tensors) ->
 
 
 def tower(folder: Path, dtype: Any = mx.float32, compile_elementwise: bool = False) -> Any:
-    from dotsctl.encoder_worker.plugins.vision_weights import PREFIXES, load_tower
+    from dotsctl.encoder_worker.plugins.vision_weights import load_tower
     from dotsctl.protocol.model.checkpoint import read_json, tensor_files
+    from dotsctl.protocol.parts import Role
 
     config = VisionConfig.from_json(read_json(folder, "config.json")["vision_config"])
-    files = [str(file) for file in tensor_files(folder, PREFIXES)]
+    files = [str(file) for file in tensor_files(folder, Role.ENCODER)]
     return load_tower(config, files, dtype, compile_elementwise)
 
 

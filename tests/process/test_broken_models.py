@@ -63,7 +63,7 @@ def no_numbers(model: Path) -> None:
     ("spoil", "words"),
     [
         (no_numbers, ("the model computes NaN or infinity", "download it again")),
-        (remove_shard, ("model.safetensors.index.json", SECOND, "not in the folder", "download the model again")),
+        (remove_shard, ("model.safetensors.index.json", SECOND, "does not exist", "download the model again")),
         (cut_shard, (SECOND, "cut off", "download it again")),
         (two_layers, ("model.layers.1.input_layernorm.weight is missing", "and 7 more", "download the model again")),
         (no_tokenizer, ("tokenizer.json is missing", "download the complete dots.ocr snapshot")),

@@ -6,6 +6,7 @@ import pytest
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.model.checkpoint import INDEX, read_json, tensor_files
 from dotsctl.protocol.model.layout import VisionSizes
+from dotsctl.protocol.parts import Role
 
 
 def shards(folder: Path, places: dict[str, str]) -> None:
@@ -16,37 +17,37 @@ def shards(folder: Path, places: dict[str, str]) -> None:
 
 def test_a_single_file_holds_everything(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
-    assert tensor_files(tmp_path, ("vision_tower.",)) == [tmp_path / "model.safetensors"]
+    assert tensor_files(tmp_path, Role.ENCODER) == [tmp_path / "model.safetensors"]
 
 
 def test_only_the_shards_of_a_half_are_named(tmp_path: Path) -> None:
     shards(tmp_path, {"vision_tower.x": "a.safetensors", "model.x": "b.safetensors", "lm_head.weight": "b.safetensors"})
-    assert tensor_files(tmp_path, ("vision_tower.",)) == [tmp_path / "a.safetensors"]
-    assert tensor_files(tmp_path, ("model.", "lm_head.")) == [tmp_path / "b.safetensors"]
+    assert tensor_files(tmp_path, Role.ENCODER) == [tmp_path / "a.safetensors"]
+    assert tensor_files(tmp_path, Role.DECODER) == [tmp_path / "b.safetensors"]
 
 
 def test_an_absent_shard_is_named(tmp_path: Path) -> None:
     shards(tmp_path, {"model.x": "a.safetensors", "model.y": "b.safetensors"})
     (tmp_path / "b.safetensors").unlink()
     with pytest.raises(MissingError, match=r"lacks b\.safetensors"):
-        tensor_files(tmp_path, ("model.",))
+        tensor_files(tmp_path, Role.DECODER)
 
 
 def test_an_index_without_the_half_is_another_model(tmp_path: Path) -> None:
     shards(tmp_path, {"model.x": "a.safetensors"})
     with pytest.raises(MissingError, match=r"not a dots\.ocr model"):
-        tensor_files(tmp_path, ("vision_tower.",))
+        tensor_files(tmp_path, Role.ENCODER)
 
 
 def test_pickled_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").touch()
     with pytest.raises(MissingError, match="can run code"):
-        tensor_files(tmp_path, ("model.",))
+        tensor_files(tmp_path, Role.DECODER)
 
 
 def test_a_folder_without_weights_states_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="download the complete"):
-        tensor_files(tmp_path, ("model.",))
+        tensor_files(tmp_path, Role.DECODER)
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"[1]", b"\xff"])

@@ -7,7 +7,8 @@ import pytest
 from dotsctl.client.models.record import write_record
 from dotsctl.protocol.model.directory import DEMO, demo_directory, fingerprint
 
-from tests.local_models import RECORD, WEIGHTS, call, derive, install, refused
+from tests.fake_hub import safetensors
+from tests.local_models import CONFIG, RECORD, WEIGHTS, call, derive, install, refused
 
 pytestmark = pytest.mark.usefixtures("models")
 # --- ls --------------------------------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def test_show_reports_what_is_in_a_model(models: Path) -> None:
     assert shown["from"] == f"a/Dots@{RECORD.commit}, pulled {RECORD.date}"
     assert shown["fingerprint"] == fingerprint(folder)
     assert shown["licence"] == "mit"
-    assert shown["parameters"] == "encoder 0.00 M, decoder 0.00 M, together 0.00 M"
+    assert shown["parameters"] == "encoder 0.00 M (2 kB), decoder 0.00 M (12 kB), together 0.00 M"
     assert shown["type"] == "F32 75%, BF16 25%"
     assert shown["encoder"] == "2 layers of width 64, 4 heads"
     assert shown["decoder"] == "3 layers of width 96, ? heads"
@@ -83,9 +84,36 @@ def test_show_reports_what_is_in_a_model(models: Path) -> None:
     assert shown["derived"] == "coreml, 5 kB"
     facts = json.loads(call("show", "small", "--json").stdout)
     assert (facts["encoder_parameters"], facts["decoder_parameters"]) == (1000, 3000)
+    assert (facts["encoder_bytes"], facts["decoder_bytes"]) == (2000, 12_000)
     assert facts["parameters_by_type"] == {"BF16": 1000, "F32": 3000}
     assert facts["tasks"] == {"text": "model card", "ground": "model card", "svg": "dotsctl"}
     assert facts["derived"] == [{"name": "coreml", "size_bytes": 5000}]
+
+
+PACKED = {
+    "vision_tower.a": ("BF16", [10, 100], 2000),
+    "language_model.model.lm_head.weight": ("U32", [30, 16], 1920),
+    "language_model.model.lm_head.scales": ("BF16", [30, 2], 120),
+    "language_model.model.lm_head.biases": ("BF16", [30, 2], 120),
+    "language_model.model.norm.weight": ("BF16", [128], 256),
+}
+"""A head of 30 x 128 weights of 4 bits in groups of 64."""
+
+
+def test_show_counts_packed_weights_as_what_they_are_and_their_bytes_as_stored(models: Path) -> None:
+    folder = install(models / "small", safetensors(PACKED))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "quantization": {"bits": 4, "group_size": 64}}))
+    facts = json.loads(call("show", "small", "--json").stdout)
+    assert (facts["encoder_parameters"], facts["decoder_parameters"]) == (1000, 30 * 128 + 128)
+    assert (facts["encoder_bytes"], facts["decoder_bytes"]) == (2000, 1920 + 240 + 256)
+    assert facts["parameters_by_type"] == {"BF16": 1128, "4bit": 3840}
+    assert "type         4bit 77%, BF16 23%" in call("show", "small").stdout.splitlines()
+
+
+def test_show_counts_packed_weights_as_stored_where_config_json_does_not_say_how(models: Path) -> None:
+    install(models / "small", safetensors(PACKED))
+    facts = json.loads(call("show", "small", "--json").stdout)
+    assert facts["parameters_by_type"] == {"BF16": 1128, "U32": 480}
 
 
 def test_show_takes_a_path_and_the_demo_model(tmp_path: Path) -> None:

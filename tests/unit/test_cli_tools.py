@@ -39,7 +39,7 @@ def test_a_program_gets_the_options_as_they_were_written(started: list[dict[str,
     "words",
     [
         ("convert",),
-        ("convert", "m", "--decoder-bits", "5"),
+        ("convert", "m", "--decoder-bits", "7"),
         ("embed", "a"),
         ("embed", "-o", "x"),
         ("embed", "-z"),

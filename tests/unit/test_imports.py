@@ -43,7 +43,7 @@ ONLY_IN = {
         "tools/*.py",
     ],
     "mlx_lm": ["decoder_worker/adapter.py", "decoder_worker/model.py", "tools/*.py"],
-    "mlx_vlm": ["tools/dev/verify/peer.py"],
+    "mlx_vlm": ["tools/dev/verify/peer.py", "tools/dev/mlx_vlm_builds/peer.py"],
     "click": ["client/cli/*.py", "client/package/__main__.py", "*/main.py", "tools/*.py"],
     "torch": ["tools/*.py"],
     "matplotlib": ["tools/*.py"],

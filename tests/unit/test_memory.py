@@ -19,7 +19,8 @@ from dotsctl.protocol.machine.memory import (
     require_memory,
 )
 from dotsctl.protocol.model.layout import parameters
-from dotsctl.protocol.model.validation import CheckpointFacts, HalfFacts
+from dotsctl.protocol.model.validation import CheckpointFacts
+from dotsctl.protocol.model.weights import HalfFacts
 from dotsctl.tools.dev.random_checkpoint.shape import PRESETS
 
 GIB = 1 << 30

@@ -21,7 +21,8 @@ from dotsctl.protocol.machine.memory_share import (
 )
 from dotsctl.protocol.model.directory import demo_directory
 from dotsctl.protocol.model.layout import parameters
-from dotsctl.protocol.model.validation import CheckpointFacts, HalfFacts
+from dotsctl.protocol.model.validation import CheckpointFacts
+from dotsctl.protocol.model.weights import HalfFacts
 from dotsctl.protocol.worker import mlx
 from dotsctl.tools.dev.random_checkpoint.shape import PRESETS
 from hypothesis import given, settings

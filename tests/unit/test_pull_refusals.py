@@ -9,6 +9,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from dotsctl.client.models.fitness import FIRST_BYTES, NEEDED
 from dotsctl.client.models.hub import Hub
 from dotsctl.client.models.pull import SPARE_BYTES, PullRequest, target_folder
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fake_hub import REPO, FakeHub
-from tests.pulling import WEIGHTS, Listener, fetched, refused, run
+from tests.pulling import HEADER, WEIGHTS, Listener, fetched, refused, run
 
 
 def test_a_file_with_another_digest_is_thrown_away_and_the_rest_kept(remote: FakeHub) -> None:
@@ -26,13 +27,13 @@ def test_a_file_with_another_digest_is_thrown_away_and_the_rest_kept(remote: Fak
     assert installed_models() == []
     remote.wrong, remote.asked = set(), []
     run()
-    assert remote.asked == [(WEIGHTS, None)]
+    assert remote.asked == [(WEIGHTS, HEADER), (WEIGHTS, f"bytes={FIRST_BYTES}-{len(remote.files[WEIGHTS]) - 1}")]
 
 
 def test_a_small_file_with_another_digest_is_refused_too(remote: FakeHub) -> None:
     remote.wrong = {"tokenizer.json"}
     assert "git-sha1:" in refused()
-    assert not fetched(remote, WEIGHTS)
+    assert fetched(remote, WEIGHTS) == [HEADER]
 
 
 def test_what_changed_in_the_partial_folder_is_fetched_again(remote: FakeHub, pull_home: Path) -> None:
@@ -144,7 +145,7 @@ def test_weights_that_can_run_code_are_refused_before_anything_is_fetched(remote
     assert not remote.asked
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("name", NEEDED)
 def test_a_repository_without_a_needed_file_is_no_model(remote: FakeHub, name: str) -> None:
     del remote.files[name]
     assert f"has no {name}" in refused()
@@ -166,8 +167,8 @@ def test_a_shard_that_the_index_names_and_nobody_has_is_refused(remote: FakeHub)
     assert installed_models() == []
 
 
-@pytest.mark.parametrize("repo", ["dots.ocr", "a/b/c", "https://huggingface.co/a/b", "a/..b c", ""])
-def test_a_repository_has_an_owner_and_a_name(repo: str) -> None:
+@pytest.mark.parametrize("repo", ["dots.ocr-3bit", "a/b/c", "https://huggingface.co/a/b", "a/..b c", ""])
+def test_a_repository_has_an_owner_and_a_name_or_is_a_short_name(repo: str) -> None:
     with pytest.raises(UsageError, match="OWNER/NAME"):
         target_folder(PullRequest(repo))
 

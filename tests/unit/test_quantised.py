@@ -4,14 +4,15 @@ from typing import Any
 
 import pytest
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
-from dotsctl.decoder_worker.quantised import MANIFEST, Quantisation, file_digest, open_quantised
+from dotsctl.decoder_worker.quantised import MANIFEST, decoder_folder, file_digest, open_quantised
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.model.directory import demo_directory
+from dotsctl.protocol.model.quantisation import KINDS, Quantisation
 
 from tests.plugins import load_plugin
 
 DIGEST = "ab" * 32
-EIGHT = Quantisation(8)
+EIGHT = KINDS["8"]
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def folder(models: Path) -> Path:
     """A quantised decoder of one file."""
-    made = EIGHT.folder(DIGEST)
+    made = decoder_folder(EIGHT, DIGEST)
     made.mkdir(parents=True)
     (made / "lm_head.safetensors").write_bytes(b"weights")
     write(made)
@@ -32,7 +33,7 @@ def folder(models: Path) -> Path:
 
 def write(folder: Path, **changes: Any) -> None:
     files = {"lm_head.safetensors": file_digest(folder / "lm_head.safetensors")}
-    manifest = {"format": 1, "fingerprint": DIGEST, "bits": 8, "group_size": 64, "files": files}
+    manifest = {"format": 1, "fingerprint": DIGEST, "bits": 8, "group_size": 64, "mode": "affine", "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest | changes))
 
 
@@ -60,6 +61,7 @@ def test_a_decoder_that_was_never_made_is_answered_with_the_command_that_makes_i
         ({"format": 2}, "format is 2, not 1"),
         ({"bits": 4}, "bits is 4, not 8"),
         ({"group_size": 32}, "group_size is 32, not 64"),
+        ({"mode": "mxfp8"}, "mode is 'mxfp8', not 'affine'"),
         ({"files": {}}, "lists no files"),
         ({"files": ["lm_head.safetensors"]}, "lists no files"),
     ],
@@ -92,10 +94,11 @@ def test_an_absent_file_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"bits": "5"}, "bits are 4 or 8"),
+        ({"bits": "7"}, "4, 5, 6, 8, mxfp4, mxfp8 or nvfp4"),
         ({"bits": "8", "group_size": "48"}, "groups are of 32, 64 or 128"),
+        ({"bits": "mxfp4", "group_size": "64"}, "groups are of 32"),
         ({"group_size": "64"}, "write bits=8,group_size=64"),
-        ({"bits": "eight"}, "bits='eight' is not a whole number, at least 1"),
+        ({"bits": "eight"}, "bits='eight'"),
         ({"levels": "8"}, "use batch, rows, prefill_chunk, cache_mib, mlx_cache_mib, context, bits, group_size, dtype"),
     ],
 )

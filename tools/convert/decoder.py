@@ -2,17 +2,15 @@
 
 By mlx-lm's own rule every matrix is quantised whose rows divide into groups: the table of embeddings, all projections
 of attention and MLP, and ``lm_head``. Norms and the biases of q, k and v stay as they are. Unlike mlx-lm, which leaves
-out a matrix that does not divide, this refuses. Scales and offsets keep the type of the weights (bfloat16 in dots.ocr),
-as mlx-lm does it: with float32 the mean error of a weight with 8 bits would be a third less, on a CPU alone.
+out a matrix that does not divide, this refuses. Affine scales and offsets keep the type of the weights (bfloat16 in
+dots.ocr), as mlx-lm does it: with float32 the mean error of a weight with 8 bits would be a third less, on a CPU alone.
 
 The weights are read, quantised and written a layer at a time, so memory holds one layer in both forms.
 """
 
 import importlib.metadata
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,20 +22,20 @@ from dotsctl.client.files.folders import staged
 from dotsctl.decoder_worker.model import read_network
 from dotsctl.decoder_worker.quantised import (
     FORMAT,
-    GROUP_SIZES,
     MANIFEST,
-    Quantisation,
     QuantisedDecoder,
+    decoder_folder,
     file_digest,
     open_quantised,
 )
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.machine.libraries import MLX, MLX_LM
+from dotsctl.protocol.model.quantisation import MODES, Quantisation
 from dotsctl.protocol.model.validation import validate_checkpoint
+from dotsctl.protocol.model.weights import FLOATS
 from dotsctl.tools.derived import require_space, watched, write_synced
 from mlx.utils import tree_flatten
 from mlx_lm.models import qwen2
-from mlx_lm.utils import quantize_model
 
 Note = Callable[[str], None]
 """Reports the progress to the user."""
@@ -67,24 +65,28 @@ def convert(
         force: make it again where it exists.
 
     Raises:
-        UsageError: a group does not divide a matrix.
+        UsageError: a group does not divide a matrix, or the decoder is quantised already.
         MissingError: the model is broken or of another kind.
         CommandFailedError: there is no room on the disk, or it cannot be written.
     """
-    folder = quantisation.folder(digest)
+    folder = decoder_folder(quantisation, digest)
     if not force and folder.is_dir():
         try:
             return Conversion(folder, open_quantised(model, digest, quantisation), is_new=False)
         except MissingError as error:
             note(f"the existing one cannot be used: {error}")
-    validate_checkpoint(model)
+    decoder = validate_checkpoint(model).decoder
+    if decoder.packed_parameters:
+        kinds = " and ".join(kind for kind in decoder.kinds if kind not in FLOATS)
+        raise UsageError(
+            f"the decoder of {name} is quantised already ({kinds})", "convert the original, or the build in bf16"
+        )
     network = read_network(model, None)
     source_bytes = _size_bytes(network)
-    names = _to_quantise(network, quantisation.group_size)
-    with redirect_stdout(sys.stderr):  # mlx-lm prints how many bits a weight takes
-        network, _ = quantize_model(network, {}, quantisation.group_size, quantisation.bits)
+    names = _to_quantise(network, quantisation)
+    nn.quantize(network, **asdict(quantisation))
     size_bytes = _size_bytes(network)
-    require_space(folder, size_bytes, f"the decoder of {name} with {quantisation.bits} bits")
+    require_space(folder, size_bytes, f"the decoder of {name} in {quantisation.kind}")
     with staged(folder) as partial:
         _write_parts(network, partial)
         facts = _facts(name, digest, quantisation, names) | {"source_bytes": source_bytes, "size_bytes": size_bytes}
@@ -98,12 +100,14 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_synced(folder / MANIFEST, manifest, indent=2)
 
 
-def _to_quantise(network: qwen2.Model, group_size: int) -> list[str]:
+def _to_quantise(network: qwen2.Model, quantisation: Quantisation) -> list[str]:
     """Names of the matrices that are quantised. Raises UsageError where rows do not divide into groups."""
+    group_size = quantisation.group_size
     matrices = {name: module for name, module in network.named_modules() if hasattr(module, "to_quantized")}
     widths = {module.weight.shape[-1]: name for name, module in matrices.items()}
     if odd := [width for width in sorted(widths) if width % group_size]:
-        fitting = [size for size in GROUP_SIZES if not any(width % size for width in widths)]
+        sizes = MODES[quantisation.mode].group_sizes
+        fitting = [size for size in sizes if not any(width % size for width in widths)]
         remedy = f"take --group-size {' or '.join(map(str, fitting))}" if fitting else "this model cannot be quantised"
         raise UsageError(f"{widths[odd[0]]} has rows of {odd[0]} weights, not a multiple of {group_size}", f"{remedy}")
     return sorted(matrices)
@@ -138,7 +142,7 @@ def _facts(name: str, digest: str, quantisation: Quantisation, quantised: list[s
         "fingerprint": digest,
         "bits": quantisation.bits,
         "group_size": quantisation.group_size,
-        "mode": "affine",
+        "mode": quantisation.mode,
         "quantised": quantised,
         "not_quantised": "norms, and the biases of q, k and v",
         "versions": {"dotsctl": __version__, **versions},

@@ -13,10 +13,11 @@ from dotsctl.client.files.sizes import size_text
 from dotsctl.client.inputs.pages import PageInput, pages_of
 from dotsctl.client.settings.defaults import AUTO_FIRST
 from dotsctl.client.settings.runtime_config import PluginChoice
-from dotsctl.decoder_worker.quantised import DEFAULT_GROUP_SIZE, Quantisation
+from dotsctl.decoder_worker.quantised import conversion_command
 from dotsctl.protocol.errors import REINSTALL, MissingError, UsageError
 from dotsctl.protocol.machine.libraries import INSTALL_COREML
 from dotsctl.protocol.model.directory import DEMO, find_model, fingerprint
+from dotsctl.protocol.model.quantisation import Quantisation, chosen_quantisation
 from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.tools.half_precision import command
 from dotsctl.tools.measuring.encoding import PageEncoder, kept
@@ -97,7 +98,7 @@ def convert_decoder(
     """Quantise the decoder, and measure what that costs. Raises as :func:`run` does."""
     if pages and skip_report:
         raise UsageError("--pages are read for the report that --skip-report leaves out", "give one of the two")
-    quantisation = Quantisation(int(decoder_bits), int(group_size or DEFAULT_GROUP_SIZE))
+    quantisation = chosen_quantisation(decoder_bits, int(group_size) if group_size else None)
     name, folder = find_model(model)
     inputs = readable_pages(pages)
     preload_blas()
@@ -120,7 +121,7 @@ def _report(name: str, folder: Path, conversion: "Conversion", inputs: list[Page
 
     pages = inputs or (list(_demo_pages()) if name == DEMO else [])
     if not pages:
-        again = f"{conversion.decoder.quantisation.command(folder)} --pages FILE"
+        again = f"{conversion_command(conversion.decoder.quantisation, folder)} --pages FILE"
         say(f"how exact it is was not measured, for there is no page to compare the decoders on: {again}")
         return None
     encoder = PageEncoder(PluginChoice(AUTO_FIRST), folder, say)
@@ -163,7 +164,7 @@ def table(manifest: dict[str, Any]) -> str:
     """A manifest as readable text."""
     before, after, report = manifest["source_bytes"], manifest["size_bytes"], manifest["report"]
     rows = {
-        "decoder": f"{manifest['model']}, {manifest['bits']} bits, groups of {manifest['group_size']}",
+        "decoder": f"{manifest['model']}, {_quantisation(manifest).kind}, groups of {manifest['group_size']}",
         "size": f"{size_text(after)}, {after / before:.1%} of {size_text(before)}",
     }
     if report:
@@ -178,5 +179,10 @@ def table(manifest: dict[str, Any]) -> str:
 
 
 def _use(manifest: dict[str, Any]) -> str:
-    grouped = "" if manifest["group_size"] == DEFAULT_GROUP_SIZE else f",group_size={manifest['group_size']}"
-    return f"--decoder mlx:bits={manifest['bits']}{grouped}"
+    quantisation = _quantisation(manifest)
+    grouped = "" if quantisation.has_usual_groups else f",group_size={quantisation.group_size}"
+    return f"--decoder mlx:bits={quantisation.option}{grouped}"
+
+
+def _quantisation(manifest: dict[str, Any]) -> Quantisation:
+    return Quantisation(manifest["bits"], manifest["group_size"], manifest["mode"])

@@ -74,6 +74,10 @@ RUNS = {
         "the process tests with every process believing that it runs on macOS",
         (*PYTHON, "tests.macos", *PYTEST, "tests/process"),
     ),
+    "mlx-vlm": LongRun(
+        "answers of all builds that mlx-vlm converts a random checkpoint to, compared with its own",
+        (*PYTHON, f"{DEV}.mlx_vlm_builds"),
+    ),
     "first-mac": LongRun("all that a Mac would run, as far as Linux can", ("tools/first_mac.sh", "--dry-run")),
 }
 

@@ -22,8 +22,8 @@ from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.model.checkpoint import all_tensor_files, read_json, tensor_files
 from dotsctl.protocol.model.directory import find_model, fingerprint
 from dotsctl.protocol.model.half_precision import LEAST_COSINE, HalfPlan, read_plan
-from dotsctl.protocol.model.layout import canonical_name
 from dotsctl.protocol.model.safetensors_header import StoredTensor, read_header
+from dotsctl.protocol.model.stored_layouts import canonical_name
 from dotsctl.protocol.parts import Role
 from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.tools.dev.random_checkpoint.checkpoint import to_bfloat16
@@ -95,11 +95,11 @@ def _cosine(found: NDArray[Any], exact: NDArray[Any]) -> float:
 def _mlx(model: Path, plan: HalfPlan, page: Any) -> NDArray[Any]:
     """Embeddings (num_embeddings, hidden_size) of the MLX tower in float16."""
     import mlx.core as mx
-    from dotsctl.encoder_worker.plugins.vision_weights import PREFIXES, load_tower
+    from dotsctl.encoder_worker.plugins.vision_weights import load_tower
     from dotsctl.tools.half_precision.trial import widen
 
     config = VisionConfig.from_json(read_json(model, "config.json")["vision_config"])
-    tower = load_tower(config, [str(file) for file in tensor_files(model, PREFIXES)], mx.float16, plan=plan)
+    tower = load_tower(config, [str(file) for file in tensor_files(model, Role.ENCODER)], mx.float16, plan=plan)
     widen(tower)
     return np.array(tower(mx.array(page.values).astype(mx.float16), [page.grid]).astype(mx.float32))
 

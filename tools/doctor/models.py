@@ -10,6 +10,7 @@ from dotsctl.protocol.machine.memory_share import share
 from dotsctl.protocol.model.directory import (
     DEMO,
     PUBLISHED,
+    SMALL_BUILD,
     demo_directory,
     installed_models,
     models_directory,
@@ -52,7 +53,10 @@ def check_default_model(setup: Setup) -> Finding:
         )
     if installed_models():
         return fail(name, setup.missing_model.problem, "choose an installed one: dotsctl ls")
-    remedy = f"dotsctl pull {PUBLISHED} downloads dots.ocr, 6 GB; --model demo tries the small one that is here"
+    remedy = (
+        f"dotsctl pull {SMALL_BUILD} downloads 3.5 GB, dotsctl pull {PUBLISHED} 6 GB; --model demo tries the small one "
+        "that is here"
+    )
     return warn(name, setup.missing_model.problem, remedy)
 
 

@@ -61,7 +61,7 @@ def plan_decoder(model: Path, pages: Sequence[Patches], embeddings: Rows, report
     prompts = _prompts(model, pages, embeddings)
     positions = sum(len(each.prompt.ids) for each in prompts)
     report(f"measuring magnitudes of the decoder in float32 on {positions} positions")
-    network = read_network(model, mx.float32)
+    network = read_network(model, mx.float32, dequantised=True)
     is_tied = "lm_head" not in network
     measured = measure(network, prompts, report)
     plan = plan_of(measured, is_tied)
@@ -86,9 +86,9 @@ def _prompts(model: Path, pages: Sequence[Patches], embeddings: Rows) -> list[Sp
 
 def _first_streams(network: qwen2.Model, prompts: Sequence[SplicedPrompt], factor: float) -> list[mx.array]:
     """The residual stream (1, positions, width) of each prompt before the first layer."""
+    norm = network.model.norm.weight  # (width,); its type is that of the computation, also where the table is quantised
     table = network.model.embed_tokens
-    dtype, width = table.weight.dtype, table.weight.shape[1]
-    return [splice(each.prompt, each.page, table, dtype, width, factor)[None] for each in prompts]
+    return [splice(each.prompt, each.page, table, norm.dtype, len(norm), factor)[None] for each in prompts]
 
 
 def measure(network: qwen2.Model, prompts: Sequence[SplicedPrompt], report: Report) -> Measured:

@@ -14,9 +14,10 @@ from dotsctl.encoder_worker.image import Patches
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.encoder_worker.plugins.vision_math import rotate
 from dotsctl.encoder_worker.plugins.vision_tower import Places, VisionBlock, VisionTower
-from dotsctl.encoder_worker.plugins.vision_weights import PREFIXES, read_tower
+from dotsctl.encoder_worker.plugins.vision_weights import read_tower
 from dotsctl.protocol.model.checkpoint import read_json, tensor_files
 from dotsctl.protocol.model.half_precision import HalfPlan, Site, solve
+from dotsctl.protocol.parts import Role
 from dotsctl.tools.half_precision.trial import Measured, Rows, judged, largest, value_of, widen, worst_cosine
 from mlx.utils import tree_flatten
 
@@ -43,7 +44,7 @@ def plan_encoder(
         UsageError: the model is of another kind.
     """
     config = VisionConfig.from_json(read_json(model, "config.json").get("vision_config", {}))
-    files = [str(file) for file in tensor_files(model, PREFIXES)]
+    files = [str(file) for file in tensor_files(model, Role.ENCODER)]
     patches = mx.array(np.concatenate([page.values for page in pages]))  # (num_patches, 588)
     places = Places([page.grid for page in pages], config.head_dim, 0)
     report(f"measuring magnitudes of the encoder in float32 on {len(patches)} patches")

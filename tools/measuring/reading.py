@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 from dotsctl.decoder_worker.adapter import BatchAdapter, SplicedPage
 from dotsctl.decoder_worker.drafts import Drafter
-from dotsctl.decoder_worker.model import TextModel, load_model
+from dotsctl.decoder_worker.model import TextModel, dequantise, load_model
 from dotsctl.decoder_worker.prompt import PromptBuilder
 from dotsctl.decoder_worker.quantised import QuantisedDecoder
 from dotsctl.decoder_worker.rows import PageRun, RowScheduler
@@ -22,7 +22,6 @@ from dotsctl.decoder_worker.text import decode
 from dotsctl.encoder_worker.plugin import EncodedPage
 from dotsctl.protocol.parts import FinishReason
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.utils import dequantize_model
 from numpy.typing import NDArray
 
 ANSWER_TOKENS = 512
@@ -69,7 +68,7 @@ class Reader:
         self._model: TextModel = load_model(model, quantised=quantised)
         if quantised is not None and not self._model.on_gpu:
             # A CPU multiplies 40 times faster by the same weights as float32: the numbers are equal up to rounding.
-            dequantize_model(self._model.network)
+            dequantise(self._model.network, self._model.dtype)
             mx.eval(self._model.network.parameters())
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(model), self._model.image_token_id)
         self._task = prefer if prefer in self._prompts.tasks else self._prompts.tasks[0]

@@ -7,8 +7,9 @@ import mlx.core as mx
 from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.encoder_worker.plugins.vision_tower import FUSED_HEAD_DIMS, VisionTower
-from dotsctl.encoder_worker.plugins.vision_weights import PREFIXES, load_tower
+from dotsctl.encoder_worker.plugins.vision_weights import load_tower
 from dotsctl.protocol.model.checkpoint import read_json, tensor_files
+from dotsctl.protocol.parts import Role
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16}
 
@@ -18,7 +19,7 @@ def open_tower(folder: Path, dtype: str) -> tuple[VisionTower, int]:
     config = VisionConfig.from_json(read_json(folder, "config.json").get("vision_config", {}))
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
     chosen = MLXEncoderOptions().on(on_gpu, config.head_dim in FUSED_HEAD_DIMS)
-    files = [str(file) for file in tensor_files(folder, PREFIXES)]
+    files = [str(file) for file in tensor_files(folder, Role.ENCODER)]
     return load_tower(config, files, DTYPES[dtype]), chosen.query_chunk or 0
 
 

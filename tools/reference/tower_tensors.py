@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.model.checkpoint import tensor_files
-from dotsctl.protocol.model.layout import PATCH_PIXELS, PATCH_WEIGHT, canonical_name
+from dotsctl.protocol.model.layout import PATCH_WEIGHT
 from dotsctl.protocol.model.safetensors_header import StoredTensor, read_header
+from dotsctl.protocol.model.stored_layouts import TOWER, canonical_name, patch_matrix
+from dotsctl.protocol.parts import Role
 from numpy.typing import NDArray
 
-PREFIX = "vision_tower."
-PREFIXES = (PREFIX, f"model.{PREFIX}")
 STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
 
@@ -25,7 +25,7 @@ class TowerTensors:
         """Read the headers. Raises MissingError when a file is missing or damaged."""
         self.model = model
         self._places: dict[str, tuple[Path, StoredTensor]] = {}
-        for file in tensor_files(model, PREFIXES):
+        for file in tensor_files(model, Role.ENCODER):
             self._places |= {canonical_name(name): (file, tensor) for name, tensor in read_header(file).items()}
 
     def get(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -38,19 +38,17 @@ class TowerTensors:
         Raises:
             MissingError: it is absent, or has another type or shape.
         """
-        if PREFIX + name not in self._places:
-            raise MissingError(f"{self.model} has no tensor {PREFIX}{name}", "download the model again")
-        file, stored = self._places[PREFIX + name]
+        if TOWER + name not in self._places:
+            raise MissingError(f"{self.model} has no tensor {TOWER}{name}", "download the model again")
+        file, stored = self._places[TOWER + name]
         if stored.dtype not in STORED:
-            raise MissingError(f"{file}: {PREFIX}{name} is stored as {stored.dtype}; read are {', '.join(STORED)}")
+            raise MissingError(f"{file}: {TOWER}{name} is stored as {stored.dtype}; read are {', '.join(STORED)}")
         values = _read(file, stored)
-        if PREFIX + name == PATCH_WEIGHT and values.ndim == 4:
-            if values.shape[1:] == (*PATCH_PIXELS[1:], PATCH_PIXELS[0]):  # as MLX conversions have it
-                values = values.transpose(0, 3, 1, 2)
-            values = values.reshape(len(values), -1)  # (embed_dim, 588)
+        if TOWER + name == PATCH_WEIGHT:
+            values = patch_matrix(values)  # (embed_dim, 588)
         if values.shape != shape:
             raise MissingError(
-                f"{file}: {PREFIX}{name} has shape {values.shape}, config.json has {shape}", "download it again"
+                f"{file}: {TOWER}{name} has shape {values.shape}, config.json has {shape}", "download it again"
             )
         return values
 

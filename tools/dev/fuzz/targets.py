@@ -18,7 +18,7 @@ from dotsctl.client.results.answers import cell_stream, read_answer
 from dotsctl.client.results.page import Page
 from dotsctl.client.settings import choices as settings
 from dotsctl.decoder_worker.quantised import MANIFEST as DECODER_MANIFEST
-from dotsctl.decoder_worker.quantised import Quantisation, open_quantised
+from dotsctl.decoder_worker.quantised import decoder_folder, open_quantised
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.encoder_worker.coreml.manifest import MANIFEST as BUILD_MANIFEST
 from dotsctl.encoder_worker.coreml.manifest import Build
@@ -28,6 +28,7 @@ from dotsctl.protocol.errors import MissingError, ProtocolError, UsageError
 from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.model.checkpoint import INDEX, read_index, read_json
 from dotsctl.protocol.model.config import config_problems
+from dotsctl.protocol.model.quantisation import KINDS
 from dotsctl.protocol.model.safetensors_header import read_header
 from dotsctl.protocol.model.tasks import PROMPTS
 from dotsctl.protocol.typed_values import WrongValueError, plain_json
@@ -108,8 +109,8 @@ def coreml_build(content: bytes, folder: Path) -> str:
 
 def quantised_decoder(content: bytes, folder: Path) -> str:
     """The manifest of a quantised decoder; ``DOTSCTL_MODELS`` is the folder."""
-    quantisation = Quantisation(8)
-    stored(quantisation.folder(DIGEST) / DECODER_MANIFEST, content)
+    quantisation = KINDS["8"]
+    stored(decoder_folder(quantisation, DIGEST) / DECODER_MANIFEST, content)
     try:
         return f"{len(open_quantised(folder, DIGEST, quantisation).files)} files"
     except MissingError as error:

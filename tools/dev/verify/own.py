@@ -1,6 +1,7 @@
 """Our own tower and decoder as an implementation of ``verify``."""
 
 import gc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,32 @@ from dotsctl.tools.dev.verify.stages import Inputs, Results, record
 from dotsctl.tools.reference.mlx_tower import DTYPES, open_tower
 from numpy.typing import NDArray
 
+ROWS_A_PAGE = 4
+"""Rows of a pass for each page: its newest token, and three drafted ones."""
 
-def own_results(folder: Path, pages: list[VerifyPage], dtype: str, max_tokens: int) -> Results:
+
+def own_results(
+    folder: Path, pages: list[VerifyPage], dtype: str, max_tokens: int, hints: Sequence[Sequence[int]] = ()
+) -> Results:
     """Activations of the first page; with ``max_tokens`` above 0 its logits, and answers to all pages, too.
 
     Tower and decoder are in memory one after the other, as in two processes.
+
+    Args:
+        folder: of the model.
+        pages: what is read.
+        dtype: what is computed in.
+        max_tokens: most tokens of an answer; 0: none is computed.
+        hints: tokens to draft each answer from, in the order of the pages; empty: nothing is drafted.
     """
     results, embeddings = _encode(folder, pages if max_tokens else pages[:1], dtype)
+    results.embeddings = embeddings
     if max_tokens:
         model = load_model(folder)
         model.network.set_dtype(DTYPES[dtype])
         spliced = [_splice(model, page, rows) for page, rows in zip(pages, embeddings, strict=True)]
         results.logits = _first_logits(model, spliced[0])
-        results.tokens = _answers(model, spliced, max_tokens)
+        results.tokens = _answers(model, spliced, max_tokens, hints or [()] * len(pages))
     release()
     return results
 
@@ -56,7 +70,7 @@ def _encode(folder: Path, pages: list[VerifyPage], dtype: str) -> tuple[Results,
 def _splice(model: TextModel, page: VerifyPage, rows: NDArray[Any]) -> SplicedPage:
     embed = model.network.model.embed_tokens
     prompt = Prompt(page.ids, page.placeholder)
-    return SplicedPage(page.ids, splice(prompt, rows, embed, embed.weight.dtype, model.width))
+    return SplicedPage(page.ids, splice(prompt, rows, embed, model.network.model.norm.weight.dtype, model.width))
 
 
 def _first_logits(model: TextModel, page: SplicedPage) -> NDArray[Any]:
@@ -64,15 +78,17 @@ def _first_logits(model: TextModel, page: SplicedPage) -> NDArray[Any]:
     return np.array(logits[0, -1].astype(mx.float32))
 
 
-def _answers(model: TextModel, pages: list[SplicedPage], max_tokens: int) -> list[list[int]]:
+def _answers(
+    model: TextModel, pages: list[SplicedPage], max_tokens: int, hints: Sequence[Sequence[int]]
+) -> list[list[int]]:
     """Tokens of all pages, decoded together by the worker's own scheduler."""
     positions = len(pages) * (max(len(page.ids) for page in pages) + max_tokens)
     scheduler: RowScheduler[SplicedPage] = RowScheduler(
-        BatchAdapter(model.network, prefill_chunk=256), len(pages), 2 * len(pages), positions
+        BatchAdapter(model.network, prefill_chunk=256), len(pages), ROWS_A_PAGE * len(pages), positions
     )
     rules = [StopRule(model.end_ids, max_tokens) for _ in pages]
-    for index, (page, rule) in enumerate(zip(pages, rules, strict=True)):
-        scheduler.admit(index, page, PageRun(rule, Drafter([]), len(page.ids)))
+    for index, (page, rule, hint) in enumerate(zip(pages, rules, hints, strict=True)):
+        scheduler.admit(index, page, PageRun(rule, Drafter(hint), len(page.ids)))
     while scheduler.pages:
         scheduler.step()
     return [rule.tokens for rule in rules]

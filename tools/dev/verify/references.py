@@ -1,6 +1,7 @@
 """The references of ``verify`` that are written for it: NumPy with float64, and PyTorch with float32."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -8,31 +9,44 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 from dotsctl.protocol.errors import MissingError
-from dotsctl.protocol.model.checkpoint import read_json, tensor_files
+from dotsctl.protocol.model.checkpoint import all_tensor_files, read_json
+from dotsctl.protocol.model.config import CONFIG
+from dotsctl.protocol.model.layout import PATCH_PIXELS, PATCH_WEIGHT
+from dotsctl.protocol.model.quantisation import LEVELS, OFFSETS, SCALES, stored_quantisation
+from dotsctl.protocol.model.stored_layouts import canonical_name, patch_matrix
 from dotsctl.tools.dev.verify.own import release
 from dotsctl.tools.dev.verify.pages import VerifyPage
 from dotsctl.tools.dev.verify.stages import STAGES, Results
 from dotsctl.tools.reference.exact_tower import ExactTower
 from numpy.typing import NDArray
 
-CONVERTED = "model.vision_tower."
-"""The prefix of the tower's names in newer conversions."""
 
-
-def tensor_reader(folder: Path, prefixes: tuple[str, ...]) -> Callable[[str], NDArray[np.float32]]:
-    """Gives a tensor by its name, float32, and keeps none.
+def tensor_reader(folder: Path) -> Callable[[str], NDArray[np.float32]]:
+    """Gives a tensor by its published name, float32 and with the published axes, and keeps none.
 
     The files are opened again for each tensor, since MLX would keep those that it has read.
     """
-    files = [str(file) for file in tensor_files(folder, prefixes)]
-    places = {name: file for file in files for name in cast(dict[str, mx.array], mx.load(file))}
-    places = {name: file for name, file in places.items() if name.startswith(prefixes)}
+    stored = stored_quantisation(read_json(folder, CONFIG))
+    places = {
+        canonical_name(name): (str(file), name)
+        for file in all_tensor_files(folder)
+        for name in cast(dict[str, mx.array], mx.load(str(file)))
+    }
+
+    def load(name: str) -> mx.array:
+        if name not in places:
+            raise MissingError(f"{folder} has no tensor {name}", "download the model again")
+        file, stored_name = places[name]
+        return cast(dict[str, mx.array], mx.load(file))[stored_name]
 
     def get(name: str) -> NDArray[np.float32]:
-        stored = name if name in places else name.replace("vision_tower.", CONVERTED, 1)
-        if stored not in places:
-            raise MissingError(f"{folder} has no tensor {name}", "download the model again")
-        tensor = cast(dict[str, mx.array], mx.load(places[stored]))[stored]
+        tensor, matrix = load(name), name.removesuffix(LEVELS)
+        packing = stored.of(matrix)
+        if f"{matrix}{SCALES}" in places and packing is not None:
+            offsets = load(f"{matrix}{OFFSETS}") if packing.is_affine else None
+            tensor = mx.dequantize(tensor, load(f"{matrix}{SCALES}"), offsets, **asdict(packing))
+        if name == PATCH_WEIGHT:
+            tensor = patch_matrix(tensor).reshape(-1, *PATCH_PIXELS)
         return np.array(tensor.astype(mx.float32))
 
     return get
@@ -70,13 +84,10 @@ def torch_results(folder: Path, page: VerifyPage, with_logits: bool) -> Results:
         from dotsctl.tools.dev.verify import torch_model
     except ImportError as error:
         raise MissingError(f"PyTorch cannot be imported ({error})", "pip install torch") from None
-    read = tensor_reader(folder, ("vision_tower.", "model.", "lm_head."))
+    read = tensor_reader(folder)
 
     def get(name: str) -> Any:
-        tensor = read(name)
-        if tensor.ndim == 4 and tensor.shape[1:] == (14, 14, 3):  # as MLX conversions have the patch embedding
-            tensor = np.ascontiguousarray(tensor.transpose(0, 3, 1, 2))
-        return torch.from_numpy(tensor)
+        return torch.from_numpy(read(name))
 
     config = read_json(folder, "config.json")
     patches, ids = torch.from_numpy(page.patches), torch.tensor(page.ids)

@@ -34,6 +34,8 @@ class Results:
     """The inputs of each page by its own processor; none: it got our ids and patches."""
     tokens: list[list[int]] | None = None
     """Greedy answer to each page without end tokens; none: not computed."""
+    embeddings: list[NDArray[Any]] | None = None
+    """(num_embeddings, width) of each page; none: not kept."""
 
 
 def record(tower: Any, run: Callable[[], mx.array]) -> dict[str, NDArray[Any]]:
