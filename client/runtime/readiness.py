@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from dotsctl.client.runtime.delivery import CoreCommand, Kill, ToWorker
-from dotsctl.client.runtime.readiness_page import Judgement, Verdict, judge, readiness_page, task_of
+from dotsctl.client.runtime.readiness_page import Judgement, PageVerdict, judge, readiness_page, task_of
 from dotsctl.client.runtime.worker_table import Worker, WorkerTable
 from dotsctl.protocol.messages import (
     CancelRequest,
@@ -31,7 +31,7 @@ Events = Encoded | Dropped | Received | Consumed | Decoded | Done | RequestFaile
 
 
 @dataclass(frozen=True)
-class Reading:
+class PageTrial:
     """The readiness page on its way through two workers."""
 
     request_id: int
@@ -59,7 +59,7 @@ class Outcome:
 
     worker: Worker
     ready: Ready
-    verdict: Verdict
+    verdict: PageVerdict
     seconds: float
     """Time of the readiness page; 0: it was not read."""
 
@@ -79,7 +79,7 @@ class Readiness:
         self._commands: list[CoreCommand] = []
         self._table, self._new_id, self._is_enabled, self._stall_s = table, new_id, is_enabled, stall_s
         self._candidates: dict[tuple[Role, int], tuple[Worker, Ready]] = {}
-        self._reading: Reading | None = None
+        self._reading: PageTrial | None = None
         self._progress_at = 0.0
         self._has_decoder = False
         """Whether the decoder answers for the present reading."""
@@ -114,7 +114,9 @@ class Readiness:
                 return self._finish(judge(message, task_of(reading.decoder_ready.tasks)), reading, now)
             case RequestFailed():
                 half = reading.worker(role)
-                verdict = Verdict(Judgement.REFUSED, f"the {half.slot} failed on the readiness page: {message.message}")
+                verdict = PageVerdict(
+                    Judgement.REFUSED, f"the {half.slot} failed on the readiness page: {message.message}"
+                )
                 return self._finish(verdict, reading, now, half)
         return self._next(now)
 
@@ -137,7 +139,7 @@ class Readiness:
             partner = self._partner(worker)
             if not self._is_enabled or not ready.reads_pages or (partner and not partner[1].reads_pages):
                 del self._candidates[worker.role, worker.epoch]
-                outcomes.append(Outcome(worker, ready, Verdict(Judgement.PASSED), 0.0))
+                outcomes.append(Outcome(worker, ready, PageVerdict(Judgement.PASSED), 0.0))
             elif partner is not None:
                 self._begin((worker, ready), partner, now)
         return outcomes
@@ -156,17 +158,17 @@ class Readiness:
     def _begin(self, candidate: tuple[Worker, Ready], partner: tuple[Worker, Ready], now: float) -> None:
         halves = {each[0].role: each for each in (candidate, partner)}
         (encoder, _), (decoder, ready) = halves[Role.ENCODER], halves[Role.DECODER]
-        reading = Reading(self._new_id(), encoder, encoder.epoch, decoder, decoder.epoch, ready, started_at=now)
+        reading = PageTrial(self._new_id(), encoder, encoder.epoch, decoder, decoder.epoch, ready, started_at=now)
         self._send(reading, now)
 
-    def _send(self, reading: Reading, now: float) -> None:
+    def _send(self, reading: PageTrial, now: float) -> None:
         self._reading, self._progress_at, self._has_decoder = reading, now, False
         page, ready = readiness_page(), reading.decoder_ready
         options = page.options(ready.tasks)
         encode = Encode(reading.request_id, ATTEMPT, (page.image,), options, ready.data_endpoint)
         self._commands.append(ToWorker(Role.ENCODER, reading.encoder_epoch, encode, (page.pixels,)))
 
-    def _stalled(self, reading: Reading, now: float) -> None:
+    def _stalled(self, reading: PageTrial, now: float) -> None:
         """Repeat a page that does not move, as a message may be lost; the second time end the half that has it."""
         for role, epoch in ((Role.ENCODER, reading.encoder_epoch), (Role.DECODER, reading.decoder_epoch)):
             self._commands.append(ToWorker(role, epoch, CancelRequest(reading.request_id, ATTEMPT)))
@@ -179,7 +181,9 @@ class Readiness:
         self._commands.append(Kill(half.role, half.epoch, reason))
         self._reading = None
 
-    def _finish(self, verdict: Verdict, reading: Reading, now: float, failed: Worker | None = None) -> list[Outcome]:
+    def _finish(
+        self, verdict: PageVerdict, reading: PageTrial, now: float, failed: Worker | None = None
+    ) -> list[Outcome]:
         """End a reading; both candidates in it are admitted, or one is refused.
 
         Refused is the half that ``failed``, else the new one; of two new ones the encoder, which another one may

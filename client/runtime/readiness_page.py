@@ -47,7 +47,7 @@ class Judgement(StrEnum):
     """The answer has no word of the page."""
 
 
-class Verdict(NamedTuple):
+class PageVerdict(NamedTuple):
     """A judgement and its reason, with what was read; the reason is empty where the page was read right."""
 
     judgement: Judgement
@@ -94,7 +94,7 @@ def readiness_page() -> ReadinessPage:
     return ReadinessPage(ImageHeader(ImageKind.RGB, len(pixels), width, height), pixels)
 
 
-def judge(done: Done, task: str) -> Verdict:
+def judge(done: Done, task: str) -> PageVerdict:
     """Compare an answer with the words and the block of the page.
 
     Args:
@@ -106,18 +106,18 @@ def judge(done: Done, task: str) -> Verdict:
     known = [word for word in WORDS if word in read]
     shown = repr(text[:SHOWN_CHARACTERS]) if text.strip() else "nothing"
     if not known:
-        return Verdict(Judgement.REFUSED, f"no word of the readiness page is in the answer: {shown}")
+        return PageVerdict(Judgement.REFUSED, f"no word of the readiness page is in the answer: {shown}")
     covered = max(WORDS.index(word) for word in known) + 1  # a truncated answer has the first words alone
     if len(known) < LEAST_SHARE * covered:
-        return Verdict(Judgement.DOUBTFUL, f"{len(known)} of the first {covered} words were read: {shown}")
+        return PageVerdict(Judgement.DOUBTFUL, f"{len(known)} of the first {covered} words were read: {shown}")
     if task == LAYOUT.name:
         box = BOX.search(text)
         if box is None:
-            return Verdict(Judgement.DOUBTFUL, f"the answer has no box: {shown}")
+            return PageVerdict(Judgement.DOUBTFUL, f"the answer has no box: {shown}")
         x0, y0, x1, y1 = map(float, box.groups())
         if (found := overlap((x0, y0, x1, y1), TEXT_BOX)) < LEAST_OVERLAP:
-            return Verdict(Judgement.DOUBTFUL, f"the box of the text overlaps by {found:.2f}: {shown}")
-    return Verdict(Judgement.PASSED)
+            return PageVerdict(Judgement.DOUBTFUL, f"the box of the text overlaps by {found:.2f}: {shown}")
+    return PageVerdict(Judgement.PASSED)
 
 
 def overlap(first: Box, second: Box) -> float:

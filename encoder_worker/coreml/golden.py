@@ -15,7 +15,7 @@ GOLDEN_COSINE = 0.99995
 
 That was 0.32 % for the first demo model (revision 582870d), and 0.62 % at 0.9999. Later weights are less sensitive:
 those of revision c9698eb change 0.22 % here, 0.87 % at 0.9995 and 3.2 % at 0.98, those of 2026-11-28 0.00 % here,
-0.04 % at 0.9995 and 0.23 % at 0.98. The stricter limit stays. A tower in bfloat16, at 0.99998, changed 0.17 % (c9698eb)."""
+0.04 % at 0.9995 and 0.23 % at 0.98. The stricter limit stays. A tower in bfloat16, at 0.99998, changed 0.17 %."""
 WORST_COSINE = 0.999
 """Least of any single token, which the mean would not show. Real errors are uneven: a sound tower in bfloat16 has
 0.9999 at its worst token."""

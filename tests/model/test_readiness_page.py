@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dotsctl import Client
-from dotsctl.client.runtime.readiness_page import MAX_TOKENS, Judgement, Verdict, judge, readiness_page
+from dotsctl.client.runtime.readiness_page import MAX_TOKENS, Judgement, PageVerdict, judge, readiness_page
 from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.encoder_worker.plugin import EncodedPage, PageImage
 from dotsctl.protocol.errors import DotsctlError
@@ -40,7 +40,7 @@ def encode(model: Path = DEMO, plugin: str = "mlx") -> EncodedPage:
         encoder.close()
 
 
-def verdict(page: EncodedPage, model: Path = DEMO, plugin: str = "mlx") -> Verdict:
+def verdict(page: EncodedPage, model: Path = DEMO, plugin: str = "mlx") -> PageVerdict:
     reader = PageReader(PluginChoice.parse(plugin), model, lambda _: None)
     try:
         text = reader.read(page, LAYOUT.name).text[: 2 * MAX_TOKENS]

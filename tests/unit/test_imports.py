@@ -286,6 +286,7 @@ READS_OPENLY = {
     "client/cli/status.py",
     "client/models/pull.py",
     "client/runtime/process_memory.py",
+    "client/runtime/readiness_page.py",
     "client/runtime/process_state.py",
     "encoder_worker/plugins/exhaustion.py",
     "protocol/endpoints.py",

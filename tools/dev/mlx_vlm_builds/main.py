@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 from dotsctl.client.cli.printing import exiting_on_error
-from dotsctl.protocol.errors import ExitCode, MissingError
+from dotsctl.protocol.errors import REINSTALL, ExitCode, MissingError
 from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.tools.dev.mlx_vlm_builds.environment import MLX_VLM, peer_python
 from dotsctl.tools.dev.random_checkpoint.checkpoint import write_checkpoint
