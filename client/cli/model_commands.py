@@ -41,8 +41,18 @@ def pull(quiet: bool, **options: Any) -> None:
 @click.command(short_help="List the installed models.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @verbose_option
-def ls(as_json: bool) -> None:
-    """List the installed models; a star marks the default."""
+@click.option("--available", "is_remote", is_flag=True, help="List the builds to download and which fit this machine.")
+def ls(as_json: bool, is_remote: bool) -> None:
+    """List the installed models; a star marks the default.
+
+    With --available it lists the builds of dots.mocr with download size and least memory. Both are computed from the
+    shapes of the model. A star marks the build for this machine.
+    """
+    if is_remote:
+        from dotsctl.client.cli.available import available
+
+        print_text(available(as_json))
+        return
     from dotsctl.client.cli.models import list_models
 
     print_text(list_models(as_json))
