@@ -14,7 +14,8 @@ MAY_NAME = {
     "encoder_worker/plugins/*": "the plugins themselves, and their names for tools that are about one of them",
     "decoder_worker/plugins/*": "the plugins themselves",
     "client/settings/defaults.py": "the plugins that are used where the user has chosen none",
-    "protocol/machine/libraries.py": "names of distributions and extras, which are those of plugins by chance",
+    "protocol/machine/libraries.py": "names of distributions, which are those of plugins by chance",
+    "tools/dev/mlx_vlm_builds/peer.py": "the name of a distribution, in an environment without dotsctl",
     "protocol/machine/verdicts.py": "name of a folder of Core ML packages on the disk",
 }
 
