@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dotsctl import Client
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.decoder_worker.rows import Rows
 from dotsctl.protocol.errors import MissingError, UsageError
@@ -30,6 +31,7 @@ from mlx.utils import tree_flatten  # noqa: E402 - as above
 from tests.plugins import load_plugin  # noqa: E402
 
 pytestmark = pytest.mark.model
+PAGES = Path(__file__).parents[1] / "pages"
 PEER: dict[str, builds.PeerResults] = {}
 
 
@@ -149,6 +151,13 @@ def test_the_ids_that_end_an_answer_come_from_generation_config_json(folder: Pat
     (build / "config.json").write_text(json.dumps(config | {"eos_token_id": [1, 2, 3]}))
     ends = json.loads((build / "generation_config.json").read_text())["eos_token_id"]
     assert decoder_model.load_model(build).end_ids == frozenset(ends)
+
+
+def test_a_build_is_read_through_real_workers_without_an_option(folder: Path, run_folder: Path) -> None:
+    with Client(model=str(folder / "mixed_4_6"), encoder="mlx", private=True) as client:
+        page = client.read(PAGES / "letter.png", task="text", max_pixels=50_000, max_tokens=8).pages[0]
+        assert client.fingerprint == fingerprint(folder / "mixed_4_6")
+    assert page.error is None and page.plain_text
 
 
 def test_a_build_that_is_quantised_already_is_not_quantised_again(

@@ -125,6 +125,17 @@ def test_a_broken_connection_is_taken_up_where_it_broke(remote: FakeHub) -> None
     assert (folder / WEIGHTS).read_bytes() == remote.files[WEIGHTS]
 
 
+def test_the_digest_is_computed_while_the_weights_arrive(remote: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So gigabytes are not read again when they are there, also after a broken connection."""
+    remote.cuts[WEIGHTS] = [100_000]
+    read: list[str] = []
+    digest_of = download._digest_of
+    monkeypatch.setattr(download, "_digest_of", lambda path, file: read.append(file.name) or digest_of(path, file))
+    folder = run()
+    assert (folder / WEIGHTS).read_bytes() == remote.files[WEIGHTS]
+    assert "config.json" in read and WEIGHTS not in read
+
+
 def test_a_connection_that_stays_broken_is_reported_and_the_next_pull_resumes(remote: FakeHub, pull_home: Path) -> None:
     remote.cuts[WEIGHTS] = [100_000] * (1 + download.MAX_BARREN_ATTEMPTS)
     message = refused()
