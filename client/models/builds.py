@@ -50,10 +50,13 @@ class ModelBuild:
         """Return the bytes of the weights."""
         return self.facts.encoder.size_bytes + self.facts.decoder.size_bytes
 
-    @property
-    def least_bytes(self) -> int:
-        """Return the memory in bytes below which nothing can be read, with the encoder in MLX."""
-        return pipeline_need(self.facts, BFLOAT16_BYTES, 0).least_bytes
+    def least_bytes(self, item_bytes: int) -> int:
+        """Return the memory in bytes below which nothing can be read, with the encoder in MLX.
+
+        Args:
+            item_bytes: of a number that MLX computes with: 2 on a Mac, 4 on a CPU.
+        """
+        return pipeline_need(self.facts, item_bytes, 0).least_bytes
 
     def _tensors(self) -> Iterator[tuple[str, StoredTensor]]:
         for name, shape in (VISION.tensors() | TEXT.tensors()).items():
@@ -85,22 +88,23 @@ class Fit(StrEnum):
     NONE = "too large"
 
 
-def fit(build: ModelBuild, machine: MemoryLimit) -> Fit:
+def fit(build: ModelBuild, machine: MemoryLimit, item_bytes: int) -> Fit:
     """Compare the memory that a build takes at least with what a model may use."""
-    if build.least_bytes > machine.usable_bytes:
+    least_bytes = build.least_bytes(item_bytes)
+    if least_bytes > machine.usable_bytes:
         return Fit.NONE
-    return Fit.GOOD if build.least_bytes <= COMFORTABLE * machine.usable_bytes else Fit.TIGHT
+    return Fit.GOOD if least_bytes <= COMFORTABLE * machine.usable_bytes else Fit.TIGHT
 
 
-def best(found: list[ModelBuild], machine: MemoryLimit) -> ModelBuild | None:
+def best(found: list[ModelBuild], machine: MemoryLimit, item_bytes: int) -> ModelBuild | None:
     """Return the largest build that fits well, else the smallest that fits at all; none: no build fits.
 
     Sizes are compared in tenths of a gigabyte; of equal ones the first is taken.
     """
-    if fitting := [each for each in found if fit(each, machine) is Fit.GOOD]:
+    if fitting := [each for each in found if fit(each, machine, item_bytes) is Fit.GOOD]:
         return max(fitting, key=_tenths)
     smallest = min(found, key=_tenths)
-    return None if fit(smallest, machine) is Fit.NONE else smallest
+    return None if fit(smallest, machine, item_bytes) is Fit.NONE else smallest
 
 
 def _tenths(build: ModelBuild) -> int:

@@ -15,12 +15,14 @@ from dotsctl.client.models.download import download, fetch_beginning
 from dotsctl.client.models.hub import Hub, RemoteFile, Snapshot
 from dotsctl.protocol.errors import CommandFailedError, MissingError
 from dotsctl.protocol.model.checkpoint import INDEX, read_index, read_json
-from dotsctl.protocol.model.config import CONFIG, OTHER_BUILD, OURS, Problem, config_problems
+from dotsctl.protocol.model.config import CONFIG, OTHER_BUILD, OURS, Problem, config_problems, sizes
+from dotsctl.protocol.model.quantisation import stored_quantisation
 from dotsctl.protocol.model.safetensors_header import StoredTensor, header_bytes, read_header
 from dotsctl.protocol.model.tasks import PROMPTS
 from dotsctl.protocol.model.tokenizer import GENERATION, TOKENIZER, token_problems
-from dotsctl.protocol.model.validation import PREPROCESSOR, read_limits
-from dotsctl.protocol.model.weights import Headers, missing_files, weight_problems
+from dotsctl.protocol.model.validation import PREPROCESSOR, CheckpointFacts, read_limits
+from dotsctl.protocol.model.weights import Headers, half_facts, missing_files, weight_problems
+from dotsctl.protocol.parts import Role
 from dotsctl.protocol.typed_values import brief
 
 WEIGHTS = ".safetensors"
@@ -94,8 +96,8 @@ def _format_problem(names: set[str], fetched: Sequence[str]) -> str:
     return "has no .safetensors file: it holds no weights that dotsctl can read"
 
 
-def unfit_reason(hub: Hub, snapshot: Snapshot, files: Sequence[RemoteFile], folder: Path) -> str:
-    """Download what shows whether the weights can be loaded, and return why they cannot; empty: they can.
+def examine(hub: Hub, snapshot: Snapshot, files: Sequence[RemoteFile], folder: Path) -> CheckpointFacts:
+    """Download what shows whether the weights can be loaded, and return what they are.
 
     Args:
         hub: where the files come from.
@@ -104,6 +106,7 @@ def unfit_reason(hub: Hub, snapshot: Snapshot, files: Sequence[RemoteFile], fold
         folder: where the files will be; what is downloaded stays there.
 
     Raises:
+        MissingError: they cannot be loaded.
         CommandFailedError: the Hub refuses, or the network is down.
         OSError: a file cannot be written.
     """
@@ -113,18 +116,21 @@ def unfit_reason(hub: Hub, snapshot: Snapshot, files: Sequence[RemoteFile], fold
         config = _fetch_json(hub, snapshot, small[CONFIG], folder)
         found, expected = config.get("model_type"), OURS["model_type"]
         if found != expected:
-            return f"it is of the type {brief(found)}, and dotsctl reads {expected!r} (dots.ocr, dots.mocr)"
+            what = f"it is of the type {brief(found)}, and dotsctl reads {expected!r} (dots.ocr, dots.mocr)"
+            raise MissingError(what)
         _require(config_problems(config))
         for name in (GENERATION, PREPROCESSOR, INDEX):
             if name in small:
                 _fetch_json(hub, snapshot, small[name], folder)
-        read_limits(folder)
+        limits = read_limits(folder)
         places = read_index(folder)
         _require(missing_files([file.name for file in weights], places))
-        _require(weight_problems(config, _headers(hub, snapshot, weights, folder), places))
+        headers = _headers(hub, snapshot, weights, folder)
+        _require(weight_problems(config, headers, places))
     except MissingError as error:
-        return error.problem.replace(f"{folder}{os.sep}", "")
-    return ""
+        raise MissingError(error.problem.replace(f"{folder}{os.sep}", "")) from None
+    halves = half_facts(headers, stored_quantisation(config))
+    return CheckpointFacts(*sizes(config), halves[Role.ENCODER], halves[Role.DECODER], limits)
 
 
 def token_reason(folder: Path) -> str:

@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Protocol
 
 from dotsctl.client.files.partial_folder import PartialFolder
-from dotsctl.client.files.sizes import size_text
+from dotsctl.client.files.sizes import memory_text, size_text
 from dotsctl.client.models.aliases import repositories
 from dotsctl.client.models.card import prompts_of
 from dotsctl.client.models.download import download, present_bytes
-from dotsctl.client.models.fitness import first_weights, select, token_reason, unfit_reason
+from dotsctl.client.models.fitness import examine, first_weights, select, token_reason
 from dotsctl.client.models.hub import Hub, RemoteFile, Snapshot
 from dotsctl.client.models.record import PullRecord, read_record, write_record
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
+from dotsctl.protocol.machine.memory import MemoryLimit, memory_limit, pipeline_need
 from dotsctl.protocol.model.config import OTHER_BUILD
 from dotsctl.protocol.model.directory import DEMO, models_directory
 from dotsctl.protocol.model.files import write_file
 from dotsctl.protocol.model.tasks import ASK, PROMPTS, tasks_of
-from dotsctl.protocol.model.validation import validate_checkpoint
+from dotsctl.protocol.model.validation import CheckpointFacts, validate_checkpoint
+from dotsctl.protocol.worker.mlx import item_bytes
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -105,7 +107,7 @@ def pull(request: PullRequest, hub: Hub, listener: Listener) -> Path:
         with PartialFolder(target) as partial:
             partial.keep_only({path.name for path in partial.path.iterdir() if _belongs(path.name, files)})
             _check_disk(partial.path, files)
-            _require_fit(partial, snapshot, unfit_reason(hub, snapshot, files, partial.path))
+            listener.line(memory_line(_examined(partial, hub, snapshot, files)))
             listener.begin(size_bytes)
             for file in files:
                 if file == first_weights(files):
@@ -146,6 +148,25 @@ def _check_disk(folder: Path, files: list[RemoteFile]) -> None:
 def _belongs(name: str, files: list[RemoteFile]) -> bool:
     """Return whether a file of the partial folder is one of these, complete or not yet."""
     return any(name == file.name or file.digest.rpartition(":")[2] in name for file in files)
+
+
+def _examined(partial: PartialFolder, hub: Hub, snapshot: Snapshot, files: list[RemoteFile]) -> CheckpointFacts:
+    """Return what the weights are. Raises CommandFailedError for a model that cannot be loaded, and discards it."""
+    try:
+        return examine(hub, snapshot, files, partial.path)
+    except MissingError as error:
+        partial.discard()
+        raise _unfit(snapshot, error.problem) from None
+
+
+def memory_line(facts: CheckpointFacts, machine: MemoryLimit | None = None) -> str:
+    """Return one line on the memory that a model takes; ``machine``: another one than this, for tests."""
+    machine = machine or memory_limit()
+    least_bytes = pipeline_need(facts, item_bytes(None), 0).least_bytes
+    line = (
+        f"memory: {memory_text(least_bytes)} at least; this machine has {memory_text(machine.usable_bytes)} for a model"
+    )
+    return line if least_bytes <= machine.usable_bytes else f"warning: {line}; 'dotsctl ls --available' shows what fits"
 
 
 def _require_fit(partial: PartialFolder, snapshot: Snapshot, reason: str) -> None:
