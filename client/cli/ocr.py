@@ -16,7 +16,7 @@ from dotsctl.client.cli.report import ProgressReport
 from dotsctl.client.files.sizes import size_text
 from dotsctl.client.formats.style import Style
 from dotsctl.client.inputs.pages import PageInput
-from dotsctl.client.inputs.sources import STDIN, InputFile, expand
+from dotsctl.client.inputs.sources import STDIN, InputFile, expand, expected
 from dotsctl.client.jobs.page_options import ReadingOptions, ReadOptions
 from dotsctl.client.outputs.destination import choose_format, choose_output, goes_to_stream
 from dotsctl.client.outputs.folder_output import FolderOutput
@@ -103,7 +103,7 @@ def run(options: OcrOptions) -> ExitCode:
             len(documents), quiet=options.quiet, verbose=options.verbose, is_printed=goes_to_stream(options.output)
         ) as report,
     ):
-        if remote := list(filter(None, (document.remote_bytes() for document in documents))):
+        if remote := expected(documents):
             report.notice(
                 f"{len(remote)} of {len(documents)} inputs are in iCloud or another cloud: "
                 f"they are downloaded when they are read ({size_text(sum(remote))})"

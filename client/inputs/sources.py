@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
+from dotsctl.client.inputs.downloads import DOWNLOADS
 from dotsctl.client.inputs.pages import ALL, PageInput, pages_of_bytes, pages_of_file
 from dotsctl.client.inputs.selection import Selection
 from dotsctl.protocol.errors import PageError, UsageError
@@ -24,8 +25,6 @@ from dotsctl.protocol.parts import MAX_FILE_BYTES
 from dotsctl.protocol.render.opening import SIGNATURE, SIGNATURE_WITHIN_BYTES, privacy_remedy
 
 STDIN = "-"
-SF_DATALESS = 0x40000000
-"""Flag by which macOS marks files whose content is not on the disk (``chflags.h``)."""
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PICTURE_SUFFIX = re.compile(
     r"\.(a?png|jpe|jpe?g|jfif|tiff?|pdf|bmp|dib|gif|webp|avif|hei[cf]|jp2|j2k|jpx|p[pgbn]m|tga)"
@@ -54,10 +53,17 @@ class InputFile:
     _digests: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False, compare=False)
     """The digest by what the system reports of the file, so that it is hashed once as long as it does not change."""
 
+    _download: list[PageError | None] = field(default_factory=list, repr=False, compare=False)
+    """The outcome of its download, once it is on this disk or cannot be downloaded."""
+
     def pages(self) -> Iterator[PageInput]:
-        """The pages, lazily; what cannot be read is a page with ``error``."""
-        if self.error is not None:
-            yield PageInput(self.name, self.path, error=self.error)
+        """The pages, lazily; what cannot be read is a page with ``error``.
+
+        Raises:
+            RenderingStoppedError: the owner stopped the rendering, while the file is downloaded from its cloud.
+        """
+        if error := self.error or self._not_downloaded():
+            yield PageInput(self.name, self.path, error=error)
         elif self.path is not None:
             yield from pages_of_file(self.path, self.name, self.selection)
         else:
@@ -67,6 +73,8 @@ class InputFile:
         """sha256 of the input's bytes, hexadecimal; empty when it cannot be read."""
         if self.path is None:
             return hashlib.sha256(self.content).hexdigest()
+        if self._not_downloaded():
+            return ""
         try:
             with open_regular(self.path) as stream:
                 found = os.fstat(stream.fileno())
@@ -77,19 +85,21 @@ class InputFile:
         except (OSError, ValueError):
             return ""  # its page reports why, when it is read
 
-    def remote_bytes(self) -> int:
-        """Size of a file that a cloud keeps elsewhere until it is read, in bytes; 0: it is here, or not known."""
-        try:
-            found = self.path.stat() if self.path is not None else None
-        except (OSError, ValueError):
-            return 0  # its page reports why, when it is read
-        return found.st_size if found is not None and getattr(found, "st_flags", 0) & SF_DATALESS else 0
+    def _not_downloaded(self) -> PageError | None:
+        """Download the file where a cloud keeps it; the reason why that failed, or none."""
+        if not self._download and self.path is not None:
+            try:
+                DOWNLOADS.fetch(self.path)
+                self._download.append(None)
+            except PageError as error:
+                self._download.append(error)
+        return self._download[0] if self._download else None
 
     def variant(self) -> str:
         """Return the choices that its text depends on; empty for a picture, and when all of a TIFF is read."""
         start = self.content[:SIGNATURE_WITHIN_BYTES]
         try:
-            if self.path is not None:
+            if self.path is not None and not self._not_downloaded():
                 with open_regular(self.path) as stream:
                     start = stream.read(SIGNATURE_WITHIN_BYTES)
         except (OSError, ValueError):
@@ -115,6 +125,15 @@ def expand(arguments: Sequence[str], stdin: IO[bytes], selection: Selection = AL
             if identity not in seen:
                 seen.add(identity)
                 yield replace(document, selection=selection)
+
+
+def expected(documents: Sequence[InputFile]) -> list[int]:
+    """Note that documents will be read in this order; those that a cloud keeps elsewhere are downloaded in time.
+
+    Returns:
+        The size in bytes of each document that must be downloaded.
+    """
+    return DOWNLOADS.expect(document.path for document in documents if document.path is not None)
 
 
 def files_named(argument: str) -> Iterator[InputFile]:
