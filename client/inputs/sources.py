@@ -109,22 +109,51 @@ class InputFile:
         return " ".join([*([f"pages {pages}"] if pages else []), *([f"{self.selection.dpi} dpi"] if is_pdf else [])])
 
 
-def expand(arguments: Sequence[str], stdin: IO[bytes], selection: Selection = ALL) -> Iterator[InputFile]:
+@dataclass
+class LeftOut:
+    """Files and folders that are not read because links lead to them."""
+
+    again: list[tuple[str, str]] = field(default_factory=list)
+    """Names of files, and the name under which the same file is read."""
+    folders: list[str] = field(default_factory=list)
+    """Symbolic links to folders, below the folders that were named."""
+
+    def lines(self) -> Iterator[str]:
+        """Sentences for the user; each names the first of its kind."""
+        if self.again:
+            (name, first), more = self.again[0], _more(self.again)
+            yield f"{name}{more}: the same file under another name; it is read once, as {first}"
+        if self.folders:
+            more = _more(self.folders)
+            yield f"{self.folders[0]}{more}: links to folders are not followed; name the folder to read it"
+
+
+def _more(names: Sequence[object]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def expand(
+    arguments: Sequence[str], stdin: IO[bytes], selection: Selection = ALL, left_out: LeftOut | None = None
+) -> Iterator[InputFile]:
     """The documents that the arguments name, in their order, each once.
 
     Args:
         arguments: paths of files and folders, globs (also with ``**``), ``-`` for standard input.
         stdin: read to its end when ``-`` is met; more than 256 MiB is an error of that input.
         selection: which pages of a PDF or TIFF, and how they are rendered.
+        left_out: gets what is not read because of links.
     """
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
+    left_out = left_out or LeftOut()
     for argument in arguments:
-        is_stdin = argument == STDIN
-        for document in [_read_all(InputFile(STDIN, None, here()), stdin)] if is_stdin else files_named(argument):
+        standard = [_read_all(InputFile(STDIN, None, here()), stdin)] if argument == STDIN else None
+        for document in standard or files_named(argument, left_out):
             identity = os.path.realpath(document.path) if document.path is not None else document.name
             if identity not in seen:
-                seen.add(identity)
+                seen[identity] = document.name
                 yield replace(document, selection=selection)
+            elif seen[identity] != document.name:
+                left_out.again.append((document.name, seen[identity]))
 
 
 def expected(documents: Sequence[InputFile]) -> list[int]:
@@ -136,15 +165,16 @@ def expected(documents: Sequence[InputFile]) -> list[int]:
     return DOWNLOADS.expect(document.path for document in documents if document.path is not None)
 
 
-def files_named(argument: str) -> Iterator[InputFile]:
-    """The files that a path or a glob names; those in a folder in natural order."""
+def files_named(argument: str, left_out: LeftOut | None = None) -> Iterator[InputFile]:
+    """The files that a path or a glob names; those in a folder in natural order. ``left_out``: see :func:`expand`."""
+    left_out = left_out or LeftOut()
     if not argument:
         reason = PageError("an empty name was given", "name a picture or a folder")
         yield InputFile("''", None, here(), error=reason)
     elif os.path.isdir(path := Path(argument)):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
-        yield from _folder(path)
+        yield from _folder(path, left_out)
     elif not os.path.lexists(argument) and glob.has_magic(argument):
-        yield from _matches(argument)
+        yield from _matches(argument, left_out)
     elif _is_piped(path):
         yield _read_pipe(path)
     else:
@@ -200,7 +230,7 @@ def here() -> Path:
         raise UsageError(problem, "change to a folder that exists, as with cd ~") from None
 
 
-def _folder(folder: Path) -> Iterator[InputFile]:
+def _folder(folder: Path, left_out: LeftOut) -> Iterator[InputFile]:
     """The pictures in a folder and below, but for those of earlier results.
 
     Hidden ones are left out, as ``._scan.png`` of macOS is no picture.
@@ -209,6 +239,7 @@ def _folder(folder: Path) -> Iterator[InputFile]:
     unread: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=unread.append):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
+        left_out.folders += [shown(path) for name in folders if (path := Path(parent, name)).is_symlink()]
         for name in sorted(names, key=natural):
             path = Path(parent, name)
             if looks_like_picture(path) and not name.startswith(".") and not OF_RESULTS.search(path.as_posix()):
@@ -224,7 +255,7 @@ def _folder(folder: Path) -> Iterator[InputFile]:
         yield InputFile(shown(folder), None, absolute(folder), error=reason)
 
 
-def _matches(pattern: str) -> Iterator[InputFile]:
+def _matches(pattern: str, left_out: LeftOut) -> Iterator[InputFile]:
     """Yield what a quoted glob matches: pictures, or all files when none of them has the name of a picture."""
     matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
     paths = [Path(match) for match in sorted(matches, key=natural)]
@@ -237,7 +268,7 @@ def _matches(pattern: str) -> Iterator[InputFile]:
     if chosen:
         return
     for path in paths:
-        yield from _folder(path)
+        yield from _folder(path, left_out)
     if not paths:
         reason = PageError("no file matches this pattern", "check it, and the folder you are in")
         yield InputFile(shown(pattern), None, root, error=reason)
