@@ -8,6 +8,7 @@ succeeds once. So a machine that slept finds that its claim is another's before 
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -29,7 +30,8 @@ DEAD_AFTER_S = 60.0
 """A run has ended when its lease did not change for so long."""
 MOST_TRIES = 10
 """Attempts at one claim while others make and remove theirs."""
-LEASE, CLAIM = "lease", "claim"
+LEASE, CLAIM, NOTES = "lease", "claim", "jsonl"
+"""Endings of the files in it; notes are the journals of single runs."""
 RUN = re.compile(r"([0-9a-f]{16})-([0-9]{1,10})-[0-9a-f]{8}")
 
 
@@ -144,7 +146,7 @@ class Runs:
         try:
             if number is None or _content(self._path(what, number)) != self.name.encode():
                 return False
-            return _content(self._path(what, number + 1)) is None
+            return not _exists(self._path(what, number + 1))
         except OSError as error:
             raise output_error(self._folder, error) from None
 
@@ -155,13 +157,12 @@ class Runs:
         self._claims.pop(what, None)
 
     def _path(self, what: str, number: int) -> Path:
-        digest = hashlib.sha256(os.fsencode(what)).hexdigest()[:16]
-        return self._folder / f"{digest}.{number}.{CLAIM}"
+        return self._folder / f"{_digest(what)}.{number}.{CLAIM}"
 
     def _made(self, what: str) -> list[int]:
         """The numbers of all claims that there are, ascending."""
-        pattern = self._path(what, 0).name.replace(".0.", ".*.")
-        return sorted(int(path.name.split(".")[1]) for path in self._folder.glob(pattern))
+        start = self._path(what, 0).name.split(".")[0]
+        return sorted(int(path.name.split(".")[1]) for path in listed(self._folder, CLAIM, f"{start}."))
 
     def _make(self, what: str, number: int) -> bool:
         try:
@@ -203,19 +204,42 @@ class Runs:
     def clear(self) -> list[str]:
         """Remove what runs that have ended left. Returns the names of the others that there are. Raises OSError."""
         others = self._others()
-        for path in self._folder.glob(f"*.{LEASE}"):
+        for path in listed(self._folder, LEASE):
             if path.stem not in [self.name, *others]:
                 _remove(path)
         if not others:
-            for path in self._folder.glob(f"*.{CLAIM}"):
+            for path in listed(self._folder, CLAIM):
                 if _content(path) != self.name.encode():
                     _remove(path)
         return others
 
     def _others(self) -> list[str]:
         """The other runs that have not ended."""
-        found = {path.stem for path in self._folder.glob(f"*.{LEASE}")} - {self.name}
+        found = {path.stem for path in listed(self._folder, LEASE)} - {self.name}
         return sorted(run for run in found if not self.has_ended(run))
+
+
+def listed(folder: Path, ending: str, start: str = "") -> list[Path]:
+    """The files of a folder whose names have a start, and an ending after a dot; none where there is no folder."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - a Path for each of the others takes longer than the list
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / name for name in names if name.startswith(start) and name.endswith(f".{ending}")]
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(what: str) -> str:
+    return hashlib.sha256(os.fsencode(what)).hexdigest()[:16]
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is a file. Raises OSError where that is unknown, as on a volume that does not answer."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _content(path: Path) -> bytes | None:
