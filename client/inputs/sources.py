@@ -5,6 +5,7 @@ walked in natural order (``page2`` before ``page10``), and every document has th
 outputs is mirrored.
 """
 
+import functools
 import glob
 import hashlib
 import os
@@ -55,6 +56,11 @@ class InputFile:
 
     _download: list[PageError | None] = field(default_factory=list, repr=False, compare=False)
     """The outcome of its download, once it is on this disk or cannot be downloaded."""
+
+    @functools.cached_property
+    def place(self) -> Path | None:
+        """The absolute path as :func:`absolute` returns it; none: it has no path. Raises UsageError."""
+        return absolute(self.path) if self.path is not None else None
 
     def pages(self) -> Iterator[PageInput]:
         """The pages, lazily; what cannot be read is a page with ``error``.
@@ -235,7 +241,7 @@ def _folder(folder: Path, left_out: LeftOut) -> Iterator[InputFile]:
 
     Hidden ones are left out, as ``._scan.png`` of macOS is no picture.
     """
-    found = False
+    found, root = False, absolute(folder)
     unread: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=unread.append):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
@@ -244,15 +250,15 @@ def _folder(folder: Path, left_out: LeftOut) -> Iterator[InputFile]:
             path = Path(parent, name)
             if looks_like_picture(path) and not name.startswith(".") and not OF_RESULTS.search(path.as_posix()):
                 found = True
-                yield InputFile(shown(path), path, absolute(folder))
+                yield InputFile(shown(path), path, root)
     for problem in unread:
         found = True
         remedy = privacy_remedy(problem) or "change its permissions"
         reason = PageError(f"the folder cannot be listed: {problem.strerror}", remedy)
-        yield InputFile(shown(problem.filename), None, absolute(folder), error=reason)
+        yield InputFile(shown(problem.filename), None, root, error=reason)
     if not found:
         reason = PageError("there is no picture in this folder", "name one with .png, .jpg, .tif or .pdf files in it")
-        yield InputFile(shown(folder), None, absolute(folder), error=reason)
+        yield InputFile(shown(folder), None, root, error=reason)
 
 
 def _matches(pattern: str, left_out: LeftOut) -> Iterator[InputFile]:

@@ -59,8 +59,8 @@ class Runs:
         self.name = f"{MACHINE}-{os.getpid()}-{secrets.token_hex(4)}"
         """The name of this run."""
         self.is_started = False
-        self._claims: dict[str, int] = {}
-        """Number of each claim that this run has made."""
+        self._claims: dict[str, tuple[Path, Path]] = {}
+        """The file of each claim that this run has made, and that by which another run takes it over."""
         self._seen: dict[str, tuple[bytes, float]] = {}
         """The last content of each file of another run, and when it was first seen, in monotonic seconds."""
         self._ended = threading.Event()
@@ -142,18 +142,17 @@ class Runs:
 
     def holds(self, what: str) -> bool:
         """Return whether what this run has claimed is still its own. Raises OutputError."""
-        number = self._claims.get(what)
         try:
-            if number is None or _content(self._path(what, number)) != self.name.encode():
+            if (claim := self._claims.get(what)) is None:
                 return False
-            return not _exists(self._path(what, number + 1))
+            return _content(claim[0]) == self.name.encode() and not _exists(claim[1])
         except OSError as error:
             raise output_error(self._folder, error) from None
 
     def release(self, what: str) -> None:
         """Let others have it."""
         if self.holds(what):
-            _remove(self._path(what, self._claims[what]))
+            _remove(self._claims[what][0])
         self._claims.pop(what, None)
 
     def _path(self, what: str, number: int) -> Path:
@@ -165,15 +164,16 @@ class Runs:
         return sorted(int(path.name.split(".")[1]) for path in listed(self._folder, CLAIM, f"{start}."))
 
     def _make(self, what: str, number: int) -> bool:
+        path = self._path(what, number)
         try:
-            with self._path(what, number).open("xb") as claim:
+            with path.open("xb") as claim:
                 claim.write(self.name.encode())
         except FileExistsError:
             return False
         except FileNotFoundError:  # the last of the other runs has removed the folder
             self._beat()
             return False
-        self._claims[what] = number
+        self._claims[what] = path, self._path(what, number + 1)
         return True
 
     def _has_ended(self, what: str, number: int, owner: bytes) -> bool:
