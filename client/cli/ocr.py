@@ -239,7 +239,7 @@ def _read(
         memory=options.memory,
     ) as client:
         report.detail(f"model {client.model_name}, encoder {client.encoder}, decoder {client.decoder}")
-        report.stage("reading")
+        report.start_reading()
         reading = _reading(options, client)
         try:
             with interruption.reading():
