@@ -7,7 +7,7 @@ HOUR_S = 3600
 UNITS = ((24 * HOUR_S, "d"), (HOUR_S, "h"), (60, "min"), (1, "s"))
 
 
-class Pace:
+class RunPace:
     """Counts pages and predicts how many there are and when they are read.
 
     The pages of a document are known when it is opened. One that was not opened yet counts as the mean of those that

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from dotsctl.client.cli.pace import Pace
+from dotsctl.client.cli.pace import RunPace
 from dotsctl.client.cli.printing import for_terminal, print_line
 from dotsctl.client.outputs.output_base import OutputEvents
 from dotsctl.client.results.page import BLANK, PARTIAL, Page
@@ -55,7 +55,7 @@ class ProgressReport(OutputEvents):
         self._is_verbose = verbose and not quiet
         self._codes: set[str] = set()
         self._opened: set[str] = set()
-        self._pace = Pace(num_documents)
+        self._pace = RunPace(num_documents)
         self._ended = threading.Event()
         self._bar: Progress | None = None
         self._task: TaskID | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from dotsctl.client.cli import report
-from dotsctl.client.cli.pace import Pace, duration
+from dotsctl.client.cli.pace import RunPace, duration
 
 from tests.fake_client import FakeClient, call, pictures
 
@@ -23,7 +23,7 @@ class Clock:
 
 def test_the_time_left_is_that_of_the_pages_that_are_left_at_the_rate_so_far() -> None:
     clock = Clock()
-    pace = Pace(12, clock)
+    pace = RunPace(12, clock)
     clock.now_s = 400.0  # the model was loaded
     pace.start()
     pace.pass_over(2)
@@ -39,7 +39,7 @@ def test_the_time_left_is_that_of_the_pages_that_are_left_at_the_rate_so_far() -
 
 def test_documents_that_are_not_open_yet_count_as_the_mean_of_those_that_are() -> None:
     clock = Clock()
-    pace = Pace(3, clock)
+    pace = RunPace(3, clock)
     pace.open(10)
     for _ in range(10):
         pace.add(is_read=True)
@@ -54,7 +54,7 @@ def test_documents_that_are_not_open_yet_count_as_the_mean_of_those_that_are() -
 
 def test_pages_that_an_earlier_run_read_do_not_count_as_fast_ones() -> None:
     clock = Clock()
-    pace = Pace(1, clock)
+    pace = RunPace(1, clock)
     pace.open(100)
     for _ in range(90):
         pace.add(is_read=False)
