@@ -7,7 +7,6 @@ that an instance is alive; process ids are for display.
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 import platformdirs
 from dotsctl.protocol.errors import AlreadyRunningError, CommandFailedError, RuntimeLostError, UsageError
 from dotsctl.protocol.left_workers import end_left
+from dotsctl.protocol.locks import try_lock
 from dotsctl.protocol.typed_values import WrongValueError, from_json
 
 MAX_NAME_CHARACTERS = 16
@@ -206,14 +206,17 @@ class InstanceLock:
 
         Raises:
             AlreadyRunningError: another process holds it.
-            CommandFailedError: something else lies in its place, or the disk is full.
+            CommandFailedError: something else lies in its place, the disk is full, or the volume supports no locks.
         """
         self._path = directory.lock_path
         while True:
             self._fd = _open_lock(self._path, os.O_CREAT)
             try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                is_ours = _is_locked(self._fd, self._path)
+            except CommandFailedError:
+                os.close(self._fd)
+                raise
+            if not is_ours:
                 pid = os.pread(self._fd, 32, 0).decode(errors="replace").strip()
                 os.close(self._fd)
                 raise AlreadyRunningError(
@@ -257,6 +260,16 @@ def _open_lock(path: Path, flags: int) -> int:
         raise _cannot_write(path, error) from None
 
 
+def _is_locked(descriptor: int, path: Path, *, shared: bool = False) -> bool:
+    """See :func:`dotsctl.protocol.locks.try_lock`. Raises CommandFailedError where the volume supports no locks."""
+    try:
+        return try_lock(descriptor, shared=shared)
+    except OSError as error:
+        raise CommandFailedError(
+            f"cannot lock {path}: {error.strerror}", "set DOTSCTL_RUNTIME_DIR to a folder on a local disk"
+        ) from None
+
+
 def _cannot_write(path: Path, error: OSError) -> CommandFailedError:
     return CommandFailedError(
         f"cannot write {path}: {error.strerror}", "set DOTSCTL_RUNTIME_DIR to a folder of yours with room in it"
@@ -267,7 +280,8 @@ def lock_holder(directory: InstanceDirectory) -> int | None:
     """Return the process id that holds the instance's lock; none when no process does, 0 when it is unknown.
 
     Raises:
-        CommandFailedError: the folder is not ours alone, so the lock may be held by another user's process.
+        CommandFailedError: the folder is not ours alone, so the lock may be held by another user's process; or its
+            volume supports no locks.
     """
     require_own(directory)
     try:
@@ -275,9 +289,8 @@ def lock_holder(directory: InstanceDirectory) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that two who look do not take each other for it
-        return None
-    except BlockingIOError:
+        if _is_locked(fd, directory.lock_path, shared=True):  # so that two who check do not find each other
+            return None
         text = os.pread(fd, 32, 0).decode(errors="replace").strip()
         return int(text) if text.isdecimal() else 0
     finally:
@@ -313,12 +326,11 @@ def remove_dead_private() -> None:
         except CommandFailedError:
             continue  # something else that is not ours
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.pread(fd, 1, 0) or _owner_is_gone(folder):
+            if _is_locked(fd, folder) and (os.pread(fd, 1, 0) or _owner_is_gone(folder)):
                 end_left(folder)
                 shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue
+        except CommandFailedError:
+            continue  # a volume without locks, where no runtime starts
         finally:
             os.close(fd)
 

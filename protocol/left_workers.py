@@ -7,7 +7,6 @@ inherited, so a held one proves that the process of this id is that worker. A wo
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import select
@@ -15,6 +14,8 @@ import signal
 import sys
 import time
 from pathlib import Path
+
+from dotsctl.protocol.locks import try_record_lock
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ def mark(folder: Path, runtime_pid: int) -> None:
     """Leave a locked file in the folder of the instance for as long as this process lives."""
     try:
         descriptor = os.open(folder / f"{PREFIX}{os.getpid()}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # never closed: that would give the lock back
-        os.write(descriptor, str(runtime_pid).encode())
+        if try_record_lock(descriptor):  # never closed: that would give the lock back
+            os.write(descriptor, str(runtime_pid).encode())
     except OSError as error:
         log.warning("this worker leaves no mark: %s", error)
 
@@ -63,7 +64,7 @@ def end_left(folder: Path) -> int:
     num_ended = 0
     for path in marks(folder):
         with contextlib.suppress(FileNotFoundError), path.open("rb+") as mark_file:
-            if not _is_free(mark_file.fileno()):
+            if not try_record_lock(mark_file.fileno()):
                 if _is_alive(mark_file.read().decode("ascii", "replace")):
                     continue
                 num_ended += 1
@@ -85,16 +86,8 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
-def _is_free(descriptor: int) -> bool:
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # as the system likes
-        return False
-    return True
-
-
 def _wait_until_free(descriptor: int) -> None:
     """Wait for the end of a killed process; one that waits for a dead disk is abandoned after 5 s."""
     deadline, pause = time.monotonic() + END_TIMEOUT_S, select.poll()
-    while not _is_free(descriptor) and time.monotonic() < deadline:
+    while not try_record_lock(descriptor) and time.monotonic() < deadline:
         pause.poll(10)

@@ -21,7 +21,7 @@ from dotsctl.client.files.part_file import PartFile
 from dotsctl.client.files.written import WrittenFile
 from dotsctl.client.inputs.pages import PageInput
 from dotsctl.client.inputs.selection import Selection
-from dotsctl.client.inputs.sources import STDIN, InputFile, expand
+from dotsctl.client.inputs.sources import STDIN, InputFile, expand, expected
 from dotsctl.client.outputs.journal import Entry, Journal, relative, same_file
 from dotsctl.client.outputs.naming import OutputNames, identity
 from dotsctl.client.settings import choices as settings
@@ -256,7 +256,9 @@ def run(**options: object) -> ExitCode:
     started = time.monotonic()
     embedding = Embedding(order)
     try:
-        embedding.run(list(expand(order.inputs, sys.stdin.buffer, selection)))
+        documents = list(expand(order.inputs, sys.stdin.buffer, selection))
+        expected(documents)
+        embedding.run(documents)
     except KeyboardInterrupt:
         say(f"interrupted: {embedding.counts}; run the same command to resume")
         raise

@@ -16,7 +16,7 @@ from dotsctl.client.cli.report import ProgressReport
 from dotsctl.client.files.sizes import size_text
 from dotsctl.client.formats.style import Style
 from dotsctl.client.inputs.pages import PageInput
-from dotsctl.client.inputs.sources import STDIN, InputFile, expand
+from dotsctl.client.inputs.sources import STDIN, InputFile, LeftOut, expand, expected
 from dotsctl.client.jobs.page_options import ReadingOptions, ReadOptions
 from dotsctl.client.outputs.destination import choose_format, choose_output, goes_to_stream
 from dotsctl.client.outputs.folder_output import FolderOutput
@@ -122,15 +122,18 @@ def run(options: OcrOptions, documents: Sequence[InputFile] | None = None) -> Ex
     if options.force and options.retry_failed:
         raise UsageError("--force and --retry-failed cannot be combined", "leave one of them out")
     _ = options.style  # a mistake in it is reported before anything is read
+    left_out = LeftOut()
     if documents is None:
-        documents = list(expand(options.inputs, sys.stdin.buffer, options.reading.selection()))
+        documents = list(expand(options.inputs, sys.stdin.buffer, options.reading.selection(), left_out))
     with (
         Interruption(quiet=options.quiet) as interruption,
         ProgressReport(
             len(documents), quiet=options.quiet, verbose=options.verbose, is_printed=goes_to_stream(options.output)
         ) as report,
     ):
-        if remote := list(filter(None, (document.remote_bytes() for document in documents))):
+        for line in left_out.lines():
+            report.notice(line)
+        if remote := expected(documents):
             report.notice(
                 f"{len(remote)} of {len(documents)} inputs are in iCloud or another cloud: "
                 f"they are downloaded when they are read ({size_text(sum(remote))})"
@@ -266,7 +269,7 @@ def _read(
         readiness_page=options.readiness_page,
     ) as client:
         report.detail(f"model {client.model_name}, encoder {client.encoder}, decoder {client.decoder}")
-        report.stage("reading")
+        report.start_reading()
         reading = _reading(options, client)
         try:
             with interruption.reading():

@@ -1,11 +1,13 @@
-"""The report of ``dotsctl ocr`` on standard error: a bar, a line for each failed page, a summary."""
+"""The report of ``dotsctl ocr`` on standard error: a bar or a line a minute, failed pages, a summary."""
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from dotsctl.client.cli.pace import RunPace
 from dotsctl.client.cli.printing import for_terminal, print_line
 from dotsctl.client.outputs.output_base import OutputEvents
 from dotsctl.client.results.page import BLANK, PARTIAL, Page
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 MOST_BLANK_NAMED = 5
 """Blank pages that the summary names."""
+LINE_EVERY_S = 60.0
+"""The interval between two lines of progress where standard error is no terminal, as in a log of cron or launchd."""
 INPUT_ERRORS = {ErrorCode.BAD_IMAGE, ErrorCode.TOO_LARGE}
 """The codes of errors of the input, not of the runtime."""
 
@@ -50,24 +54,35 @@ class ProgressReport(OutputEvents):
         self._is_quiet = quiet
         self._is_verbose = verbose and not quiet
         self._codes: set[str] = set()
-        self._several_pages: set[str] = set()
+        self._opened: set[str] = set()
+        self._pace = RunPace(num_documents)
+        self._ended = threading.Event()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
     def __enter__(self) -> "ProgressReport":
-        """Show the bar, if standard error is a terminal."""
+        """Show the bar, if standard error is a terminal; else a line a minute."""
         if not self._is_quiet and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("", total=self._num_documents)
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"))
+            self._bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("", total=self._num_documents, pace="")
             self._bar.start()
+        elif not self._is_quiet:
+            threading.Thread(target=self._print_pace, name="progress", daemon=True).start()
         return self
 
+    def _print_pace(self) -> None:
+        """Print a line from time to time, until the run ends; in a thread, for a page may take minutes."""
+        while not self._ended.wait(LINE_EVERY_S):
+            counts = ((self.num_partial, "partial"), (self.num_failed, "failed"))
+            self.line(", ".join([self._pace.text(), *(f"{count} {what}" for count, what in counts if count)]))
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """Take the bar away."""
+        """Take the bar away, or end the lines."""
+        self._ended.set()
         if self._bar is not None:
             self._bar.stop()
 
@@ -75,6 +90,11 @@ class ProgressReport(OutputEvents):
         """Show the present stage next to the bar."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=text)
+
+    def start_reading(self) -> None:
+        """Show that pages are read now, and measure the time of pages from here on."""
+        self._pace.start()
+        self.stage("reading")
 
     def line(self, text: str) -> None:
         """One line on standard error, above the bar."""
@@ -107,13 +127,13 @@ class ProgressReport(OutputEvents):
         """An input that an earlier run has finished."""
         self.num_skipped += 1
         self.detail(f"{name}: already done")
-        self._advance(1, 0)
+        self._pass_over(1)
 
     def keep_changed(self, path: str) -> None:
         """See :class:`OutputEvents`."""
         self.num_kept += 1
         self.notice(f"{path} is kept: it was edited, or dotsctl did not write it")
-        self._advance(1, 0)
+        self._pass_over(1)
 
     def lose(self, source: str, error: DotsctlError) -> None:
         """See :class:`OutputEvents`."""
@@ -123,29 +143,21 @@ class ProgressReport(OutputEvents):
     def read_elsewhere(self, pages: int) -> None:
         """See :class:`OutputEvents`."""
         self.num_elsewhere += pages
-        self._advance(1, 0)
+        self._pass_over(1)
 
     def skip_successful(self, count: int) -> None:
         """Count inputs that are skipped, as only those that failed before are read."""
         self._num_ok = count
-        self._advance(count, 0)
+        self._pass_over(count)
 
     def resume(self, page: Page) -> None:
         """A page that an earlier run read before it was interrupted."""
         self.num_resumed += 1
         self.detail(f"{page.source}:{page.page}: resumed from an interrupted run")
-        self._advance(1, self._more_pages(page))
-
-    def _more_pages(self, page: Page) -> int:
-        """Return how many pages of a document the bar does not count yet."""
-        if len(page.requested) == 1 or page.source in self._several_pages:
-            return 0
-        self._several_pages.add(page.source)
-        return len(page.requested) - 1
+        self._advance(page, is_read=False)
 
     def page(self, page: Page) -> None:
         """A page that came to its end."""
-        more_pages = self._more_pages(page)
         page_name = f"{page.source}:{page.page}"
         if page.error is not None:
             self.num_failed += 1
@@ -164,12 +176,25 @@ class ProgressReport(OutputEvents):
                 self.notice(f"{page_name}: {_what_was_lost(page)}")
             timings = "".join(f", {stage} {value:.0f} ms" for stage, value in page.timings_ms.items())
             self.detail(f"{page_name}: {page.status}, {page.tokens['completion']} tokens{timings}")
-        self._advance(1, more_pages)
+        self._advance(page, is_read=True)
 
-    def _advance(self, pages: int, more_pages: int) -> None:
+    def _advance(self, page: Page, *, is_read: bool) -> None:
+        """Count a page; the first one of a document tells how many the document has."""
+        if page.source not in self._opened:
+            self._pace.open(len(page.requested))
+            if len(page.requested) > 1:
+                self._opened.add(page.source)
+        self._pace.add(is_read=is_read)
+        self._show_pace()
+
+    def _pass_over(self, documents: int) -> None:
+        self._pace.pass_over(documents)
+        self._show_pace()
+
+    def _show_pace(self) -> None:
         if self._bar is not None and self._task is not None:
-            total = (self._bar.tasks[0].total or 0) + more_pages
-            self._bar.update(self._task, advance=pages, total=total)
+            pace = self._pace
+            self._bar.update(self._task, completed=pace.done, total=pace.total, pace=pace.text())
 
     def summary(self) -> None:
         """Print the last line; a single page that was printed needs none."""

@@ -31,9 +31,9 @@ def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
         raise output_error(path, error) from None
 
 
-def append_lines(path: Path, contents: Sequence[dict[str, Any]]) -> None:
-    """Add lines; they are on the disk before this returns. Raises OutputError."""
-    lines = b"".join(json.dumps(content).encode() + b"\n" for content in contents)
+def append_lines(path: Path, contents: Sequence[Any]) -> None:
+    """Add lines of dataclasses; they are on the disk before this returns. Raises OutputError."""
+    lines = b"".join(json.dumps(_fields(content), default=_fields).encode() + b"\n" for content in contents)
     if not lines:
         return
     try:
@@ -50,6 +50,11 @@ def append_lines(path: Path, contents: Sequence[dict[str, Any]]) -> None:
             flush_path(path.parent)
     except OSError as error:
         raise output_error(path, error) from None
+
+
+def _fields(content: Any) -> dict[str, Any]:
+    """The fields of a dataclass; ``dataclasses.asdict``, which copies all values, takes six times as long."""
+    return {name: getattr(content, name) for name in content.__dataclass_fields__}
 
 
 def _ends_with_newline(descriptor: int, size_bytes: int) -> bool:

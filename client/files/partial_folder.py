@@ -1,11 +1,11 @@
 """The hidden folder in which a model grows next to its later path, until it is complete."""
 
-import fcntl
 import os
 from pathlib import Path
 
 from dotsctl.client.files.folders import install, remove_tree
 from dotsctl.protocol.errors import CommandFailedError
+from dotsctl.protocol.locks import try_lock
 
 PARTIAL, REPLACED, REMOVED = ".partial", ".replaced", ".removed"
 LOCK = ".lock"
@@ -33,7 +33,7 @@ class PartialFolder:
         """Make the folder, or take it over from an earlier attempt.
 
         Raises:
-            CommandFailedError: another process works in it.
+            CommandFailedError: another process works in it, or its volume supports no locks.
             OSError: it cannot be made.
         """
         lock = self.path / LOCK
@@ -41,13 +41,18 @@ class PartialFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                is_ours = try_lock(self._fd)
+            except OSError as error:
+                os.close(self._fd)
+                raise CommandFailedError(
+                    f"cannot lock {lock}: {error.strerror}", "set DOTSCTL_MODELS to a folder on another volume"
+                ) from None
+            if not is_ours:
                 os.close(self._fd)
                 raise CommandFailedError(
                     f"another process is downloading the model {self.target.name!r}",
                     "wait for it, or stop it",
-                ) from None
+                )
             if lock.exists() and lock.stat().st_ino == os.fstat(self._fd).st_ino:
                 break
             os.close(self._fd)  # the holder before us has finished, and with it went this file

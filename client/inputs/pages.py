@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dotsctl.client.inputs.downloads import DOWNLOADS
 from dotsctl.client.inputs.selection import Selection
 from dotsctl.protocol.errors import PageError, RenderingStoppedError
 from dotsctl.protocol.model.file_names import shown
@@ -112,12 +113,14 @@ def is_read_at_once() -> bool:
 
 def close_renderer() -> None:
     """End the render process, if there is one; the next file that is opened starts another one."""
+    DOWNLOADS.resume()
     if (loading := sys.modules.get("dotsctl.client.inputs.loading")) is not None:
         loading.RENDERER.close()
 
 
 def stop_renderer() -> None:
-    """End the rendering of pages that are to be sent, which count as not read; for a signal handler."""
+    """End downloading and rendering of pages that are to be sent; they count as not read. For a signal handler."""
+    DOWNLOADS.stop()
     if (loading := sys.modules.get("dotsctl.client.inputs.loading")) is not None:
         loading.RENDERER.stop()
 

@@ -5,6 +5,7 @@ walked in natural order (``page2`` before ``page10``), and every document has th
 outputs is mirrored.
 """
 
+import functools
 import glob
 import hashlib
 import os
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
+from dotsctl.client.inputs.downloads import DOWNLOADS
 from dotsctl.client.inputs.pages import ALL, PageInput, pages_of_bytes, pages_of_file
 from dotsctl.client.inputs.selection import Selection
 from dotsctl.protocol.errors import PageError, UsageError
@@ -24,8 +26,6 @@ from dotsctl.protocol.parts import MAX_FILE_BYTES
 from dotsctl.protocol.render.opening import SIGNATURE, SIGNATURE_WITHIN_BYTES, privacy_remedy
 
 STDIN = "-"
-SF_DATALESS = 0x40000000
-"""Flag by which macOS marks files whose content is not on the disk (``chflags.h``)."""
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PICTURE_SUFFIX = re.compile(
     r"\.(a?png|jpe|jpe?g|jfif|tiff?|pdf|bmp|dib|gif|webp|avif|hei[cf]|jp2|j2k|jpx|p[pgbn]m|tga)"
@@ -54,10 +54,22 @@ class InputFile:
     _digests: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False, compare=False)
     """The digest by what the system reports of the file, so that it is hashed once as long as it does not change."""
 
+    _download: list[PageError | None] = field(default_factory=list, repr=False, compare=False)
+    """The outcome of its download, once it is on this disk or cannot be downloaded."""
+
+    @functools.cached_property
+    def place(self) -> Path | None:
+        """The absolute path as :func:`absolute` returns it; none: it has no path. Raises UsageError."""
+        return absolute(self.path) if self.path is not None else None
+
     def pages(self) -> Iterator[PageInput]:
-        """The pages, lazily; what cannot be read is a page with ``error``."""
-        if self.error is not None:
-            yield PageInput(self.name, self.path, error=self.error)
+        """The pages, lazily; what cannot be read is a page with ``error``.
+
+        Raises:
+            RenderingStoppedError: the owner stopped the rendering, while the file is downloaded from its cloud.
+        """
+        if error := self.error or self._not_downloaded():
+            yield PageInput(self.name, self.path, error=error)
         elif self.path is not None:
             yield from pages_of_file(self.path, self.name, self.selection)
         else:
@@ -67,6 +79,8 @@ class InputFile:
         """sha256 of the input's bytes, hexadecimal; empty when it cannot be read."""
         if self.path is None:
             return hashlib.sha256(self.content).hexdigest()
+        if self._not_downloaded():
+            return ""
         try:
             with open_regular(self.path) as stream:
                 found = os.fstat(stream.fileno())
@@ -77,19 +91,21 @@ class InputFile:
         except (OSError, ValueError):
             return ""  # its page reports why, when it is read
 
-    def remote_bytes(self) -> int:
-        """Size of a file that a cloud keeps elsewhere until it is read, in bytes; 0: it is here, or not known."""
-        try:
-            found = self.path.stat() if self.path is not None else None
-        except (OSError, ValueError):
-            return 0  # its page reports why, when it is read
-        return found.st_size if found is not None and getattr(found, "st_flags", 0) & SF_DATALESS else 0
+    def _not_downloaded(self) -> PageError | None:
+        """Download the file where a cloud keeps it; the reason why that failed, or none."""
+        if not self._download and self.path is not None:
+            try:
+                DOWNLOADS.fetch(self.path)
+                self._download.append(None)
+            except PageError as error:
+                self._download.append(error)
+        return self._download[0] if self._download else None
 
     def variant(self) -> str:
         """Return the choices that its text depends on; empty for a picture, and when all of a TIFF is read."""
         start = self.content[:SIGNATURE_WITHIN_BYTES]
         try:
-            if self.path is not None:
+            if self.path is not None and not self._not_downloaded():
                 with open_regular(self.path) as stream:
                     start = stream.read(SIGNATURE_WITHIN_BYTES)
         except (OSError, ValueError):
@@ -99,33 +115,72 @@ class InputFile:
         return " ".join([*([f"pages {pages}"] if pages else []), *([f"{self.selection.dpi} dpi"] if is_pdf else [])])
 
 
-def expand(arguments: Sequence[str], stdin: IO[bytes], selection: Selection = ALL) -> Iterator[InputFile]:
+@dataclass
+class LeftOut:
+    """Files and folders that are not read because links lead to them."""
+
+    again: list[tuple[str, str]] = field(default_factory=list)
+    """Names of files, and the name under which the same file is read."""
+    folders: list[str] = field(default_factory=list)
+    """Symbolic links to folders, below the folders that were named."""
+
+    def lines(self) -> Iterator[str]:
+        """Sentences for the user; each names the first of its kind."""
+        if self.again:
+            (name, first), more = self.again[0], _more(self.again)
+            yield f"{name}{more}: the same file under another name; it is read once, as {first}"
+        if self.folders:
+            more = _more(self.folders)
+            yield f"{self.folders[0]}{more}: links to folders are not followed; name the folder to read it"
+
+
+def _more(names: Sequence[object]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def expand(
+    arguments: Sequence[str], stdin: IO[bytes], selection: Selection = ALL, left_out: LeftOut | None = None
+) -> Iterator[InputFile]:
     """The documents that the arguments name, in their order, each once.
 
     Args:
         arguments: paths of files and folders, globs (also with ``**``), ``-`` for standard input.
         stdin: read to its end when ``-`` is met; more than 256 MiB is an error of that input.
         selection: which pages of a PDF or TIFF, and how they are rendered.
+        left_out: gets what is not read because of links.
     """
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
+    left_out = left_out or LeftOut()
     for argument in arguments:
-        is_stdin = argument == STDIN
-        for document in [_read_all(InputFile(STDIN, None, here()), stdin)] if is_stdin else files_named(argument):
+        standard = [_read_all(InputFile(STDIN, None, here()), stdin)] if argument == STDIN else None
+        for document in standard or files_named(argument, left_out):
             identity = os.path.realpath(document.path) if document.path is not None else document.name
             if identity not in seen:
-                seen.add(identity)
+                seen[identity] = document.name
                 yield replace(document, selection=selection)
+            elif seen[identity] != document.name:
+                left_out.again.append((document.name, seen[identity]))
 
 
-def files_named(argument: str) -> Iterator[InputFile]:
-    """The files that a path or a glob names; those in a folder in natural order."""
+def expected(documents: Sequence[InputFile]) -> list[int]:
+    """Note that documents will be read in this order; those that a cloud keeps elsewhere are downloaded in time.
+
+    Returns:
+        The size in bytes of each document that must be downloaded.
+    """
+    return DOWNLOADS.expect(document.path for document in documents if document.path is not None)
+
+
+def files_named(argument: str, left_out: LeftOut | None = None) -> Iterator[InputFile]:
+    """The files that a path or a glob names; those in a folder in natural order. ``left_out``: see :func:`expand`."""
+    left_out = left_out or LeftOut()
     if not argument:
         reason = PageError("an empty name was given", "name a picture or a folder")
         yield InputFile("''", None, here(), error=reason)
     elif os.path.isdir(path := Path(argument)):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
-        yield from _folder(path)
+        yield from _folder(path, left_out)
     elif not os.path.lexists(argument) and glob.has_magic(argument):
-        yield from _matches(argument)
+        yield from _matches(argument, left_out)
     elif _is_piped(path):
         yield _read_pipe(path)
     else:
@@ -181,31 +236,32 @@ def here() -> Path:
         raise UsageError(problem, "change to a folder that exists, as with cd ~") from None
 
 
-def _folder(folder: Path) -> Iterator[InputFile]:
+def _folder(folder: Path, left_out: LeftOut) -> Iterator[InputFile]:
     """The pictures in a folder and below, but for those of earlier results.
 
     Hidden ones are left out, as ``._scan.png`` of macOS is no picture.
     """
-    found = False
+    found, root = False, absolute(folder)
     unread: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=unread.append):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
+        left_out.folders += [shown(path) for name in folders if (path := Path(parent, name)).is_symlink()]
         for name in sorted(names, key=natural):
             path = Path(parent, name)
             if looks_like_picture(path) and not name.startswith(".") and not OF_RESULTS.search(path.as_posix()):
                 found = True
-                yield InputFile(shown(path), path, absolute(folder))
+                yield InputFile(shown(path), path, root)
     for problem in unread:
         found = True
         remedy = privacy_remedy(problem) or "change its permissions"
         reason = PageError(f"the folder cannot be listed: {problem.strerror}", remedy)
-        yield InputFile(shown(problem.filename), None, absolute(folder), error=reason)
+        yield InputFile(shown(problem.filename), None, root, error=reason)
     if not found:
         reason = PageError("there is no picture in this folder", "name one with .png, .jpg, .tif or .pdf files in it")
-        yield InputFile(shown(folder), None, absolute(folder), error=reason)
+        yield InputFile(shown(folder), None, root, error=reason)
 
 
-def _matches(pattern: str) -> Iterator[InputFile]:
+def _matches(pattern: str, left_out: LeftOut) -> Iterator[InputFile]:
     """Yield what a quoted glob matches: pictures, or all files when none of them has the name of a picture."""
     matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
     paths = [Path(match) for match in sorted(matches, key=natural)]
@@ -218,7 +274,7 @@ def _matches(pattern: str) -> Iterator[InputFile]:
     if chosen:
         return
     for path in paths:
-        yield from _folder(path)
+        yield from _folder(path, left_out)
     if not paths:
         reason = PageError("no file matches this pattern", "check it, and the folder you are in")
         yield InputFile(shown(pattern), None, root, error=reason)

@@ -17,7 +17,7 @@ import contextlib
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
@@ -25,7 +25,7 @@ from dotsctl.client.files.line_file import append_lines
 from dotsctl.client.files.part_file import output_error
 from dotsctl.client.files.streams import is_stream
 from dotsctl.client.files.written import WrittenFile
-from dotsctl.client.outputs.runs import MOST_TRIES, RUNS_NAME, Runs
+from dotsctl.client.outputs.runs import MOST_TRIES, NOTES, RUNS_NAME, Runs, listed
 from dotsctl.protocol.errors import OutputError
 from dotsctl.protocol.model.file_names import path_shown, shown
 from dotsctl.protocol.model.files import flush_path, make_folder, open_regular, remove_orphans
@@ -98,11 +98,11 @@ class Journal:
     def refresh(self) -> None:
         """Read what other runs have noted since. Raises OutputError."""
         for _ in range(MOST_TRIES):
-            found = set((self.folder / RUNS_NAME).glob("*.jsonl")) - {self._own}
+            found = set(listed(self.folder / RUNS_NAME, NOTES)) - {self._own}
             for path in [*found, self._path]:  # what is folded meanwhile stands in the last one
                 for entry in self._new_entries(path):
                     self._take(entry)
-            if found <= set((self.folder / RUNS_NAME).glob("*.jsonl")):  # none was renamed before it was read
+            if found <= set(listed(self.folder / RUNS_NAME, NOTES)):  # none was renamed before it was read
                 break
 
     def _new_entries(self, path: Path) -> Iterable[Entry]:
@@ -167,11 +167,11 @@ class Journal:
         """Note an output, on the disk before this returns. Raises OutputError."""
         entry = replace(entry, number=self._last + 1)
         if self.runs.holds(JOURNAL_NAME):
-            append_lines(self._path, [asdict(entry)])
+            append_lines(self._path, [entry])
         else:
             if not self._own.exists():
                 _make_flushed(self._own.parent)
-            append_lines(self._own, [asdict(entry)])
+            append_lines(self._own, [entry])
         self._take(entry)
 
     def probe(self) -> None:
@@ -209,12 +209,12 @@ class Journal:
         if not self.runs.is_started:
             return []
         alive = self.runs.clear()
-        return [path for path in (self.folder / RUNS_NAME).glob("*.jsonl") if path.stem not in alive]
+        return [path for path in listed(self.folder / RUNS_NAME, NOTES) if path.stem not in alive]
 
     def _fold(self, path: Path) -> None:
         """Move the lines of a file into the journal; after a crash they may be in both."""
         self._read_bytes.pop(path, None)
-        append_lines(self._path, [asdict(entry) for entry in self._new_entries(path)])
+        append_lines(self._path, list(self._new_entries(path)))
         path.unlink(missing_ok=True)
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dotsctl.client.inputs.sources import InputFile, absolute, here
+from dotsctl.client.inputs.sources import InputFile, here
 from dotsctl.client.outputs.journal import Journal, same_file
 from dotsctl.protocol.model.file_names import path_shown, shown
 
@@ -25,7 +25,7 @@ HALF_CHARACTER = re.compile("[\udc80-\udcff]+$")
 
 def identity(document: InputFile) -> str:
     """Return what identifies an input across runs: the absolute path, or ``-``."""
-    return shown(absolute(document.path)) if document.path is not None else document.name
+    return shown(document.place) if document.place is not None else document.name
 
 
 class OutputNames:
@@ -78,9 +78,9 @@ class OutputNames:
 
     def _folder(self, document: InputFile) -> Path:
         """The folder of its output, below that of the results."""
-        if document.path is None:
+        if document.place is None:
             return Path()
-        below = absolute(document.path).relative_to(self._root).parent
+        below = document.place.relative_to(self._root).parent
         return Path(*(self._shortened(part, "") for part in below.parts))
 
     def _candidates(self, document: InputFile) -> Iterator[str]:

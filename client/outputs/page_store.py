@@ -7,7 +7,7 @@ after one that was killed resumes with these pages. The file is removed when its
 import contextlib
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from dotsctl.client.files.line_file import append_lines, read_lines
@@ -82,7 +82,7 @@ class PageStore:
             return
         is_new = not self.path.exists()
         try:
-            append_lines(self.path, [asdict(StoredPage.of(key, page))])
+            append_lines(self.path, [StoredPage.of(key, page)])
         except OutputError:
             if is_new:  # it holds no complete line
                 with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ succeeds once. So a machine that slept finds that its claim is another's before 
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -29,7 +30,8 @@ DEAD_AFTER_S = 60.0
 """A run has ended when its lease did not change for so long."""
 MOST_TRIES = 10
 """Attempts at one claim while others make and remove theirs."""
-LEASE, CLAIM = "lease", "claim"
+LEASE, CLAIM, NOTES = "lease", "claim", "jsonl"
+"""Endings of the files in it; notes are the journals of single runs."""
 RUN = re.compile(r"([0-9a-f]{16})-([0-9]{1,10})-[0-9a-f]{8}")
 
 
@@ -57,8 +59,8 @@ class Runs:
         self.name = f"{MACHINE}-{os.getpid()}-{secrets.token_hex(4)}"
         """The name of this run."""
         self.is_started = False
-        self._claims: dict[str, int] = {}
-        """Number of each claim that this run has made."""
+        self._claims: dict[str, tuple[Path, Path]] = {}
+        """The file of each claim that this run has made, and that by which another run takes it over."""
         self._seen: dict[str, tuple[bytes, float]] = {}
         """The last content of each file of another run, and when it was first seen, in monotonic seconds."""
         self._ended = threading.Event()
@@ -140,39 +142,38 @@ class Runs:
 
     def holds(self, what: str) -> bool:
         """Return whether what this run has claimed is still its own. Raises OutputError."""
-        number = self._claims.get(what)
         try:
-            if number is None or _content(self._path(what, number)) != self.name.encode():
+            if (claim := self._claims.get(what)) is None:
                 return False
-            return _content(self._path(what, number + 1)) is None
+            return _content(claim[0]) == self.name.encode() and not _exists(claim[1])
         except OSError as error:
             raise output_error(self._folder, error) from None
 
     def release(self, what: str) -> None:
         """Let others have it."""
         if self.holds(what):
-            _remove(self._path(what, self._claims[what]))
+            _remove(self._claims[what][0])
         self._claims.pop(what, None)
 
     def _path(self, what: str, number: int) -> Path:
-        digest = hashlib.sha256(os.fsencode(what)).hexdigest()[:16]
-        return self._folder / f"{digest}.{number}.{CLAIM}"
+        return self._folder / f"{_digest(what)}.{number}.{CLAIM}"
 
     def _made(self, what: str) -> list[int]:
         """The numbers of all claims that there are, ascending."""
-        pattern = self._path(what, 0).name.replace(".0.", ".*.")
-        return sorted(int(path.name.split(".")[1]) for path in self._folder.glob(pattern))
+        start = self._path(what, 0).name.split(".")[0]
+        return sorted(int(path.name.split(".")[1]) for path in listed(self._folder, CLAIM, f"{start}."))
 
     def _make(self, what: str, number: int) -> bool:
+        path = self._path(what, number)
         try:
-            with self._path(what, number).open("xb") as claim:
+            with path.open("xb") as claim:
                 claim.write(self.name.encode())
         except FileExistsError:
             return False
         except FileNotFoundError:  # the last of the other runs has removed the folder
             self._beat()
             return False
-        self._claims[what] = number
+        self._claims[what] = path, self._path(what, number + 1)
         return True
 
     def _has_ended(self, what: str, number: int, owner: bytes) -> bool:
@@ -203,19 +204,42 @@ class Runs:
     def clear(self) -> list[str]:
         """Remove what runs that have ended left. Returns the names of the others that there are. Raises OSError."""
         others = self._others()
-        for path in self._folder.glob(f"*.{LEASE}"):
+        for path in listed(self._folder, LEASE):
             if path.stem not in [self.name, *others]:
                 _remove(path)
         if not others:
-            for path in self._folder.glob(f"*.{CLAIM}"):
+            for path in listed(self._folder, CLAIM):
                 if _content(path) != self.name.encode():
                     _remove(path)
         return others
 
     def _others(self) -> list[str]:
         """The other runs that have not ended."""
-        found = {path.stem for path in self._folder.glob(f"*.{LEASE}")} - {self.name}
+        found = {path.stem for path in listed(self._folder, LEASE)} - {self.name}
         return sorted(run for run in found if not self.has_ended(run))
+
+
+def listed(folder: Path, ending: str, start: str = "") -> list[Path]:
+    """The files of a folder whose names have a start, and an ending after a dot; none where there is no folder."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - a Path for each of the others takes longer than the list
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / name for name in names if name.startswith(start) and name.endswith(f".{ending}")]
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(what: str) -> str:
+    return hashlib.sha256(os.fsencode(what)).hexdigest()[:16]
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is a file. Raises OSError where that is unknown, as on a volume that does not answer."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _content(path: Path) -> bytes | None:

@@ -21,6 +21,6 @@ class Model:
         if (ready.fingerprint, ready.width) == (self.fingerprint, self.width):
             return ""
         return (
-            f"has model {ready.fingerprint[:12]} of width {ready.width}, the {self.slot} {self.fingerprint[:12]} of "
-            f"width {self.width}"
+            f"has model {ready.fingerprint[:12]} of width {ready.width}, the runtime began with model "
+            f"{self.fingerprint[:12]} of width {self.width} ({self.slot})"
         )

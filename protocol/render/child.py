@@ -10,12 +10,21 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING
 
 from dotsctl.protocol.errors import ErrorCode, PageError
-from dotsctl.protocol.render.exchange import HELD, LENGTH, PAGES, TEXT, RenderAnswer, RenderRequest, packed, unpacked
+from dotsctl.protocol.render.exchange import (
+    HELD,
+    LENGTH,
+    PAGES,
+    TEXT,
+    RenderAnswer,
+    RenderRequest,
+    packed,
+    path_of,
+    unpacked,
+)
 from dotsctl.protocol.render.memory import AddressSpace
 from dotsctl.protocol.render.opening import SIGNATURE, SIGNATURE_WITHIN_BYTES, open_input, unreadable
 
@@ -120,15 +129,16 @@ class Renderer:
         """The document of a request, which may be open."""
         key: tuple[object, ...] = (request.content, request.password)
         assert request.path or request.content == self._content_number, "the owner sends each content in time"
-        if request.path:
+        path = path_of(request.path) if request.path else None
+        if path is not None:
             try:
-                key = (*_stamp(Path(request.path).stat()), request.password)
+                key = (*_stamp(path.stat()), request.password)
             except (OSError, ValueError):
                 key = ()
         if self._open is None or not key or key != self._key:
             self._close()
-            stream = open_input(Path(request.path)) if request.path else io.BytesIO(self._content)
-            key = (*_stamp(os.fstat(stream.fileno())), request.password) if request.path else key
+            stream = open_input(path) if path is not None else io.BytesIO(self._content)
+            key = (*_stamp(os.fstat(stream.fileno())), request.password) if path is not None else key
             try:
                 self._open = self._opened(stream, request.password)
             except BaseException:

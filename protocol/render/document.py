@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dotsctl.protocol.errors import PageError
-from dotsctl.protocol.render.exchange import PAGE, PAGES, TEXT, RenderAnswer, RenderRequest
+from dotsctl.protocol.render.exchange import PAGE, PAGES, TEXT, RenderAnswer, RenderRequest, path_text
 from dotsctl.protocol.render.opening import open_input, unreadable
 from dotsctl.protocol.render.process import PendingAnswer, RenderProcess
 
@@ -91,7 +91,7 @@ class RenderDocument:
             if path.startswith(OWN_FILES):
                 content = self._origin = _read(self._origin)
             else:
-                request = replace(request, path=path)
+                request = replace(request, path=path_text(path))
         if isinstance(self._origin, bytes):
             content, request = self._origin, replace(request, content=self._number)
         return self._process.request(replace(request, password=self._password), content)

@@ -1,7 +1,9 @@
 """The messages between a process and its render process: a length, a header in msgpack, then bytes as they are."""
 
+import os
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgpack
@@ -26,7 +28,7 @@ class RenderRequest:
     """``pages`` (how many there are; with ``dpi`` also the pixels where there is one), ``page`` (the pixels of one) or
     ``text`` (whether one has text)."""
     path: str = ""
-    """Absolute path of the file; empty: the document is ``content``."""
+    """Absolute path of the file, see :func:`path_text`; empty: the document is ``content``."""
     content: int = 0
     """Number of the content, where there is no path."""
     content_bytes: int = HELD
@@ -80,6 +82,16 @@ class RenderAnswer:
         """Raise the PageError that the answer reports, if any."""
         if self.code:
             raise PageError(self.problem, self.remedy, code=ErrorCode(self.code))
+
+
+def path_text(path: str) -> str:
+    """A path as it travels: its bytes, read as UTF-8, for the two processes may name files in different encodings."""
+    return os.fsencode(path).decode(errors="surrogateescape")
+
+
+def path_of(text: str) -> Path:
+    """Inverse of :func:`path_text`."""
+    return Path(os.fsdecode(text.encode(errors="surrogateescape")))
 
 
 def packed(message: RenderRequest | RenderAnswer) -> bytes:

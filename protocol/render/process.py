@@ -45,6 +45,8 @@ ALLOCATION = {
     "MALLOC_ARENA_MAX": "1",
 }
 """Lets glibc use the memory of a page for the next one: to get it from the system each time took 7 of 18 ms a page."""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""NumPy copies pixels there and multiplies no matrices: more threads of its library would only take memory."""
 WATCH_S = 0.05
 """The interval between two checks of the footprint, on macOS and while a request is under way."""
 
@@ -293,7 +295,7 @@ class RenderProcess:
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
                 cwd="/",
-                env=ALLOCATION | {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)},
+                env=ALLOCATION | ONE_THREAD | _environment(),
                 start_new_session=True,  # a Ctrl-C in the terminal is for the owner, who decides what ends
             )
         except OSError as error:
@@ -315,6 +317,10 @@ class RenderProcess:
         """End the process; one of the process that this one was forked from is not ended."""
         self._end_process()
         self._process = self._under_way = None
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)}
 
 
 def _prepare_pipe(stream: IO[bytes] | None) -> None:

@@ -302,3 +302,12 @@ def test_retry_failed_needs_a_folder_and_no_force(options: list[str], problem: s
     pictures("a.png")
     result = call("ocr", "a.png", "--retry-failed", *options)
     assert result.exit_code == 2 and problem in result.stderr
+
+
+def test_a_link_to_another_input_is_named_and_read_once(client: type[FakeClient]) -> None:
+    pictures("in/a.png")
+    Path("in/b.png").symlink_to("a.png")
+    result = call("ocr", "in", "-o", "out/")
+    assert (result.exit_code, [path.name for path in Path("out").glob("*.md")]) == (0, ["a.md"])
+    assert "in/b.png: the same file under another name; it is read once, as in/a.png" in result.stderr
+    assert "in/b.png" not in call("ocr", "in", "-o", "quiet/", "--quiet").stderr

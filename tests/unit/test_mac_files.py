@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from dotsctl.client.inputs.sources import SF_DATALESS
+from dotsctl.client.inputs.downloads import SF_DATALESS
 from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.render import child, opening
 from dotsctl.protocol.render.exchange import PAGES, RenderRequest

@@ -296,6 +296,16 @@ def test_pages_of_a_relative_path_are_found(tmp_path: Path, monkeypatch: pytest.
     assert page.load()[0].width == 30
 
 
+def test_names_in_utf_8_are_found_where_the_locale_has_ascii_alone(tmp_path: Path) -> None:
+    (tmp_path / "größe.png").write_bytes(GOOD)
+    code = "import sys; from dotsctl.client.inputs.pages import pages_of"
+    code += "; print(next(pages_of(sys.argv[1])).load()[0].width)"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-P", "-c", code, str(tmp_path / "größe.png")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "30\n"), done.stderr
+
+
 def test_the_encoder_lets_the_files_of_other_clients_be_decoded_elsewhere() -> None:
     exif = Image.Exif()
     exif[274] = 6

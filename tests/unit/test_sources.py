@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from dotsctl.client.inputs.selection import PageRanges, Selection
-from dotsctl.client.inputs.sources import InputFile, expand, natural
+from dotsctl.client.inputs.sources import InputFile, LeftOut, expand, natural
 from dotsctl.protocol.model.file_names import shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -148,3 +148,22 @@ def test_a_folder_that_cannot_be_listed_is_an_error_beside_the_pictures(
     assert (first.name, first.error) == (str(tmp_path / "a.png"), None)
     assert second.name == str(tmp_path / "secret")
     assert "cannot be listed: Permission denied" in str(second.error)
+
+
+def test_a_file_with_two_names_and_a_link_to_a_folder_are_named_because_they_are_not_read(tmp_path: Path) -> None:
+    picture(tmp_path / "in/a.png")
+    picture(tmp_path / "elsewhere/x.png")
+    for name in ("b.png", "c.png"):
+        (tmp_path / "in" / name).symlink_to("a.png")
+    (tmp_path / "in/link").symlink_to(tmp_path / "elsewhere")
+    folder = str(tmp_path / "in")
+    left_out = LeftOut()
+    assert [document.name for document in expand([folder], io.BytesIO(), left_out=left_out)] == [f"{folder}/a.png"]
+    assert list(left_out.lines()) == [
+        f"{folder}/b.png and 1 more: the same file under another name; it is read once, as {folder}/a.png",
+        f"{folder}/link: links to folders are not followed; name the folder to read it",
+    ]
+    left_out = LeftOut()
+    arguments = [f"{folder}/link", f"{folder}/a.png", f"{folder}/./a.png"]
+    found = [document.name for document in expand(arguments, io.BytesIO(), left_out=left_out)]
+    assert (found, list(left_out.lines())) == ([f"{folder}/link/x.png", f"{folder}/a.png"], [])

@@ -15,7 +15,7 @@ from dotsctl.client.cli.printing import print_text
 from dotsctl.client.files.part_file import PartFile, require_replaceable
 from dotsctl.client.inputs.pages import PageInput
 from dotsctl.client.inputs.selection import Selection
-from dotsctl.client.inputs.sources import STDIN, InputFile, expand
+from dotsctl.client.inputs.sources import STDIN, InputFile, expand, expected
 from dotsctl.client.settings import choices as settings
 from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.encoder_worker.plugins import COREML
@@ -74,6 +74,7 @@ def run(**options: object) -> ExitCode:
     edit_distance("", "")  # a missing rapidfuzz is reported now, and not after minutes
     selection = Selection.of(request.pages, request.dpi, request.password)
     documents = list(expand(request.inputs, sys.stdin.buffer, selection))
+    expected(documents)
     report = _report_file(request, documents)
     try:
         pages = [page for document in documents for page in document.pages()]

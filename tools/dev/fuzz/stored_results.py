@@ -1,6 +1,5 @@
 """Fuzz targets of what dotsctl itself has stored: caches, plans, reports, and files of a build; see ``targets.py``."""
 
-import fcntl
 from pathlib import Path
 
 from dotsctl.client.cli.arguments import read_prompt
@@ -10,6 +9,7 @@ from dotsctl.encoder_worker.coreml.manifest import MANIFEST as BUILD_MANIFEST
 from dotsctl.encoder_worker.coreml.offers import described_build
 from dotsctl.protocol.endpoints import InstanceDirectory, lock_holder
 from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.locks import try_lock
 from dotsctl.protocol.machine.measured_costs import MeasuredCosts, read_costs
 from dotsctl.protocol.machine.verdicts import build_digest, complaints, read_mlx, read_verdict, refusal
 from dotsctl.protocol.model.directory import read_fingerprint
@@ -35,7 +35,7 @@ def runtime_lock(content: bytes, folder: Path) -> str:
     """The process id in the lock file that a running instance holds."""
     directory = InstanceDirectory("x", folder)
     with stored(directory.lock_path, content).open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert try_lock(lock.fileno()), "each folder is of one process"
         return f"process {lock_holder(directory)!s:.9}"
 
 
