@@ -87,7 +87,15 @@ def test_the_options_reach_the_client(client: type[FakeClient]) -> None:
     options = "--model m --encoder e:k=v --decoder d --name n -j 3 --memory 3G --task layout --prompt P --max-tokens 5"
     assert call("ocr", "a.png", *options.split(), "--max-pixels", "1000", "--quality", "fast").exit_code == 0
     assert client.created == [
-        {"model": "m", "encoder": "e:k=v", "decoder": "d", "name": "n", "window": 3, "memory": "3G"}
+        {
+            "model": "m",
+            "encoder": "e:k=v",
+            "decoder": "d",
+            "name": "n",
+            "window": 3,
+            "memory": "3G",
+            "readiness_page": None,
+        }
     ]
     (asked,) = client.asked
     assert callable(asked.pop("on_notice"))
