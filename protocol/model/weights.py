@@ -64,7 +64,7 @@ class HalfFacts:
 
 
 @dataclass(frozen=True)
-class FoundTensor:
+class _FoundTensor:
     """A stored tensor and the file that holds it."""
 
     file: str
@@ -140,10 +140,10 @@ def weight_problems(config: dict[str, Any], headers: Headers, places: Mapping[st
     return [*_differences(found, config)]
 
 
-def _found(headers: Headers, places: Mapping[str, str]) -> tuple[dict[str, FoundTensor], list[Problem]]:
+def _found(headers: Headers, places: Mapping[str, str]) -> tuple[dict[str, _FoundTensor], list[Problem]]:
     """All tensors by published name, and where files and index disagree."""
     problems = missing_files(headers.keys(), places)
-    found: dict[str, FoundTensor] = {}
+    found: dict[str, _FoundTensor] = {}
     for file, header in headers.items():
         if places and file not in places.values():
             named = f"; {shown(next(iter(header)))} is in it" if header else ""
@@ -156,7 +156,7 @@ def _found(headers: Headers, places: Mapping[str, str]) -> tuple[dict[str, Found
                 problems.append(Problem(INDEX, what))
             if (key := canonical_name(name)) in found:
                 problems.append(Problem(file, f"{shown(name)} is in {found[key].file} too"))
-            found[key] = FoundTensor(file, name, tensor)
+            found[key] = _FoundTensor(file, name, tensor)
     for name, file in places.items():
         if file in headers and canonical_name(name) not in found:
             problems.append(Problem(file, f"{shown(name)} is missing, the index places it here"))
@@ -180,7 +180,7 @@ class _Expected:
     dtypes: tuple[str, ...] = FLOATS
 
 
-def _differences(found: dict[str, FoundTensor], config: dict[str, Any]) -> Iterator[Problem]:
+def _differences(found: dict[str, _FoundTensor], config: dict[str, Any]) -> Iterator[Problem]:
     """Yield the differences between the stored tensors and the expected ones."""
     text, vision = sizes(config)
     quantised, expected = stored_quantisation(config), dict[str, _Expected]()
@@ -229,7 +229,7 @@ def _packed(matrix: str, shape: Shape, quantised: StoredQuantisation) -> dict[st
     }
 
 
-def _tensor_problems(one: FoundTensor, expected: _Expected) -> Iterator[Problem]:
+def _tensor_problems(one: _FoundTensor, expected: _Expected) -> Iterator[Problem]:
     stored = one.tensor
     if stored.dtype not in expected.dtypes:
         allowed = " or ".join(filter(None, [", ".join(expected.dtypes[:-1]), expected.dtypes[-1]]))
@@ -245,7 +245,7 @@ def _split(name: str) -> tuple[str, str]:
     return matrix, f".{part}"
 
 
-def _likely_file(found: dict[str, FoundTensor], names: list[str], missing: str) -> str:
+def _likely_file(found: dict[str, _FoundTensor], names: list[str], missing: str) -> str:
     """The file that holds the neighbours of a missing tensor; ``names`` are the found ones in order."""
 
     def common(name: str) -> int:

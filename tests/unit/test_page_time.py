@@ -199,9 +199,23 @@ def test_a_page_that_cannot_be_resized_is_left_to_the_encoder(tmp_path: Path, on
     assert QualityChoice(session).choose([header((10, 4000))], OPTIONS) is Quality.FULL
 
 
-@pytest.mark.parametrize(("decoder", "bits"), [("mlx", 16.0), ("mlx:bits=4", 4.5), ("mlx:bits=8,batch=2", 8.5)])
-def test_the_bits_of_the_decoder_come_from_its_options(
-    decoder: str, bits: float, tmp_path: Path, on_m2: Machine
+@pytest.mark.parametrize(
+    ("decoder", "stored", "bits"),
+    [
+        ("mlx", None, 16.0),
+        ("mlx:bits=4", None, 4.5),
+        ("mlx:bits=8,batch=2", None, 8.5),
+        ("mlx:bits=mxfp8", None, 8.25),
+        ("mlx", {"bits": 6, "group_size": 64}, 6.5),
+        ("mlx", {"mode": "nvfp4"}, 4.5),
+        ("other:bits=many", None, 16.0),
+    ],
+)
+def test_the_bits_of_the_decoder_come_from_its_options_or_from_the_model(
+    decoder: str, stored: dict[str, Any] | None, bits: float, tmp_path: Path, on_m2: Machine
 ) -> None:
-    found = pipeline_of(replace(welcome(dots_ocr(tmp_path)), decoder=decoder), 0)
+    folder = dots_ocr(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization": stored}))
+    found = pipeline_of(replace(welcome(folder), decoder=decoder), 0)
     assert found is not None and found.bits == bits
