@@ -75,6 +75,7 @@ def run(
 
 def convert_encoder(model: str, given: dict[str, Any], *, force: bool, as_json: bool) -> None:
     """Make Core ML packages; ``given`` are the options that were given. Raises as :func:`run` does."""
+    preload_blas()  # magnitudes are measured with MLX
     try:
         from dotsctl.tools.coreml import command as coreml
         from dotsctl.tools.coreml.options import ConversionOptions
