@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from dotsctl.protocol.geometry import Box
 from dotsctl.protocol.messages import Done
+from dotsctl.protocol.model.buckets import TOLERATED_LOSS
 from dotsctl.protocol.model.tasks import LAYOUT
 from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions
 
@@ -105,6 +106,9 @@ def judge(done: Done, task: str) -> PageVerdict:
     read = {word.casefold() for word in WORD.findall(text)}
     known = [word for word in WORDS if word in read]
     shown = repr(text[:SHOWN_CHARACTERS]) if text.strip() else "nothing"
+    loss = max((geometry.resolution_loss for geometry in done.geometries), default=0.0)
+    if not known and loss > TOLERATED_LOSS:  # an encoder with small page sizes alone, which proves nothing
+        return PageVerdict(Judgement.DOUBTFUL, f"the page did not fit: it lost {loss:.0%} of its resolution: {shown}")
     if not known:
         return PageVerdict(Judgement.REFUSED, f"no word of the readiness page is in the answer: {shown}")
     covered = max(WORDS.index(word) for word in known) + 1  # a truncated answer has the first words alone

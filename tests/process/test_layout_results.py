@@ -24,9 +24,12 @@ import json
 from dotsctl.decoder_worker.plugin import DecoderSpec, Finish, Piece
 from dotsctl.protocol.model.directory import fingerprint
 from dotsctl.protocol.parts import FinishReason
+from dotsctl.protocol.worker.plugins import PluginDescription
 
 
 class QuartersDecoder:
+    description = PluginDescription(reads_pages=False)
+
     def load(self, model, options, report):
         self.pages = {}
         width = json.loads((model / "config.json").read_text())["hidden_size"]

@@ -1,5 +1,6 @@
 """The readiness page: the picture, the judgement of answers, and the order in which workers get pages."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,12 @@ def test_an_answer_is_judged_by_words_and_box(text: str, task: str, expected: Ju
     verdict = judge(done(text), task)
     assert verdict.judgement is expected
     assert reason in verdict.reason
+
+
+def test_a_page_that_the_encoder_had_to_shrink_proves_nothing() -> None:
+    shrunk = replace(GEOMETRY, resolution_loss=0.4)
+    verdict = judge(replace(done("abc"), geometries=(shrunk,)), "text")
+    assert verdict == (Judgement.DOUBTFUL, "the page did not fit: it lost 40% of its resolution: 'abc'")
 
 
 def test_boxes_that_do_not_touch_have_no_overlap() -> None:
