@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
-import platformdirs
 from dotsctl.client.cli.options import verbose_option
 from dotsctl.client.cli.printing import print_text
 
@@ -64,6 +63,7 @@ def ocr_options() -> dict[str, dict[str, Any]]:
 
 def folders() -> dict[str, str]:
     """Return the paths in use; they need not exist."""
+    import platformdirs
     from dotsctl.client.settings.files import user_file
     from dotsctl.protocol.endpoints import run_directory
     from dotsctl.protocol.model.directory import models_directory

@@ -47,6 +47,7 @@ class StoredPage:
     attempt: int
     repaired: tuple[str, ...]
     reread: str
+    warning: str = ""
 
     @classmethod
     def of(cls, key: str, page: Page) -> "StoredPage":

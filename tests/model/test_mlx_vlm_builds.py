@@ -154,7 +154,7 @@ def test_the_ids_that_end_an_answer_come_from_generation_config_json(folder: Pat
 
 
 def test_a_build_is_read_through_real_workers_without_an_option(folder: Path, run_folder: Path) -> None:
-    with Client(model=str(folder / "mixed_4_6"), encoder="mlx", private=True) as client:
+    with Client(model=str(folder / "mixed_4_6"), encoder="mlx", private=True, readiness_page=False) as client:
         page = client.read(PAGES / "letter.png", task="text", max_pixels=50_000, max_tokens=8).pages[0]
         assert client.fingerprint == fingerprint(folder / "mixed_4_6")
     assert page.error is None and page.plain_text

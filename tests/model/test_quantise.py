@@ -45,7 +45,7 @@ def sweep(*words: str, page: Path = INVOICE) -> Any:
 
 
 def test_fewer_bits_are_smaller_and_less_exact_in_every_component(tmp_path: Path) -> None:
-    (truth,) = generated_pages(1, 7, "medium", EVERYWHERE, 0.0, vocabulary="random")  # a page without easy words
+    (truth,) = generated_pages(1, 3, "medium", EVERYWHERE, 0.0, vocabulary="random")  # a page without easy words
     assert isinstance(truth.image, Image.Image)
     truth.image.save(tmp_path / "page.png")
     (tmp_path / "page.txt").write_text(truth.text, encoding="utf-8")

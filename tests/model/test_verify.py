@@ -111,7 +111,7 @@ def test_a_folder_without_a_model_is_refused(run: Run, tmp_path: Path) -> None:
 def test_stored_activations_of_another_model_are_refused(run: Run, model: Path) -> None:
     result = run("--against", "stored", "--pages", "1", model=model)
     assert isinstance(result.exception, UsageError)
-    assert "leave --model away" in str(result.exception)
+    assert "omit --model" in str(result.exception)
 
 
 def test_stored_activations_that_are_not_there_are_missing(tiny: Path, tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def test_a_pdf_that_shrank_meanwhile_is_an_error_of_the_page_that_is_gone(tmp_pa
 
 def test_without_the_library_a_pdf_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
-    with pytest.raises(PageError, match=r"pip install 'dotsctl\[pdf\]'"):
+    with pytest.raises(PageError, match="pip install --force-reinstall dotsctl"):
         answer(numbered(1))
 
 
