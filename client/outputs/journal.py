@@ -197,7 +197,8 @@ class Journal:
         with contextlib.suppress(OutputError, OSError):  # what could not be folded is read where it is
             if self._own.exists():
                 self._own.rename(self._own.with_suffix(".closed.jsonl"))
-            # Another run that folds at this moment looks once more after it, as this one does.
+            # A run whose claim fails leaves its file to the one that holds it; that one looks again after each release.
+            self.runs.release(JOURNAL_NAME)
             while (closed := self._closed()) and self.runs.claim(JOURNAL_NAME):
                 for path in closed:
                     self._fold(path)
