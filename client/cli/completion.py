@@ -6,7 +6,6 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 from dotsctl.client.cli.printing import print_text
-from dotsctl.protocol.parts import Role
 
 SHELLS = ("zsh", "bash", "fish")
 VARIABLE = "_DOTSCTL_COMPLETE"
@@ -61,15 +60,16 @@ class ModelWord(Word):
 class PluginWord(Word):
     """A plugin with its options, ``NAME[:KEY=VALUE,...]``."""
 
-    def __init__(self, *roles: Role, further: Iterable[str] = ()) -> None:
-        """``roles``: those whose plugins are meant; ``further``: names that are no plugin, as ``auto``."""
+    def __init__(self, *roles: str, further: Iterable[str] = ()) -> None:
+        """``roles``: ``encoder``, ``decoder``; ``further``: names that are no plugin, as ``auto``."""
         self._roles, self._further = roles, further
 
     def known(self) -> Iterable[str]:
         """Return the installed plugins."""
+        from dotsctl.protocol.parts import Role
         from dotsctl.protocol.worker.plugins import installed
 
-        return [*self._further, *sorted({name for role in self._roles for name in installed(role)})]
+        return [*self._further, *sorted({name for role in self._roles for name in installed(Role(role))})]
 
 
 class TaskWord(Word):
@@ -93,8 +93,8 @@ class RuntimeWord(Word):
 
 
 FILE, FOLDER, MODEL, RUNTIME, TASK = PathWord(), PathWord("dir"), ModelWord(), RuntimeWord(), TaskWord()
-ENCODER, DECODER = PluginWord(Role.ENCODER, further=("auto",)), PluginWord(Role.DECODER)
-PLUGIN = PluginWord(Role.ENCODER, Role.DECODER)
+ENCODER, DECODER = PluginWord("encoder", further=("auto",)), PluginWord("decoder")
+PLUGIN = PluginWord("encoder", "decoder")
 
 
 @click.command(short_help="Print a script that completes words in a shell.")

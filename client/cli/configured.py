@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from dotsctl.client.settings.files import FILE_KEYS, read_settings, settings_paths
 from dotsctl.protocol.errors import UsageError
 
 HELP = ("-h", "--help")
-NOT_CONFIGURED = (*FILE_KEYS, "name", "verbose", "help")
-"""Options that are settings of their own, or of one call."""
+NOT_CONFIGURED = ("name", "verbose", "help")
+"""Options of one call; settings are none of the table either."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,10 @@ def option_key(option: click.Option) -> str:
 
 def configurable(command: click.Command) -> dict[str, click.Option]:
     """Return the options that a table may have, by their keys."""
+    from dotsctl.client.settings.files import FILE_KEYS
+
     options = [each for each in command.params if isinstance(each, click.Option)]
-    return {option_key(each): each for each in options if each.name not in NOT_CONFIGURED}
+    return {option_key(each): each for each in options if each.name not in (*FILE_KEYS, *NOT_CONFIGURED)}
 
 
 def configured_options(command: click.Command, paths: Sequence[Path] | None = None) -> list[ConfiguredOption]:
@@ -62,6 +63,8 @@ def configured_options(command: click.Command, paths: Sequence[Path] | None = No
     Raises:
         UsageError: a file has an unknown key or a wrong value.
     """
+    from dotsctl.client.settings.files import settings_paths
+
     found: dict[str, ConfiguredOption] = {}
     for path in settings_paths() if paths is None else paths:
         for each in _options_of(command, path):
@@ -70,6 +73,8 @@ def configured_options(command: click.Command, paths: Sequence[Path] | None = No
 
 
 def _options_of(command: click.Command, path: Path) -> Iterator[ConfiguredOption]:
+    from dotsctl.client.settings.files import FILE_KEYS, read_settings
+
     known = configurable(command)
     for key, value in read_settings(path).ocr.items():
         option = known.get(key.replace("_", "-"))

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.model.files import read_file
 
@@ -43,6 +42,8 @@ class SettingsFile:
 
 def user_file() -> Path:
     """The user's configuration file; it need not exist."""
+    import platformdirs  # not needed by --help
+
     return Path(platformdirs.user_config_path("dotsctl")) / "config.toml"
 
 
