@@ -12,9 +12,10 @@ from dotsctl.client.cli.options import document_options
 from dotsctl.client.settings.defaults import MAX_TIMEOUT_S
 from dotsctl.encoder_worker.plugins import COREML
 from dotsctl.protocol.geometry import MOST_PIXELS
-from dotsctl.protocol.model.quantisation import KINDS
 
 COREML_FLAG = "--coreml"
+DECODER_KINDS = ("4", "5", "6", "8", "mxfp4", "mxfp8", "nvfp4")
+"""The keys of ``KINDS`` in ``protocol/model/quantisation.py``, whose import would slow ``dotsctl --help``."""
 
 
 class ToolCommand(click.Command):
@@ -102,7 +103,9 @@ def embed(**options: Any) -> int | None:
 @click.option("--build", metavar="NAME", help="Name of the packages. [default: derived from the options]")
 @click.option("--float16", is_flag=True, help="Measure the model, for dtype=float16 of encoder and decoder mlx.")
 @click.option(
-    "--decoder-bits", type=click.Choice(list(KINDS)), help="Quantise the decoder to so many bits, or to a float format."
+    "--decoder-bits",
+    type=click.Choice(DECODER_KINDS),
+    help="Quantise the decoder to so many bits, or to a float format.",
 )
 @click.option(
     "--group-size",

@@ -5,6 +5,7 @@ from math import prod
 import pytest
 from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.model.quantisation import KINDS, Quantisation, chosen_quantisation, stored_quantisation
+from dotsctl.tools.commands import DECODER_KINDS
 from dotsctl.tools.dev.random_checkpoint.shape import PRESETS
 
 FOUR = Quantisation(4, 64)
@@ -96,3 +97,7 @@ def test_the_real_build_of_4_bits_has_the_bytes_of_these_shapes_and_a_header() -
 @pytest.mark.parametrize(("bits", "expected"), [("4", 0.5625), ("8", 1.0625), ("mxfp4", 0.53125), ("nvfp4", 0.5625)])
 def test_a_weight_takes_its_bits_and_its_share_of_the_scales(bits: str, expected: float) -> None:
     assert KINDS[bits].weight_bytes(2) == expected
+
+
+def test_the_command_offers_every_kind() -> None:
+    assert tuple(KINDS) == DECODER_KINDS
