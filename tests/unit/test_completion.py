@@ -1,4 +1,4 @@
-"""What a shell completes, asked as the shells ask."""
+"""The words that a shell completes, asked as the shells ask."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from dotsctl.client.cli.completion import SHELLS, VARIABLE, Word
 from dotsctl.client.cli.main import cli
 
 METAVARS = ("INPUT...", "FILE", "DIR", "DIR|FILE|-", "NAME|PATH", "MODEL", "[NAME]", "NAME[:KEY=VALUE,...]", "TASK")
-"""Of arguments that stand for a file, a model, a plugin or a task."""
+"""The metavars of arguments that stand for a file, a model, a plugin or a task."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What config.json says about packed matrices, and what they take."""
+"""The storage of packed matrices: the entries of config.json, and the bytes that they take."""
 
 from math import prod
 
