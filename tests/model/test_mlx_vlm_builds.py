@@ -31,7 +31,7 @@ from mlx.utils import tree_flatten  # noqa: E402 - as above
 from tests.plugins import load_plugin  # noqa: E402
 
 pytestmark = pytest.mark.model
-PAGES = Path(__file__).parents[1] / "pages"
+PAGES = Path(__file__).parents[2] / "client" / "sample_pages"
 PEER: dict[str, builds.PeerResults] = {}
 
 
