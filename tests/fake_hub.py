@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from dotsctl.tools.dev.random_checkpoint.checkpoint import write_checkpoint
-from dotsctl.tools.dev.random_checkpoint.shape import Shape
+from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.random_checkpoint.shape import Shape
 
 COMMIT = "c0ffee" + "0" * 34
 REPO = "somebody/Dots.Small"

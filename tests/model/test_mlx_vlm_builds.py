@@ -16,7 +16,7 @@ from dotsctl.protocol.model.directory import fingerprint
 from dotsctl.protocol.model.half_precision import HalfPlan
 from dotsctl.protocol.model.quantisation import KINDS
 from dotsctl.protocol.model.validation import validate_checkpoint
-from dotsctl.tools.dev.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
 from dotsctl.tools.reference.tower_tensors import TowerTensors
 
 mx = pytest.importorskip("mlx.core")

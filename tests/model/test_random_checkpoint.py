@@ -7,8 +7,8 @@ import pytest
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.encoder_worker.plugin import PageImage
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
-from dotsctl.tools.dev.random_checkpoint.checkpoint import write_checkpoint
-from dotsctl.tools.dev.random_checkpoint.shape import Shape
+from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.random_checkpoint.shape import Shape
 
 from tests.plugins import load_plugin
 

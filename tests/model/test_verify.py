@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from dotsctl.protocol.errors import DotsctlError, MissingError, UsageError
-from dotsctl.tools.dev.random_checkpoint.tokenizer import tokenizer_json
 from dotsctl.tools.dev.verify import main as verify
 from dotsctl.tools.dev.verify import own as verify_own
 from dotsctl.tools.dev.verify import peer as verify_peer
@@ -22,6 +21,7 @@ from dotsctl.tools.dev.verify.compare import bfloat16_rows, errors, float32_rows
 from dotsctl.tools.dev.verify.pages import draw, make_pages, prompt_ids, read_tokenizer
 from dotsctl.tools.dev.verify.stages import STAGES, Inputs, Results
 from dotsctl.tools.dev.verify.stored import STORED, TINY
+from dotsctl.tools.random_checkpoint.tokenizer import tokenizer_json
 from tokenizers import Tokenizer
 
 pytestmark = pytest.mark.model

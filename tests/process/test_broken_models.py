@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dotsctl.tools.dev.random_checkpoint.checkpoint import write_checkpoint
-from dotsctl.tools.dev.random_checkpoint.shape import Shape
+from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.random_checkpoint.shape import Shape
 
 from tests.process.conftest import dotsctl
 

@@ -1,8 +1,10 @@
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from dotsctl.protocol.worker.blas import CORE_TYPE, CORES, SYSTEM_LIBRARY, blas_kernels, blas_libraries
 
 PROGRAM = """
 import os, sys
@@ -46,6 +48,44 @@ def test_each_worker_gets_one_thread() -> None:
 def test_thread_counts_that_the_user_set_are_kept() -> None:
     assert run(OMP_NUM_THREADS="3")[0].endswith(" 3 3")
     assert run(OPENBLAS_NUM_THREADS="2")[0].endswith(" 2 1")
+
+
+CORE = """
+import ctypes, os, sys
+from dotsctl.protocol.worker import blas
+blas.preload_blas()
+name = ctypes.CDLL(blas.blas_libraries()[-1]).openblas_get_corename
+name.restype = ctypes.c_char_p
+print(name().decode().lower(), os.environ.get(blas.CORE_TYPE))
+"""
+
+
+def flags(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor : 0\nmodel name : unknown\nflags : {text}\n")
+    return file
+
+
+@on_linux
+@pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="faiss-cpu is not installed")
+def test_the_kernels_are_the_fastest_that_the_processor_has_even_if_the_library_does_not_know_it() -> None:
+    expected = blas_kernels(["libopenblas.so"]).get(CORE_TYPE)
+    if expected is None or blas_libraries() == [SYSTEM_LIBRARY]:
+        pytest.skip("the library chooses by itself here")
+    done = subprocess.run([sys.executable, "-P", "-c", CORE], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == [expected.lower(), "None"], "and nothing else in the process is told so"
+
+
+def test_kernels_follow_from_the_flags_of_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CORE_TYPE, raising=False)
+    every = " ".join(CORES["SkylakeX"])
+    assert blas_kernels(["x.so"], flags(tmp_path, every)) == {CORE_TYPE: "SkylakeX"}
+    assert blas_kernels(["x.so"], flags(tmp_path, "sse2 avx avx2 fma")) == {CORE_TYPE: "Haswell"}
+    assert blas_kernels(["x.so"], flags(tmp_path, "sse2 avx")) == {}
+    assert blas_kernels(["x.so"], tmp_path / "none") == {}
+    assert blas_kernels([SYSTEM_LIBRARY], flags(tmp_path, every)) == {}
+    monkeypatch.setenv(CORE_TYPE, "Zen")
+    assert blas_kernels(["x.so"], flags(tmp_path, every)) == {}
 
 
 @pytest.mark.skipif(sys.platform != "darwin", reason="about macOS")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from dotsctl.protocol.model.config import config_problems, sizes
-from dotsctl.tools.dev.random_checkpoint.shape import Shape, config_files
+from dotsctl.tools.random_checkpoint.shape import Shape, config_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -12,8 +12,8 @@ from dotsctl.protocol.model.checkpoint import INDEX
 from dotsctl.protocol.model.directory import demo_directory
 from dotsctl.protocol.model.stored_layouts import canonical_name
 from dotsctl.protocol.model.validation import CheckpointFacts, validate_checkpoint
-from dotsctl.tools.dev.random_checkpoint.checkpoint import write_checkpoint
-from dotsctl.tools.dev.random_checkpoint.shape import Shape, config_files
+from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.random_checkpoint.shape import Shape, config_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -21,7 +21,7 @@ from dotsctl.protocol.machine.memory import (
 from dotsctl.protocol.model.layout import parameters
 from dotsctl.protocol.model.validation import CheckpointFacts
 from dotsctl.protocol.model.weights import HalfFacts
-from dotsctl.tools.dev.random_checkpoint.shape import PRESETS
+from dotsctl.tools.random_checkpoint.shape import PRESETS
 
 GIB = 1 << 30
 FLOAT32, BFLOAT16 = 4, 2

@@ -24,7 +24,7 @@ from dotsctl.protocol.model.layout import parameters
 from dotsctl.protocol.model.validation import CheckpointFacts
 from dotsctl.protocol.model.weights import HalfFacts
 from dotsctl.protocol.worker import mlx
-from dotsctl.tools.dev.random_checkpoint.shape import PRESETS
+from dotsctl.tools.random_checkpoint.shape import PRESETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

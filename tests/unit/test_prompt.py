@@ -5,7 +5,7 @@ from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids
 from dotsctl.protocol.errors import ErrorCode, MissingError, PageError
 from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.model.tasks import ASK
-from dotsctl.tools.dev.random_checkpoint.tokenizer import tokenizer_json
+from dotsctl.tools.random_checkpoint.tokenizer import tokenizer_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

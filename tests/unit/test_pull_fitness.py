@@ -10,7 +10,7 @@ import pytest
 from dotsctl.client.models import fitness
 from dotsctl.protocol.model.layout import Shape as TensorShape
 from dotsctl.protocol.model.quantisation import KINDS
-from dotsctl.tools.dev.random_checkpoint.shape import PRESETS, Shape, config_files
+from dotsctl.tools.random_checkpoint.shape import PRESETS, Shape, config_files
 
 from tests.fake_hub import FakeHub, safetensors
 from tests.pulling import WEIGHTS, fetched, refused, run

@@ -6,7 +6,7 @@ import pytest
 from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.model.quantisation import KINDS, Quantisation, chosen_quantisation, stored_quantisation
 from dotsctl.tools.commands import DECODER_KINDS
-from dotsctl.tools.dev.random_checkpoint.shape import PRESETS
+from dotsctl.tools.random_checkpoint.shape import PRESETS
 
 FOUR = Quantisation(4, 64)
 

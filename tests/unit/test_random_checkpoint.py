@@ -13,9 +13,9 @@ from dotsctl.protocol.errors import OutputError, UsageError
 from dotsctl.protocol.model.layout import LM_HEAD, parameters
 from dotsctl.protocol.model.safetensors_header import read_header
 from dotsctl.protocol.model.validation import validate_checkpoint
-from dotsctl.tools.dev.random_checkpoint.checkpoint import BLOCK, CHUNK, Numbers, cli, to_bfloat16, write_checkpoint
-from dotsctl.tools.dev.random_checkpoint.shape import PRESETS, Shape
-from dotsctl.tools.dev.random_checkpoint.tokenizer import ADDED, PROCESSOR_TEMPLATE, TEXT_TEMPLATE, tokenizer_json
+from dotsctl.tools.random_checkpoint.checkpoint import BLOCK, CHUNK, Numbers, cli, to_bfloat16, write_checkpoint
+from dotsctl.tools.random_checkpoint.shape import PRESETS, Shape
+from dotsctl.tools.random_checkpoint.tokenizer import ADDED, PROCESSOR_TEMPLATE, TEXT_TEMPLATE, tokenizer_json
 
 SMALL = Shape(16, 1, 16, 1, real_vocabulary=False)
 

@@ -1,5 +1,5 @@
-"""Benchmarks: ``dotsctl bench pipeline | transport`` of the runtime itself, with fake plugins; ``dotsctl bench energy``
-of the encoders, on a Mac.
+"""Benchmarks: ``dotsctl bench pipeline | transport`` of the runtime itself, with fake plugins; ``dotsctl bench peers``
+beside mlx-vlm; ``dotsctl bench plan`` with given costs; ``dotsctl bench energy`` of the encoders, on a Mac.
 
 The first two print ratios measured side by side in one run, because the times of a shared machine mean little on
 their own.
@@ -10,11 +10,13 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from dotsctl.client.cli.completion import ENCODER, MODEL
 from dotsctl.encoder_worker.plugins import COREML
+from dotsctl.tools.bench.peers.command import peers
 
 if TYPE_CHECKING:
     from dotsctl.tools.measuring.report_text import LegendEntry
@@ -26,7 +28,8 @@ LIMITS = {"balanced": 1.10, "unbalanced": 1.05}
 def cli() -> None:
     """Measure throughput and energy.
 
-    pipeline and transport measure the runtime with fake plugins; energy measures encoders on a Mac.
+    pipeline and transport measure the runtime with fake plugins, peers compares it with mlx-vlm, plan predicts;
+    energy measures encoders on a Mac.
     """
 
 
@@ -68,11 +71,11 @@ def pipeline(pages: int, embed_mib: float, balances: list[tuple[float, float]], 
     outcomes = [bench_pipeline.measure(pages, embed_mib, *balance) for balance in balances]
     verdict = bench_pipeline.verdict(outcomes)
     if as_json:
-        _print_json(verdict, {"runs": [asdict(outcome) | {"ratio": outcome.ratio} for outcome in outcomes]})
+        print_json(verdict, {"runs": [asdict(outcome) | {"ratio": outcome.ratio} for outcome in outcomes]})
     else:
         rows = [bench_pipeline.HEAD, *(outcome.row() for outcome in outcomes)]
         title = f"{pages} pages of {embed_mib:g} MiB"
-        _print_text(verdict, "\n".join([title, *rows]), bench_pipeline.LEGEND)
+        print_text(verdict, "\n".join([title, *rows]), bench_pipeline.LEGEND)
     above = [o for o in outcomes if o.ratio > LIMITS["balanced" if o.encode_ms == o.decode_ms else "unbalanced"]]
     if check and above:
         click.echo(f"{len(above)} of {len(outcomes)} runs are above their limit", err=True)
@@ -94,10 +97,10 @@ def transport(rounds: int, mib: float, check: bool, as_json: bool) -> None:
 
     outcome = bench_transport.measure(rounds, mib)
     if as_json:
-        _print_json(outcome.verdict(), {**asdict(outcome), "ratio": outcome.ratio})
+        print_json(outcome.verdict(), {**asdict(outcome), "ratio": outcome.ratio})
     else:
         numbers = f"ours {outcome.ours_ms:.2f} ms, bare {outcome.bare_ms:.2f} ms, ratio {outcome.ratio:.2f}"
-        _print_text(outcome.verdict(), f"{mib:g} MiB, medians of {rounds}\n{numbers}")
+        print_text(outcome.verdict(), f"{mib:g} MiB, medians of {rounds}\n{numbers}")
     if check and outcome.ratio > bench_transport.LIMIT:
         click.echo(f"the ratio is above {bench_transport.LIMIT}", err=True)
         sys.exit(1)
@@ -135,20 +138,55 @@ def energy(model: str | None, encoders: tuple[str, ...], patches: int | None, se
     measured = bench_energy.measure(model, encoders, patches, seconds, lambda line: click.echo(line, err=True))
     verdict = bench_energy.verdict(measured)
     if as_json:
-        _print_json(verdict, {"encoders": [asdict(each) for each in measured]})
+        print_json(verdict, {"encoders": [asdict(each) for each in measured]})
     else:
         rows = [bench_energy.HEAD, *(each.row() for each in measured)]
-        _print_text(verdict, "\n".join(rows), bench_energy.LEGEND, uses_coreml=any(COREML in row for row in rows))
+        print_text(verdict, "\n".join(rows), bench_energy.LEGEND, uses_coreml=any(COREML in row for row in rows))
 
 
-def _print_json(verdict: str, numbers: dict[str, Any]) -> None:
+@cli.command()
+@click.option(
+    "--costs", type=click.Path(path_type=Path), required=True, help="JSON file of times; see tools/README.md."
+)
+@click.option("--size", default="1654x2339", show_default=True, metavar="WIDTHxHEIGHT", help="Pixels of a page.")
+@click.option("--pages", type=click.IntRange(min=1), default=64, show_default=True, help="Pages to play.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with every setting instead of a table.")
+def plan(costs: Path, size: str, pages: int, as_json: bool) -> None:
+    """Find the fastest settings for given costs.
+
+    It plays the pipeline with times that were measured or assumed, and compares encoders, qualities, batches and
+    numbers of drafted tokens. Nothing is run on this machine.
+    """
+    from dotsctl.protocol.errors import UsageError
+    from dotsctl.tools.bench import plan_report
+
+    try:
+        width, height = map(int, size.split("x"))
+    except ValueError:
+        raise UsageError(f"--size: {size!r} is not WIDTHxHEIGHT", "write it as 1654x2339") from None
+    known = plan_report.read_costs(costs)
+    outcomes = plan_report.best_first(known, (width, height), pages)
+    verdict = plan_report.verdict(outcomes)
+    if as_json:
+        print_json(verdict, {"costs": asdict(known), "outcomes": [asdict(outcome) for outcome in outcomes]})
+    else:
+        title = f"{known.about}\n{pages} pages of {width}x{height} px, {known.tokens:,} tokens each"
+        print_text(verdict, f"{title}\n{plan_report.table(outcomes, (width, height))}", plan_report.LEGEND)
+
+
+cli.add_command(peers)
+
+
+def print_json(verdict: str, numbers: dict[str, Any]) -> None:
+    """Print a report as JSON, with its verdict, machine, versions and date."""
     from dotsctl.tools.measuring.made_by import MadeBy
 
     made_by = MadeBy.now().record()
     click.echo(json.dumps({"machine": machine_text(), "verdict": verdict, "made_by": made_by, **numbers}))
 
 
-def _print_text(verdict: str, table: str, legend: Sequence["LegendEntry"] = (), *, uses_coreml: bool = False) -> None:
+def print_text(verdict: str, table: str, legend: Sequence["LegendEntry"] = (), *, uses_coreml: bool = False) -> None:
+    """Print a report as text."""
     from dotsctl.tools.measuring.made_by import MadeBy
     from dotsctl.tools.measuring.report_text import text_report
 

@@ -26,9 +26,9 @@ from dotsctl.protocol.model.safetensors_header import StoredTensor, read_header
 from dotsctl.protocol.model.stored_layouts import canonical_name
 from dotsctl.protocol.parts import Role
 from dotsctl.protocol.worker.blas import preload_blas
-from dotsctl.tools.dev.random_checkpoint.checkpoint import to_bfloat16
 from dotsctl.tools.half_precision import command
 from dotsctl.tools.half_precision.pages import drawn_pages
+from dotsctl.tools.random_checkpoint.checkpoint import to_bfloat16
 from dotsctl.tools.reference.exact_tower import ExactTower, difference
 from numpy.typing import NDArray
 
@@ -67,7 +67,7 @@ def _multiply(file: Path, tensor: StoredTensor, part: tuple[slice, slice], facto
     """Multiply a part of a matrix in a file. Raises UsageError for another type than bfloat16."""
     if tensor.dtype != "BF16":
         raise UsageError(
-            f"{file} holds {tensor.dtype}", "give a model in BF16, as dotsctl.tools.dev.random_checkpoint writes"
+            f"{file} holds {tensor.dtype}", "give a model in BF16, as dotsctl.tools.random_checkpoint writes"
         )
     bits = np.memmap(file, np.uint16, "r+", tensor.start, tensor.shape)
     values = (bits[part].astype(np.uint32) << 16).view(np.float32)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dotsctl.tools.dev.mlx_vlm_builds.environment import run_peer
+from dotsctl.tools.bench.peers.environment import run_peer
 from dotsctl.tools.dev.verify.own import own_results
 from dotsctl.tools.dev.verify.pages import VerifyPage, make_pages, read_tokenizer
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ BUILDS: dict[str, dict[str, Any]] = {
     "mixed_4_6": {"quantize": True, "q_bits": 4, "q_group_size": 64, "quant_predicate": "mixed_4_6"},
 }
 """Arguments of ``mlx_vlm.convert.convert`` by name: the kinds that mlx-community publishes, and one with exceptions."""
+PROGRAM = Path(__file__).with_name("peer.py")
 PAGES = 8
 MAX_TOKENS = 48
 """The most tokens of an answer."""
@@ -89,7 +90,7 @@ def make_builds(python: Path, source: Path, folder: Path) -> dict[str, PeerResul
     np.savez(folder / "pages.npz", **arrays)
     job = {"source": str(source), "builds": BUILDS, "pages": len(pages), "max_tokens": MAX_TOKENS}
     (folder / "job.json").write_text(json.dumps(job))
-    run_peer(python, folder)
+    run_peer(python, PROGRAM, folder)
     return {name: _results(folder / "results" / f"{name}.npz") for name in BUILDS}
 
 

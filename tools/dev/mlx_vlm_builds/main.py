@@ -11,9 +11,9 @@ import click
 from dotsctl.client.cli.printing import exiting_on_error
 from dotsctl.protocol.errors import REINSTALL, ExitCode, MissingError
 from dotsctl.protocol.worker.blas import preload_blas
-from dotsctl.tools.dev.mlx_vlm_builds.environment import MLX_VLM, peer_python
-from dotsctl.tools.dev.random_checkpoint.checkpoint import write_checkpoint
-from dotsctl.tools.dev.random_checkpoint.shape import PRESETS
+from dotsctl.tools.bench.peers.environment import MLX_VLM, peer_python
+from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.random_checkpoint.shape import PRESETS
 
 
 @click.command()

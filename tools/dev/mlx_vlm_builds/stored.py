@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from dotsctl.protocol.errors import MissingError
 from dotsctl.tools.dev.mlx_vlm_builds.builds import BUILDS, PeerResults
-from dotsctl.tools.dev.random_checkpoint.shape import Shape
+from dotsctl.tools.random_checkpoint.shape import Shape
 
 SMALL = Shape(hidden=64, layers=2, vision_dim=16, vision_layers=2, real_vocabulary=False)
 """The sizes of the stored builds: rows of 64 weights are the smallest that every kind can divide into groups."""

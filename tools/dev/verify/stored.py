@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.model.directory import fingerprint
-from dotsctl.tools.dev.random_checkpoint.checkpoint import write_checkpoint
-from dotsctl.tools.dev.random_checkpoint.shape import Shape
 from dotsctl.tools.dev.verify.pages import VerifyPage
 from dotsctl.tools.dev.verify.stages import STAGES, Results
+from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
+from dotsctl.tools.random_checkpoint.shape import Shape
 
 TINY = Shape(hidden=64, layers=2, vision_dim=64, vision_layers=2, real_vocabulary=False)
 STORED = Path(__file__).resolve().parents[3] / "tests" / "files" / "reference_activations.npz"

@@ -21,7 +21,7 @@ import numpy as np
 from dotsctl.client.cli.printing import exiting_on_error
 from dotsctl.protocol.errors import OutputError
 from dotsctl.protocol.model import layout
-from dotsctl.tools.dev.random_checkpoint.shape import PRESETS, Shape, config_files
+from dotsctl.tools.random_checkpoint.shape import PRESETS, Shape, config_files
 from numpy.typing import NDArray
 
 BLOCK = 4_194_301
@@ -188,8 +188,9 @@ def _write_shard(path: Path, tensors: dict[str, layout.Shape], dtype: str, numbe
 def cli(out: Path, preset: str, vocab: str, dtype: str, seed: int, shard_mib: int, **sizes: int | None) -> None:
     """Write a random checkpoint with the layout of dots.ocr to the folder OUT.
 
-    Presets: tiny (widths 128 and 256, 4 + 4 layers), six-layers (the true widths, 6 + 2 layers), full (42 + 28
-    layers, 6.08 GB in bfloat16). The small vocabulary has some hundred tokens; mlx-vlm takes the real one only.
+    Presets: tiny (widths 128 and 256, 4 + 4 layers), mid (widths 512, 6 + 8 layers), six-layers (the true widths,
+    6 + 2 layers), full (42 + 28 layers, 6.08 GB in bfloat16). The small vocabulary has some hundred tokens; mlx-vlm
+    takes the real one only.
     """
     started = time.perf_counter()
     changes: dict[str, Any] = {key: size for key, size in sizes.items() if size is not None}
@@ -202,4 +203,4 @@ def cli(out: Path, preset: str, vocab: str, dtype: str, seed: int, shard_mib: in
 def main() -> None:
     """Run the command line."""
     with exiting_on_error():
-        cli(prog_name="python -P -m dotsctl.tools.dev.random_checkpoint")
+        cli(prog_name="python -P -m dotsctl.tools.random_checkpoint")

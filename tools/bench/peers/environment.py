@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,14 +34,27 @@ def peer_python() -> Path:
     return python
 
 
-def run_peer(python: Path, folder: Path) -> None:
-    """Run ``peer.py`` on a folder; it has no network and no path to this project.
+def peer_variables() -> dict[str, str]:
+    """Return the environment variables of mlx-vlm's processes: no network and no path to this project."""
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    variables.pop("PYTHONPATH", None)
+    return variables
+
+
+def run_peer(python: Path, program: Path, folder: Path, variables: Mapping[str, str] | None = None) -> None:
+    """Run a program in the environment.
+
+    Args:
+        python: of the environment.
+        program: the file.
+        folder: its argument, which holds its job and takes its results.
+        variables: additional environment variables.
 
     Raises:
         CommandFailedError: it ended with an error.
     """
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    environment.pop("PYTHONPATH", None)
-    command = [str(python), "-P", str(Path(__file__).with_name("peer.py")), str(folder)]
-    if code := subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode:
+    command = [str(python), "-P", str(program), str(folder)]
+    if code := subprocess.run(
+        command, env={**peer_variables(), **(variables or {})}, stdout=subprocess.DEVNULL
+    ).returncode:
         raise CommandFailedError(f"mlx-vlm ended with exit code {code}", "read its messages above")

@@ -5,7 +5,7 @@ from typing import Any
 
 from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.model import layout
-from dotsctl.tools.dev.random_checkpoint import tokenizer
+from dotsctl.tools.random_checkpoint import tokenizer
 
 REAL_DIM = 1536
 
@@ -60,6 +60,7 @@ class Shape:
 
 PRESETS = {
     "tiny": Shape(),
+    "mid": Shape(512, 8, 512, 6),
     "six-layers": Shape(REAL_DIM, 2, REAL_DIM, 6),
     "full": Shape(REAL_DIM, 28, REAL_DIM, 42),
 }
