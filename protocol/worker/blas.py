@@ -15,6 +15,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from dotsctl.protocol.model.files import read_file
+
 SYSTEM_LIBRARY = "libopenblas.so.0"
 CPU_INFO = Path("/proc/cpuinfo")
 CORE_TYPE = "OPENBLAS_CORETYPE"
@@ -72,7 +74,7 @@ def blas_kernels(libraries: list[str], cpu_info: Path = CPU_INFO) -> dict[str, s
     if CORE_TYPE in os.environ or not libraries or libraries == [SYSTEM_LIBRARY]:
         return {}
     try:
-        lines = cpu_info.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_file(cpu_info).decode("utf-8", errors="replace").splitlines()
     except OSError:
         return {}
     flags = next((set(line.split()) for line in lines if line.startswith("flags")), set())

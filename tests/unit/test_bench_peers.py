@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.tools.bench.peers import counted, mlx_vlm
-from dotsctl.tools.bench.peers.report import Compared
+from dotsctl.tools.bench.peers.report import PeerComparison
 from dotsctl.tools.bench.peers.run import Run, unequal
 from dotsctl.tools.bench.peers.workload import Workload
 from dotsctl.tools.random_checkpoint.shape import PRESETS
@@ -53,7 +53,7 @@ def test_runs_of_different_length_are_not_compared() -> None:
 
 def test_the_verdict_compares_with_the_fastest_peer() -> None:
     runs = (run("dotsctl", 9.0, 8.0), run("mlx-vlm batch", 10.0, 16.0), run("mlx-vlm server", 20.0, 4.0))
-    compared = Compared(Workload(448, 616, 64, 10), runs)
+    compared = PeerComparison(Workload(448, 616, 64, 10), runs)
     assert compared.verdict() == (
         "448x616:64: dotsctl takes 0.90 times the time of mlx-vlm batch, the fastest way to use mlx-vlm, and 0.50 "
         "times its processor time."
@@ -64,8 +64,8 @@ def test_the_verdict_compares_with_the_fastest_peer() -> None:
 def test_a_page_of_dots_ocr_at_200_dpi_needs_150_teraflop_in_the_tower() -> None:
     page = counted.count(PRESETS["full"].vision, PRESETS["full"].text, 16, 19_824, 1000)
     assert page.tower == pytest.approx(1.5e14, rel=0.01)
-    assert page.read_bytes(1) > 10 * page.read_bytes(16) / 1.5
-    assert page.read_bytes(1, 4.0) == pytest.approx(page.read_bytes(1) / 4)
+    assert page.bytes_read(1) > 10 * page.bytes_read(16) / 1.5
+    assert page.bytes_read(1, 4.0) == pytest.approx(page.bytes_read(1) / 4)
 
 
 @pytest.mark.parametrize("way", [mlx_vlm.BATCH, mlx_vlm.SEQUENTIAL])

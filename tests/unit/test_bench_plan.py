@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from dotsctl.client.cli.main import cli
 from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.parts import Quality
-from dotsctl.tools.bench.main import cli
 from dotsctl.tools.bench.plan import Costs, DecoderCosts, EncoderCosts, Setting, patches_of, play
 from dotsctl.tools.bench.plan_report import best_first, read_costs
 from hypothesis import given
@@ -92,7 +92,7 @@ def test_the_command_names_the_fastest_setting_first(tmp_path: Path) -> None:
         "accepted": 0,
     }
     file.write_text(json.dumps(content))
-    result = CliRunner().invoke(cli, ["plan", "--costs", str(file)])
+    result = CliRunner().invoke(cli, ["bench", "plan", "--costs", str(file)])
     assert result.exit_code == 0 and result.output.startswith("Fastest: encoder quick, fast")
     outcomes = best_first(read_costs(file), A4, 16)
     assert [each.page_s for each in outcomes] == sorted(each.page_s for each in outcomes)

@@ -43,7 +43,7 @@ ONLY_IN = {
         "tools/*.py",
     ],
     "mlx_lm": ["decoder_worker/adapter.py", "decoder_worker/model.py", "tools/*.py"],
-    "mlx_vlm": ["tools/dev/verify/peer.py", "tools/dev/mlx_vlm_builds/peer.py"],
+    "mlx_vlm": ["tools/dev/verify/peer.py", "tools/dev/mlx_vlm_builds/peer.py", "tools/bench/peers/program.py"],
     "click": ["client/cli/*.py", "client/package/__main__.py", "*/main.py", "tools/*.py"],
     "torch": ["tools/*.py"],
     "matplotlib": ["tools/*.py"],
@@ -294,6 +294,8 @@ READS_OPENLY = {
     "protocol/model/pixels.py",
     "protocol/render/memory.py",
     "protocol/worker/fakes.py",
+    "tools/bench/peers/mlx_vlm.py",  # pages that it wrote, and results
+    "tools/bench/peers/program.py",
     "tools/coreml/package.py",
     "tools/coreml/plan_package.py",
     "tools/doctor_coreml/laboratory.py",

@@ -27,7 +27,7 @@ DOTS_OCR = VisionSizes(1536, 1536, 4224, 42, 12)
 
 @dataclass(frozen=True)
 class EncoderCosts:
-    """What one encoder takes for a page."""
+    """Time that one encoder takes for a page."""
 
     device: str
     """Any name, as ``gpu`` or ``ne``; the same one as the decoder's where they share a device."""
@@ -47,7 +47,7 @@ class EncoderCosts:
 
 @dataclass(frozen=True)
 class DecoderCosts:
-    """What the decoder takes."""
+    """Times of the decoder."""
 
     device: str
     prefill_ms: float
@@ -55,7 +55,7 @@ class DecoderCosts:
     pass_ms: dict[str, float]
     """Milliseconds of a pass by its number of rows. Between them straight lines; beyond the last one its slope."""
     page_ms: float
-    """What each page of a pass adds, whatever its rows: the reading of its keys and values. May be 0."""
+    """Milliseconds that each page of a pass adds, whatever its rows: the reading of its keys and values. May be 0."""
 
     def __post_init__(self) -> None:
         if not self.pass_ms or not all(key.isdigit() and cost > 0 for key, cost in self.pass_ms.items()):
@@ -80,7 +80,7 @@ class Costs:
     """The costs of one machine and model, as a file has them."""
 
     about: str
-    """What was measured or assumed, and its source."""
+    """The figures that were measured or assumed, and their source."""
     encoders: dict[str, EncoderCosts]
     decoder: DecoderCosts
     tokens: int
@@ -104,7 +104,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PlannedPipeline:
     """The pipeline with one setting."""
 
     setting: Setting
@@ -131,7 +131,7 @@ def settings(costs: Costs) -> Iterator[Setting]:
         yield Setting(encoder, quality, batch, depth)
 
 
-def play(costs: Costs, setting: Setting, size: tuple[int, int], pages: int) -> Outcome:
+def play(costs: Costs, setting: Setting, size: tuple[int, int], pages: int) -> PlannedPipeline:
     """Read ``pages`` equal pages of ``size`` (width, height) pixels; both workers start idle.
 
     Raises:
@@ -147,7 +147,9 @@ def play(costs: Costs, setting: Setting, size: tuple[int, int], pages: int) -> O
     else:
         run.overlap()
     first_s, last_s = run.read_at[0], run.read_at[-1]
-    return Outcome(setting, last_s / pages, first_s, encode_s, (pages * encode_s / last_s, run.decode_s / last_s))
+    return PlannedPipeline(
+        setting, last_s / pages, first_s, encode_s, (pages * encode_s / last_s, run.decode_s / last_s)
+    )
 
 
 class _Run:

@@ -7,7 +7,7 @@ from pathlib import Path
 from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.model.files import read_file
 from dotsctl.protocol.typed_values import WrongValueError, from_plain
-from dotsctl.tools.bench.plan import Costs, Outcome, patches_of, play, settings
+from dotsctl.tools.bench.plan import Costs, PlannedPipeline, patches_of, play, settings
 from dotsctl.tools.measuring.report_text import LegendEntry
 
 HEAD = "encoder    quality   patches  batch  drafts  s a page  pages/h  first page s  busy enc/dec"
@@ -33,12 +33,12 @@ def read_costs(path: Path) -> Costs:
         raise UsageError(f"{path} has no costs ({reason})", "write it as 'Plan' in tools/README.md shows") from None
 
 
-def best_first(costs: Costs, size: tuple[int, int], pages: int) -> list[Outcome]:
+def best_first(costs: Costs, size: tuple[int, int], pages: int) -> list[PlannedPipeline]:
     """Play every setting; the fastest first. Raises PageError."""
     return sorted((play(costs, each, size, pages) for each in settings(costs)), key=lambda outcome: outcome.page_s)
 
 
-def verdict(outcomes: Sequence[Outcome]) -> str:
+def verdict(outcomes: Sequence[PlannedPipeline]) -> str:
     """Return the winner at full quality and the winner of all, in one or two sentences."""
     best = outcomes[0]
     full = next(outcome for outcome in outcomes if outcome.setting.quality == "full")
@@ -47,15 +47,15 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     return f"Fastest: {_named(best)}. At full quality: {_named(full)}."
 
 
-def table(outcomes: Sequence[Outcome], size: tuple[int, int]) -> str:
+def table(outcomes: Sequence[PlannedPipeline], size: tuple[int, int]) -> str:
     """Return the best outcome of each encoder and quality, with its batch and its drafts, as a table."""
-    best: dict[tuple[str, str], Outcome] = {}
+    best: dict[tuple[str, str], PlannedPipeline] = {}
     for outcome in outcomes:
         best.setdefault((outcome.setting.encoder, outcome.setting.quality), outcome)
     return "\n".join([HEAD, *(_row(outcome, size) for outcome in best.values())])
 
 
-def _named(outcome: Outcome) -> str:
+def _named(outcome: PlannedPipeline) -> str:
     chosen = outcome.setting
     drafts = f", {chosen.depth} drafted tokens" if chosen.depth else ""
     return (
@@ -64,7 +64,7 @@ def _named(outcome: Outcome) -> str:
     )
 
 
-def _row(outcome: Outcome, size: tuple[int, int]) -> str:
+def _row(outcome: PlannedPipeline, size: tuple[int, int]) -> str:
     chosen, (encoder, decoder) = outcome.setting, outcome.busy
     return (
         f"{chosen.encoder:<10} {chosen.quality:<9} {patches_of(size, chosen.quality):7,}  {chosen.batch:5}  "

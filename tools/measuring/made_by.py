@@ -10,11 +10,11 @@ from typing import Any
 from dotsctl.protocol.machine.identity import Machine, this_machine
 from dotsctl.protocol.machine.libraries import COREMLTOOLS, MLX, MLX_LM
 from dotsctl.protocol.model.files import read_file
+from dotsctl.protocol.worker.blas import CPU_INFO
 from dotsctl.tools.measuring.versions import versions
 
 NAMES = {"dotsctl": "dotsctl", "python": "Python", MLX: "MLX", MLX_LM: MLX_LM, COREMLTOOLS: COREMLTOOLS}
 """The versions that a reader sees, by the names in ``versions()``; JSON has all of them."""
-CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)

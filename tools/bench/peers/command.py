@@ -8,7 +8,7 @@ import click
 from dotsctl.client.cli.completion import DECODER, ENCODER, MODEL
 
 if TYPE_CHECKING:
-    from dotsctl.tools.bench.peers.report import Compared
+    from dotsctl.tools.bench.peers.report import PeerComparison
 
 WAYS = ("batch", "server", "sequential")
 
@@ -162,7 +162,7 @@ def _print_counted(model: str | None, patches: tuple[int, ...], *, as_json: bool
         print_text(verdict, counted.table(pages), counted.LEGEND)
 
 
-def _print(compared: "list[Compared]", *, as_json: bool) -> None:
+def _print(compared: "list[PeerComparison]", *, as_json: bool) -> None:
     from dotsctl.tools.bench.main import print_json, print_text
     from dotsctl.tools.bench.peers.report import LEGEND
 

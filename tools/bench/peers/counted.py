@@ -1,4 +1,4 @@
-"""What a page costs by arithmetic, at sizes that a CPU is too slow for: operations, and bytes that a pass reads."""
+"""Operations of a page, and bytes that its passes read, by arithmetic: for sizes that a CPU is too slow for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class CountedPage:
     kept_bytes: float
     """Bytes of keys and values that the passes of this page read, all together."""
 
-    def read_bytes(self, pages: int, tokens_a_pass: float = 1.0) -> float:
+    def bytes_read(self, pages: int, tokens_a_pass: float = 1.0) -> float:
         """Bytes that the decoder reads for this page, when ``pages`` share each pass."""
         passes = self.tokens / tokens_a_pass
         return passes * self.weight_bytes / pages + self.kept_bytes / tokens_a_pass
@@ -45,8 +45,8 @@ class CountedPage:
         """The line of the table."""
         return (
             f"{self.patches:7,}  {self.patches // PATCHES_AN_EMBEDDING + PROMPT_TOKENS:6,}  {self.tower / 1e12:11.1f}  "
-            f"{self.prefill / 1e12:13.1f}  {self.answer / 1e12:12.1f}  {self.read_bytes(1) / 1e9:17.0f}  "
-            f"{self.read_bytes(16) / 1e9:25.0f}"
+            f"{self.prefill / 1e12:13.1f}  {self.answer / 1e12:12.1f}  {self.bytes_read(1) / 1e9:17.0f}  "
+            f"{self.bytes_read(16) / 1e9:25.0f}"
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dotsctl.protocol.errors import CommandFailedError
 from dotsctl.tools.bench.peers import mlx_vlm, own
-from dotsctl.tools.bench.peers.report import Compared
+from dotsctl.tools.bench.peers.report import PeerComparison
 from dotsctl.tools.bench.peers.run import Run, unequal
 from dotsctl.tools.bench.peers.workload import Workload
 
@@ -18,7 +18,7 @@ class Sides:
     model: Path
     """Folder of the checkpoint."""
     python: Path
-    """Of the environment with mlx-vlm."""
+    """The interpreter of the environment with mlx-vlm."""
     ways: tuple[str, ...]
     """Ways to use mlx-vlm."""
     threads: tuple[int, ...]
@@ -28,9 +28,9 @@ class Sides:
     encoder: str | None
     """Plugin of dotsctl with its options; none: the default."""
     decoder: str | None
-    """Likewise."""
+    """Plugin of dotsctl with its options; none: the default."""
 
-    def compare(self, workload: Workload, rounds: int, scratch: Path, report: Callable[[str], None]) -> Compared:
+    def compare(self, workload: Workload, rounds: int, scratch: Path, report: Callable[[str], None]) -> PeerComparison:
         """Read the pages of a workload with every side.
 
         Args:
@@ -54,7 +54,7 @@ class Sides:
         runs = [_median(each) for each in found.values()]
         if difference := unequal(runs):
             raise CommandFailedError(f"the sides cannot be compared: {difference}", "choose another model or --kind")
-        return Compared(workload, tuple(runs))
+        return PeerComparison(workload, tuple(runs))
 
     def _round(self, files: Sequence[Path], max_tokens: int, threads: int) -> list[Run]:
         runs = [

@@ -24,7 +24,7 @@ LEGEND = (
 
 
 @dataclass(frozen=True)
-class Compared:
+class PeerComparison:
     """All runs of one workload."""
 
     workload: Workload

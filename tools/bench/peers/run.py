@@ -20,7 +20,7 @@ class Run:
     clients: int
     """Pages in flight at once."""
     wall_s: float
-    """From the first request to the last answer."""
+    """Seconds from the first request to the last answer."""
     cpu_s: float
     """Processor time of all processes of the side meanwhile."""
     peak_bytes: int
