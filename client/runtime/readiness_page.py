@@ -28,7 +28,7 @@ WORDS = (
 """The words, each wider than the 28 px of one embedding: embeddings in a wrong order show none of them."""
 TEXT_BOX: Box = (9.0, 10.0, 310.0, 129.0)
 """The block of the words, in pixels of the page."""
-MAX_TOKENS = 60
+MAX_TOKENS = 45
 LEAST_SHARE = 0.5
 """Share of the words that an answer covers, below which a warning is given."""
 LEAST_OVERLAP = 0.3

@@ -65,7 +65,7 @@ class Interpreter:
                 for output, result in zip(op.outputs, results, strict=True):
                     if op.type not in COPIES:
                         self._measure(output.name, result)
-                    values[output.name] = _rounded(result, _shape_and_type(output.type))
+                    values[output.name] = _rounded(result, _shape_and_type(output.type), is_rounded=op.type in COPIES)
                     if output.name in kept:
                         found[output.name] = values[output.name]
                 for name in (*_operands(op), *(output.name for output in op.outputs)):
@@ -123,13 +123,16 @@ def _widened(value: Any) -> Any:
     return value.astype(np.float32) if isinstance(value, np.ndarray | np.floating) and value.dtype == "f2" else value
 
 
-def _rounded(values: Array, declared: tuple[tuple[int, ...], np.dtype[Any]]) -> Array:
-    """Return float32 values, rounded to the declared type. Raises CommandFailedError for another than the declared
-    shape."""
+def _rounded(values: Array, declared: tuple[tuple[int, ...], np.dtype[Any]], *, is_rounded: bool = False) -> Array:
+    """Return float32 values, rounded to the declared type unless they are rounded already.
+
+    Raises:
+        CommandFailedError: they have another shape than the declared one.
+    """
     shape, dtype = declared
     if values.shape != shape:
         raise CommandFailedError(f"a value of shape {values.shape} is declared as {shape}: the package is damaged")
-    if dtype == np.float16:
+    if dtype == np.float16 and not is_rounded:
         with np.errstate(over="ignore"):
             return values.astype(np.float16).astype(np.float32)
     return values.astype(np.float32, copy=False)

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from dotsctl.client.runtime.delivery import ToClient, ToWorker
 from dotsctl.client.runtime.machine import RELEASE, RuntimeMachine
-from dotsctl.client.runtime.readiness_page import FILE, TEXT_BOX, WORDS, Judgement, judge, overlap, readiness_page
+from dotsctl.client.runtime.readiness_page import (
+    FILE,
+    MAX_TOKENS,
+    TEXT_BOX,
+    WORDS,
+    Judgement,
+    judge,
+    overlap,
+    readiness_page,
+)
 from dotsctl.client.runtime.worker_slots import identity_of
 from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol.errors import ErrorCode, ExitCode
@@ -164,7 +173,7 @@ def test_clients_are_welcomed_when_both_halves_have_read_the_page() -> None:
     assert encodes(runtime.load(Role.ENCODER)) == []
     (page,) = encodes(found := runtime.load(Role.DECODER))
     assert to_client(found, Welcome) == []
-    assert (page.data_endpoint, page.options.task, page.options.max_tokens) == ("d.1", "layout", 60)
+    assert (page.data_endpoint, page.options.task, page.options.max_tokens) == ("d.1", "layout", MAX_TOKENS)
     answers = runtime.say(Role.DECODER, 1, done(RIGHT, page.request_id))
     assert len(to_client(answers, Welcome)) == 1
     assert [worker.readiness.split()[0] for worker in runtime.machine.table] == ["passed", "passed"]
@@ -215,7 +224,7 @@ def test_a_decoder_that_comes_back_reads_the_page_before_it_gets_pages_of_client
     runtime.exit(Role.DECODER, 1)
     runtime.submit(0)
     (page,) = encodes(runtime.load(Role.DECODER, 2))
-    assert page.options.max_tokens == 60 and page.data_endpoint == "d.2"
+    assert page.options.max_tokens == MAX_TOKENS and page.data_endpoint == "d.2"
     (encode,) = encodes(runtime.say(Role.DECODER, 2, done(RIGHT, page.request_id)))
     assert encode.options.max_tokens is None
 
@@ -231,7 +240,7 @@ def test_a_death_during_the_page_repeats_it_and_makes_no_page_a_suspect() -> Non
     runtime.exit(Role.DECODER, 1)
     assert not runtime.machine.core.ledger.requests[encode.request_id].suspect
     found = encodes(runtime.load(Role.DECODER, 2))
-    assert [each.options.max_tokens for each in found] == [60]
+    assert [each.options.max_tokens for each in found] == [MAX_TOKENS]
 
 
 def test_a_swap_to_an_encoder_that_reads_nothing_keeps_the_old_one() -> None:

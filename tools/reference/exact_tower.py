@@ -61,12 +61,12 @@ class ExactTower:
                 ``block 0 MLP``), the residual stream after each layer, the final norm and the merger.
         """
         dim, name = self._config.embed_dim, "patch_embed.patchifier"
-        angles = _angles(grid, self._config.head_dim)
+        turns = np.exp(1j * _angles(grid, self._config.head_dim))  # (num_patches, head_dim / 2), complex
         x = patches.astype(np.float64) @ self._get(f"{name}.proj.weight", dim, 588).T  # (num_patches, embed_dim)
         x = self._rms_norm(x + self._get(f"{name}.proj.bias", dim), f"{name}.norm")
         watch(PATCH_EMBEDDING, x)
         for layer in range(self._config.num_hidden_layers):
-            attended = self._attention(self._rms_norm(x, f"blocks.{layer}.norm1"), angles, f"blocks.{layer}.attn")
+            attended = self._attention(self._rms_norm(x, f"blocks.{layer}.norm1"), turns, f"blocks.{layer}.attn")
             watch(f"block {layer} attention", attended)
             x = x + attended
             fed = self._mlp(self._rms_norm(x, f"blocks.{layer}.norm2"), f"blocks.{layer}.mlp")
@@ -90,13 +90,13 @@ class ExactTower:
         y = x @ self._get(f"{name}.weight", rows, x.shape[1]).T
         return y + self._get(f"{name}.bias", rows) if bias else y
 
-    def _attention(self, n: Rows, angles: Rows, name: str) -> Rows:
+    def _attention(self, n: Rows, turns: NDArray[np.complex128], name: str) -> Rows:
         dim, bias = self._config.embed_dim, self._config.use_bias
         qkv = self._linear(n, f"{name}.qkv", 3 * dim, bias=bias)  # (num_patches, 3 embed_dim)
         heads = []
         parts = [np.split(part, self._config.num_attention_heads, axis=1) for part in np.split(qkv, 3, axis=1)]
         for q, k, v in zip(*parts, strict=True):  # each (num_patches, head_dim)
-            scores = _turn(q, angles) @ _turn(k, angles).T / math.sqrt(self._config.head_dim)
+            scores = _turn(q, turns) @ _turn(k, turns).T / math.sqrt(self._config.head_dim)
             shares = np.exp(scores - scores.max(axis=1, keepdims=True))  # (num_patches, num_patches)
             heads.append(shares / shares.sum(axis=1, keepdims=True) @ v)
         return self._linear(np.concatenate(heads, axis=1), f"{name}.proj", dim, bias=bias)
@@ -131,10 +131,10 @@ def _angles(grid: tuple[int, int], head_dim: int) -> Rows:
     return np.array([[*(row * inverse), *(column * inverse)] for row, column in places])
 
 
-def _turn(x: Rows, angles: Rows) -> Rows:
-    """Rotate the pairs (d, d + head_dim / 2) of x, (num_patches, head_dim), as points of a plane."""
+def _turn(x: Rows, turns: NDArray[np.complex128]) -> Rows:
+    """Rotate the pairs (d, d + head_dim / 2) of x, (num_patches, head_dim), as points of a plane, by unit numbers."""
     half = x.shape[1] // 2
-    turned = (x[:, :half] + 1j * x[:, half:]) * np.exp(1j * angles)
+    turned = (x[:, :half] + 1j * x[:, half:]) * turns
     return np.concatenate([turned.real, turned.imag], axis=1)
 
 
