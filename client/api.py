@@ -111,7 +111,8 @@ class Client:
             inputs: one or many of: the path of a picture, a PDF or a folder, a glob, the bytes of a picture file or a
                 PDF, an open file, a PIL image, an array (height, width, 3), a stack of such arrays.
             on_event: called with each :class:`PageText` and :class:`PageRestarted`.
-            on_notice: called with a line of text when ``balanced`` is first chosen for a page, with both times.
+            on_notice: called with a line of text when ``balanced`` is first chosen for a page, with both times, and
+                when a source of hints first fails.
             options: see :class:`dotsctl.client.jobs.page_options.ReadOptions`.
 
         A page that cannot be read is a ``Page`` with ``error``; the others continue. Leaving the loop cancels the rest.

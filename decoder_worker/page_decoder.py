@@ -90,7 +90,7 @@ class PageDecoder:
                 raise MemoryError(str(error)) from None
             raise
         limit = room if prompt.max_tokens is None else min(room, prompt.max_tokens)
-        hint = plain_ids(model.tokenizer, prompt.hint) if prompt.hint else []
+        hint = plain_ids(model.tokenizer, prompt.hint.text) if prompt.hint else []
         run = PageRun(StopRule(model.end_ids, limit), Drafter(hint), len(built.ids))
         self.scheduler.admit(prompt.page_id, SplicedPage(built.ids, embeddings), run)
         self._streams[prompt.page_id] = TextStream(model.tokenizer)
@@ -132,7 +132,7 @@ class PageDecoder:
             MissingError: the model computes no numbers.
         """
         page = np.zeros((1, self.width), np.float32)
-        self.admit(EncodedPrompt(WARM_UP_ID, page, self.tasks[0], "Read.", 2, ""))
+        self.admit(EncodedPrompt(WARM_UP_ID, page, self.tasks[0], "Read.", 2, None))
         while self._streams:
             for error in filter(None, (piece.error for piece in self.step())):
                 raise MissingError(f"the model {error}", "its weights are damaged: download it again")

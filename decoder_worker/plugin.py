@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dotsctl.protocol.page_geometry import Box, PageGeometry
+from dotsctl.protocol.page_hint import PageHint
 from dotsctl.protocol.parts import Device, FinishReason
 
 if TYPE_CHECKING:  # the command line imports plugins for what they state about themselves
@@ -51,8 +52,8 @@ class EncodedPrompt:
     prompt: str | None
     """Text that replaces the task's prompt."""
     max_tokens: int | None
-    hint: str
-    """Text that the page probably holds, or empty. May speed decoding up, must not change the result."""
+    hint: PageHint | None
+    """The probable text of the page. May speed decoding up, must not change the result."""
     rows: tuple[int, ...] = ()
     """Embeddings of each image; empty: one image."""
     geometry: PageGeometry | None = None

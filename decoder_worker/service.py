@@ -6,7 +6,7 @@ many as the coordinator has credits.
 
 import logging
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,17 @@ from typing import Any
 from dotsctl.decoder_worker.plugin import Decoder, EncodedPrompt, Finish, Piece
 from dotsctl.decoder_worker.sockets import Arrived, DecoderSockets
 from dotsctl.protocol.errors import ErrorCode, PageError
-from dotsctl.protocol.messages import CancelRequest, Consumed, Decoded, Done, Embeddings, RequestFailed, Stop
+from dotsctl.protocol.messages import (
+    CancelRequest,
+    Consumed,
+    Decoded,
+    Done,
+    Embeddings,
+    HintRequest,
+    RequestFailed,
+    Stop,
+)
+from dotsctl.protocol.page_hint import PageHint
 from dotsctl.protocol.worker.gpu_faults import is_interrupted, is_refused
 from dotsctl.protocol.worker.plugin_faults import location_of, raised
 
@@ -23,6 +33,8 @@ log = logging.getLogger(__name__)
 IDLE_S = 60.0
 FLUSH_S = 0.05
 FLUSH_TOKENS = 16
+MOST_EARLY_HINTS = 32
+"""Hints that wait for the embeddings of their pages; those of pages that never come are forgotten."""
 
 
 @dataclass
@@ -30,6 +42,7 @@ class DecodingPage:
     """A page in the plugin's batch."""
 
     header: Embeddings
+    hint: PageHint | None
     arrived_at: float
     admitted_at: float = 0.0
     first_token_at: float | None = None
@@ -50,6 +63,8 @@ class DecoderService:
         self._sockets, self._decoder = sockets, decoder
         self._waiting: deque[tuple[Arrived, float]] = deque()
         self._running: dict[int, DecodingPage] = {}
+        self._hints: OrderedDict[tuple[int, int], PageHint] = OrderedDict()
+        """Hints that came after their pages were sent, by request and attempt, until these pages are admitted."""
         self._stopped = False
 
     def run(self) -> None:
@@ -99,11 +114,21 @@ class DecoderService:
                     self._waiting.append((event, time.monotonic()))
                 case CancelRequest():
                     self._cancel(event)
+                case HintRequest():
+                    self._keep(event)
                 case Stop():
                     self._stopped = True
             event = self._sockets.next_event(0.0)
 
+    def _keep(self, late: HintRequest) -> None:
+        """Keep a hint until its page is admitted."""
+        if late.request_id not in self._running:
+            self._hints[late.request_id, late.attempt] = late.hint
+            if len(self._hints) > MOST_EARLY_HINTS:
+                self._hints.popitem(last=False)
+
     def _cancel(self, cancel: CancelRequest) -> None:
+        self._hints.pop((cancel.request_id, cancel.attempt), None)
         for entry in list(self._waiting):
             if (entry[0].header.request_id, entry[0].header.attempt) == (cancel.request_id, cancel.attempt):
                 self._waiting.remove(entry)
@@ -116,11 +141,13 @@ class DecoderService:
         """Hand waiting pages to the plugin in order of arrival, as long as the first one fits."""
         while self._waiting:
             arrived, at = self._waiting[0]
-            prompt = _prompt(arrived)
+            header = arrived.header
+            key = (header.request_id, header.attempt)
+            prompt = _prompt(arrived, self._hints.get(key, header.options.hint))
             if not self._decoder.has_room(prompt):
                 return
             self._waiting.popleft()
-            header = arrived.header
+            self._hints.pop(key, None)
             try:
                 self._decoder.admit(prompt)
             except PageError as error:
@@ -137,7 +164,7 @@ class DecoderService:
                 self._fail(header, ErrorCode.INTERNAL, f"{self._where} {raised(error)} in admit{location_of(error)}")
                 continue
             now = time.monotonic()
-            self._running[header.request_id] = DecodingPage(header, arrived_at=at, admitted_at=now, flushed_at=now)
+            self._running[header.request_id] = DecodingPage(header, prompt.hint, at, admitted_at=now, flushed_at=now)
             self._sockets.send(Consumed(header.request_id, header.attempt))
 
     def _pass_on(self, piece: Piece) -> None:
@@ -186,7 +213,7 @@ def checked_pieces(pieces: Any, running: Collection[int]) -> list[Piece]:
     return list(pieces)
 
 
-def _prompt(arrived: Arrived) -> EncodedPrompt:
+def _prompt(arrived: Arrived, hint: PageHint | None) -> EncodedPrompt:
     options = arrived.header.options
     return EncodedPrompt(
         page_id=arrived.header.request_id,
@@ -194,7 +221,7 @@ def _prompt(arrived: Arrived) -> EncodedPrompt:
         task=options.task,
         prompt=options.prompt,
         max_tokens=options.max_tokens,
-        hint=options.hint,
+        hint=hint,
         rows=arrived.header.rows,
         geometry=arrived.header.geometries[0],
         box=options.box,
@@ -219,4 +246,5 @@ def _done(page: DecodingPage, finish: Finish, now: float) -> Done:
         prompt_tokens=finish.prompt_tokens,
         completion_tokens=finish.completion_tokens,
         timings_ms=timings,
+        hint=page.hint.origin if page.hint else "",
     )

@@ -15,7 +15,15 @@ from typing import Any
 from dotsctl.protocol import codec, tensor
 from dotsctl.protocol.errors import ErrorCode, ProtocolError
 from dotsctl.protocol.link import Link, Links
-from dotsctl.protocol.messages import CancelRequest, Embeddings, Message, Received, RequestFailed, Stop
+from dotsctl.protocol.messages import (
+    CancelRequest,
+    Embeddings,
+    HintRequest,
+    Message,
+    Received,
+    RequestFailed,
+    Stop,
+)
 from dotsctl.protocol.worker.shell import Control
 from numpy.typing import NDArray
 
@@ -34,7 +42,7 @@ class Arrived:
     """(num_embeddings, width)."""
 
 
-Event = Arrived | CancelRequest | Stop
+Event = Arrived | CancelRequest | HintRequest | Stop
 
 
 class DecoderSockets:
@@ -93,7 +101,7 @@ class DecoderSockets:
                 if len(self._cancelled) > REMEMBERED_CANCELS:
                     self._cancelled.popitem(last=False)
                 self._events.put(received.message)
-            elif isinstance(received.message, Stop):
+            elif isinstance(received.message, HintRequest | Stop):
                 self._events.put(received.message)
             else:
                 log.warning("%s is not for a decoder", type(received.message).__name__)

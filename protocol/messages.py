@@ -19,8 +19,10 @@ checked in ``__post_init__`` with ``ValueError``. ``SPEC.md`` describes the same
 
 from dataclasses import dataclass
 
+from dotsctl.protocol.checks import require
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.page_geometry import PageGeometry
+from dotsctl.protocol.page_hint import PageHint
 from dotsctl.protocol.parts import (
     MAX_IMAGES,
     Capability,
@@ -31,7 +33,6 @@ from dotsctl.protocol.parts import (
     Role,
     TensorHeader,
     WorkerReport,
-    require,
     require_buckets,
     require_images,
 )
@@ -76,6 +77,15 @@ class CancelJob:
 
     job_id: str
     page_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HintPage:
+    """The hint of a page that was submitted without one, or with another; ignored where it comes too late."""
+
+    job_id: str
+    page_index: int
+    hint: PageHint
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +196,8 @@ class PageResult:
     timings_ms: dict[str, float]
     warning: str = ""
     """The doubt about the model that the readiness page raised; empty: none."""
+    hint: str = ""
+    """The source of the hint that drafts came from, ``user`` for one of the user; empty: there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +301,15 @@ class CancelRequest:
 
     request_id: int
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class HintRequest:
+    """Take this hint for an attempt of a request whose embeddings may not have come; for decoders."""
+
+    request_id: int
+    attempt: int
+    hint: PageHint
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +431,8 @@ class Done:
     """Embeddings included."""
     completion_tokens: int
     timings_ms: dict[str, float]
+    hint: str = ""
+    """The source of the hint that drafts came from, ``user`` for one of the user; empty: there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,20 +485,20 @@ class Embeddings:
 
 
 Message = (
-    ClientHello | Submit | CancelJob | StatusRequest | SwapEncoder
+    ClientHello | Submit | CancelJob | HintPage | StatusRequest | SwapEncoder
     | Welcome | Accepted | Busy | PageTokens | Restarted | PageResult | PageFailed | Status | Ping | Refused | Bye
     | SwapResult
-    | Configure | Encode | CancelRequest | Stop
+    | Configure | Encode | CancelRequest | HintRequest | Stop
     | WorkerHello | Loading | Ready | LoadFailed | Encoded | Dropped | Received | Consumed
     | Decoded | Done | RequestFailed | Blank
     | Embeddings
 )  # fmt: skip
 
 MESSAGE_TYPES: dict[int, type[Message]] = {
-    1: ClientHello, 2: Submit, 3: CancelJob, 4: StatusRequest, 6: SwapEncoder,
+    1: ClientHello, 2: Submit, 3: CancelJob, 4: StatusRequest, 6: SwapEncoder, 7: HintPage,
     20: Welcome, 21: Accepted, 22: Busy, 23: PageTokens, 24: Restarted, 25: PageResult, 26: PageFailed, 27: Status,
     28: Ping, 29: Refused, 30: Bye, 31: SwapResult,
-    40: Configure, 41: Encode, 42: CancelRequest, 43: Stop,
+    40: Configure, 41: Encode, 42: CancelRequest, 43: Stop, 44: HintRequest,
     60: WorkerHello, 61: Loading, 62: Ready, 63: LoadFailed, 64: Encoded, 65: Dropped, 66: Received, 67: Consumed,
     68: Decoded, 69: Done, 70: RequestFailed, 71: Blank,
     80: Embeddings,

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-MAX_HINT_BYTES = 256 * 1024
+from dotsctl.protocol.checks import require, require_text
+from dotsctl.protocol.page_hint import PageHint
+
 MAX_PROMPT_BYTES = 1024 * 1024
 MAX_NAME_BYTES = 1024
 """Length limit of the name of a page's source."""
@@ -78,21 +80,6 @@ class Device(StrEnum):
     CPU = "cpu"
 
 
-def require(condition: bool, problem: str) -> None:
-    """Refuse a value while a message is built; the codec turns the ValueError into a ProtocolError with the path."""
-    if not condition:
-        raise ValueError(problem)
-
-
-def require_text(name: str, text: str, max_bytes: int) -> None:
-    """Refuse a text that is too long, or has no form in UTF-8, as the bytes of a name that is none."""
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} is not UTF-8 text") from None
-    require(size <= max_bytes, f"{name} is longer than {max_bytes} bytes")
-
-
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
     """Describes a page's image; its bytes are the message's buffers."""
@@ -148,8 +135,8 @@ class PageOptions:
     """The most tokens of an answer; none: what the model's limit leaves."""
     max_pixels: int | None
     """Resize to at most so many pixels; none: the model's own limit."""
-    hint: str
-    """Text that the page probably holds, for drafts; never changes the result."""
+    hint: PageHint | None = None
+    """The probable text of the page, for drafts; never changes the result."""
     box: tuple[float, float, float, float] | None = None
     """x0, y0, x1, y1 in pixels of the page as viewers show it, for tasks that read a part of a page."""
     check_blank: bool = False
@@ -177,7 +164,6 @@ class PageOptions:
             f"max_pixels {self.max_pixels} is below {MIN_PIXELS}",
         )
         require_text("prompt", self.prompt or "", MAX_PROMPT_BYTES)
-        require_text("hint", self.hint, MAX_HINT_BYTES)
         require_text("source", self.source, MAX_NAME_BYTES)
         if self.box is not None:
             x0, y0, x1, y1 = self.box

@@ -61,15 +61,23 @@ class PluginWord(Word):
     """A plugin with its options, ``NAME[:KEY=VALUE,...]``."""
 
     def __init__(self, *roles: str, further: Iterable[str] = ()) -> None:
-        """``roles``: ``encoder``, ``decoder``; ``further``: names that are no plugin, as ``auto``."""
+        """``roles``: ``encoder``, ``decoder``, ``hint``; ``further``: names that are no plugin, as ``auto``."""
         self._roles, self._further = roles, further
 
     def known(self) -> Iterable[str]:
         """Return the installed plugins."""
-        from dotsctl.protocol.parts import Role
-        from dotsctl.protocol.worker.plugins import installed
+        from dotsctl.protocol.worker.plugins import PLUGIN_ROLES, installed
 
-        return [*self._further, *sorted({name for role in self._roles for name in installed(Role(role))})]
+        roles = [role for role in PLUGIN_ROLES if role in self._roles]
+        return [*self._further, *sorted({name for role in roles for name in installed(role)})]
+
+
+class HintWord(PluginWord):
+    """A hint plugin, a file or a folder."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete a path where no plugin has such a name."""
+        return super().shell_complete(ctx, param, incomplete) or [CompletionItem(incomplete, type="file")]
 
 
 class TaskWord(Word):
@@ -94,7 +102,7 @@ class RuntimeWord(Word):
 
 FILE, FOLDER, MODEL, RUNTIME, TASK = PathWord(), PathWord("dir"), ModelWord(), RuntimeWord(), TaskWord()
 ENCODER, DECODER = PluginWord("encoder", further=("auto",)), PluginWord("decoder")
-PLUGIN = PluginWord("encoder", "decoder")
+PLUGIN, HINT = PluginWord("encoder", "decoder"), HintWord("hint", further=("auto", "none"))
 
 
 @click.command(short_help="Print a script that completes words in a shell.")

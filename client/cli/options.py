@@ -6,13 +6,14 @@ from typing import Any, get_type_hints
 
 import click
 from dotsctl.client.cli.arguments import parse_box, read_prompt
-from dotsctl.client.cli.completion import DECODER, ENCODER, MODEL, RUNTIME, TASK
+from dotsctl.client.cli.completion import DECODER, ENCODER, HINT, MODEL, RUNTIME, TASK
+from dotsctl.client.inputs.hints import NONE, hint_argument
 from dotsctl.client.jobs.page_options import FLAG, DocumentOptions, Flag, ReadingOptions, ReadOptions
 
 VERBOSE = "dotsctl.verbose"
 MAX_ENCODERS = 4
 """The most encoders in one runtime."""
-WORDS = {"TASK": TASK}
+WORDS = {"TASK": TASK, "auto|none|FILE|DIR|NAME": HINT}
 """Options of a reading that a shell completes, by their metavar."""
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -122,7 +123,9 @@ def take_reading_options(options: dict[str, Any]) -> ReadingOptions:
     for each in (each for each in fields(ReadingOptions) if each.name in options):
         value, flag = options.pop(each.name), each.metadata[FLAG]
         found[each.name] = not value if flag.switches_off else value
-    return ReadingOptions(**{**found, "prompt": read_prompt(found.get("prompt")), "box": parse_box(found.get("box"))})
+    found |= {"prompt": read_prompt(found.get("prompt")), "box": parse_box(found.get("box"))}
+    hint = hint_argument(found.pop("hint", NONE))
+    return ReadingOptions(**found, hint=hint)
 
 
 document_options = reading_options(DocumentOptions)

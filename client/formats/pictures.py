@@ -42,7 +42,7 @@ class PagePixels:
 
         def find(page: Page) -> PageInput | None:
             document, ranges = by_name[page.source], PageRanges(((page.page, page.page),))
-            return next(replace(document, selection=replace(document.selection, pages=ranges)).pages(), None)
+            return next(replace(document, selection=replace(document.selection, pages=ranges, hint="")).pages(), None)
 
         return cls(list(by_name), find)
 

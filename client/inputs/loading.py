@@ -16,6 +16,7 @@ from dotsctl.client.inputs.selection import Selection
 from dotsctl.protocol.errors import PageError
 from dotsctl.protocol.parts import ImageHeader, ImageKind
 from dotsctl.protocol.render.document import RenderDocument
+from dotsctl.protocol.render.exchange import HintAnswer
 from dotsctl.protocol.render.process import RenderProcess
 
 RENDERER = RenderProcess(render_timeout_s)
@@ -24,7 +25,7 @@ RENDERER = RenderProcess(render_timeout_s)
 
 def pages_in(origin: Path | bytes, page: PageInput, selection: Selection) -> Iterator[PageInput]:
     """The chosen pages, each made of ``page``; what was chosen outside of a document is one page with ``error``."""
-    document = RenderDocument(RENDERER, origin, selection.password)
+    document = RenderDocument(RENDERER, origin, selection.password, selection.hint)
     try:
         with one_page_alone():
             contents = document.contents(selection.dpi if is_read_at_once() else 0)
@@ -36,11 +37,13 @@ def pages_in(origin: Path | bytes, page: PageInput, selection: Selection) -> Ite
     if outside.ranges:
         beyond = outside.ranges[0][0]
         page = replace(page, chosen=[*chosen, beyond])
+    hints: dict[int, HintAnswer] = {}
     for index, number in enumerate(chosen, start=1):
         following = chosen[index] if index < len(chosen) else None
         finder = functools.partial(document.has_text, number) if contents.is_pdf else None
-        reader = functools.partial(_load, document, number, selection.dpi, following)
-        yield replace(page, page=number, reader=reader, text_finder=finder)
+        reader = functools.partial(_load, document, number, selection.dpi, following, hints)
+        hint_finder = functools.partial(hints.pop, number, None) if contents.is_pdf and selection.hint else None
+        yield replace(page, page=number, reader=reader, text_finder=finder, hint_finder=hint_finder)
     if outside.ranges:
         has = f"has {contents.num_pages} page{'s' * (contents.num_pages > 1)}"
         is_one = f"{outside}".isdecimal()
@@ -49,9 +52,13 @@ def pages_in(origin: Path | bytes, page: PageInput, selection: Selection) -> Ite
         yield replace(page, page=beyond, error=reason)
 
 
-def _load(document: RenderDocument, page: int, dpi: int, following: int | None) -> LoadedPage:
-    """A page as pixels, as a viewer shows it; the one that follows is rendered meanwhile."""
+def _load(
+    document: RenderDocument, page: int, dpi: int, following: int | None, hints: dict[int, HintAnswer]
+) -> LoadedPage:
+    """A page as pixels, as a viewer shows it, its hint noted; the one that follows is rendered meanwhile."""
     rendered = document.page(page, dpi, following)
+    if rendered.hint.hint or rendered.hint.problem:
+        hints[page] = rendered.hint
     header = ImageHeader(ImageKind.RGB, len(rendered.pixels), *rendered.size)
     # The pixels themselves take as long to hash as half a page takes to decode, and they are never compared.
     return header, rendered.pixels, hashlib.sha256(f"{document.token} {page} {dpi}".encode()).hexdigest()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dotsctl.client.inputs.downloads import DOWNLOADS
 from dotsctl.client.inputs.selection import Selection
@@ -20,6 +20,9 @@ from dotsctl.protocol.model.file_names import shown
 from dotsctl.protocol.parts import ImageHeader
 from dotsctl.protocol.render.finishing import finishing
 from dotsctl.protocol.render.opening import DEFAULT_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from dotsctl.protocol.render.exchange import HintAnswer
 
 Buffer = bytes | bytearray
 LoadedPage = tuple[ImageHeader, Buffer, str]
@@ -50,6 +53,8 @@ class PageInput:
     reader: Callable[[], LoadedPage] | None = field(default=None, repr=False, compare=False)
     text_finder: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
     """Returns whether the document has text on the page; none: it is of a kind that has none."""
+    hint_finder: "Callable[[], HintAnswer | None] | None" = field(default=None, repr=False, compare=False)
+    """Returns the document's own hint of the page once, after the page was loaded; none: it is of a kind without."""
 
     def load(self) -> LoadedPage:
         """Read the page's bytes now; called once, just before the page is sent. Raises PageError."""
@@ -59,6 +64,10 @@ class PageInput:
             raise PageError(f"page {self.page} of {self.source} was made without a way to read it")
         with one_page_alone():
             return self.reader()
+
+    def hint(self) -> "HintAnswer | None":
+        """Return the document's own hint of the page; none: it has none, or the page was not loaded since the last."""
+        return None if self.hint_finder is None else self.hint_finder()
 
     def has_text(self) -> bool:
         """Return whether the document has text on this page, which is of interest where nothing is drawn on it."""
@@ -116,6 +125,8 @@ def close_renderer() -> None:
     DOWNLOADS.resume()
     if (loading := sys.modules.get("dotsctl.client.inputs.loading")) is not None:
         loading.RENDERER.close()
+    if (side := sys.modules.get("dotsctl.client.inputs.side_hints")) is not None:
+        side.SIDE.close()
 
 
 def stop_renderer() -> None:
@@ -123,6 +134,8 @@ def stop_renderer() -> None:
     DOWNLOADS.stop()
     if (loading := sys.modules.get("dotsctl.client.inputs.loading")) is not None:
         loading.RENDERER.stop()
+    if (side := sys.modules.get("dotsctl.client.inputs.side_hints")) is not None:
+        side.SIDE.stop()
 
 
 def pages_of(source: Any, selection: Selection = ALL) -> Iterator[PageInput]:

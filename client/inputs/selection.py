@@ -68,17 +68,24 @@ class Selection:
     dpi: int = DEFAULT_DPI
     """Pixels per inch of a page that has none of its own, as those of a PDF."""
     password: str | None = field(default=None, repr=False)
+    hint: str = ""
+    """The hint plugin that reads the documents as well, or ``auto``; empty: none does."""
 
     @classmethod
     def of(
-        cls, pages: str | None, dpi: int, password: str | None, environment: Mapping[str, str] = os.environ
+        cls,
+        pages: str | None,
+        dpi: int,
+        password: str | None,
+        environment: Mapping[str, str] = os.environ,
+        hint: str = "",
     ) -> "Selection":
         """Complete what the caller chose; no password: that of ``DOTSCTL_PASSWORD``. Raises UsageError."""
         if not MIN_DPI <= dpi <= MAX_DPI:
             raise UsageError(f"{dpi} dpi is not between {MIN_DPI} and {MAX_DPI}: scans have 200 to 300")
         ranges = None if pages is None else PageRanges.parse(pages)
         secret = password if password is not None else environment.get(PASSWORD_VARIABLE)
-        return cls(ranges, dpi, secret or None)
+        return cls(ranges, dpi, secret or None, hint)
 
     def choose(self, num_pages: int) -> tuple[Sequence[int], PageRanges]:
         """Choose pages as :meth:`PageRanges.choose` does, all of them when none were chosen."""

@@ -14,6 +14,7 @@ from dotsctl.client.inputs.pages import PageInput, limit_rendering
 from dotsctl.client.jobs.default_quality import Notice, QualityChoice
 from dotsctl.client.jobs.job import Job, PageAnswer, ProgressEvent, new_text
 from dotsctl.client.jobs.live_cells import new_cells
+from dotsctl.client.jobs.page_hints import PageHints
 from dotsctl.client.jobs.page_options import AskOptions, ReadingOptions, ReadOptions, StreamOptions
 from dotsctl.client.results.answers import has_cells
 from dotsctl.client.results.cell import Cell
@@ -34,7 +35,7 @@ class CallArguments:
     sources: Iterable[Any]
     options: ReadingOptions
     on_notice: Notice | None = None
-    """Takes a line when the quality is chosen for the caller and is below full."""
+    """Takes a line when the quality is chosen for the caller and is below full, and when a source of hints fails."""
 
     def page_options(self, session: Session) -> PageOptions:
         """Return the options of every page. Raises UsageError."""
@@ -43,6 +44,10 @@ class CallArguments:
     def choice(self, session: Session) -> QualityChoice | None:
         """Chooses the quality of each page; none: the caller has chosen it."""
         return QualityChoice(session, self.on_notice) if self.options.quality is None else None
+
+    def hints(self) -> PageHints:
+        """Looks up the hint of each page."""
+        return PageHints(self.options.hints, self.on_notice)
 
     def pages(self) -> Iterator[PageInput]:
         """The pages of all inputs, lazily."""
@@ -110,8 +115,17 @@ class Calls:
         session = await self.session()
         options, requests = call.page_options(session), ((page,) for page in call.pages())
         window = min(self._window or session.welcome.window, session.welcome.window)
-        reread, choice = call.options.reread, call.choice(session)
-        job = Job(session, self._waiting, options, requests, window=window, stream=stream, reread=reread, choice=choice)
+        job = Job(
+            session,
+            self._waiting,
+            options,
+            requests,
+            window=window,
+            stream=stream,
+            reread=call.options.reread,
+            choice=call.choice(session),
+            hints=call.hints(),
+        )
         with closing(job):
             async for index, page, event in job:
                 if isinstance(event, PageAnswer | Failure):
@@ -148,7 +162,7 @@ class Calls:
         if not 1 <= len(images) <= MAX_IMAGES:
             count = f"more than {MAX_IMAGES}" if images else "no"
             raise PageError(f"{count} images were given", f"ask about 1 to {MAX_IMAGES}, see --pages for documents")
-        with closing(self._job(session, options, images, call.choice(session), stream=False)) as job:
+        with closing(self._job(session, call, options, images, stream=False)) as job:
             ends = [(index, page, event) async for index, page, event in job if isinstance(event, PageAnswer | Failure)]
         ((index, page, end),) = ends
         return _record(session, options, index, page, end)
@@ -156,9 +170,9 @@ class Calls:
     async def stream(self, call: CallArguments) -> AsyncGenerator[str, None]:
         """See :meth:`dotsctl.client.api.Client.stream`."""
         session = await self.session()
-        options, pages, choice = call.page_options(session), call.pages(), call.choice(session)
+        options, pages = call.page_options(session), call.pages()
         while (page := await self._waiting.call(lambda: next(pages, None))) is not None:
-            with closing(self._job(session, options, (page,), choice, stream=True)) as job:
+            with closing(self._job(session, call, options, (page,), stream=True)) as job:
                 async with aclosing(new_text(job)) as pieces:
                     async for piece in pieces:
                         yield piece
@@ -166,10 +180,10 @@ class Calls:
     async def stream_cells(self, call: CallArguments) -> AsyncGenerator[Cell, None]:
         """See :meth:`dotsctl.client.api.Client.stream_cells`."""
         session = await self.session()
-        options, pages, choice = call.page_options(session), call.pages(), call.choice(session)
+        options, pages = call.page_options(session), call.pages()
         _require_cells(options.task)
         while (page := await self._waiting.call(lambda: next(pages, None))) is not None:
-            with closing(self._job(session, options, (page,), choice, stream=True)) as job:
+            with closing(self._job(session, call, options, (page,), stream=True)) as job:
                 async with aclosing(new_cells(job, options.task)) as cells:
                     async for cell in cells:
                         yield cell
@@ -177,14 +191,15 @@ class Calls:
     def _job(
         self,
         session: Session,
+        call: CallArguments,
         options: PageOptions,
         images: Sequence[PageInput],
-        choice: QualityChoice | None,
         *,
         stream: bool,
     ) -> Job:
         """A job with one request."""
-        return Job(session, self._waiting, options, [images], window=1, stream=stream, choice=choice)
+        choice, hints = call.choice(session), call.hints()
+        return Job(session, self._waiting, options, [images], window=1, stream=stream, choice=choice, hints=hints)
 
     async def status(self) -> Status:
         """See :meth:`dotsctl.client.api.Client.status`."""

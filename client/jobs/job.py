@@ -1,5 +1,7 @@
 """One call's pages on their way through a runtime: keeps the window full and reports the outcome of each page."""
 
+import contextlib
+import functools
 import hashlib
 import uuid
 from collections import deque
@@ -9,12 +11,15 @@ from pathlib import Path
 
 from dotsctl.client.connection.session import Session
 from dotsctl.client.connection.waiting import Waiting
+from dotsctl.client.inputs.hints import HintChoice
 from dotsctl.client.inputs.pages import LoadedPage, PageInput, read_at_once
 from dotsctl.client.jobs.default_quality import QualityChoice
+from dotsctl.client.jobs.page_hints import PageHints
 from dotsctl.client.jobs.reread import options_to_reread, reason_to_reread
 from dotsctl.client.results.page import Failure
-from dotsctl.protocol.errors import ErrorCode, PageError, RenderingStoppedError
-from dotsctl.protocol.messages import Busy, PageFailed, PageResult, PageTokens, Restarted, Submit
+from dotsctl.protocol.errors import ErrorCode, PageError, RenderingStoppedError, RuntimeLostError
+from dotsctl.protocol.messages import Busy, HintPage, PageFailed, PageResult, PageTokens, Restarted, Submit
+from dotsctl.protocol.page_hint import PageHint
 from dotsctl.protocol.parts import MAX_NAME_BYTES, FinishReason, PageOptions, Quality
 
 ProgressEvent = PageTokens | Restarted
@@ -68,6 +73,7 @@ class Job:
         stream: bool,
         reread: bool = False,
         choice: QualityChoice | None = None,
+        hints: PageHints | None = None,
     ) -> None:
         """Open a job.
 
@@ -81,11 +87,12 @@ class Job:
             reread: whether a page whose text repeats itself, is cut or damaged is read a second time; at full quality
                 where it was read at less, else a little smaller.
             choice: chooses the quality of each page; none: that of ``options``.
+            hints: looks up the hint of each page; none: there is none.
         """
         self._session, self._waiting, self._options = session, waiting, options
         self._requests = enumerate(requests)
         self._window, self._stream, self._reread = window, stream, reread
-        self._choice = choice
+        self._choice, self._hints = choice, hints or PageHints(HintChoice())
         self._is_exhausted = False
         self._in_flight: dict[int, _InFlight] = {}
         self._busy: list[int] = []
@@ -141,12 +148,19 @@ class Job:
         with read_at_once():
             return next(self._requests, (-1, None))
 
+    def _load(self, index: int, request: _InFlight) -> tuple[list[LoadedPage], PageHint | None]:
+        """The images of a request and its hint. Raises PageError."""
+        loaded = [image.load() for image in request.images]
+        return loaded, self._hints.hint_of(index, request.images, loaded, request.options)
+
     async def _submit(self, index: int) -> Failure | None:
         """Send a request; answers why when an image cannot be read. Without a page to be rendered it is forgotten."""
         request = self._in_flight[index]
         try:
-            loaded = await self._waiting.call(lambda: [image.load() for image in request.images])
+            loaded, hint = await self._waiting.call(lambda: self._load(index, request))
+            self._hints.report()
             headers = tuple(header for header, _, _ in loaded)
+            request.options = replace(request.options, hint=hint)
             if request.choice is not None:
                 request.options = replace(request.options, quality=request.choice.choose(headers, request.options))
                 request.choice = None
@@ -163,7 +177,15 @@ class Job:
         except ValueError as error:
             return Failure(ErrorCode.TOO_LARGE, str(error), "ask about fewer or smaller images")
         self._session.send(submit, tuple(content for _, content, _ in loaded))
+        if hint is None:
+            give = functools.partial(self._give, index)
+            self._hints.read_aside(index, request.images, loaded, request.options, give)
         return None
+
+    def _give(self, index: int, hint: PageHint) -> None:
+        """Send the hint of a page that was sent before; in another thread."""
+        with contextlib.suppress(RuntimeLostError):  # the call itself meets that
+            self._session.send(HintPage(self._job_id, index, hint))
 
     async def _next_event(self) -> IndexedEvent | None:
         """Handle one message, or try one refused page again; none when that is no event of a page that we wait for."""
@@ -193,6 +215,10 @@ class Job:
         """Return the event of a page; after the last of them it is dropped."""
         ended = isinstance(event, PageAnswer | Failure)
         request = self._in_flight.pop(index) if ended else self._in_flight[index]
+        if ended:
+            self._hints.forget(index)
+        elif isinstance(event, PageTokens):
+            self._hints.begun(index)
         return index, request.images[0], event
 
     def _judge(self, result: PageResult) -> JobEvent:
@@ -219,6 +245,8 @@ class Job:
 
     def close(self) -> None:
         """Cancel what is not answered."""
+        self._hints.close()
+        self._hints.report()
         self._session.close_job(self._job_id, cancel=bool(self._in_flight))
 
 

@@ -2,23 +2,28 @@
 
 A new option is a key of :class:`ReadOptions` and a field of :class:`ReadingOptions`, which states whether results
 depend on it. With a :class:`Flag` the command line has it as well. An option that workers need is also a field of
-:class:`dotsctl.protocol.parts.PageOptions`, which is filled by name; its ``source`` is set for each page.
+:class:`dotsctl.protocol.parts.PageOptions`, which is filled by name; its ``source`` and ``hint`` are set for each page.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, TypedDict, TypeVar, get_type_hints
 
+from dotsctl.client.inputs.hints import AUTO, HintChoice, HintOption
 from dotsctl.client.inputs.selection import DEFAULT_DPI, Selection
 from dotsctl.protocol.errors import UsageError
 from dotsctl.protocol.geometry import Box
-from dotsctl.protocol.model.tasks import GROUND, TASKS
+from dotsctl.protocol.model.tasks import GROUND, LAYOUT, TASKS, AnswerKind, answer_kind
 from dotsctl.protocol.parts import MIN_PIXELS, PageOptions, Quality
 from dotsctl.protocol.typed_values import WrongValueError, reader
 
 T = TypeVar("T")
 IN_KEY, FLAG = "in_key", "flag"
+OF_PAGE = ("source", "hint")
+"""Fields of ``PageOptions`` that differ between the pages of a call."""
+KINDS_OF_TEXT = (AnswerKind.CELLS, AnswerKind.LINES, AnswerKind.MARKDOWN)
+"""Answers that a page's text layer is a hint for."""
 
 
 class DocumentOptions(TypedDict, total=False):
@@ -56,8 +61,10 @@ class StreamOptions(AskOptions, total=False):
     """The part of every page that is read, x0, y0, x1, y1 in pixels of the page as viewers show it."""
     check_blank: bool
     """Answer pages without anything on them at once, with ``finish_reason`` ``blank``; true by default."""
-    hint: str
-    """Text that the pages probably hold; speeds decoding up, never changes the result."""
+    hint: HintOption
+    """The text that pages probably hold; speeds decoding up, never changes the result. ``auto``, the default: the text
+    layer of PDFs; ``none``; the name of a hint plugin; a :class:`pathlib.Path` of a text or of a folder with texts; a
+    text; a :class:`dotsctl.PageHint`; or a function that returns one of the last two, or none, for a page."""
 
 
 class ReadOptions(StreamOptions, total=False):
@@ -166,7 +173,17 @@ class ReadingOptions:
             ),
         ),
     )
-    hint: str = field(default="", metadata=option(in_key=False))
+    hint: HintOption = field(
+        default=AUTO,
+        metadata=option(
+            in_key=False,
+            flag=Flag(
+                "Probable text of the pages, which speeds decoding up: auto, none, a text file, a folder of texts "
+                "named like the inputs, or a plugin.",
+                "auto|none|FILE|DIR|NAME",
+            ),
+        ),
+    )
 
     def __post_init__(self) -> None:
         for name, read in _readers().items():
@@ -177,7 +194,7 @@ class ReadingOptions:
                 object.__setattr__(self, name, read(value, name, False))
             except WrongValueError as error:
                 raise UsageError(str(error)) from None
-        self.selection()
+        self.selection()  # raises for a wrong hint as well
         self._page_options("")
 
     @classmethod
@@ -205,7 +222,19 @@ class ReadingOptions:
 
     def selection(self) -> Selection:
         """Return which pages of documents are read, and how they are rendered. Raises UsageError."""
-        return Selection.of(self.pages, self.dpi, self.password)
+        return Selection.of(self.pages, self.dpi, self.password, hint=self.hints.document)
+
+    @cached_property
+    def hints(self) -> HintChoice:
+        """Return how pages get their hints; automatic ones only where their text is requested."""
+        choice = HintChoice.of(self.hint)
+        return choice if choice.document != AUTO or self._reads_text() else HintChoice()
+
+    def _reads_text(self) -> bool:
+        """Return whether answers have the text, or at least the boxes, of a page or of a part of it."""
+        task = self.task or self._task_of_box() or LAYOUT.name
+        needs_box = task in TASKS and TASKS[task].needs_box
+        return self.prompt is None and (needs_box or answer_kind(task) in KINDS_OF_TEXT)
 
     def for_model(self, model: str, tasks: Sequence[str]) -> PageOptions:
         """Return the options of each page for a runtime.
@@ -240,7 +269,7 @@ class ReadingOptions:
 
     def _page_options(self, task: str) -> PageOptions:
         """The part of the options that the workers get. Raises UsageError for one out of its range."""
-        chosen = {each.name: getattr(self, each.name) for each in fields(PageOptions) if each.name != "source"}
+        chosen = {each.name: getattr(self, each.name) for each in fields(PageOptions) if each.name not in OF_PAGE}
         try:
             return PageOptions(**{**chosen, "task": task, "quality": self.quality or Quality.FULL})
         except ValueError as error:
@@ -249,9 +278,9 @@ class ReadingOptions:
 
 @cache
 def _readers() -> Mapping[str, Any]:
-    """Return the function that checks the type of each option."""
+    """Return the function that checks the type of each option but the hint, which is more than plain values."""
     hints = get_type_hints(ReadingOptions)
-    return {each.name: reader(hints[each.name]) for each in fields(ReadingOptions)}
+    return {each.name: reader(hints[each.name]) for each in fields(ReadingOptions) if each.name != "hint"}
 
 
 def _plain(value: Any) -> Any:

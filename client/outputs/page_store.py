@@ -48,6 +48,7 @@ class StoredPage:
     repaired: tuple[str, ...]
     reread: str
     warning: str = ""
+    hint: str = ""
 
     @classmethod
     def of(cls, key: str, page: Page) -> "StoredPage":

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from dotsctl.protocol.geometry import Box
     from dotsctl.protocol.messages import Status
+    from dotsctl.protocol.page_hint import HintBlock, PageHint
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ _HOMES = {
     "client.results.page": ("Failure", "Page"),
     "protocol.geometry": ("Box",),
     "protocol.messages": ("Status",),
+    "protocol.page_hint": ("HintBlock", "PageHint"),
 }
 """Module of each public name; the others are those of ``protocol.errors``."""
 
@@ -67,12 +69,14 @@ __all__ = [
     "ErrorCode",
     "ExitCode",
     "Failure",
+    "HintBlock",
     "Inputs",
     "MissingError",
     "OutputError",
     "Page",
     "PageError",
     "PageEvent",
+    "PageHint",
     "PageInput",
     "PageRestarted",
     "PageText",

@@ -88,7 +88,8 @@ class _FakeSession(Session):
             PageTokens(*place, piece, 1, None if number else geometries[0]) for number, piece in enumerate(pieces)
         ]
         counts = (1, 1, max(1, len(text.split())))
-        return [*tokens, PageResult(*place, text, FinishReason.STOP, geometries, *counts, FAKE, FAKE, {})]
+        hint = page.options.hint.origin if page.options.hint else ""
+        return [*tokens, PageResult(*place, text, FinishReason.STOP, geometries, *counts, FAKE, FAKE, {}, hint=hint)]
 
     def _next_answer(self) -> str:
         """The answer to the next page. Raises PageError."""

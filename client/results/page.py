@@ -113,6 +113,8 @@ class Page:
     """The reason why it was read a second time, ``loop``, ``length`` or ``damaged``; empty: it was read once."""
     warning: str = ""
     """The doubt about the model that the readiness page raised; empty: none."""
+    hint: str = ""
+    """The source of the text that drafts came from: a hint plugin, or ``user``; empty: there was none."""
     error: Failure | None = None
     index: int = 0
     """The place among all pages of the call, from 0, in the order of the inputs."""
@@ -216,6 +218,7 @@ class Page:
             repaired=repaired,
             reread=reread,
             warning=result.warning,
+            hint=result.hint,
         )
 
     @classmethod
@@ -262,6 +265,7 @@ class Page:
             "attempt": self.attempt,
             "reread": self.reread,
             "warning": self.warning,
+            "hint": self.hint,
             "error": self.error and asdict(self.error),
         }
 

@@ -43,6 +43,7 @@ class PageRecord:
     finish_reason: str | None = None
     reread: str = ""
     warning: str = ""
+    hint: str = ""
     error: Failure | None = None
 
     def __post_init__(self) -> None:

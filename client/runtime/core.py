@@ -7,7 +7,7 @@ the rules; ``tests/unit/test_core_simulation.py`` runs it through thousands of d
 """
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 
 from dotsctl.client.runtime.crash_attribution import SOLO_DEATHS
 from dotsctl.client.runtime.delivery import CoreCommand, Kill, ToClient, ToWorker
@@ -33,6 +33,8 @@ from dotsctl.protocol.messages import (
     Done,
     Dropped,
     Encoded,
+    HintPage,
+    HintRequest,
     Message,
     PageFailed,
     Ready,
@@ -144,6 +146,19 @@ class Coordinator:
                 self.outcomes.cancel(request)
                 self.outcomes.fail(request, ErrorCode.CANCELLED, "cancelled by the client")
         self._dispatch(now)
+
+    def hint(self, client: bytes, message: HintPage, now: float) -> None:
+        """A client has the hint of a page that it submitted before: for the present attempt, and for further ones."""
+        self._account(now)
+        request = self.ledger.find((client, message.job_id, message.page_index))
+        if request is None:
+            return
+        options = replace(request.submit.options, hint=message.hint)
+        request.submit = replace(request.submit, options=options)
+        decoder = self.workers.get(DECODER)
+        if decoder is not None and RequestState.QUEUED < request.state < RequestState.DECODING:
+            late = HintRequest(request.request_id, request.attempt, message.hint)
+            self._to_worker(Role.DECODER, decoder.epoch, late)
 
     def client_gone(self, client: bytes, now: float) -> None:
         """Handle the end of a client; its pages are cancelled."""

@@ -133,6 +133,7 @@ def result_of(request: Request, done: Done, decoder: str, warning: str, now: flo
         decoder=decoder,
         timings_ms=_timings(request, done.timings_ms, now),
         warning=warning,
+        hint=done.hint,
     )
 
 

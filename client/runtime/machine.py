@@ -50,6 +50,7 @@ from dotsctl.protocol.messages import (
     CancelJob,
     ClientHello,
     Configure,
+    HintPage,
     LoadFailed,
     Loading,
     Message,
@@ -242,6 +243,8 @@ class RuntimeMachine:
                 self.core.submit(client, message, buffers, now)
             case CancelJob():
                 self.core.cancel(client, message, now)
+            case HintPage():
+                self.core.hint(client, message, now)
             case StatusRequest():
                 self._commands.append(ReportStatus(client))
             case SwapEncoder():

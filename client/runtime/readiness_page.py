@@ -65,7 +65,7 @@ class ReadinessPage:
 
     def options(self, tasks: Sequence[str]) -> PageOptions:
         """Return how a model with these tasks reads it."""
-        return PageOptions(task_of(tasks), None, MAX_TOKENS, None, "")
+        return PageOptions(task_of(tasks), None, MAX_TOKENS, None)
 
 
 def task_of(tasks: Sequence[str]) -> str:

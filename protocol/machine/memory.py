@@ -13,12 +13,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.machine.sysctl import sysctl_number
 from dotsctl.protocol.model.directory import SMALL_BUILD
-from dotsctl.protocol.model.layout import TextSizes, VisionSizes
-from dotsctl.protocol.model.validation import CheckpointFacts
+
+if TYPE_CHECKING:  # this is imported for its figures as well, by processes without a model
+    from dotsctl.protocol.model.layout import TextSizes, VisionSizes
+    from dotsctl.protocol.model.validation import CheckpointFacts
 
 log = logging.getLogger(__name__)
 
@@ -90,17 +93,17 @@ class Need:
         return Need(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
 
 
-def tower_bytes(vision: VisionSizes, num_patches: int, item_bytes: int) -> int:
+def tower_bytes(vision: "VisionSizes", num_patches: int, item_bytes: int) -> int:
     """Working set of the tower above its weights for a page of so many patches."""
     return NUMBERS_A_PATCH * vision.embed_dim * num_patches * item_bytes
 
 
-def position_bytes(text: TextSizes, item_bytes: int) -> int:
+def position_bytes(text: "TextSizes", item_bytes: int) -> int:
     """Keys and values of one position in all layers; 28,672 in dots.ocr with bfloat16."""
     return 2 * text.num_hidden_layers * text.key_width * item_bytes
 
 
-def encoder_need(facts: CheckpointFacts, item_bytes: int) -> Need:
+def encoder_need(facts: "CheckpointFacts", item_bytes: int) -> Need:
     """Return the need of the encoder alone, which may run without a decoder.
 
     Args:
@@ -118,7 +121,7 @@ def encoder_need(facts: CheckpointFacts, item_bytes: int) -> Need:
     )
 
 
-def decoder_need(facts: CheckpointFacts, item_bytes: int, cache_bytes: int, decoder_bytes: int | None = None) -> Need:
+def decoder_need(facts: "CheckpointFacts", item_bytes: int, cache_bytes: int, decoder_bytes: int | None = None) -> Need:
     """Return the need of the decoder alone; see :func:`pipeline_need` for the arguments."""
     keys = min(position_bytes(facts.text, item_bytes) * SMALL_PAGE_POSITIONS, cache_bytes)
     return Need(
@@ -130,7 +133,9 @@ def decoder_need(facts: CheckpointFacts, item_bytes: int, cache_bytes: int, deco
     )
 
 
-def pipeline_need(facts: CheckpointFacts, item_bytes: int, cache_bytes: int, decoder_bytes: int | None = None) -> Need:
+def pipeline_need(
+    facts: "CheckpointFacts", item_bytes: int, cache_bytes: int, decoder_bytes: int | None = None
+) -> Need:
     """Return the need of both halves; a decoder never runs without an encoder.
 
     Args:

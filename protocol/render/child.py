@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.render.exchange import (
     HELD,
+    HINT,
     LENGTH,
     PAGES,
     TEXT,
@@ -25,6 +26,7 @@ from dotsctl.protocol.render.exchange import (
     path_of,
     unpacked,
 )
+from dotsctl.protocol.render.hinting import Hints
 from dotsctl.protocol.render.memory import AddressSpace
 from dotsctl.protocol.render.opening import SIGNATURE, SIGNATURE_WITHIN_BYTES, open_input, unreadable
 
@@ -69,6 +71,7 @@ def _send(answers: IO[bytes], answer: RenderAnswer, pixels: Iterable[bytes | mem
         answers.write(packed(answer))
         for strip in pixels:
             answers.write(strip)
+            answers.flush()  # the hint that may follow takes time
         answers.flush()
     except BrokenPipeError:  # the owner has ended
         os._exit(0)
@@ -78,7 +81,7 @@ class Renderer:
     """Answers requests; holds the document of the last one and the content that the owner sent last."""
 
     def __init__(self, space: AddressSpace) -> None:
-        self._space = space
+        self._space, self._hints = space, Hints(space)
         self._content, self._content_number = b"", 0
         self._open: OpenPdf | OpenPicture | None = None
         self._key: tuple[object, ...] = ()
@@ -106,6 +109,10 @@ class Renderer:
         return RenderAnswer.of_error(error, is_last=self._space.is_short()), iter(())
 
     def _answered(self, request: RenderRequest) -> tuple[RenderAnswer, Pixels]:
+        if request.asked == HINT:
+            assert request.content == self._content_number, "the owner sends each content in time"
+            found = self._hints.of_pixels(request.hint, self._content, request.size)
+            return RenderAnswer(hint_follows=True), iter((packed(found),))
         document = self._document(request)
         if request.asked == TEXT:
             return RenderAnswer(has_text=document.has_text(request.page)), iter(())
@@ -114,7 +121,13 @@ class Renderer:
             return contents, iter(())
         header, pixels = document.render(request.page, request.dpi)
         header = replace(header, num_pages=contents.num_pages, is_document=contents.is_document, is_pdf=contents.is_pdf)
+        if request.hint and contents.is_pdf:
+            return replace(header, hint_follows=True), self._with_hint(pixels, document, request)
         return header, pixels if document.is_reusable else self._then_close(pixels)
+
+    def _with_hint(self, pixels: Pixels, document: "OpenPdf | OpenPicture", request: RenderRequest) -> Pixels:
+        yield from pixels
+        yield packed(self._hints.of_document(request.hint, document, request.page))
 
     def _then_close(self, pixels: Pixels) -> Pixels:
         yield from pixels

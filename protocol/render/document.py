@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dotsctl.protocol.errors import PageError
-from dotsctl.protocol.render.exchange import PAGE, PAGES, TEXT, RenderAnswer, RenderRequest, path_text
+from dotsctl.protocol.render.exchange import PAGE, PAGES, TEXT, HintAnswer, RenderAnswer, RenderRequest, path_text
 from dotsctl.protocol.render.opening import open_input, unreadable
 from dotsctl.protocol.render.process import PendingAnswer, RenderProcess
 
@@ -28,14 +28,18 @@ class RenderedPage:
     """Width and height in pixels before the EXIF orientation was applied."""
     orientation: int
     """EXIF orientation, 1 to 8."""
+    hint: HintAnswer
+    """The document's own hint of the page."""
 
 
 class RenderDocument:
     """A file, or the bytes of one."""
 
-    def __init__(self, process: RenderProcess, origin: Path | bytes, password: str | None = None) -> None:
-        """Nothing is opened yet."""
-        self._process, self._origin, self._password = process, origin, password
+    def __init__(
+        self, process: RenderProcess, origin: Path | bytes, password: str | None = None, hint: str = ""
+    ) -> None:
+        """Nothing is opened yet; ``hint``: the plugin that makes hints of its pages, see ``RenderRequest.hint``."""
+        self._process, self._origin, self._password, self._hint = process, origin, password, hint
         self._number, self.token = next(NUMBERS), uuid.uuid4().hex
         self._ahead: PendingAnswer | None = None
         self._only: tuple[RenderedPage, int] | None = None
@@ -51,9 +55,10 @@ class RenderDocument:
         Raises:
             PageError: the document, or its only page, cannot be read.
         """
-        answer, pixels = self._process.result(self._request(RenderRequest(PAGES, dpi=dpi)))
+        pending = self._request(RenderRequest(PAGES, dpi=dpi, hint=self._hint if dpi else ""))
+        answer, pixels = self._process.result(pending)
         if answer.nbytes:
-            self._only = _rendered(answer, pixels), dpi
+            self._only = self._rendered(answer, pixels, pending), dpi
         return answer
 
     def has_text(self, page: int) -> bool:
@@ -77,11 +82,17 @@ class RenderDocument:
             return only[0]
         pending, self._ahead = self._ahead, None
         if pending is None or (pending.request.page, pending.request.dpi) != (page, dpi):
-            pending = self._request(RenderRequest(PAGE, page=page, dpi=dpi))
+            pending = self._request(RenderRequest(PAGE, page=page, dpi=dpi, hint=self._hint))
         answer, pixels = self._process.result(pending)
+        rendered = self._rendered(answer, pixels, pending)
         if following is not None:
-            self._ahead = self._request(RenderRequest(PAGE, page=following, dpi=dpi))
-        return _rendered(answer, pixels)
+            self._ahead = self._request(RenderRequest(PAGE, page=following, dpi=dpi, hint=self._hint))
+        return rendered
+
+    def _rendered(self, answer: RenderAnswer, pixels: bytearray, pending: PendingAnswer) -> RenderedPage:
+        if pending.hint.problem:
+            self._hint = ""  # it would cost a second for each of the other pages, too
+        return RenderedPage(pixels, answer.size, answer.stored, answer.orientation, pending.hint)
 
     def _request(self, request: RenderRequest) -> PendingAnswer:
         """Send a request about this document. Raises PageError."""
@@ -95,10 +106,6 @@ class RenderDocument:
         if isinstance(self._origin, bytes):
             content, request = self._origin, replace(request, content=self._number)
         return self._process.request(replace(request, password=self._password), content)
-
-
-def _rendered(answer: RenderAnswer, pixels: bytearray) -> RenderedPage:
-    return RenderedPage(pixels, answer.size, answer.stored, answer.orientation)
 
 
 def _absolute(path: Path) -> str:

@@ -1,5 +1,6 @@
 """The messages between a process and its render process: a length, a header in msgpack, then bytes as they are."""
 
+import dataclasses
 import os
 import struct
 from dataclasses import dataclass
@@ -8,15 +9,18 @@ from typing import Any, TypeVar
 
 import msgpack
 from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.page_hint import PageHint
 from dotsctl.protocol.parts import MAX_RGB_BYTES
 from dotsctl.protocol.typed_values import WrongValueError, from_plain
 
 LENGTH = struct.Struct("<I")
 MAX_HEADER_BYTES = 1 << 16
+MAX_HINT_ANSWER_BYTES = 1 << 20
+"""A hint with the most text in the most blocks takes half of that."""
 ROOM_BYTES = 4 * MAX_RGB_BYTES
 """The memory of the render process for one page; the largest one, in the 4 bytes a pixel of a decoder, is a third."""
 HELD = -1
-PAGES, PAGE, TEXT = "pages", "page", "text"
+PAGES, PAGE, TEXT, HINT = "pages", "page", "text", "hint"
 T = TypeVar("T")
 
 
@@ -25,8 +29,8 @@ class RenderRequest:
     """One question about a document."""
 
     asked: str
-    """``pages`` (how many there are; with ``dpi`` also the pixels where there is one), ``page`` (the pixels of one) or
-    ``text`` (whether one has text)."""
+    """``pages`` (how many there are; with ``dpi`` also the pixels where there is one), ``page`` (the pixels of one),
+    ``text`` (whether one has text) or ``hint`` (the hint of the page whose pixels are the content)."""
     path: str = ""
     """Absolute path of the file, see :func:`path_text`; empty: the document is ``content``."""
     content: int = 0
@@ -38,6 +42,20 @@ class RenderRequest:
     """The number of the page, from 1."""
     dpi: int = 0
     """Resolution for a page that has none of its own."""
+    hint: str = ""
+    """Name of the hint plugin that reads the page as well; ``auto``: the first one that can; empty: none does."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height in pixels of the page that is the content."""
+
+
+@dataclass(frozen=True)
+class HintAnswer:
+    """The hint of a page; it follows the pixels, so that it never delays them."""
+
+    hint: PageHint | None = None
+    """The hint; none: the source has no text of the page, or it failed."""
+    problem: str = ""
+    """The reason why the source failed, and the remedy; empty: it did not."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,8 @@ class RenderAnswer:
     """Width and height in pixels before the EXIF orientation is applied."""
     orientation: int = 1
     """EXIF orientation, 1 to 8."""
+    hint_follows: bool = False
+    """Whether a :class:`HintAnswer` follows the pixels."""
     is_last: bool = False
     """Whether the process ends now, because it is short of memory."""
 
@@ -94,10 +114,14 @@ def path_of(text: str) -> Path:
     return Path(os.fsdecode(text.encode(errors="surrogateescape")))
 
 
-def packed(message: RenderRequest | RenderAnswer) -> bytes:
+def packed(message: RenderRequest | RenderAnswer | HintAnswer) -> bytes:
     """Length and header of a message."""
-    header: bytes = msgpack.packb(vars(message), unicode_errors="surrogateescape")
+    header: bytes = msgpack.packb(_fields(message), unicode_errors="surrogateescape", default=_fields)
     return LENGTH.pack(len(header)) + header
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
 
 
 def unpacked(kind: type[T], header: bytes) -> T:

@@ -10,13 +10,17 @@ import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from dotsctl.protocol.errors import REINSTALL, PageError
 from dotsctl.protocol.geometry import PixelLimits, require_shape
+from dotsctl.protocol.page_hint import PageHint
 from dotsctl.protocol.parts import MAX_RGB_BYTES
 from dotsctl.protocol.render.exchange import RenderAnswer
 from dotsctl.protocol.render.scans import may_hold_scans, scan_of
+
+if TYPE_CHECKING:
+    from dotsctl.protocol.render.hint_plugin import HintPlugin
 
 POINTS_PER_INCH = 72
 LARGEST_INPUT_PX = PixelLimits().max_pixels
@@ -83,6 +87,11 @@ class OpenPdf:
         """Return whether a page, from 1, has characters, drawn or not. Raises PageError."""
         with self._damage(), closing(self._document[page - 1]) as opened, closing(opened.get_textpage()) as text:
             return bool(text.get_text_range().strip())
+
+    def hint(self, page: int, plugin: "HintPlugin") -> PageHint | None:
+        """Return the hint that a plugin finds on a page, from 1. Raises whatever the plugin raises."""
+        with closing(self._document[page - 1]) as opened:
+            return plugin.hint(opened)
 
     def close(self) -> None:
         """Close document and file."""

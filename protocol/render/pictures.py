@@ -48,6 +48,9 @@ class OpenPicture:
         """Pictures have none."""
         return False
 
+    def hint(self, page: int, plugin: object) -> None:
+        """Pictures have none."""
+
     def close(self) -> None:
         """Close the file."""
         self._image.close()

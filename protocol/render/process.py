@@ -16,14 +16,16 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import IO
+from typing import IO, TypeVar
 
 from dotsctl.protocol.errors import ErrorCode, PageError, RenderingStoppedError
 from dotsctl.protocol.render.exchange import (
     HELD,
     LENGTH,
     MAX_HEADER_BYTES,
+    MAX_HINT_ANSWER_BYTES,
     ROOM_BYTES,
+    HintAnswer,
     RenderAnswer,
     RenderRequest,
     packed,
@@ -33,6 +35,9 @@ from dotsctl.protocol.render.finishing import is_finishing
 from dotsctl.protocol.render.opening import DEFAULT_TIMEOUT_S
 from dotsctl.protocol.typed_values import WrongValueError
 
+Header = TypeVar("Header", RenderAnswer, HintAnswer)
+HINT_S = 1.0
+"""Longest time from the pixels of a page to its hint, which takes a hundredth of that where nothing is wrong."""
 START_S = 60.0
 """Longest time from the start of the process to its first sign."""
 PIPE_BYTES = 1 << 20
@@ -63,6 +68,7 @@ class PendingAnswer:
     content: bytes | memoryview = b""
     answer: RenderAnswer | None = None
     pixels: bytearray | None = None
+    hint: HintAnswer = HintAnswer()  # noqa: RUF009 - it is frozen
 
 
 class RenderProcess:
@@ -165,7 +171,8 @@ class RenderProcess:
             self._end()
             raise
         self._under_way = None
-        self._watching.clear()
+        if self._process is not None:  # else the thread that watches it must see that it has ended
+            self._watching.clear()
         self._num_answers += 1
         pending.answer, pending.pixels = answer, pixels
         if answer.is_last:
@@ -175,7 +182,7 @@ class RenderProcess:
         """The answer; where a process fails that has answered before, a new one gets the same request once."""
         was_used = self._num_answers > 0
         try:
-            answer, pixels = self._receive()
+            answer, pixels = self._receive(pending)
             if not (answer.is_last and was_used):
                 return answer, pixels
         except _LostError as lost:
@@ -185,7 +192,7 @@ class RenderProcess:
         self._end()
         self._send(pending)
         try:
-            return self._receive()
+            return self._receive(pending)
         except _LostError as lost:
             self._refuse_stopped()
             raise _failure(str(lost)) from None
@@ -234,35 +241,48 @@ class RenderProcess:
                 if not _wait(fd, select.POLLOUT, self._deadline):
                     return
 
-    def _receive(self) -> tuple[RenderAnswer, bytearray]:
-        """Header and pixels of the answer. Raises _LostError, and PageError after the deadline."""
+    def _receive(self, pending: PendingAnswer) -> tuple[RenderAnswer, bytearray]:
+        """Header and pixels of the answer; the hint is noted. Raises _LostError, and PageError after the deadline."""
         assert self._process is not None and self._process.stdout is not None
         fd = self._process.stdout.fileno()
         if not self._is_ready:
             start = time.monotonic()
             try:
-                self._header(fd, start + START_S)
+                self._header(RenderAnswer, fd, start + START_S)
             except (PageError, _LostError):
                 self._refuse_stopped()
                 text = f"the render process does not start ({_end_of(self._process)})"
                 raise PageError(text, "check the installation with dotsctl doctor", code=ErrorCode.INTERNAL) from None
             self._is_ready, self._deadline = True, self._deadline + time.monotonic() - start
-        answer = self._header(fd, self._deadline)
+        answer = self._header(RenderAnswer, fd, self._deadline)
         pixels = bytearray(answer.nbytes)
         # The page is rendered, and may have waited for us for longer than a page may take.
         self._fill(fd, memoryview(pixels), time.monotonic() + self._timeout_s)
+        if answer.hint_follows:
+            pending.hint = self._hint(fd)
         return answer, pixels
 
-    def _header(self, fd: int, deadline: float) -> RenderAnswer:
+    def _hint(self, fd: int) -> HintAnswer:
+        """The hint behind a page; a process that does not give one in time is ended, for the page is there."""
+        try:
+            return self._header(HintAnswer, fd, time.monotonic() + HINT_S, MAX_HINT_ANSWER_BYTES)
+        except PageError:
+            problem = f"it was not made within {HINT_S:g} s"
+        except _LostError as lost:
+            problem = f"it ended the process that makes it ({lost})"
+        self._end()
+        return HintAnswer(problem=problem)
+
+    def _header(self, kind: type[Header], fd: int, deadline: float, most_bytes: int = MAX_HEADER_BYTES) -> Header:
         length = bytearray(LENGTH.size)
         self._fill(fd, memoryview(length), deadline)
         (nbytes,) = LENGTH.unpack(length)
-        if nbytes > MAX_HEADER_BYTES:
+        if nbytes > most_bytes:
             raise _LostError(f"an answer of {nbytes} bytes")
         header = bytearray(nbytes)
         self._fill(fd, memoryview(header), deadline)
         try:
-            return unpacked(RenderAnswer, bytes(header))
+            return unpacked(kind, bytes(header))
         except WrongValueError as error:
             raise _LostError(str(error)) from None
 

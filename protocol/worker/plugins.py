@@ -1,8 +1,9 @@
 """Plugins as they are installed: what each states about itself, and how one is found by its name.
 
-An entry point of ``dotsctl.encoders`` or ``dotsctl.decoders`` names a class. Its attribute ``description`` is a
-:class:`PluginDescription`; without it the plugin takes any option as text, and nothing is known of its memory. The
-command line imports the module of a plugin that is chosen, so whatever is heavy is imported in ``load``.
+An entry point of ``dotsctl.encoders``, ``dotsctl.decoders`` or ``dotsctl.hints`` names a class. Its attribute
+``description`` is a :class:`PluginDescription`; without it the plugin takes any option as text, and nothing is known
+of its memory. The command line imports the module of a plugin that is chosen, so whatever is heavy is imported in
+``load``.
 """
 
 import contextlib
@@ -11,19 +12,26 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from dotsctl.protocol.errors import CommandFailedError, UsageError
-from dotsctl.protocol.machine.identity import Machine
 from dotsctl.protocol.machine.memory import PROCESS_BYTES, Need
-from dotsctl.protocol.model.validation import CheckpointFacts
 from dotsctl.protocol.parts import Device, Role
 from dotsctl.protocol.worker.plugin_faults import import_errors, load_faults, location_of, raised
 from dotsctl.protocol.worker.plugin_options import UndeclaredOptions, parse_options
 
-METHODS = {
+if TYPE_CHECKING:  # a render process has no use for models
+    from dotsctl.protocol.machine.identity import Machine
+    from dotsctl.protocol.model.validation import CheckpointFacts
+
+HINT: Literal["hint"] = "hint"
+"""The role of plugins that guess the text of a page, see ``protocol/render/hint_plugin.py``."""
+PluginRole: TypeAlias = Role | Literal["hint"]
+PLUGIN_ROLES: tuple[PluginRole, ...] = (*Role, HINT)
+METHODS: Mapping[PluginRole, tuple[str, ...]] = {
     Role.ENCODER: ("load", "encode", "close"),
     Role.DECODER: ("load", "has_room", "admit", "step", "cancel", "close"),
+    HINT: ("load", "hint"),
 }
 BLIND = Need(encoder_bytes=0, decoder_bytes=0, small_page_bytes=PROCESS_BYTES)
 """Memory of a plugin that states none, or that has no model: its process alone."""
@@ -70,7 +78,7 @@ class PluginDescription:
     options: type[Any] | None = None
     """Frozen dataclass of its options, see ``plugin_options.py``: ``load`` gets one. None: ``load`` gets the texts, and
     has to look up all of them."""
-    memory: Callable[[CheckpointFacts, Any], Need] | None = None
+    memory: "Callable[[CheckpointFacts, Any], Need] | None" = None
     """The function from a model and options to the memory of this half alone, its process included."""
     available: Callable[[Any], str] | None = None
     """The function from options to the reason why it cannot run here, and the remedy; an empty text: it can."""
@@ -82,8 +90,12 @@ class PluginDescription:
     """Whether answers depend on what pages show; false: it only stands in for such a plugin."""
     tasks: Callable[[Path], Collection[str]] | None = None
     """The function from a model to the tasks of a decoder that has loaded it."""
-    offers: Callable[[Path, str, Machine], EncoderOffers] | None = None
+    offers: "Callable[[Path, str, Machine], EncoderOffers] | None" = None
     """The function from model, fingerprint and machine to what ``--encoder auto`` may use of this encoder."""
+    reads_document: bool = False
+    """Whether a hint plugin reads the open document, and not the pixels of its pages."""
+    turn: int | None = None
+    """Place of a hint plugin among those that ``--hint auto`` tries, lowest first; none: only its name selects it."""
     smaller: str = ""
     """The way to make it take less memory, as an imperative."""
 
@@ -92,7 +104,7 @@ class PluginDescription:
 class Plugin:
     """An installed plugin."""
 
-    role: Role
+    role: PluginRole
     name: str
     cls: Callable[[], Any]
     description: PluginDescription
@@ -118,7 +130,7 @@ class Plugin:
         with load_faults(str(self), "description.device"):
             return device(options) if device else Device.CPU
 
-    def need(self, facts: CheckpointFacts | None, texts: Mapping[str, str]) -> Need:
+    def need(self, facts: "CheckpointFacts | None", texts: Mapping[str, str]) -> Need:
         """Return the memory that it takes, as far as it is known before it runs.
 
         Args:
@@ -134,12 +146,12 @@ class Plugin:
             return memory(facts, options) if facts and memory else BLIND
 
 
-def installed(role: Role) -> list[str]:
+def installed(role: PluginRole) -> list[str]:
     """Return the names of all installed plugins of a role, sorted; nothing is imported."""
     return sorted(metadata.entry_points(group=_group(role)).names)
 
 
-def find_plugin(role: Role, name: str) -> Plugin:
+def find_plugin(role: PluginRole, name: str) -> Plugin:
     """Import a plugin.
 
     Raises:
@@ -160,7 +172,7 @@ def find_plugin(role: Role, name: str) -> Plugin:
     return described(role, name, _imported(entry, where), where)
 
 
-def described(role: Role, name: str, found: Any, where: str = "") -> Plugin:
+def described(role: PluginRole, name: str, found: Any, where: str = "") -> Plugin:
     """Return a class as a plugin. Raises CommandFailedError for what is none; ``where`` names it."""
     where, remedy = where or f"{role} {name!r}", "repair it, or choose another one"
     if not isinstance(found, type):
@@ -188,9 +200,9 @@ def _imported(entry: metadata.EntryPoint, where: str) -> Any:
             ) from error
 
 
-def _known(role: Role) -> str:
+def _known(role: PluginRole) -> str:
     return ", ".join(installed(role)) or "none"
 
 
-def _group(role: Role) -> str:
+def _group(role: PluginRole) -> str:
     return f"dotsctl.{role}s"

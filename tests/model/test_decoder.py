@@ -11,6 +11,7 @@ import pytest
 from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.protocol.errors import ErrorCode, MissingError, PageError, UsageError
+from dotsctl.protocol.page_hint import HintBlock, PageHint
 from dotsctl.protocol.parts import FinishReason
 
 from tests.plugins import load_plugin
@@ -113,15 +114,14 @@ def decode_all(
     return results, streamed
 
 
-def hint_for(kind: str, tokens: list[int], seed: int) -> str:
+def hint_for(kind: str, tokens: list[int], seed: int) -> PageHint | None:
     truth, rng = text_of(tokens), random.Random(seed)
-    if kind == "right":
-        return truth
-    if kind == "half right":
-        return "".join(char if rng.random() > 0.2 else rng.choice("xyz") for char in truth)
-    if kind == "wrong":
-        return "the quick brown fox jumps over the lazy dog " * 3
-    return ""
+    text = {
+        "right": truth,
+        "half right": "".join(char if rng.random() > 0.2 else rng.choice("xyz") for char in truth),
+        "wrong": "the quick brown fox jumps over the lazy dog " * 3,
+    }.get(kind)
+    return PageHint((HintBlock(text),)) if text else None
 
 
 @pytest.mark.parametrize("hints", ["none", "right", "half right", "wrong", "mixed"])
@@ -158,7 +158,7 @@ def test_pages_that_join_and_leave_read_as_they_would_alone(
 
 def test_long_pages_share_the_memory_they_are_given(endless: Path, pages: list[np.ndarray]) -> None:
     decoder = make(endless, cache_mib="2")  # 5,461 positions of 384 bytes: two pages with 2,048 tokens to come
-    prompts = [EncodedPrompt(i, page, "text", None, 5, "") for i, page in enumerate(pages)]
+    prompts = [EncodedPrompt(i, page, "text", None, 5, None) for i, page in enumerate(pages)]
     decoder.admit(prompts[0])
     assert decoder.has_room(prompts[1])
     decoder.admit(prompts[1])
@@ -179,7 +179,7 @@ def test_a_right_hint_saves_passes(endless: Path, pages: list[np.ndarray], refer
 def test_the_model_ends_a_page_with_a_token_that_is_no_text(model: Path, pages: list[np.ndarray]) -> None:
     ended = 0
     decoder = make(model)
-    prompts = [EncodedPrompt(page_id, page, "text", None, 300, "") for page_id, page in enumerate(pages)]
+    prompts = [EncodedPrompt(page_id, page, "text", None, 300, None) for page_id, page in enumerate(pages)]
     results, _ = decode_all(decoder, prompts, {})
     for page_id, page in enumerate(pages):
         reference = alone(model, page, 300)
@@ -197,7 +197,7 @@ def test_special_tokens_never_appear_in_the_text(
     likely[MARKS_FROM : MARKS_FROM + 9] *= 3
     folder = write_model(tensors=tensors | {"lm_head.weight": likely}, end_ids=[271])
     assert sum(token >= MARKS_FROM for token in alone(folder, pages[1], 60).tokens) > 5
-    results, streamed = decode_all(make(folder), [EncodedPrompt(1, pages[1], "text", None, 60, "")], {})
+    results, streamed = decode_all(make(folder), [EncodedPrompt(1, pages[1], "text", None, 60, None)], {})
     assert results[1].completion_tokens == 60
     for text in (results[1].text, streamed[1]):
         assert "<|" not in text
@@ -210,7 +210,7 @@ def test_a_cancelled_page_does_not_disturb_the_others(
     decoder = make(endless, batch="8", prefill_chunk="16")
     adapter: Any = decoder._decoder.scheduler.model
     adapter.look_ahead = True
-    prompts = [EncodedPrompt(i, page, "text", None, 40, "") for i, page in enumerate(pages)]
+    prompts = [EncodedPrompt(i, page, "text", None, 40, None) for i, page in enumerate(pages)]
     results, _ = decode_all(decoder, prompts, {}, cancels={0: 9, 3: 3, 5: 20})
     assert results.keys() == {1, 2, 4, 6, 7}
     for page_id, finish in results.items():
@@ -239,13 +239,13 @@ def test_memory_that_runs_out_in_a_pass_costs_its_pages_and_nothing_else(
 
     monkeypatch.setattr(adapter, call, fail_at_the_third)
     for number in (0, 1, 3, 5):
-        decoder.admit(EncodedPrompt(number, pages[number], "text", None, 40, ""))
+        decoder.admit(EncodedPrompt(number, pages[number], "text", None, 40, None))
     with pytest.raises(MemoryError):
         for _ in range(60):
             decoder.step()
-    assert decoder.has_room(EncodedPrompt(9, pages[1], "text", None, 40, ""))
+    assert decoder.has_room(EncodedPrompt(9, pages[1], "text", None, 40, None))
     assert decoder.step() == []
-    results, _ = decode_all(decoder, [EncodedPrompt(i, pages[i], "text", None, 40, "") for i in (0, 1, 3, 5)], {})
+    results, _ = decode_all(decoder, [EncodedPrompt(i, pages[i], "text", None, 40, None) for i in (0, 1, 3, 5)], {})
     for page_id, finish in results.items():
         if references[page_id].sure:
             assert finish.text == text_of(references[page_id].tokens[:40])
@@ -256,7 +256,7 @@ def test_another_error_of_mlx_is_not_mistaken_for_lack_of_memory(
     endless: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = make(endless)
-    decoder.admit(EncodedPrompt(1, np.zeros((3, 48), np.float32), "text", None, 5, ""))
+    decoder.admit(EncodedPrompt(1, np.zeros((3, 48), np.float32), "text", None, 5, None))
     monkeypatch.setattr(decoder._decoder.scheduler.model, "advance", lambda _: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         decoder.step()
@@ -274,7 +274,7 @@ def test_an_answer_that_goes_round_in_circles_is_cut(
     write_model: Writer, tensors: dict[str, np.ndarray], pages: list[np.ndarray]
 ) -> None:
     folder = write_model(tensors=looping(tensors), max_position_embeddings=8192)
-    results, streamed = decode_all(make(folder), [EncodedPrompt(1, pages[0], "text", None, None, "")], {})
+    results, streamed = decode_all(make(folder), [EncodedPrompt(1, pages[0], "text", None, None, None)], {})
     assert results[1].reason is FinishReason.LOOP
     assert len(results[1].text) <= 3
     assert 1024 < len(streamed[1]) < 1100
@@ -285,7 +285,7 @@ def test_a_page_too_long_for_the_model_is_refused_with_the_numbers(endless: Path
     decoder = make(endless)
     page = np.zeros((1020, 48), np.float32)
     with pytest.raises(PageError, match=r"1030 tokens, 1020 of them.*1024 positions.*--max-pixels") as caught:
-        decoder.admit(EncodedPrompt(1, page, "text", None, None, ""))
+        decoder.admit(EncodedPrompt(1, page, "text", None, None, None))
     assert caught.value.code is ErrorCode.TOO_LARGE
     assert decoder.step() == []
     decoder.close()
@@ -293,11 +293,11 @@ def test_a_page_too_long_for_the_model_is_refused_with_the_numbers(endless: Path
 
 def test_the_user_may_allow_fewer_positions_than_the_model_has(endless: Path) -> None:
     decoder = make(endless, context="60")
-    results, _ = decode_all(decoder, [EncodedPrompt(1, np.zeros((20, 48), np.float32), "text", None, None, "")], {})
+    results, _ = decode_all(decoder, [EncodedPrompt(1, np.zeros((20, 48), np.float32), "text", None, None, None)], {})
     assert results[1].prompt_tokens + results[1].completion_tokens == 60
     assert results[1].reason is FinishReason.LENGTH
     with pytest.raises(PageError, match=r"there are 60 positions .* --max-pixels \d+ would do") as caught:
-        decoder.admit(EncodedPrompt(1, np.zeros((60, 48), np.float32), "text", None, None, ""))
+        decoder.admit(EncodedPrompt(1, np.zeros((60, 48), np.float32), "text", None, None, None))
     assert caught.value.code is ErrorCode.TOO_LARGE
     decoder.close()
 
@@ -305,7 +305,9 @@ def test_the_user_may_allow_fewer_positions_than_the_model_has(endless: Path) ->
 def test_an_answer_ends_where_the_positions_of_the_model_end(endless: Path) -> None:
     decoder = make(endless, rows="16")
     page = np.random.default_rng(0).normal(size=(1000, 48)).astype(np.float32)
-    results, _ = decode_all(decoder, [EncodedPrompt(1, page, "text", None, None, "some hint")], {})
+    results, _ = decode_all(
+        decoder, [EncodedPrompt(1, page, "text", None, None, PageHint((HintBlock("some hint"),)))], {}
+    )
     assert results[1].reason is FinishReason.LENGTH
     assert results[1].prompt_tokens + results[1].completion_tokens == 1024
     decoder.close()
@@ -315,9 +317,9 @@ def test_an_answer_ends_where_the_positions_of_the_model_end(endless: Path) -> N
 def test_embeddings_of_another_shape_are_refused(endless: Path, shape: tuple[int, ...]) -> None:
     decoder = make(endless)
     with pytest.raises(PageError) as caught:
-        decoder.admit(EncodedPrompt(1, np.zeros(shape, np.float32), "text", None, 5, ""))
+        decoder.admit(EncodedPrompt(1, np.zeros(shape, np.float32), "text", None, 5, None))
     assert caught.value.code is ErrorCode.BAD_EMBED
-    assert decoder.has_room(EncodedPrompt(1, np.zeros((1, 48), np.float32), "text", None, 5, ""))
+    assert decoder.has_room(EncodedPrompt(1, np.zeros((1, 48), np.float32), "text", None, 5, None))
     decoder.close()
 
 
@@ -325,7 +327,7 @@ def test_embeddings_in_bfloat16_bits_read_as_their_values(endless: Path, pages: 
     rounded = mx.array(pages[1]).astype(mx.bfloat16)
     bits = np.array(rounded.view(mx.uint16))
     values = np.array(rounded.astype(mx.float32))
-    prompts = [EncodedPrompt(i, page, "text", None, 30, "") for i, page in enumerate((bits, values))]
+    prompts = [EncodedPrompt(i, page, "text", None, 30, None) for i, page in enumerate((bits, values))]
     results, _ = decode_all(make(endless), prompts, {})
     assert results[0].text == results[1].text
 
@@ -333,12 +335,12 @@ def test_embeddings_in_bfloat16_bits_read_as_their_values(endless: Path, pages: 
 def test_the_page_may_be_overwritten_after_admission(endless: Path, pages: list[np.ndarray]) -> None:
     decoder = make(endless)
     kept, lent = pages[3], pages[3].copy()
-    decoder.admit(EncodedPrompt(1, lent, "text", None, 20, ""))
+    decoder.admit(EncodedPrompt(1, lent, "text", None, 20, None))
     lent[:] = 7
     ends = {}
     while not ends:
         ends = {piece.page_id: piece.finish for piece in decoder.step() if piece.finish}
-    results, _ = decode_all(decoder, [EncodedPrompt(2, kept, "text", None, 20, "")], {})
+    results, _ = decode_all(decoder, [EncodedPrompt(2, kept, "text", None, 20, None)], {})
     assert ends[1].text == results[2].text
     decoder.close()
 

@@ -363,7 +363,7 @@ def read_page(model: Path, dtype: str) -> tuple[str, np.ndarray, str]:
         (page,) = encoder.encode([PageImage(page_bytes(), None, None)])
         header = describe(page.embeddings, spec.dtype)
         load_plugin(decoder, model, {"dtype": dtype}, lambda line: None)
-        decoder.admit(EncodedPrompt(1, page.embeddings, "text", None, 20, ""))
+        decoder.admit(EncodedPrompt(1, page.embeddings, "text", None, 20, None))
         finished = None
         while finished is None:
             finished = next((piece.finish for piece in decoder.step() if piece.finish), None)

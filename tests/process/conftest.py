@@ -25,7 +25,7 @@ pytestmark = pytest.mark.process
 NAME = "test"
 START_S = 30.0
 WAIT_S = 40.0
-OPTIONS = PageOptions("text", None, None, None, "")
+OPTIONS = PageOptions("text", None, None, None)
 
 
 def submit(
@@ -161,29 +161,6 @@ def named(run_folder: Path) -> Iterator[Callable[..., Instance]]:
         instance.session.close()
     if opened:
         launch.stop(NAME, now=True, timeout_s=10)
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Lay a distribution out as pip would, and let the workers find it; no pip takes part."""
-
-    def write_distribution(
-        name: str, source: str, plugin: str = "digest", cls: str = "DigestEncoder", group: str = "dotsctl.encoders"
-    ) -> None:
-        site = tmp_path / f"site_{name}"
-        package, metadata = site / name, site / f"{name}-1.0.dist-info"
-        package.mkdir(parents=True)
-        metadata.mkdir()
-        (package / "__init__.py").write_text(source)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(f"[{group}]\n{plugin} = {name}:{cls}\n")
-        files = [f"{name}/__init__.py", *(f"{metadata.name}/{part}" for part in ("METADATA", "entry_points.txt"))]
-        (metadata / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{metadata.name}/RECORD"]))
-        paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-        monkeypatch.syspath_prepend(str(site))  # the client looks at the plugin's description
-
-    return write_distribution
 
 
 def dotsctl(*arguments: str, **options: object) -> "subprocess.Popen[str]":

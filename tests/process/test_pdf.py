@@ -11,6 +11,7 @@ from dotsctl.decoder_worker.plugins.fake import fake_text
 from dotsctl.protocol.render.exchange import RenderRequest
 from dotsctl.protocol.render.process import PendingAnswer, RenderProcess
 from PIL import Image
+from reportlab.pdfgen.canvas import Canvas
 
 from tests.conftest import Gate
 from tests.decoding import answer
@@ -45,6 +46,23 @@ def test_a_pdf_gives_a_record_for_each_page_in_order(run_folder: Path, tmp_path:
     assert [record["raw"] for record in records] == [text_of(content, page, 200) for page in (1, 2, 3)]
     assert len({record["raw"] for record in records}) == 3
     assert {record["status"] for record in records} == {"ok"}
+
+
+def test_the_text_layer_travels_with_its_page_and_the_record_names_it(run_folder: Path, tmp_path: Path) -> None:
+    canvas = Canvas(str(tmp_path / "two.pdf"), pagesize=(90, 60))
+    canvas.drawString(10, 30, "born digital")
+    canvas.showPage()
+    canvas.rect(10, 10, 20, 20)
+    canvas.showPage()
+    canvas.save()
+    for hint, expected in (("auto", ["textlayer", ""]), ("none", ["", ""]), (tmp_path / "h.txt", ["user", "user"])):
+        (tmp_path / "h.txt").write_text("another text")
+        arguments = ["two.pdf", "--hint", str(hint), "--encoder", "fake", "--decoder", "fake", "-o", "2.json"]
+        process = dotsctl("ocr", *arguments, "--overwrite", "--force", cwd=tmp_path)
+        _, err = process.communicate(timeout=40)
+        assert process.returncode == 0, err
+        records = json.loads((tmp_path / "2.json").read_text())
+        assert [record["hint"] for record in records] == expected
 
 
 def test_pages_are_rendered_at_most_a_window_and_one_ahead(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

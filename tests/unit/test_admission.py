@@ -9,7 +9,7 @@ from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions
 from hypothesis import given
 from hypothesis import strategies as st
 
-OPTIONS = PageOptions("text", None, None, None, "")
+OPTIONS = PageOptions("text", None, None, None)
 IMAGE = ImageHeader(ImageKind.FILE, 1, 280, 280)
 WIDTH = 8
 PAGE_BYTES = 100 * WIDTH * 4

@@ -39,7 +39,7 @@ from dotsctl.tools.dev.bucket_search import draw_pages
 LIMITS = PixelLimits()
 """The pixel limits of dots.ocr."""
 STANDARD = standard_buckets(LIMITS)
-OPTIONS = PageOptions("text", None, None, None, "")
+OPTIONS = PageOptions("text", None, None, None)
 GEOMETRY = PageGeometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
 FASTER, SLOWER = 1.0, 3.0
 """Seconds of the alternative, where the first encoder takes 2."""

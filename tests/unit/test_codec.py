@@ -14,6 +14,7 @@ from dotsctl.protocol.codec import decode, encode
 from dotsctl.protocol.errors import ErrorCode, ProtocolError
 from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import MESSAGE_TYPES, Message
+from dotsctl.protocol.page_hint import HintBlock, PageHint
 from dotsctl.protocol.parts import FRAME_BYTES
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,9 +33,16 @@ files = st.builds(parts.ImageHeader, st.just(parts.ImageKind.FILE), st.integers(
 pictures = st.builds(
     lambda width, height: parts.ImageHeader(parts.ImageKind.RGB, 3 * width * height, width, height), small, small
 )
+boxes = st.tuples(side, side, side, side).map(lambda s: (s[0], s[1], s[0] + 1 + s[2], s[1] + 1 + s[3]))
+hints = st.builds(
+    PageHint,
+    st.lists(st.builds(HintBlock, texts, st.none() | boxes), max_size=4).map(tuple),
+    st.tuples(st.floats(1, 1e9), st.floats(1, 1e9)),
+    texts,
+)
 options = st.builds(
-    parts.PageOptions, texts, st.none() | texts, st.none() | positive, st.none() | st.integers(784, 2**40), texts,
-    st.none() | st.tuples(side, side, side, side).map(lambda s: (s[0], s[1], s[0] + 1 + s[2], s[1] + 1 + s[3])),
+    parts.PageOptions, texts, st.none() | texts, st.none() | positive, st.none() | st.integers(784, 2**40),
+    st.none() | hints, st.none() | boxes,
     st.booleans(), st.sampled_from(parts.Quality),
 )  # fmt: skip
 
@@ -48,6 +56,7 @@ restricted: dict[Any, st.SearchStrategy[Any]] = {
     parts.ImageHeader: files | pictures,
     parts.TensorHeader: st.builds(tensor, dtypes, small, small),
     parts.PageOptions: options,
+    PageHint: hints,
 }
 """Types whose fields depend on each other."""
 
@@ -114,7 +123,7 @@ def test_every_message_comes_back_as_it_was_sent(message: Message) -> None:
 def test_buffers_are_cut_into_frames_and_are_identical_when_joined(size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
     image = parts.ImageHeader(parts.ImageKind.FILE, size, 10, 10)
-    submit = messages.Submit("job", 0, "digest", (image,), parts.PageOptions("text", None, None, None, ""), False)
+    submit = messages.Submit("job", 0, "digest", (image,), parts.PageOptions("text", None, None, None), False)
     frames = encode(submit, [memoryview(content)[:size]])
     assert len(frames) == 2 + math.ceil(size / FRAME_BYTES)
     assert max(map(len, frames)) <= FRAME_BYTES
@@ -124,7 +133,7 @@ def test_buffers_are_cut_into_frames_and_are_identical_when_joined(size: int) ->
 def test_buffers_are_sent_and_received_without_a_copy() -> None:
     content = bytearray(3 * 20 * 20)
     image = parts.ImageHeader(parts.ImageKind.RGB, len(content), 20, 20)
-    options = parts.PageOptions("text", None, None, None, "")
+    options = parts.PageOptions("text", None, None, None)
     received = decode(encode(messages.Encode(1, 1, (image,), options, "ipc://x"), [content])).buffers[0]
     content[5] = 77
     assert received[5] == 77

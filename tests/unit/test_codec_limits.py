@@ -12,7 +12,8 @@ from dotsctl.protocol import PROTOCOL_VERSION, messages, parts
 from dotsctl.protocol.codec import MAX_FRAMES, MAX_HEADER_BYTES, decode, encode
 from dotsctl.protocol.errors import ErrorCode, ProtocolError
 from dotsctl.protocol.messages import MESSAGE_TYPES
-from dotsctl.protocol.parts import FRAME_BYTES, MAX_HINT_BYTES
+from dotsctl.protocol.page_hint import MAX_HINT_BYTES
+from dotsctl.protocol.parts import FRAME_BYTES
 
 MAJOR, MINOR = PROTOCOL_VERSION
 PREAMBLE = b"DOTS" + bytes(PROTOCOL_VERSION)
@@ -20,13 +21,19 @@ NEWER = b"DOTS" + bytes([MAJOR, MINOR + 1])
 NUMBERS = {cls.__name__: number for number, cls in MESSAGE_TYPES.items()}
 PICTURE = parts.ImageHeader(parts.ImageKind.RGB, 12, 2, 2)
 PICTURE_MAP = {"kind": "rgb", "nbytes": 12, "width": 2, "height": 2}
-OPTIONS = parts.PageOptions("text", None, None, None, "")
+OPTIONS = parts.PageOptions("text", None, None, None)
 SUBMIT = messages.Submit("job", 0, "digest", (PICTURE,), OPTIONS, False)
 ENCODE = messages.Encode(1, 1, (PICTURE,), OPTIONS, "ipc://x")
 
 
 def header_of(message: messages.Message) -> dict[str, Any]:
     return typing.cast(dict[str, Any], msgpack.unpackb(encode(message)[1]))
+
+
+def hint(*texts: str, box: list[float] | None = None, size: list[float] | None = [600, 800]) -> dict[str, Any]:  # noqa: B006
+    """A hint as it travels; the first block has the box."""
+    blocks = [{"text": text, "box": None if number else box} for number, text in enumerate(texts)]
+    return {"blocks": blocks, "size": size, "source": "textlayer"}
 
 
 def refusal(*frames: bytes) -> ProtocolError:
@@ -79,7 +86,7 @@ def test_unknown_keys_of_the_same_minor_version_are_refused_with_the_path() -> N
     assert str(refusal(PREAMBLE, packed(**submit), bytes(12))) == "Submit.options: unknown key 'mood'"
 
 
-@pytest.mark.parametrize("number", [0, -1, 7, 255, 2**64 - 1, "2", 2.0, True, None, [2], {}])
+@pytest.mark.parametrize("number", [0, -1, 5, 8, 255, 2**64 - 1, "2", 2.0, True, None, [2], {}])
 def test_an_unknown_message_is_refused_with_its_own_code(number: Any) -> None:
     assert refusal(PREAMBLE, packed(t=number)).code is ErrorCode.UNKNOWN_TYPE
     assert refusal(NEWER, packed(t=number)).code is ErrorCode.UNKNOWN_TYPE
@@ -197,8 +204,19 @@ def test_a_float_must_be_a_finite_number(value: Any) -> None:
         ("", {"job_id": ""}, "job_id of 0 characters"),
         ("", {"job_id": "j" * 65}, "job_id of 65 characters"),
         ("", {"page_index": -1}, "page_index -1 is negative"),
-        ("options", {"hint": "h" * (MAX_HINT_BYTES + 1)}, f"hint is longer than {MAX_HINT_BYTES} bytes"),
-        ("options", {"hint": "é" * (MAX_HINT_BYTES // 2 + 1)}, "hint is longer"),
+        ("options", {"hint": hint("h" * (MAX_HINT_BYTES + 1))}, f"hint is longer than {MAX_HINT_BYTES} bytes"),
+        ("options", {"hint": hint("é" * (MAX_HINT_BYTES // 4), "é" * (MAX_HINT_BYTES // 4 + 1))}, "hint is longer"),
+        ("options", {"hint": {**hint("a", "b"), "blocks": [{"text": "", "box": None}] * 4097}}, "4097"),
+        ("options", {"hint": hint("a", "b", box=[0, 0, 1, 2e9])}, "Submit.options.hint.blocks[0]: box (0.0, 0.0, 1.0"),
+        ("options", {"hint": hint("a", box=[0, 5, 1, 4])}, "is not x0,y0,x1,y1 with x0 <= x1 and y0 <= y1"),
+        (
+            "options",
+            {"hint": hint("a", box=[0, 0, 1, float("nan")])},
+            "hint.blocks[0].box[3]: expected a finite number",
+        ),
+        ("options", {"hint": hint("a", size=None, box=[0, 0, 1, 1])}, "boxes without the size of their page"),
+        ("options", {"hint": hint("a", size=[0, 9])}, "size (0.0, 9.0) is not between 1 and 1e+09"),
+        ("options", {"hint": {**hint("a"), "source": "s" * 65}}, "source of 65 characters"),
         ("options", {"max_tokens": 0}, "Submit.options: max_tokens 0 is below 1"),
         ("options", {"max_pixels": 783}, "Submit.options: max_pixels 783 is below 784"),
         ("options", {"box": [5, 0, 5, 9]}, "is not x0,y0,x1,y1 with x0 < x1 and y0 < y1"),
@@ -206,7 +224,7 @@ def test_a_float_must_be_a_finite_number(value: Any) -> None:
         ("", {"images": []}, "0 images, not 1 to"),
         ("", {"images": [PICTURE_MAP] * 17}, "17 images, not 1 to 16"),
         ("", {"images": [{**PICTURE_MAP, "kind": "file", "nbytes": 200 << 20}] * 3}, "bytes together, at most"),
-        ("options", {"hint": ["h"]}, "Submit.options.hint: expected a string, got list"),
+        ("options", {"hint": "h"}, "Submit.options.hint: expected a map, got str 'h'"),
         ("image", {"width": 0}, "Submit.images[0]: image of 0x2 px"),
         ("image", {"nbytes": 13}, "nbytes 13 is not 3 * width * height"),
         ("image", {"kind": "file", "nbytes": -1}, "nbytes -1 is not between"),

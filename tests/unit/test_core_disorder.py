@@ -30,7 +30,7 @@ PAGES = 4
 CLIENT = b"client"
 GEOMETRY = PageGeometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
 IMAGE = ImageHeader(ImageKind.FILE, 1, 280, 280)
-OPTIONS = PageOptions("text", None, None, None, "")
+OPTIONS = PageOptions("text", None, None, None)
 WORDS = ("encoded", "received", "consumed", "decoded", "done", "dropped", "failed")
 
 event = st.one_of(

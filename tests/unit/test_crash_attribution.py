@@ -9,7 +9,7 @@ from dotsctl.protocol.messages import Submit
 from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions
 
 IMAGE = ImageHeader(ImageKind.FILE, 1, 280, 280)
-OPTIONS = PageOptions("text", None, None, None, "")
+OPTIONS = PageOptions("text", None, None, None)
 
 
 def request(number: int) -> Request:

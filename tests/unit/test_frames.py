@@ -19,11 +19,16 @@ from dotsctl.protocol import PROTOCOL_VERSION, parts
 from dotsctl.protocol.codec import decode, encode
 from dotsctl.protocol.geometry import PageGeometry
 from dotsctl.protocol.messages import MESSAGE_TYPES, Message
+from dotsctl.protocol.page_hint import HintBlock, PageHint
 
 FRAMES = Path(__file__).parents[1] / "frames"
 CURRENT = FRAMES / f"v{PROTOCOL_VERSION[0]}_{PROTOCOL_VERSION[1]}"
 STORED = sorted(path.relative_to(FRAMES).as_posix() for path in FRAMES.glob("v*/*.hex"))
+HINT = PageHint(
+    (HintBlock("Rechnung Nr. 7 für Zoë", (56.5, 72.0, 310.0, 84.25)), HintBlock("")), (595.0, 842.0), "textlayer"
+)
 FIXED: dict[Any, Any] = {
+    PageHint: HINT,
     parts.ImageHeader: parts.ImageHeader(parts.ImageKind.RGB, 18, 3, 2),
     parts.TensorHeader: parts.TensorHeader("<f2", (4, 3), 24),
     PageGeometry: PageGeometry((1170, 827), 6, (840, 1176), (840 / 827, 1176 / 1170), (-12.0, 0.0), 0.03125),
@@ -32,7 +37,7 @@ FIXED: dict[Any, Any] = {
         None,
         500,
         1_000_000,
-        "Rechnung Nr. 7 für Zoë",
+        HINT,
         (1.0, 2.5, 30.0, 40.0),
         True,
         parts.Quality.BALANCED,

@@ -54,7 +54,7 @@ def test_the_keyword_arguments_are_the_fields_of_the_record() -> None:
 @pytest.mark.parametrize("each", fields(ReadingOptions), ids=lambda each: each.name)
 def test_every_option_states_whether_results_depend_on_it(each: "Field[object]") -> None:
     assert isinstance(each.metadata.get(IN_KEY), bool), "declare it with metadata=option(in_key=...)"
-    chosen = {"pages": "1", "box": (1, 2, 3, 4), "quality": "fast", "dpi": 90}
+    chosen = {"pages": "1", "box": (1, 2, 3, 4), "quality": "fast", "dpi": 90, "hint": "x"}
     other = not each.default if isinstance(each.default, bool) else 900 if "int" in str(each.type) else "x"
     changed = chosen.get(each.name, other)
     is_in_key = ReadingOptions(**{each.name: changed}).key() != ReadingOptions().key()  # type: ignore[arg-type]

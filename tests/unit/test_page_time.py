@@ -24,7 +24,7 @@ VISION = VisionSizes(1536, 1536, 4224, 42, 12)
 TEXT = TextSizes(1536, 8960, 28, 12, 2, 151_936)
 GPU, NE, CPU = Capability(Device.GPU), Capability(Device.NE, STANDARD), Capability(Device.CPU)
 A4, SLIDE = (1654, 2339), (1280, 720)
-OPTIONS = PageOptions("text", None, None, None, "")
+OPTIONS = PageOptions("text", None, None, None)
 
 
 def pipeline(

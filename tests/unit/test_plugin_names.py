@@ -13,6 +13,7 @@ FOLDERS = ("client", "decoder_worker", "encoder_worker", "protocol", "tools")
 MAY_NAME = {
     "encoder_worker/plugins/*": "the plugins themselves, and their names for tools that are about one of them",
     "decoder_worker/plugins/*": "the plugins themselves",
+    "protocol/render/plugins/*": "the plugins themselves",
     "client/settings/defaults.py": "the plugins that are used where the user has chosen none",
     "protocol/machine/libraries.py": "names of distributions, which are those of plugins by chance",
     "tools/dev/mlx_vlm_builds/peer.py": "the name of a distribution, in an environment without dotsctl",
@@ -24,7 +25,7 @@ def names() -> set[str]:
     """The plugins of the entry points."""
     with (ROOT / "pyproject.toml").open("rb") as stream:
         groups = tomllib.load(stream)["project"]["entry-points"]
-    return {name for group in ("dotsctl.encoders", "dotsctl.decoders") for name in groups[group]}
+    return {name for group in ("dotsctl.encoders", "dotsctl.decoders", "dotsctl.hints") for name in groups[group]}
 
 
 def literals(source: str, known: set[str]) -> Iterator[tuple[int, str]]:
@@ -61,6 +62,6 @@ def test_each_exception_is_in_use(pattern: str) -> None:
     "line", ['if name == "fake": pass', 'x = {"mlx": 1}', 'f(name="coreml")', 'match x:\n case "mlx": 1']
 )
 def test_a_name_is_found_wherever_it_stands(line: str) -> None:
-    assert names() == {"mlx", "coreml", "fake"}
+    assert names() >= {"mlx", "coreml", "fake", "textlayer"}
     assert len(list(literals(line, names()))) == 1
     assert not list(literals('"""mlx and coreml"""\nx = "mlx-lm"', names()))

@@ -125,6 +125,8 @@ def test_plugins_are_listed_with_options_limits_and_why_one_cannot_run(monkeypat
     assert {"coreml", "fake", "mlx"} <= encoders.keys() and {"fake", "mlx"} <= {e["name"] for e in found["decoders"]}
     assert "this is Linux" in encoders["coreml"]["problem"] and encoders["coreml"]["device"] == "ne"
     assert (encoders["fake"]["needs_model"], encoders["fake"]["reads_pages"]) == (False, False)
+    hints = {each["name"]: each for each in found["hints"]}
+    assert "text layer" in hints["textlayer"]["help"].lower() and hints["textlayer"]["problem"] == ""
     dtype = next(each for each in encoders["mlx"]["options"] if each["name"] == "dtype")
     assert dtype["limits"] == "float32, bfloat16 or float16" and "GPU" in dtype["default"]
     text = CliRunner().invoke(cli, ["plugins"], catch_exceptions=False).stdout

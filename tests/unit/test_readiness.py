@@ -155,7 +155,7 @@ class Runtime:
     def submit(self, page: int) -> list[object]:
         self.now += 0.01
         image = ImageHeader(ImageKind.FILE, 1, 28, 28)
-        options = PageOptions("layout", None, None, None, "")
+        options = PageOptions("layout", None, None, None)
         self.machine.from_client(CLIENT, Submit("job", page, "00", (image,), options, False), [b"x"], self.now)
         return self.take()
 

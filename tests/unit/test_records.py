@@ -108,7 +108,7 @@ def test_the_record_has_the_documented_keys_and_is_json() -> None:
     record = json.loads(json.dumps(page_of(result(json.dumps(CELLS)), "layout").record()))
     keys = "schema path page num_pages status width height input_width input_height quality "
     keys += "resolution_loss cells md raw repaired "
-    keys += "finish_reason tokens timing_ms model encoder decoder task attempt reread warning error"
+    keys += "finish_reason tokens timing_ms model encoder decoder task attempt reread warning hint error"
     assert " ".join(record) == keys
     assert record["schema"] == "dotsctl/1"
     assert (record["path"], record["page"], record["num_pages"]) == ("scans/a.png", 2, 3)

@@ -10,7 +10,7 @@ from dotsctl.protocol.messages import PageResult
 from dotsctl.protocol.parts import QUALITY_PIXELS, FinishReason, PageOptions, Quality
 
 LIMITS = PixelLimits()
-OPTIONS = PageOptions("layout", None, None, None, "", quality=Quality.BALANCED)
+OPTIONS = PageOptions("layout", None, None, None, quality=Quality.BALANCED)
 CELL = {"bbox": [1, 2, 30, 40], "category": "Text", "text": "words"}
 WHOLE = json.dumps([CELL, CELL])
 LARGE, SMALL = (2480, 3508), (600, 800)

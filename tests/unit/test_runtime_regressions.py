@@ -52,7 +52,7 @@ from dotsctl.protocol.parts import FinishReason, ImageHeader, ImageKind, PageOpt
 
 CLIENT = b"client"
 GEOMETRY = PageGeometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
-OPTIONS = PageOptions("text", None, None, None, "")
+OPTIONS = PageOptions("text", None, None, None)
 
 
 @pytest.fixture

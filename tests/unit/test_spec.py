@@ -11,7 +11,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from dotsctl.protocol import PROTOCOL_VERSION, codec, messages, parts
+from dotsctl.protocol import PROTOCOL_VERSION, codec, messages, page_hint, parts
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.messages import MESSAGE_TYPES
 
@@ -70,7 +70,8 @@ def test_every_number_belongs_to_one_sender() -> None:
 
 def test_every_part_and_enumeration_is_described() -> None:
     found = dict(row for row in rows("Parts") if row[0] not in ("part", "enumeration"))
-    public = {value for value in [*vars(parts).values(), *vars(messages).values()] if isinstance(value, type)}
+    values = [value for module in (parts, page_hint, messages) for value in vars(module).values()]
+    public = {value for value in values if isinstance(value, type)}
     described = [cls for cls in public if dataclasses.is_dataclass(cls) and cls not in MESSAGE_TYPES.values()]
     enumerations = [cls for cls in public if issubclass(cls, StrEnum) and cls is not StrEnum]
     assert ErrorCode in enumerations
@@ -88,7 +89,8 @@ def test_the_limits_are_those_of_the_code() -> None:
         "entries of one array or map in the header": "4096",
         "bytes of one image": str(parts.MAX_FILE_BYTES),
         "bytes of the images of a request": str(parts.MAX_REQUEST_BYTES),
-        "bytes of a hint": str(parts.MAX_HINT_BYTES),
+        "bytes of a hint": str(page_hint.MAX_HINT_BYTES),
+        "blocks of a hint": str(page_hint.MAX_HINT_BLOCKS),
         "bytes of a prompt": str(parts.MAX_PROMPT_BYTES),
         "bytes of the name of a source": str(parts.MAX_NAME_BYTES),
         "images of a request": str(parts.MAX_IMAGES),

@@ -13,7 +13,7 @@ from dotsctl.protocol.tensor import NUMPY_DTYPES, assemble, check_finite, descri
 from numpy.typing import NDArray
 
 GEOMETRY = PageGeometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
-OPTIONS = parts.PageOptions("text", None, None, None, "")
+OPTIONS = parts.PageOptions("text", None, None, None)
 
 
 def matrix(dtype: str, rows: int, columns: int) -> NDArray[Any]:

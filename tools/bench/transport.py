@@ -125,7 +125,7 @@ def _send_ours(links: Links, push: Link, values: NDArray[np.float32]) -> None:
         tensor=tensor.describe(values, "<f4"),
         rows=(values.shape[0],),
         geometries=(PageGeometry(size, 1, size, (1.0, 1.0), (0.0, 0.0)),),
-        options=PageOptions("text", None, None, None, ""),
+        options=PageOptions("text", None, None, None),
         timings_ms={},
     )
     frames = codec.encode(message, [values.data])

@@ -37,7 +37,7 @@ class PageReader:
             PageError: this page cannot be decoded, or there is not enough memory for it.
         """
         self._count += 1
-        prompt = EncodedPrompt(self._count, page.embeddings, task, None, None, "", geometry=page.geometry)
+        prompt = EncodedPrompt(self._count, page.embeddings, task, None, None, None, geometry=page.geometry)
         try:
             self._decoder.admit(prompt)
             while True:

@@ -8,15 +8,15 @@ from dotsctl.tools.commands import ToolCommand
 ROLES = click.Choice(["encoder", "decoder"])
 
 
-@click.group(short_help="List, create and check encoder and decoder plugins.", invoke_without_command=True)
+@click.group(short_help="List plugins; create and check encoders and decoders.", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:
-    """List encoders and decoders with their options.
+    """List encoders, decoders and hints with their options.
 
     \b
     Examples:
-      dotsctl plugins                  encoders and decoders that are installed
+      dotsctl plugins                  all plugins that are installed
       dotsctl plugins new colours      write an encoder of your own to start from
       dotsctl plugins check colours    run the tests of the plugin contract on it
     """

@@ -87,7 +87,7 @@ class DecoderContract:
     ) -> EncodedPrompt:
         self._next_id += 1
         name = task or self._spec.tasks[0]
-        return EncodedPrompt(self._next_id, embeddings, name, None, max_tokens, "", geometry=GEOMETRY)
+        return EncodedPrompt(self._next_id, embeddings, name, None, max_tokens, None, geometry=GEOMETRY)
 
     def _embeddings(self, seed: int = 0) -> NDArray[np.float32]:
         """(EMBEDDINGS, width) numbers as of a page."""

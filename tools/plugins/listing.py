@@ -1,4 +1,4 @@
-"""The output of ``dotsctl plugins``: encoders and decoders, their options, and whether they can run here."""
+"""The output of ``dotsctl plugins``: encoders, decoders and hints, their options, and whether they can run here."""
 
 import json
 import shutil
@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from dotsctl.protocol.errors import DotsctlError
-from dotsctl.protocol.parts import Role
 from dotsctl.protocol.worker.plugin_options import OptionFacts, option_facts
-from dotsctl.protocol.worker.plugins import Plugin, find_plugin, installed
+from dotsctl.protocol.worker.plugins import HINT, PLUGIN_ROLES, Plugin, PluginRole, find_plugin, installed
 
 LONGEST_LINE = 100
 
@@ -31,7 +30,7 @@ class PluginFacts:
     options: tuple[OptionFacts, ...] = ()
 
 
-def plugin_facts(role: Role) -> list[PluginFacts]:
+def plugin_facts(role: PluginRole) -> list[PluginFacts]:
     """Return the facts of all installed plugins of a role; one that cannot be imported has the reason."""
     found = []
     for name in installed(role):
@@ -51,22 +50,23 @@ def _facts(plugin: Plugin) -> PluginFacts:
         str(plugin.device_of({})) if about.device else "",
         about.needs_model,
         about.reads_pages,
-        about.options is None,
+        about.options is None and plugin.role != HINT,
         tuple(option_facts(about.options).values()),
     )
 
 
 def render_plugins(as_json: bool) -> str:
     """Return the facts of all plugins, for people or as one JSON object."""
-    facts = {f"{role}s": plugin_facts(role) for role in Role}
+    facts = {f"{role}s": plugin_facts(role) for role in PLUGIN_ROLES}
     if as_json:
         return json.dumps({role: list(map(asdict, each)) for role, each in facts.items()}, indent=2) + "\n"
     width = min(LONGEST_LINE, shutil.get_terminal_size().columns)
-    return "\n".join(line for role in Role for line in _lines(role, facts[f"{role}s"], width)) + "\n"
+    return "\n".join(line for role in PLUGIN_ROLES for line in _lines(role, facts[f"{role}s"], width)) + "\n"
 
 
-def _lines(role: Role, plugins: list[PluginFacts], width: int) -> Iterator[str]:
-    yield f"{role}s: --{role} NAME or --{role} NAME:option=value,option=value"
+def _lines(role: PluginRole, plugins: list[PluginFacts], width: int) -> Iterator[str]:
+    with_options = "" if role == HINT else f" or --{role} NAME:option=value,option=value"
+    yield f"{role}s: --{role} NAME{with_options}"
     for plugin in plugins:
         yield from _wrapped(f"{plugin.name:<8} {plugin.help}".rstrip(), 2, width)
         yield from _wrapped(_state(plugin), 11, width)

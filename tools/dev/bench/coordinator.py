@@ -18,7 +18,7 @@ WINDOW = 10
 """Requests of each client."""
 LIMIT_RATIO = 3.0
 GEOMETRY = PageGeometry((28, 28), 1, (28, 28), (1.0, 1.0), (0.0, 0.0))
-OPTIONS = PageOptions("text", None, None, None, "")
+OPTIONS = PageOptions("text", None, None, None)
 
 
 @dataclass(frozen=True)

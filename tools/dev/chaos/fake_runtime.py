@@ -17,7 +17,7 @@ from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions
 
 START_S = 120.0
 ANSWER_S = 120.0
-OPTIONS = PageOptions("text", None, None, None, "")
+OPTIONS = PageOptions("text", None, None, None)
 
 
 @dataclass(frozen=True)

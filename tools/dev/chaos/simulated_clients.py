@@ -26,7 +26,7 @@ from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions
 from dotsctl.tools.dev.chaos.schedule_plan import Clock, SchedulePlan, TrialEnd
 from dotsctl.tools.dev.chaos.simulated_workers import TRIAL_OPTION
 
-OPTIONS = PageOptions("text", None, None, None, "")
+OPTIONS = PageOptions("text", None, None, None)
 OPERATOR = b"operator"
 """The client that requests swaps."""
 PING = codec.encode(Ping())

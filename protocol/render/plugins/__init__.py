@@ -1,0 +1,1 @@
+"""The hint plugins of dotsctl; ``hint_plugin.py`` has the contract."""
