@@ -63,6 +63,7 @@ def _parse_numbers(_: click.Context, option: click.Parameter, text: str) -> tupl
     callback=_parse_numbers,
     help="Pages in flight at once, for dotsctl and the server.",
 )
+@click.option("--hints", is_flag=True, help="Read the pages by dotsctl with their own answers as hints as well.")
 @click.option(
     "--repeat",
     type=click.IntRange(min=1),
@@ -88,6 +89,7 @@ def peers(
     ways: tuple[str, ...],
     threads: tuple[int, ...],
     clients: tuple[int, ...],
+    hints: bool,
     repeat: int,
     python: Path | None,
     count: tuple[int, ...] | None,
@@ -115,7 +117,7 @@ def peers(
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = _model(model, Path(scratch))
-        sides = Sides(folder, python or peer_python(), ways, threads, clients, encoder, decoder)
+        sides = Sides(folder, python or peer_python(), ways, threads, clients, encoder, decoder, hints)
         compared = [
             sides.compare(workload, repeat, Path(scratch), lambda line: click.echo(line, err=True))
             for workload in workloads

@@ -29,6 +29,8 @@ class Sides:
     """Plugin of dotsctl with its options; none: the default."""
     decoder: str | None
     """Plugin of dotsctl with its options; none: the default."""
+    hints: bool
+    """Whether dotsctl reads the pages once more, with its own answers as hints."""
 
     def compare(self, workload: Workload, rounds: int, scratch: Path, report: Callable[[str], None]) -> PeerComparison:
         """Read the pages of a workload with every side.
@@ -57,24 +59,32 @@ class Sides:
         return PeerComparison(workload, tuple(runs))
 
     def _round(self, files: Sequence[Path], max_tokens: int, threads: int) -> list[Run]:
-        runs = [
-            own.read(
-                self.model,
-                files,
-                max_tokens,
-                clients=clients,
-                threads=threads,
-                encoder=self.encoder,
-                decoder=self.decoder,
-            )
-            for clients in self.clients
-        ]
+        runs = []
+        for clients in self.clients:
+            run, texts = self._own(files, max_tokens, threads, clients, ())
+            runs.append(run)
+            if self.hints:
+                runs.append(self._own(files, max_tokens, threads, clients, texts)[0])
         for way in self.ways:
             if way == mlx_vlm.SERVER:
                 runs += mlx_vlm.serve(self.python, self.model, files, max_tokens, self.clients, threads)
             else:
                 runs.append(mlx_vlm.read(self.python, way, self.model, files, max_tokens, threads))
         return runs
+
+    def _own(
+        self, files: Sequence[Path], max_tokens: int, threads: int, clients: int, hints: Sequence[str]
+    ) -> tuple[Run, list[str]]:
+        return own.read(
+            self.model,
+            files,
+            max_tokens,
+            clients=clients,
+            threads=threads,
+            encoder=self.encoder,
+            decoder=self.decoder,
+            hints=hints,
+        )
 
 
 def _median(runs: Sequence[Run]) -> Run:

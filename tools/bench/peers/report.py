@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dotsctl.tools.bench.peers.own import SIDE
+from dotsctl.tools.bench.peers.own import HINTED, SIDE
 from dotsctl.tools.bench.peers.run import Run
 from dotsctl.tools.bench.peers.workload import Workload
 from dotsctl.tools.measuring.report_text import LegendEntry
@@ -13,6 +13,7 @@ HEAD = (
     "side                threads  clients  s a page  CPU s a page  peak GB  first token s  dotsctl over it: wall   CPU"
 )
 LEGEND = (
+    LegendEntry(HINTED, "the same pages, with the answers as hints of what they hold"),
     LegendEntry("threads", "BLAS threads of each process that computes; 0: as the library chooses, or a GPU"),
     LegendEntry("clients", "pages in flight at once"),
     LegendEntry("peak GB", "largest memory of all processes of the side"),
@@ -37,7 +38,7 @@ class PeerComparison:
 
     def verdict(self) -> str:
         """Wall and processor time of dotsctl over those of the fastest peer with the same threads, in one sentence."""
-        peers = [run for run in self.runs if run.side != SIDE]
+        peers = [run for run in self.runs if run.side not in (SIDE, HINTED)]
         if not peers:
             return f"{self.workload.name}: only dotsctl was run."
         best = min(peers, key=lambda run: run.wall_s)
