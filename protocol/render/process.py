@@ -38,6 +38,8 @@ from dotsctl.protocol.typed_values import WrongValueError
 Header = TypeVar("Header", RenderAnswer, HintAnswer)
 HINT_S = 1.0
 """Longest time from the pixels of a page to its hint, which takes a hundredth of that where nothing is wrong."""
+FIRST_HINT_S = 5.0
+"""The same for the first hint of a process, which imports the plugin."""
 START_S = 60.0
 """Longest time from the start of the process to its first sign."""
 PIPE_BYTES = 1 << 20
@@ -82,6 +84,8 @@ class RenderProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._end_process: Callable[[], object] = lambda: None
         self._is_ready = self._is_stopped = False
+        self._has_hinted = False
+        """Whether the present process has given a hint."""
         self._num_answers = 0
         """The number of answers of the present process, which an earlier page than the failing one may have damaged."""
         self._deadline = 0.0
@@ -264,10 +268,13 @@ class RenderProcess:
 
     def _hint(self, fd: int) -> HintAnswer:
         """The hint behind a page; a process that does not give one in time is ended, for the page is there."""
+        limit_s = HINT_S if self._has_hinted else FIRST_HINT_S
         try:
-            return self._header(HintAnswer, fd, time.monotonic() + HINT_S, MAX_HINT_ANSWER_BYTES)
+            answer = self._header(HintAnswer, fd, time.monotonic() + limit_s, MAX_HINT_ANSWER_BYTES)
+            self._has_hinted = True
+            return answer
         except PageError:
-            problem = f"it was not made within {HINT_S:g} s"
+            problem = f"it was not made within {limit_s:g} s"
         except _LostError as lost:
             problem = f"it ended the process that makes it ({lost})"
         self._end()
@@ -326,7 +333,7 @@ class RenderProcess:
             ) from None
         self._process, self._pid, self._watching = process, os.getpid(), threading.Event()
         self._end_process = weakref.finalize(self, _end, process, self._pid, self._watching)
-        self._is_ready, self._num_answers, self._content = False, 0, 0
+        self._is_ready, self._has_hinted, self._num_answers, self._content = False, False, 0, 0
         for stream in (process.stdin, process.stdout):
             _prepare_pipe(stream)
         if sys.platform == "darwin":

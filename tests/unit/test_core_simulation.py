@@ -34,7 +34,17 @@ from dotsctl.client.runtime.worker_table import SwapTrial, Worker, WorkerState, 
 from dotsctl.protocol.codec import Buffer
 from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.machine.measured_costs import Preference
-from dotsctl.protocol.messages import Blank, Message, Ready, RequestFailed, Submit, SwapResult
+from dotsctl.protocol.messages import (
+    Blank,
+    CancelRequest,
+    HintPage,
+    HintRequest,
+    Message,
+    Ready,
+    RequestFailed,
+    Submit,
+    SwapResult,
+)
 from dotsctl.protocol.parts import Role
 from dotsctl.tools.dev.chaos.promises import BrokenPromise
 from dotsctl.tools.dev.chaos.simulated_workers import BUCKET
@@ -51,7 +61,7 @@ NOTICED_WITHIN = 2000
 
 def play(seeds: range) -> dict[str, int]:
     """Play schedules and count what happened in them; a failing seed stands in the message."""
-    counts = dict.fromkeys(("deaths", "done", "failed", "stale", "swaps", "ended"), 0)
+    counts = dict.fromkeys(("deaths", "done", "failed", "stale", "swaps", "ended", "late hints", "hints again"), 0)
     for seed in seeds:
         schedule = run_schedule(seed)
         counts["deaths"] += schedule.workers.real_deaths
@@ -60,6 +70,8 @@ def play(seeds: range) -> dict[str, int]:
         counts["stale"] += schedule.core.counters.stale_messages
         counts["swaps"] += schedule.swaps.num_answers
         counts["ended"] += schedule.machine.ending.bye is not None
+        counts["late hints"] += schedule.hints.num_passed_on
+        counts["hints again"] += schedule.hints.num_sent_again
     return counts
 
 
@@ -437,6 +449,38 @@ def _readiness_page_that_is_never_repeated(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Readiness, "ended", lambda self, role, epoch, now: False)
 
 
+# --- hints ---
+
+
+def _hints_that_a_retry_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Ledger.requeue
+
+    def requeue(self: Ledger, request: Request, now: float) -> None:
+        request.submit = replace(request.submit, options=replace(request.submit.options, hint=None))
+        original(self, request, now)
+
+    monkeypatch.setattr(Ledger, "requeue", requeue)
+
+
+def _hints_that_are_kept_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "HintRequest", lambda *_: CancelRequest(0, 0))
+
+
+def _hints_for_another_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = core.Coordinator.hint
+
+    def hint(self: core.Coordinator, client: bytes, message: HintPage, now: float) -> None:
+        others = self.ledger.of_client(client)
+        index = others[0].submit.page_index if others else message.page_index
+        original(self, client, replace(message, page_index=index), now)
+
+    monkeypatch.setattr(core.Coordinator, "hint", hint)
+
+
+def _hints_for_the_attempt_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "HintRequest", lambda request_id, _, hint: HintRequest(request_id, 1, hint))
+
+
 # --- sleep ---
 
 
@@ -495,6 +539,10 @@ def _sleep_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
         _ready_without_reading,
         _readiness_page_that_is_never_repeated,
         _sleep_is_silence,
+        _hints_that_a_retry_forgets,
+        _hints_that_are_kept_back,
+        _hints_for_another_page,
+        _hints_for_the_attempt_before,
     ],
 )
 def test_the_simulation_notices_a_broken_runtime(

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from dotsctl.protocol.page_hint import PageHint
@@ -111,7 +112,7 @@ def test_a_plugin_that_takes_its_process_along_costs_one_hint_and_no_page(
     hint: str,
     problem: str,
 ) -> None:
-    monkeypatch.setattr(render_process, "HINT_S", 0.5)
+    monkeypatch.setattr(render_process, "FIRST_HINT_S", 0.5)
     stranger(hint)
     expected = [RenderDocument(process, pdf(3)).page(number, 72).pixels for number in (1, 2, 3)]
     document = RenderDocument(process, pdf(3), hint=NAME)
@@ -119,6 +120,19 @@ def test_a_plugin_that_takes_its_process_along_costs_one_hint_and_no_page(
     assert [page.pixels for page in pages] == expected
     assert [page.hint.problem for page in pages] == [problem, "", ""], "the document is asked for no further hint"
     assert text_of(RenderDocument(process, pdf(), hint="auto").page(1, 72)) == "page 1"
+
+
+def test_a_later_hint_has_less_time_than_the_first_one(
+    process: RenderProcess, stranger: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(render_process, "HINT_S", 0.2)
+    marker = tmp_path / "hangs"
+    stranger(f"os.path.exists({str(marker)!r}) and threading.Event().wait()")
+    document = RenderDocument(process, pdf(2), hint=NAME)
+    assert document.page(1, 72).hint.problem == ""
+    marker.touch()
+    page = document.page(2, 72)
+    assert (page.size, page.hint.problem) == ((90, 60), "it was not made within 0.2 s")
 
 
 @pytest.mark.parametrize(

@@ -195,5 +195,7 @@ def test_a_folder_that_exists_is_kept(tmp_path: Path) -> None:
 def test_check_names_the_plugins_that_it_could_check() -> None:
     unknown = CliRunner().invoke(cli, ["plugins", "check", "nothing"])
     assert unknown.exit_code == 2 and "there is no plugin 'nothing'" in unknown.output and "mlx" in unknown.output
+    hint = CliRunner().invoke(cli, ["plugins", "check", "textlayer"])
+    assert hint.exit_code == 2 and "'textlayer' is a hint plugin" in hint.output
     both = CliRunner().invoke(cli, ["plugins", "check", "fake"])
     assert both.exit_code == 2 and "choose one with --role encoder or --role decoder" in both.output

@@ -15,7 +15,7 @@ from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.protocol.errors import DotsctlError, ExitCode, UsageError
 from dotsctl.protocol.model.directory import find_model
 from dotsctl.protocol.parts import Role
-from dotsctl.protocol.worker.plugins import find_plugin, installed
+from dotsctl.protocol.worker.plugins import HINT, find_plugin, installed
 from dotsctl.tools.doctor.child import answering_with_progress, ask
 from dotsctl.tools.plugins.contract import Step, StepOutcome, Subject, play
 from dotsctl.tools.plugins.decoder_contract import DecoderContract
@@ -59,6 +59,10 @@ def _role(name: str, role_name: str | None) -> Role:
     roles = [role for role in Role if name in installed(role)]
     if len(roles) > 1:
         raise UsageError(f"{name!r} is an encoder and a decoder", "choose one with --role encoder or --role decoder")
+    if not roles and name in installed(HINT):
+        raise UsageError(
+            f"{name!r} is a hint plugin", "check an encoder or a decoder; try a hint with dotsctl ocr --hint"
+        )
     if not roles:
         known = ", ".join(sorted({name for role in Role for name in installed(role)}))
         raise UsageError(f"there is no plugin {name!r}", f"install it (pip install -e FOLDER), or use one of: {known}")

@@ -1,4 +1,4 @@
-"""The clients of a simulated schedule: they submit, cancel, leave, swap encoders, and some read slowly."""
+"""The clients of a simulated schedule: they submit, cancel, leave, swap encoders, send hints, and some read slowly."""
 
 import random
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from dotsctl.protocol.messages import (
     Busy,
     CancelJob,
     ClientHello,
+    HintPage,
     Message,
     PageFailed,
     PageResult,
@@ -23,6 +24,7 @@ from dotsctl.protocol.messages import (
     Welcome,
 )
 from dotsctl.protocol.parts import ImageHeader, ImageKind, PageOptions
+from dotsctl.tools.dev.chaos.hint_promises import HintPromises, hint_of
 from dotsctl.tools.dev.chaos.schedule_plan import Clock, SchedulePlan, TrialEnd
 from dotsctl.tools.dev.chaos.simulated_workers import TRIAL_OPTION
 
@@ -32,6 +34,12 @@ OPERATOR = b"operator"
 PING = codec.encode(Ping())
 RETRY_S = 0.5
 """Pause after Busy."""
+HINTED = 0.5
+"""Share of pages whose hint is made while they are read."""
+LATEST_HINT_S = 4.0
+"""Longest time from a page to its hint: many come while their page is encoded or waits, some too late."""
+OWN_HINTS = 0.9
+"""Share of hints that are of a page which their client has submitted."""
 
 
 @dataclass
@@ -75,9 +83,11 @@ class SimulatedClients:
         clock: Clock,
         machine: RuntimeMachine,
         seen: Callable[[bytes, Message], None],
+        hints: HintPromises,
     ) -> None:
-        """``seen`` is called with each message that a client reads."""
+        """``seen`` is called with each message that a client reads, ``hints`` learns of each hint before it is sent."""
         self._plan, self._rng, self._clock, self._machine, self._seen = plan, rng, clock, machine, seen
+        self._hints, self._hint_rng = hints, random.Random(repr(plan))
         self.clients = {
             name: SimulatedClient(name, list(range(number * plan.pages, (number + 1) * plan.pages)))
             for number, name in enumerate(b"client%d" % number for number in range(plan.clients))
@@ -137,6 +147,8 @@ class SimulatedClients:
             image = ImageHeader(ImageKind.FILE, 1, size, size)
             submit = Submit("job", page, str(page), (image,), OPTIONS, True, self.asks_for(page))
             self._send(name, submit, (b"x",))
+            if self._hint_rng.random() < HINTED:
+                self._clock.at(self._hint_rng.uniform(0, LATEST_HINT_S), partial(self._hint, name, page))
 
     def _read(self, name: bytes, message: Message) -> None:
         """A client reads a message."""
@@ -159,6 +171,13 @@ class SimulatedClients:
         options = {TRIAL_OPTION: kind, "number": str(number)}
         self.swaps_asked += 1
         self._send(OPERATOR, SwapEncoder("simulated", options, self._rng.randrange(self._plan.encoders)))
+
+    def _hint(self, name: bytes, page: int) -> None:
+        """A client sends the hint of a page, which may be answered, cancelled or in work; or of one that it lacks."""
+        page = page if self._hint_rng.random() < OWN_HINTS else self._hint_rng.randrange(1000)
+        if not self.clients[name].is_gone:
+            self._hints.sending(name, "job", page)
+            self._send(name, HintPage("job", page, hint_of(page)))
 
     def _cancel_one(self) -> None:
         if waiting := [page for client in self.clients.values() for page in sorted(client.outstanding)]:

@@ -28,8 +28,18 @@ from dotsctl.client.runtime.delivery import (
 from dotsctl.client.runtime.machine import RuntimeMachine
 from dotsctl.client.settings.runtime_config import AutoEncoders, PluginChoice, RuntimeConfig
 from dotsctl.protocol.errors import ErrorCode
-from dotsctl.protocol.messages import Accepted, Message, PageFailed, PageResult, PageTokens, Restarted, SwapResult
+from dotsctl.protocol.messages import (
+    Accepted,
+    HintRequest,
+    Message,
+    PageFailed,
+    PageResult,
+    PageTokens,
+    Restarted,
+    SwapResult,
+)
 from dotsctl.protocol.parts import Role
+from dotsctl.tools.dev.chaos.hint_promises import HintPromises
 from dotsctl.tools.dev.chaos.process_promises import LATE_S, SupervisionPromises, SwapPromises
 from dotsctl.tools.dev.chaos.promises import BrokenPromise, PagePromises
 from dotsctl.tools.dev.chaos.schedule_plan import FOREVER_S, MAX_STARTS, Alternative, Clock, SchedulePlan
@@ -81,7 +91,8 @@ class Schedule:
         self.machine = RuntimeMachine(config_of(plan), Path("log"), "simulated", 0.0)
         self.core = self.machine.core
         self.workers = SimulatedWorkers(plan, rng, self._clock, self.machine)
-        self.clients = SimulatedClients(plan, rng, self._clock, self.machine, self._read)
+        self.hints = HintPromises(self.machine)
+        self.clients = SimulatedClients(plan, rng, self._clock, self.machine, self._read, self.hints)
         self.pages = PagePromises(plan, self.machine, self.workers)
         self.swaps = SwapPromises(plan, self.machine, self.workers, list(self.core.encoder_names))
         self.supervision = SupervisionPromises(plan, self._clock, self.machine, self.workers)
@@ -136,7 +147,7 @@ class Schedule:
             machine.tick(self.workers.stopped, self.now)
             self.clients.peers.ping_all()
         self._carry_out()
-        for promises in (self.pages, self.swaps, self.supervision):
+        for promises in (self.pages, self.swaps, self.supervision, self.hints):
             promises.after_turn()
         for name in self.clients.left_since(self.now - LATE_S):
             if not self.supervision.has_slept and self.core.ledger.of_client(name):
@@ -156,7 +167,9 @@ class Schedule:
             case ToWorker():
                 self.swaps.tell(command)
                 self.pages.encode(command)
-                self.workers.tell(command.role, command.epoch, command.message)
+                self.hints.tell(command)
+                if not isinstance(command.message, HintRequest):  # a decoder's answer does not depend on it
+                    self.workers.tell(command.role, command.epoch, command.message)
             case Spawn():
                 self.supervision.spawn(command)
                 try:
