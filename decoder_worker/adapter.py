@@ -4,6 +4,9 @@ A page is prefilled into a cache of its own, a chunk at a time, up to the last t
 those of the running pages. A pass takes one or more rows of every running page: its newest token and the tokens drafted
 behind it. Then each page keeps as many rows as were right, which differs from page to page.
 
+Kernels may round differently by the number of rows. A token that is chosen among several rows by less than that is not
+taken: a pass with one row for each page follows and decides, as it does without drafts.
+
 mlx-lm's own batching is not used: it takes no embeddings and verifies no drafts. It also wires all of the GPU's memory
 down, which has brought macOS kernels to panic (mlx#3186); nothing here calls what does that.
 """
@@ -14,7 +17,7 @@ from typing import cast
 
 import mlx.core as mx
 from dotsctl.decoder_worker import bare_mlx_lm  # noqa: F401
-from dotsctl.decoder_worker.drafts import accepted
+from dotsctl.decoder_worker.drafts.verifying import accepted
 from dotsctl.decoder_worker.rows import NOT_FINITE, Rows
 from mlx_lm.models import qwen2
 from mlx_lm.models.cache import KVCache, make_prompt_cache
@@ -22,6 +25,7 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 FREED_BYTES = 1 << 30
 """Buffers that MLX may keep for reuse; its own limit on a Mac is nearly all of the memory."""
 
+Network = qwen2.Model
 STEP = 256
 """Columns by which the caches of running pages grow; growing copies them."""
 
@@ -118,7 +122,7 @@ class _Prefill:
 class BatchAdapter:
     """Implements :class:`dotsctl.decoder_worker.rows.RowModel`. All calls in the thread that loaded the model."""
 
-    network: qwen2.Model
+    network: Network
     prefill_chunk: int
     """Positions of one chunk, the longest stall that a new page causes."""
     look_ahead: bool = False
@@ -126,6 +130,11 @@ class BatchAdapter:
     a CPU it saves nothing, and the pass that is begun in vain when a page ends costs 7 % with short pages."""
     freed_bytes: int = FREED_BYTES
     """Buffers that MLX may keep for reuse."""
+    tie_gap: float = 0.0
+    """Distance of the two best scores up to which a token among several rows is decided by a pass with one row; 0: rows
+    have the same scores whatever their number."""
+    rescored: int = 0
+    """Passes so far that followed to decide such tokens."""
     _prefills: dict[int, _Prefill] = field(default_factory=dict)
     _pages: list[int] = field(default_factory=list)
     """Running pages in the order of the batch."""
@@ -158,21 +167,46 @@ class BatchAdapter:
         self._join(page_id, prefill.caches)
         return prefill.page.ids[last]
 
-    def score(self, rows: Mapping[int, Rows]) -> dict[int, list[int]]:
+    @property
+    def has_begun(self) -> bool:
+        """Return whether the next pass runs already, with one row for each page."""
+        return self._ahead is not None
+
+    def score(self, rows: Mapping[int, Rows], *, look_ahead: bool = True) -> dict[int, list[int]]:
         """One pass over all running pages; for each the tokens that greedy decoding gives, at least one."""
         width = 1 + max(len(rows[page].draft) for page in self._pages)
-        best = self._ahead if width == 1 else None
+        if width == 1:
+            tokens = self._step([rows[page].last for page in self._pages], look_ahead=look_ahead)
+        else:
+            self._ahead = None
+            tokens = self._verify([rows[page] for page in self._pages], width)
+        return dict(zip(self._pages, tokens, strict=True))
+
+    def _step(self, newest: list[int], *, look_ahead: bool) -> list[list[int]]:
+        """Return the next token of each page, from a pass with one row for each."""
+        best = self._ahead
         if best is None:
-            best = self._launch(mx.array([_padded(rows[page], width) for page in self._pages]))
-        self._ahead = None
-        if width == 1:  # what every page keeps is known before the pass has ended
-            self._keep([1] * len(self._pages))
-            self._ahead = self._launch(best) if self.look_ahead else None
-        choices = cast(list[list[int]], best.tolist())  # (pages, width)
-        kept = [accepted(rows[page].draft, choice) for page, choice in zip(self._pages, choices, strict=True)]
-        if width > 1:
-            self._keep([len(tokens) for tokens in kept])
-        return dict(zip(self._pages, kept, strict=True))
+            best = self._launch(mx.array(newest)[:, None])
+        self._keep([1] * len(self._pages))  # known before the pass has ended
+        self._ahead = self._launch(best) if self.look_ahead and look_ahead else None
+        return cast(list[list[int]], best.tolist())  # (pages, 1)
+
+    def _verify(self, rows: list[Rows], width: int) -> list[list[int]]:
+        """Return the right tokens of each page's draft and one more; what rounding may decide is decided alone."""
+        scores = self._scores(mx.array([_padded(row, width) for row in rows]))  # (pages, width, vocabulary)
+        best, lead = _best(scores), _lead(scores) if self.tie_gap else None
+        mx.eval(best, *([] if lead is None else [lead]))
+        choices = cast(list[list[int]], best.tolist())
+        tokens = certain = [accepted(row.draft, choice) for row, choice in zip(rows, choices, strict=True)]
+        if lead is not None:
+            certain = [_certain(*each, self.tie_gap) for each in zip(tokens, lead.tolist(), strict=True)]
+        self._keep([len(each) for each in certain])
+        if certain == tokens:
+            return tokens
+        self.rescored += 1
+        newest = [_newest(row, each) for row, each in zip(rows, certain, strict=True)]
+        more = self._step(newest, look_ahead=False)
+        return [each if NOT_FINITE in each else each + one for each, one in zip(certain, more, strict=True)]
 
     def drop(self, page_ids: Collection[int]) -> None:
         """Forget pages, running or in prefill."""
@@ -202,17 +236,14 @@ class BatchAdapter:
         self._evaluate()
 
     def _launch(self, tokens: mx.array) -> mx.array:
-        """Begin a pass over tokens (pages, width), which need not be known yet: the best tokens behind each.
-
-        The largest score shows NaN and infinity among all; finding it costs what finding its place does.
-        """
-        rows = self.network.model.embed_tokens(tokens)  # (pages, width, columns); bfloat16 of a table in a float format
-        rows = rows.astype(self.network.model.norm.weight.dtype)
-        scores = self.network(None, self._caches, rows)  # (pages, width, vocabulary)
-        is_finite = mx.isfinite(mx.max(scores, axis=-1))  # (pages, width)
-        best = mx.where(is_finite, mx.argmax(scores, axis=-1).astype(mx.int32), NOT_FINITE)  # (pages, width)
+        """Begin a pass over tokens (pages, 1), which need not be known yet: the best tokens behind them."""
+        best = _best(self._scores(tokens))  # (pages, 1)
         mx.async_eval(best)  # type: ignore[no-untyped-call]
         return best
+
+    def _scores(self, tokens: mx.array) -> mx.array:
+        """Scores (pages, width, vocabulary) of all tokens behind each of ``tokens`` (pages, width)."""
+        return pass_scores(self.network, tokens, self._caches)
 
     def _keep(self, rows: list[int]) -> None:
         for cache in self._caches:
@@ -220,6 +251,50 @@ class BatchAdapter:
 
     def _evaluate(self) -> None:
         mx.eval([(cache.keys, cache.values) for cache in self._caches])
+
+
+def pass_scores(network: Network, tokens: mx.array, caches: Sequence[RaggedCache]) -> mx.array:
+    """Return the scores (pages, width, vocabulary) of all tokens behind each of ``tokens`` (pages, width)."""
+    rows = network.model.embed_tokens(tokens)  # (pages, width, columns); bfloat16 of a table in a float format
+    scores: mx.array = network(None, caches, rows.astype(network.model.norm.weight.dtype))
+    return scores
+
+
+def repeated_caches(network: Network, ids: list[int], columns: int) -> list[RaggedCache]:
+    """Return evaluated caches of one page whose keys and values are those of a short text, repeated to ``columns``."""
+    prefilled = make_prompt_cache(network)
+    network.model(mx.array([ids]), prefilled)
+    repeats = (1, 1, columns // len(ids), 1)
+    caches = [RaggedCache.of_page(*(mx.tile(part, repeats) for part in cache.keys_and_values())) for cache in prefilled]
+    mx.eval([(cache.keys, cache.values) for cache in caches])
+    return caches
+
+
+def _best(scores: mx.array) -> mx.array:
+    """Return the best token of each row of scores (pages, width, vocabulary), or ``NOT_FINITE``.
+
+    The largest score shows NaN and infinity among all; finding it costs what finding its place does.
+    """
+    is_finite = mx.isfinite(mx.max(scores, axis=-1))  # (pages, width)
+    return mx.where(is_finite, mx.argmax(scores, axis=-1).astype(mx.int32), NOT_FINITE)  # (pages, width)
+
+
+def _lead(scores: mx.array) -> mx.array:
+    """Return the lead of the best score of each row (pages, width, vocabulary); infinity where it is no number."""
+    first = mx.argmax(scores, axis=-1, keepdims=True)  # (pages, width, 1)
+    others = mx.put_along_axis(scores, first, mx.array(-mx.inf, scores.dtype), axis=-1)
+    top, second = (mx.max(each, axis=-1).astype(mx.float32) for each in (scores, others))  # (pages, width)
+    return mx.where(mx.isfinite(top), top - second, mx.inf)
+
+
+def _certain(tokens: list[int], lead: Sequence[float], gap: float) -> list[int]:
+    """Return the tokens before the first one that leads by no more than ``gap``."""
+    return tokens[: next((place for place in range(len(tokens)) if lead[place] <= gap), len(tokens))]
+
+
+def _newest(rows: Rows, tokens: list[int]) -> int:
+    """Return the newest token of a page behind those that a pass gave."""
+    return tokens[-1] if tokens and tokens[-1] != NOT_FINITE else rows.last
 
 
 def _padded(rows: Rows, width: int) -> list[int]:

@@ -1,21 +1,25 @@
 """Pages in, pieces of text out: prompt, splice, rows, stop rule and text put together. Used by the MLX plugin alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from dotsctl.decoder_worker.adapter import BatchAdapter, SplicedPage
-from dotsctl.decoder_worker.drafts import Drafter
+from dotsctl.decoder_worker.drafts.depth import RowCosts
+from dotsctl.decoder_worker.drafts.page_drafter import PageDrafter
 from dotsctl.decoder_worker.model import UNSCALED, load_model
 from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish, Piece
 from dotsctl.decoder_worker.plugins.mlx_options import MLXDecoderOptions
-from dotsctl.decoder_worker.prompt import PromptBuilder, plain_ids
+from dotsctl.decoder_worker.prompt import PromptBuilder
 from dotsctl.decoder_worker.quantised import QuantisedDecoder
+from dotsctl.decoder_worker.row_timing import known_or_measured
 from dotsctl.decoder_worker.rows import Gain, PageRun, RowScheduler
 from dotsctl.decoder_worker.splice import check_length, splice
 from dotsctl.decoder_worker.stop import StopRule
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.decoder_worker.text import TextStream, decode
 from dotsctl.protocol.errors import MissingError
+from dotsctl.protocol.machine.identity import Machine
 from dotsctl.protocol.machine.memory import is_exhaustion
 from dotsctl.protocol.model.half_precision import HalfPlan
 from dotsctl.protocol.parts import FinishReason
@@ -23,6 +27,8 @@ from dotsctl.protocol.worker.gpu_faults import is_interrupted
 
 WARM_UP_ID = -1
 NOT_FINITE_TEXT = "computes NaN or infinity in place of the scores of the next token"
+UNMEASURED = RowCosts(((1, 1.0), (2, 2.0)))
+"""Costs at which nothing is drafted."""
 PROMPT_TOKENS = 256
 """Room for the text around a page; it is tokenized only when the page is admitted."""
 
@@ -46,11 +52,11 @@ class PageDecoder:
         self._model = load_model(folder, options.cache_mib << 20, quantised, options.dtype, plan)
         self._context = min(self._model.context, options.context or self._model.context)
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(folder), self._model.image_token_id)
-        adapter = BatchAdapter(
+        self._adapter = BatchAdapter(
             self._model.network, options.prefill_chunk, self._model.on_gpu, options.mlx_cache_mib << 20
         )
         positions = (options.cache_mib << 20) // self._model.position_bytes
-        self.scheduler = RowScheduler(adapter, options.batch, options.rows, positions)
+        self.scheduler = RowScheduler(self._adapter, options.batch, options.rows, positions, UNMEASURED)
         self._streams: dict[int, TextStream] = {}
 
     @property
@@ -90,8 +96,8 @@ class PageDecoder:
                 raise MemoryError(str(error)) from None
             raise
         limit = room if prompt.max_tokens is None else min(room, prompt.max_tokens)
-        hint = plain_ids(model.tokenizer, prompt.hint.text) if prompt.hint else []
-        run = PageRun(StopRule(model.end_ids, limit), Drafter(hint), len(built.ids))
+        drafter = PageDrafter(model.tokenizer, prompt.task, prompt.hint, prompt.geometry)
+        run = PageRun(StopRule(model.end_ids, limit), drafter, len(built.ids))
         self.scheduler.admit(prompt.page_id, SplicedPage(built.ids, embeddings), run)
         self._streams[prompt.page_id] = TextStream(model.tokenizer)
 
@@ -136,6 +142,16 @@ class PageDecoder:
         while self._streams:
             for error in filter(None, (piece.error for piece in self.step())):
                 raise MissingError(f"the model {error}", "its weights are damaged: download it again")
+
+    def time_rows(self, key: Sequence[str], machine: Machine) -> None:
+        """Find out what the rows of a pass cost here, measured or remembered; before it nothing is drafted.
+
+        Args:
+            key: all that the time of a pass depends on besides the machine.
+            machine: this one.
+        """
+        times = known_or_measured(self._model.network, key, machine)
+        self.scheduler.costs, self._adapter.tie_gap = times.costs, times.tie_gap
 
     def _piece(self, gain: Gain) -> Piece:
         stream, rule = self._streams[gain.page_id], gain.run.stop

@@ -1,7 +1,7 @@
 """Decides what each decoder pass computes: rows of pages, not pages. Pure; the model is behind a small contract.
 
-Between two passes at most one prefill chunk runs, so that running pages never stall for longer. A pass has about as
-many rows as the budget allows: with few pages each may add drafted tokens, with many each adds its newest token only.
+Between two passes at most one prefill chunk runs, so that running pages never stall for longer. A pass has one row for
+each page, or as many as give the most tokens a second by the odds of the drafts and the measured cost of rows.
 """
 
 from collections import deque
@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from dotsctl.decoder_worker.drafts import Drafter
+from dotsctl.decoder_worker.drafts.depth import Account, RowCosts, best_width, widest
+from dotsctl.decoder_worker.drafts.verifying import Draft, Drafter
 from dotsctl.decoder_worker.stop import StopRule
 
 ANSWER_TOKENS = 2048
@@ -37,8 +38,21 @@ class RowModel(Protocol[PageIn]):
     def advance(self, page_id: int) -> int | None:
         """Prefill one chunk; the last token of the prompt once the page has joined the running ones."""
 
-    def score(self, rows: Mapping[int, Rows]) -> Mapping[int, list[int]]:
-        """One pass over all running pages: the tokens that each one gains, at least one, or ``NOT_FINITE``."""
+    @property
+    def has_begun(self) -> bool:
+        """Return whether the next pass runs already, with one row for each page."""
+
+    @property
+    def rescored(self) -> int:
+        """Return the passes of one row for each page that followed others so far, where rounding might decide."""
+
+    def score(self, rows: Mapping[int, Rows], *, look_ahead: bool) -> Mapping[int, list[int]]:
+        """One pass over all running pages: the tokens that each one gains, at least one, or ``NOT_FINITE``.
+
+        Args:
+            rows: of each running page.
+            look_ahead: whether the next pass may begin at once, with one row for each page.
+        """
 
     def drop(self, page_ids: Collection[int]) -> None:
         """Forget pages in whatever state."""
@@ -57,6 +71,7 @@ class PageRun:
     prompt_tokens: int
     last: int = 0
     """Newest token; of the prompt at first."""
+    account: Account = field(default_factory=Account)
 
 
 @dataclass
@@ -80,10 +95,12 @@ class RowScheduler(Generic[Page]):
     model: RowModel[Page]
     capacity: int
     """Most pages at once, prefilling ones included."""
-    row_budget: int
-    """Rows of a pass, at least one a page."""
+    row_limit: int
+    """Most rows of a pass; at least one a page."""
     position_budget: int
     """Positions of all pages, each counted as the longest; bounds the memory of keys and values."""
+    costs: RowCosts
+    """The time of a pass by its rows."""
     passes: int = 0
     """Passes so far."""
     rows: int = 0
@@ -146,12 +163,21 @@ class RowScheduler(Generic[Page]):
         self._running[page_id].last = last
 
     def _pass(self) -> list[Gain]:
-        depth = max(0, self.row_budget // len(self._running) - 1)
-        rows = {page_id: _rows(run, depth) for page_id, run in self._running.items()}
-        self.passes += 1
-        self.rows += sum(1 + len(row.draft) for row in rows.values())
-        gained = self.model.score(rows)
-        gains = [_gain(page_id, run, rows[page_id], gained[page_id]) for page_id, run in self._running.items()]
+        """Verify as many drafted tokens as pay; while the next pass runs already, drafts wait for the one behind it."""
+        pages = len(self._running)
+        most = widest(self.costs, pages, self.row_limit)
+        drafts = {page_id: _draft(run, most - 1) for page_id, run in self._running.items()}
+        accounts = [run.account for run in self._running.values()]
+        requested = best_width(self.costs, list(drafts.values()), accounts, self.row_limit)
+        width = 1 if self.model.has_begun else requested
+        rows = {page_id: Rows(run.last, drafts[page_id].tokens[: width - 1]) for page_id, run in self._running.items()}
+        before = self.model.rescored
+        gained = self.model.score(rows, look_ahead=requested == 1)
+        more = self.model.rescored - before
+        self.passes += 1 + more
+        self.rows += sum(1 + len(row.draft) for row in rows.values()) + more * pages
+        cost = self.costs.of(pages, width) / self.costs.of(pages, 1) + more
+        gains = [_gain(page_id, run, drafts[page_id], gained[page_id], cost) for page_id, run in self._running.items()]
         self._forget([gain.page_id for gain in gains if gain.run.stop.reason is not None or not gain.is_finite])
         return gains
 
@@ -165,16 +191,17 @@ class RowScheduler(Generic[Page]):
                 self._prefilling.remove(page_id)
 
 
-def _rows(run: PageRun, depth: int) -> Rows:
-    """Rows of one page; a draft that would go beyond the token limit is cut."""
-    return Rows(run.last, run.drafter.propose(min(depth, run.stop.room - 1)))
+def _draft(run: PageRun, limit: int) -> Draft:
+    """Guesses for one page; a draft that would go beyond the token limit is cut."""
+    return run.drafter.propose(min(limit, run.stop.room - 1))
 
 
-def _gain(page_id: int, run: PageRun, rows: Rows, tokens: list[int]) -> Gain:
-    """Book the tokens of a pass."""
+def _gain(page_id: int, run: PageRun, draft: Draft, tokens: list[int], cost: float) -> Gain:
+    """Book the tokens of a pass that took as long as ``cost`` passes of one row."""
     if NOT_FINITE in tokens:
         return Gain(page_id, run, [], 0, is_finite=False)
     before = run.stop.num_decoded
-    run.drafter.learn(rows.draft, tokens)
+    run.account.book(draft, tokens, cost)
+    run.drafter.learn(tokens)
     run.last = tokens[-1]
     return Gain(page_id, run, run.stop.extend(tokens), run.stop.num_decoded - before)

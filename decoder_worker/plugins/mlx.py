@@ -4,6 +4,7 @@ Nothing of MLX is imported before ``load``: a fast BLAS must come first, and a m
 names what to install.
 """
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from dotsctl.decoder_worker.plugin import DecoderSpec, EncodedPrompt, Piece, Rep
 from dotsctl.decoder_worker.plugins.mlx_options import MLXDecoderOptions, mlx_decoder_need
 from dotsctl.decoder_worker.quantised import open_quantised
 from dotsctl.protocol.errors import REINSTALL, MissingError, UsageError
+from dotsctl.protocol.machine.identity import this_machine
+from dotsctl.protocol.machine.libraries import MLX
 from dotsctl.protocol.model.directory import fingerprint
 from dotsctl.protocol.model.half_precision import HalfPlan, read_plan
 from dotsctl.protocol.model.tasks import read_own_prompts
@@ -72,6 +75,10 @@ class MLXDecoder:
         self._loaded = PageDecoder(model, options, quantised, plan)
         report("decoding a warm-up page")
         self._loaded.warm_up()
+        if options.rows > 1:
+            report("measuring passes of several rows")
+            weights = str(quantisation or "own weights")
+            self._loaded.time_rows((digest, weights, options.dtype or "", version(MLX)), this_machine())
         device = Device.GPU if self._loaded.on_gpu else Device.CPU
         return DecoderSpec(digest, self._loaded.width, options.batch, self._loaded.tasks, device)
 

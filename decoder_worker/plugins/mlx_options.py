@@ -14,7 +14,7 @@ class MLXDecoderOptions:
     """The options that the user chose; none: left to the plugin."""
 
     batch: int = option(8, "most pages decoded at once", minimum=1)
-    rows: int = option(16, "rows of a pass over which drafted tokens may spread", minimum=1)
+    rows: int = option(16, "most rows of a pass, with drafted tokens; 1: nothing is drafted", minimum=1)
     prefill_chunk: int = option(256, "positions of a prompt that are computed between two passes", minimum=1)
     cache_mib: int = option(
         4096,

@@ -1,8 +1,9 @@
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from dotsctl.decoder_worker.drafts import Drafter, accepted
+from dotsctl.decoder_worker.drafts.depth import RowCosts
+from dotsctl.decoder_worker.drafts.verifying import Draft, KnownAnswer, NoDrafts, accepted
 from dotsctl.decoder_worker.rows import NOT_FINITE, PageRun, Rows, RowScheduler
 from dotsctl.decoder_worker.stop import StopRule
 from dotsctl.protocol.parts import FinishReason
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 END = 0
+FREE, DEAR = RowCosts(((1, 1.0),)), RowCosts.linear(0.3)
 
 
 @dataclass
@@ -28,6 +30,9 @@ class ScriptedModel:
     pages: dict[int, Script] = field(default_factory=dict)
     running: dict[int, list[int]] = field(default_factory=dict)
     widths: list[dict[int, int]] = field(default_factory=list)
+    looks_ahead: bool = False
+    has_begun: bool = False
+    rescored: int = 0
 
     def open(self, page_id: int, page: Script) -> None:
         self.pages[page_id] = Script(page.chunks, [*page.answer, END])
@@ -40,8 +45,10 @@ class ScriptedModel:
         self.running[page_id] = []
         return -1
 
-    def score(self, rows: Mapping[int, Rows]) -> dict[int, list[int]]:
+    def score(self, rows: Mapping[int, Rows], *, look_ahead: bool) -> dict[int, list[int]]:
         self.log.append("pass")
+        assert not (self.has_begun and any(row.draft for row in rows.values()))
+        self.has_begun = self.looks_ahead and look_ahead and not any(row.draft for row in rows.values())
         self.widths.append({page_id: 1 + len(row.draft) for page_id, row in rows.items()})
         assert rows.keys() == self.running.keys()
         gained = {}
@@ -57,17 +64,18 @@ class ScriptedModel:
         for page_id in page_ids:
             del self.pages[page_id]
             self.running.pop(page_id, None)
+        self.has_begun = False
 
 
 def run(max_tokens: int = 1000, hint: list[int] | None = None) -> PageRun:
-    return PageRun(StopRule([END], max_tokens), Drafter(hint or []), 1)
+    return PageRun(StopRule([END], max_tokens), KnownAnswer(hint) if hint else NoDrafts(), 1)
 
 
 def scheduler(
-    capacity: int = 4, row_budget: int = 16, position_budget: int = 1 << 20
+    capacity: int = 4, row_limit: int = 16, position_budget: int = 1 << 20, costs: RowCosts = FREE
 ) -> "tuple[RowScheduler[Script], ScriptedModel]":
     model = ScriptedModel()
-    return RowScheduler(model, capacity, row_budget, position_budget), model
+    return RowScheduler(model, capacity, row_limit, position_budget, costs), model
 
 
 answers = st.lists(st.integers(1, 9), max_size=12)
@@ -79,9 +87,9 @@ plans = st.lists(
 @settings(max_examples=80, deadline=None)
 @given(plans, st.integers(1, 4), st.integers(1, 20))
 def test_every_page_gets_its_own_answer_whoever_joins_or_is_cancelled(
-    plan: list[tuple[list[int], list[int], int, int, bool]], capacity: int, row_budget: int
+    plan: list[tuple[list[int], list[int], int, int, bool]], capacity: int, row_limit: int
 ) -> None:
-    rows, model = scheduler(capacity, row_budget)
+    rows, model = scheduler(capacity, row_limit)
     waiting, runs, cancelled = list(enumerate(plan)), dict[int, PageRun](), set[int]()
     step = 0
     while waiting or rows.pages:
@@ -166,7 +174,7 @@ def test_cancelling_a_page_nobody_knows_is_ignored() -> None:
 def test_pages_too_long_for_the_memory_run_one_after_another() -> None:
     rows, _ = scheduler(position_budget=10_000)
     assert rows.has_room(1_000_000)  # any page may come when there is none
-    rows.admit(1, Script(1, [4]), PageRun(StopRule([END], 9), Drafter([]), 2_900))
+    rows.admit(1, Script(1, [4]), PageRun(StopRule([END], 9), NoDrafts(), 2_900))
     assert rows.has_room(2_900)  # 2 x (2,900 + 2,048) positions
     assert not rows.has_room(3_000)
     while rows.pages:
@@ -182,3 +190,56 @@ def test_a_page_without_finite_scores_fails_alone() -> None:
     assert [gain.page_id for gain in gains if not gain.is_finite] == [1]
     assert [token for gain in gains if gain.page_id == 2 for token in gain.tokens] == [6, 7]
     assert not pages.pages and not model.pages
+
+
+class Guesses:
+    """Proposes right tokens from some pass on."""
+
+    def __init__(self, answer: list[int], first: int) -> None:
+        self._known, self._first, self._passes = KnownAnswer(answer), first, 0
+
+    def propose(self, limit: int) -> Draft:
+        self._passes += 1
+        return self._known.propose(limit if self._passes >= self._first else 0)
+
+    def learn(self, tokens: Sequence[int]) -> None:
+        self._known.learn(tokens)
+
+
+@pytest.mark.parametrize("first", [1, 2, 7])
+def test_a_pass_that_has_begun_is_used_and_none_begins_where_drafts_are_requested(first: int) -> None:
+    pages, model = scheduler()
+    model.looks_ahead = True
+    answer = [number % 7 + 1 for number in range(60)]
+    page = PageRun(StopRule([END], 1000), Guesses(answer, first), 1)
+    pages.admit(1, Script(1, answer), page)
+    while pages.pages:
+        pages.step()
+    assert page.stop.tokens == answer
+    plain = first if first > 1 else 0  # the first draft comes a pass late, as that pass has begun
+    assert pages.passes == plain + -(-(61 - plain) // 16)
+
+
+def test_a_page_whose_drafts_would_not_pay_costs_one_row_a_pass() -> None:
+    pages, model = scheduler(costs=RowCosts(((1, 1.0), (2, 3.0))))
+    pages.admit(1, Script(1, [3] * 30), run(hint=[3] * 30))
+    while pages.pages:
+        pages.step()
+    assert all(widths == {1: 1} for widths in model.widths)
+
+
+def test_passes_that_decide_ties_are_counted() -> None:
+    pages, model = scheduler(costs=DEAR)
+    pages.admit(1, Script(1, [3, 4]), page := run())
+    pages.step()
+    model.score, score = lambda rows, look_ahead: tie(model, score, rows), model.score  # type: ignore[method-assign]
+    pages.step()
+    assert pages.passes == 3
+    assert page.account.balance == -1
+
+
+def tie(
+    model: ScriptedModel, score: Callable[..., dict[int, list[int]]], rows: Mapping[int, Rows]
+) -> dict[int, list[int]]:
+    model.rescored += 1
+    return score(rows, look_ahead=False)

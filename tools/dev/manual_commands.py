@@ -93,6 +93,7 @@ def prepare(folder: Path) -> None:
     for name in ("a.png", "b.png", "scan.png", "page.png"):
         (folder / name).write_bytes(pages[0].read_bytes())
     (folder / "answer.txt").write_text("an answer", "utf-8")
+    (folder / "hint.json").write_text('{"blocks": [{"text": "an answer", "box": null}], "size": null, "source": ""}')
     (folder / "answers").mkdir()
     for name in ("page", *(page.stem for page in pages[:2])):
         (folder / "answers" / f"{name}.txt").write_text("an answer", "utf-8")

@@ -10,7 +10,8 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 from dotsctl.decoder_worker.adapter import BatchAdapter, SplicedPage
-from dotsctl.decoder_worker.drafts import Drafter
+from dotsctl.decoder_worker.drafts.depth import RowCosts
+from dotsctl.decoder_worker.drafts.verifying import NoDrafts
 from dotsctl.decoder_worker.model import TextModel, dequantise, load_model
 from dotsctl.decoder_worker.prompt import PromptBuilder
 from dotsctl.decoder_worker.quantised import QuantisedDecoder
@@ -77,8 +78,10 @@ class Reader:
         """Read a page as the worker does, without drafts."""
         spliced, room = self._spliced(page)
         rule = StopRule(self._model.end_ids, min(room, ANSWER_TOKENS))
-        scheduler = RowScheduler(BatchAdapter(self._model.network, CHUNK * 4), 1, 1, self._model.context)
-        scheduler.admit(0, spliced, PageRun(rule, Drafter([]), len(spliced.ids)))
+        scheduler = RowScheduler(
+            BatchAdapter(self._model.network, CHUNK * 4), 1, 1, self._model.context, RowCosts(((1, 1.0),))
+        )
+        scheduler.admit(0, spliced, PageRun(rule, NoDrafts(), len(spliced.ids)))
         while rule.reason is None:
             scheduler.step()
         return DecodedAnswer(rule.tokens, decode(self._model.tokenizer, rule.tokens), rule.reason is FinishReason.STOP)

@@ -8,7 +8,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from dotsctl.decoder_worker.adapter import BatchAdapter, SplicedPage
-from dotsctl.decoder_worker.drafts import Drafter
+from dotsctl.decoder_worker.drafts.depth import RowCosts
+from dotsctl.decoder_worker.drafts.verifying import KnownAnswer
 from dotsctl.decoder_worker.model import TextModel, load_model
 from dotsctl.decoder_worker.prompt import Prompt
 from dotsctl.decoder_worker.rows import PageRun, RowScheduler
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 
 ROWS_A_PAGE = 4
 """Rows of a pass for each page: its newest token, and three drafted ones."""
+FREE_ROWS = RowCosts(((1, 1.0),))
+"""Costs at which every draft is verified."""
 
 
 def own_results(
@@ -84,11 +87,11 @@ def _answers(
     """Tokens of all pages, decoded together by the worker's own scheduler."""
     positions = len(pages) * (max(len(page.ids) for page in pages) + max_tokens)
     scheduler: RowScheduler[SplicedPage] = RowScheduler(
-        BatchAdapter(model.network, prefill_chunk=256), len(pages), ROWS_A_PAGE * len(pages), positions
+        BatchAdapter(model.network, prefill_chunk=256), len(pages), ROWS_A_PAGE * len(pages), positions, FREE_ROWS
     )
     rules = [StopRule(model.end_ids, max_tokens) for _ in pages]
     for index, (page, rule, hint) in enumerate(zip(pages, rules, hints, strict=True)):
-        scheduler.admit(index, page, PageRun(rule, Drafter(hint), len(page.ids)))
+        scheduler.admit(index, page, PageRun(rule, KnownAnswer(hint), len(page.ids)))
     while scheduler.pages:
         scheduler.step()
     return [rule.tokens for rule in rules]

@@ -1,0 +1,204 @@
+"""Guesses how a layout answer goes on: frames by structure, boxes and texts from the blocks of the hint. Pure."""
+
+import json
+import re
+from collections.abc import Iterator
+
+from dotsctl.decoder_worker.drafts.cell_reader import SIDES, CellReader, Field, ReadCell
+from dotsctl.decoder_worker.drafts.hint_text import BULLET, HintText, block_text
+from dotsctl.decoder_worker.drafts.odds import Kind
+from dotsctl.decoder_worker.drafts.sides import BlockBoxes, Side, completion
+from dotsctl.decoder_worker.drafts.text_source import Span, TextSource
+from dotsctl.protocol.page_geometry import PageGeometry
+from dotsctl.protocol.page_hint import PageHint
+
+PREFIX = re.compile(r"(?:#+ |[*•+-] )?(?:\*\*)?(?:<\w+>)*")
+"""Markdown or HTML before the first word of a cell."""
+DIGITS = (Kind.LOW_DIGIT, Kind.MIDDLE_DIGIT, Kind.HIGH_DIGIT)
+GUESSES = (Kind.LOW_GUESS, Kind.MIDDLE_GUESS, Kind.HIGH_GUESS)
+LINE_END = "\n"
+"""What a cell probably has between two blocks, as between the items of a list."""
+LIST_END = '"}]'
+SHORT = 64
+"""Characters up to which a block without an end of sentence may be a heading."""
+CATEGORIES = {"item": "List-item", "heading": "Section-header", "text": "Text"}
+"""Category by the look of a block, before the page has shown another one."""
+PREFIXES = {"Section-header": "## ", "Title": "# ", "List-item": "* "}
+MOST_CELLS = 4
+"""Cells that are guessed ahead at most."""
+
+
+class CellSource:
+    """The place of a layout answer on its page."""
+
+    def __init__(
+        self, hint: PageHint | None, hint_text: HintText | None, geometry: PageGeometry | None, *, has_text: bool
+    ) -> None:
+        """Begin before the first cell; ``has_text`` tells whether the task's cells have texts."""
+        self._hint, self._words = hint, hint_text
+        self._text = TextSource(hint_text, LINE_END) if hint_text is not None else None
+        self._boxes = BlockBoxes.of(hint, geometry)
+        self._reader = CellReader(has_text)
+        self._looks = [_look(block.text) for block in hint.blocks] if hint else []
+        self._inside: list[int] = []
+        """Blocks in the box of the cell that is being read."""
+        self._categories = dict(CATEGORIES)
+        self._prefixes = dict(PREFIXES)
+        self._category_before = ""
+        self._following: dict[str, str] = {}
+        """The category that followed each one the last time."""
+
+    @property
+    def context(self) -> str:
+        """The part of the answer that decides how what follows is split into tokens: the sides of a box."""
+        reader = self._reader
+        if reader.cell is None or (reader.at or reader.last) not in SIDES or len(reader.cell.sides) > 3:
+            return ""
+        sides = [f"{side}{reader.frame(Field(number)).text}" for number, side in enumerate(reader.cell.sides)]
+        if reader.at is None and sides:
+            return "".join(sides[:-1]) + f"{reader.cell.sides[-1]}{reader.written}"
+        return "".join(sides) + reader.written
+
+    def push(self, text: str) -> None:
+        """Take the next piece of the answer."""
+        piece = ""
+        for character in text:
+            before, cell = self._reader.at, self._reader.cell
+            length = len(cell.text) if cell is not None else 0
+            self._reader.push(character)
+            if before is Field.TEXT and cell is not None:
+                piece += cell.text[length:]
+            if self._reader.at is not before:
+                piece = self._push_text(piece)
+                self._changed(before)
+        self._push_text(piece)
+
+    def _push_text(self, piece: str) -> str:
+        if self._text is not None:
+            self._text.push(piece)
+        return ""
+
+    def _changed(self, before: Field | None) -> None:
+        """Learn from a field that has ended, or begin the text of a cell."""
+        cell = self._reader.cell
+        if cell is None:
+            return
+        if before is Field.SIDE_3:
+            self._inside = self._boxes.learn(cell.sides)
+        elif before is Field.CATEGORY:
+            if self._inside:
+                self._categories[self._looks[self._inside[0]]] = cell.category
+            self._following[self._category_before] = cell.category
+            self._category_before = cell.category
+        elif before is Field.TEXT and cell.text:
+            found = PREFIX.match(cell.text)
+            self._prefixes[cell.category] = found[0] if found else ""
+        if self._reader.at is Field.TEXT and self._inside and self._text is not None and self._words is not None:
+            self._text.move_to(self._words.block_starts[self._inside[0]])
+
+    def predict(self, characters: int) -> Iterator[Span]:
+        """Yield what probably follows, cell by cell; each text has at most so many characters."""
+        reader = self._reader
+        cell = reader.cell or ReadCell()
+        at, last = reader.at, reader.last
+        planned: list[int] = []
+        block = self._inside[0] if self._inside else None
+        sides, written, category = list(cell.sides), reader.written, cell.category
+        for _ in range(MOST_CELLS * len(Field)):
+            if at is None:
+                frame = reader.frame(last, category)
+                if not frame.text.startswith(written):
+                    return
+                is_end = frame.leads_to is Field.SIDE_0 and self._is_last(planned)
+                text = LIST_END if is_end and LIST_END.startswith(written) else frame.text
+                yield from _spans(text[len(written) :], Kind.END if last is Field.TEXT and not written else Kind.FRAME)
+                if is_end:
+                    return
+                at, written = frame.leads_to, ""
+                if at is Field.SIDE_0:
+                    sides, category, block = [], "", None
+            elif at in SIDES:
+                block = self._boxes.next_block(sides, written, planned)
+                side = self._boxes.side(block, at, sides)
+                digits = completion(written, side.value)
+                yield from _digits(side, digits)
+                sides.append(int(written[:5] + digits))
+                if at is Field.SIDE_3 and block is not None:
+                    planned.append(block)
+                at, last, written = None, at, ""
+            elif at is Field.CATEGORY:
+                guess = self._category(block)
+                if not guess.startswith(written):
+                    return
+                yield from _spans(guess[len(written) :], Kind.FRAME if written else Kind.CATEGORY)
+                at, last, category, written = None, at, guess, ""
+            else:
+                is_present = not planned and reader.at is Field.TEXT
+                if is_present and self._text is not None and self._text.is_in_tag:
+                    return
+                yield from self._texts(characters) if is_present else self._first_text(block, category, characters)
+                at, last, written = None, at, ""
+
+    def _is_last(self, planned: list[int]) -> bool:
+        """Return whether no block is left for another cell."""
+        return self._boxes.is_done or (bool(planned) and self._boxes.next_block([], "", planned) is None)
+
+    def _category(self, block: int | None) -> str:
+        if block is not None:
+            return self._categories[self._looks[block]]
+        return self._following.get(self._category_before, CATEGORIES["text"])
+
+    def _first_text(self, block: int | None, category: str, characters: int) -> Iterator[Span]:
+        """Guess the text of a cell that has not begun."""
+        if self._words is None:
+            return
+        prefix = self._prefixes.get(category, "")
+        if block is None:
+            yield from self._texts(characters)
+            return
+        start = self._words.block_starts[block]
+        text = self._words.text[start : min(self._words.block_end(start), start + characters)]
+        yield Span(_escaped(prefix + text), Kind.START)
+
+    def _texts(self, characters: int) -> Iterator[Span]:
+        """Guess the rest of the text that is being read, block by block."""
+        cell, source, words = self._reader.cell, self._text, self._words
+        if source is None or words is None or cell is None:
+            return
+        if not cell.text and self._reader.at is Field.TEXT and (prefix := self._prefixes.get(cell.category, "")):
+            yield Span(_escaped(prefix), Kind.START)
+        for span in source.predict(characters, to_block_end=True):
+            yield Span(_escaped(span.text), span.kind)
+        for block in self._inside:
+            start = words.block_starts[block]
+            if start > source.at:
+                text = words.text[start : min(words.block_end(start), start + characters)]
+                prefix = self._prefixes.get(cell.category, "") if source.joint[-1] == LINE_END else ""
+                yield Span(_escaped(source.joint + prefix), Kind.JOINT)
+                yield Span(_escaped(text), Kind.START)
+
+
+def _spans(text: str, kind: Kind) -> Iterator[Span]:
+    """Yield a text that is decided by its first token."""
+    yield Span(text[:1], kind)
+    yield Span(text[1:], Kind.FRAME)
+
+
+def _digits(side: Side, digits: str) -> Iterator[Span]:
+    for place in range(len(digits) - 1, -1, -1):
+        kinds = DIGITS if side.has_block else GUESSES
+        kind = Kind.KNOWN_SIDE if side.is_known else kinds[min(place, 2)]
+        yield Span(digits[len(digits) - 1 - place], kind)
+
+
+def _look(text: str) -> str:
+    """Return what a block looks like: a key of ``CATEGORIES``."""
+    if BULLET.match(text):
+        return "item"
+    plain = block_text(text)
+    return "heading" if len(plain) <= SHORT and not plain.endswith((".", ":", ",", ";")) else "text"
+
+
+def _escaped(text: str) -> str:
+    """Return the text as it stands in JSON."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]

@@ -1,0 +1,128 @@
+"""Measures what the rows of a pass cost, and by how much their scores differ from those of single rows.
+
+Both depend on model, number format, chip and versions alone, so they are measured when a model is loaded for the first
+time, and remembered in the user's cache folder. Imported by the MLX plugin alone.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import platformdirs
+from dotsctl.decoder_worker.adapter import Network, RaggedCache, pass_scores, repeated_caches
+from dotsctl.decoder_worker.drafts.depth import RowCosts
+from dotsctl.protocol.machine.identity import Machine
+from dotsctl.protocol.model.files import read_cache, write_cache
+
+FORMAT = 1
+"""The version of the stored figures; others are measured anew."""
+WIDTHS = (2, 4, 8, 16)
+"""Rows of a page that are measured, besides one."""
+PAGES = 4
+"""Pages of the one pass with several."""
+PROMPT = 32
+"""Positions that are computed; their keys and values are repeated up to ``CONTEXT``."""
+CONTEXT = 1024
+"""Positions behind which the rows stand, as those of a page; kernels change with them."""
+SINGLE_ROWS = (2, 4)
+"""Fewest and most passes of one row, which are compared with the rows of the others."""
+REPEATS = 2
+"""Most passes of a width; the fastest counts."""
+BUDGET_S = 0.004
+"""Time after which a pass is not repeated."""
+SAFETY = 4.0
+"""The gap of a tie, in differences that were measured: two scores move against each other, and other rows by more."""
+
+
+@dataclass(frozen=True)
+class RowTimes:
+    """The figures of one model on one machine."""
+
+    costs: RowCosts
+    difference: float
+    """Largest difference of a score between a row alone and among others; 0: there is none."""
+    format: int = FORMAT
+
+    @property
+    def tie_gap(self) -> float:
+        """The lead below which the best token of a row may be another one when it is computed alone."""
+        return SAFETY * self.difference
+
+
+def known_or_measured(network: Network, key: Sequence[str], machine: Machine) -> RowTimes:
+    """Return what is known of a network, or measure and remember it.
+
+    Args:
+        network: loaded and evaluated.
+        key: all that the figures depend on besides the machine: fingerprint, number format, versions.
+        machine: this one.
+    """
+    digest = hashlib.sha256("\0".join((*key, *asdict(machine).values())).encode()).hexdigest()[:32]
+    file = Path(platformdirs.user_cache_path("dotsctl")) / "row-times" / f"{digest}.json"
+    known = read_cache(RowTimes, file)
+    if known is None or known.format != FORMAT:
+        known = measure(network)
+        write_cache(file, known)
+    return known
+
+
+def measure(network: Network) -> RowTimes:
+    """Time passes of one row and of several, and compare their scores."""
+    vocabulary = network.args.vocab_size
+    ids = [(7919 * place + 1) % vocabulary for place in range(PROMPT + max(WIDTHS))]
+    caches = repeated_caches(network, ids[:PROMPT], CONTEXT)
+    rows = ids[PROMPT:]
+    singles, single_s = _single_rows(network, caches, rows[: SINGLE_ROWS[1]])
+    seconds, difference = [(1, single_s)], 0.0
+    for width in WIDTHS:
+        scores, spent_s = _fastest(lambda width=width: pass_scores(network, mx.array([rows[:width]]), caches))
+        compared = min(width, len(singles))
+        apart = mx.max(mx.abs(scores[0, :compared] - singles[:compared])).item()
+        difference = max(difference, float(apart))
+        seconds.append((width, max(spent_s, seconds[-1][1])))
+    for cache in caches:
+        cache.select([0] * PAGES)
+    _, several_s = _fastest(lambda: pass_scores(network, mx.array([[row] for row in rows[:PAGES]]), caches))
+    page_s = max(0.0, several_s - dict(seconds)[PAGES]) / (PAGES - 1)
+    return RowTimes(RowCosts(tuple(seconds), page_s), difference)
+
+
+def _clock() -> Callable[[], float]:
+    """Return what passes are timed with: on a CPU its own time, which does not depend on other work."""
+    return time.perf_counter if mx.default_device().type == mx.DeviceType.gpu else time.process_time
+
+
+def _single_rows(network: Network, caches: list[RaggedCache], rows: list[int]) -> tuple[mx.array, float]:
+    """Return the scores (rows, vocabulary) of tokens in passes of their own, and the seconds of the fastest."""
+    clock = _clock()
+    found, fastest, began = [], float("inf"), clock()
+    for row in rows:
+        if len(found) >= SINGLE_ROWS[0] and clock() - began > BUDGET_S:
+            break
+        started = clock()
+        scores = pass_scores(network, mx.array([[row]]), caches)
+        mx.eval(scores)
+        fastest = min(fastest, clock() - started)
+        found.append(scores[0].astype(mx.float32))
+        for cache in caches:
+            cache.keep([1])
+    for cache in caches:
+        cache.keep([-len(found)])
+    return mx.concatenate(found), fastest
+
+
+def _fastest(run: Callable[[], mx.array]) -> tuple[mx.array, float]:
+    """Return a result as float32, and the seconds of the fastest of a few runs."""
+    clock = _clock()
+    fastest, began = float("inf"), clock()
+    for _ in range(REPEATS):
+        started = clock()
+        scores = run()
+        mx.eval(scores)
+        fastest = min(fastest, clock() - started)
+        if clock() - began > BUDGET_S:
+            break
+    return scores.astype(mx.float32), fastest
