@@ -78,6 +78,10 @@ RUNS = {
         "answers of all builds that mlx-vlm converts a random checkpoint to, compared with its own",
         (*PYTHON, f"{DEV}.mlx_vlm_builds"),
     ),
+    "drafts": LongRun(
+        "every token of 200 pages with drafts and without, with each kind of weights",
+        (*PYTHON, f"{DEV}.draft_equality", "--pages", "200"),
+    ),
     "first-mac": LongRun("all that a Mac would run, as far as Linux can", ("tools/first_mac.sh", "--dry-run")),
 }
 
