@@ -12,11 +12,20 @@ from dotsctl.protocol.model.directory import demo_directory
 from dotsctl.tools.dev.drafts.hints import read_hint, texts_of, with_errors
 from dotsctl.tools.dev.drafts.main import cli
 from dotsctl.tools.dev.drafts.splitting import PIECES, read_tokenizer
+from reportlab.pdfgen.canvas import Canvas
 from tokenizers import Regex, pre_tokenizers
 
 from tests.drafted_pages import drafted_page
 
 PAGE = drafted_page(3)
+
+
+def write_pdf(file: Path, pages: list[str]) -> None:
+    canvas = Canvas(str(file))
+    for text in pages:
+        canvas.drawString(72, 700, text)
+        canvas.showPage()
+    canvas.save()
 
 
 @pytest.fixture
@@ -71,6 +80,22 @@ def test_a_hint_that_is_none_is_refused(tmp_path: Path, name: str, content: str 
         (tmp_path / name).write_text(content)
     with pytest.raises(UsageError, match=problem):
         read_hint(tmp_path / name)
+
+
+def test_the_text_layer_of_a_page_is_a_hint(tmp_path: Path) -> None:
+    write_pdf(tmp_path / "pages.pdf", ["first page", "the second page"])
+    hint = read_hint(tmp_path / "pages.pdf", 2)
+    assert [block.text for block in hint.blocks] == ["the second page"]
+    assert hint.blocks[0].box is not None and hint.size is not None
+    with pytest.raises(UsageError, match=r"has 2 pages: give --page 1 to 2"):
+        read_hint(tmp_path / "pages.pdf", 3)
+    (tmp_path / "broken.pdf").write_text("no PDF")
+    for name in ("broken.pdf", "absent.pdf"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            read_hint(tmp_path / name)
+    write_pdf(tmp_path / "blank.pdf", [""])
+    with pytest.raises(UsageError, match=r"page 1 of .* has no text layer"):
+        read_hint(tmp_path / "blank.pdf")
 
 
 def test_a_tokenizer_that_is_none_is_refused(tmp_path: Path) -> None:

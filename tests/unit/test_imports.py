@@ -51,6 +51,7 @@ ONLY_IN = {
     "pypdfium2": [
         "protocol/render/pdf.py",
         "protocol/render/plugins/textlayer.py",
+        "tools/dev/drafts/hints.py",
         "tools/dev/page_pdf.py",
         "tools/dev/page_sets/pdf_sheet.py",
     ],

@@ -42,21 +42,33 @@ class Source:
 @click.command()
 @click.option("--answer", required=True, type=click.Path(path_type=Path), help="Answer of a model, as it wrote it.")
 @click.option(
-    "--hint", "hints", multiple=True, type=click.Path(path_type=Path), help="Hint: JSON of blocks, or text; repeatable."
+    "--hint",
+    "hints",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Hint: PDF, JSON of blocks, or text; repeatable.",
 )
+@click.option("--page", default=1, show_default=True, type=click.IntRange(1), help="Page of a PDF that is a hint.")
 @click.option("--tokenizer", required=True, help="tokenizer.json, model folder, .tiktoken file, or qwen2-split.")
 @click.option("--cost", "costs", multiple=True, type=click.FloatRange(0, 1), help="Cost of a row, in passes of one.")
 @click.option("--rows", default=16, show_default=True, type=click.IntRange(1), help="Most rows of a pass.")
 @click.option("--dpi", default=144.0, show_default=True, type=click.FloatRange(1), help="Resolution of the boxes.")
 @click.option("--pages", default=1, show_default=True, type=click.IntRange(1), help="Pages decoded at once.")
 def cli(
-    answer: Path, hints: tuple[Path, ...], tokenizer: str, costs: tuple[float, ...], rows: int, dpi: float, pages: int
+    answer: Path,
+    hints: tuple[Path, ...],
+    page: int,
+    tokenizer: str,
+    costs: tuple[float, ...],
+    rows: int,
+    dpi: float,
+    pages: int,
 ) -> None:
     """Print tokens a pass and the speed over decoding without drafts."""
     answers = _answers(read_text(answer))
     sources = [Source("no hint", None)]
     for file in hints:
-        hint = read_hint(file)
+        hint = read_hint(file, page)
         sources.append(Source(file.name, hint))
         sources += [Source(f"{file.name}, {share:.0%} errors", with_errors(hint, share, SEED)) for share in ERRORS]
     known = [block.text for source in sources if source.hint for block in source.hint.blocks]
