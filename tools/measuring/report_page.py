@@ -1,7 +1,7 @@
 """The HTML frame of every report: verdict, origin and legend in front of the tables and pages. Pure.
 
 The document is begun by ``client/formats/html_view.py``: nothing is fetched, and every text is escaped. The styles here
-keep each element within the window, from 360 px on: wide tables scroll in a box of their own, long words wrap.
+keep each element within the window, from 360 px on: in a narrow one the rows of tables become lists, long words wrap.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,18 @@ body > .verdict { font-size: 1.15rem; margin: .8rem 1rem; padding: .5rem .8rem; 
 .scroll { overflow-x: auto; max-width: 100%; margin-bottom: 1rem; background: #fff; overflow-wrap: normal }
 body > p { margin: .3rem 1rem }
 body > .scroll, body > .plot { margin: 0 1rem 1rem; max-width: calc(100% - 2rem) }
-td.number, th { white-space: nowrap }
+td.number { white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums }
 td { min-width: 9rem }
 td:last-child { min-width: 15rem }
 td.number { min-width: 0 }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
+@media (max-width: 640px) {
+  table, tbody, tr, td { display: block }
+  tr:first-child { display: none }
+  tr { padding: .4rem .6rem; border-bottom: 1px solid #ccc }
+  td, td:last-child { display: flex; justify-content: space-between; gap: 1rem; min-width: 0; border: 0;
+    padding: .1rem 0; overflow-wrap: anywhere }
+  td::before { content: attr(data-heading); color: #666; flex: none }
+}
 ins { background: #cdf5cd; text-decoration: none }
 del { background: #fbd0d0 }
 .true, .answered { border: 2px solid #009600; padding: 0 .2rem }
@@ -73,7 +80,7 @@ class ReportHead:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], label: str, *, texts: Sequence[int] = (0,)) -> str:
-    """Return a table that scrolls in its own box.
+    """Return a table; in a narrow window each row is a list of headings and values.
 
     Args:
         columns: the headings.
@@ -84,9 +91,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], label: str, *, 
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     body = "".join(
         "<tr>"
-        + "".join(
-            f"<td{'' if place in texts else ' class=number'}>{escape(cell)}</td>" for place, cell in enumerate(row)
-        )
+        + "".join(_cell(columns[place], text, is_number=place not in texts) for place, text in enumerate(row))
         + "</tr>\n"
         for row in rows
     )
@@ -97,3 +102,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], label: str, *, 
 def plot(content: bytes, about: str) -> str:
     """Return a PNG as an element that is never wider than the window."""
     return f'<div class="plot"><img alt="{escape(about)}" src="{inline(content, "png")}"></div>\n'
+
+
+def _cell(heading: str, text: str, *, is_number: bool) -> str:
+    kind = " class=number" if is_number else ""
+    return f'<td data-heading="{escape(heading)}"{kind}>{escape(text)}</td>'
