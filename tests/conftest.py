@@ -72,6 +72,12 @@ def _address_space_is_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _side_ocr_by_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where RapidOCR is installed, ``--hint auto`` would start a process for the pictures of nearly every test."""
+    monkeypatch.setattr("dotsctl.client.inputs.side_hints.usable_cores", lambda: 1)
+
+
+@pytest.fixture(autouse=True)
 def _alone_if_timed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let a test that is marked ``timing`` run while no other process of ``pytest -n`` runs a test.
 

@@ -17,7 +17,7 @@ from dotsctl.client.jobs.default_quality import QualityChoice
 from dotsctl.client.jobs.page_hints import PageHints
 from dotsctl.client.jobs.reread import options_to_reread, reason_to_reread
 from dotsctl.client.results.page import Failure
-from dotsctl.protocol.errors import ErrorCode, PageError, RenderingStoppedError, RuntimeLostError
+from dotsctl.protocol.errors import DotsctlError, ErrorCode, PageError, RenderingStoppedError
 from dotsctl.protocol.messages import Busy, HintPage, PageFailed, PageResult, PageTokens, Restarted, Submit
 from dotsctl.protocol.page_hint import PageHint
 from dotsctl.protocol.parts import MAX_NAME_BYTES, FinishReason, PageOptions, Quality
@@ -184,7 +184,7 @@ class Job:
 
     def _give(self, index: int, hint: PageHint) -> None:
         """Send the hint of a page that was sent before; in another thread."""
-        with contextlib.suppress(RuntimeLostError):  # the call itself meets that
+        with contextlib.suppress(DotsctlError):  # the end of the runtime, which the call itself reports
             self._session.send(HintPage(self._job_id, index, hint))
 
     async def _next_event(self) -> IndexedEvent | None:
