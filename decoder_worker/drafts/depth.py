@@ -57,7 +57,7 @@ class RowCosts:
 
 @dataclass
 class Account:
-    """What drafts have won and cost one page, in passes of one row."""
+    """The gains and costs of the drafts of one page, in passes of one row."""
 
     balance: float = 0.0
     """Passes that were saved, less those that rows of drafts took."""

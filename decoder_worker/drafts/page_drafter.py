@@ -33,7 +33,7 @@ LEAST_CHANCE = 0.02
 
 @dataclass
 class _Candidate:
-    """What one source guesses."""
+    """The guess of one source."""
 
     tokens: list[int] = field(default_factory=list)
     kinds: list[Kind] = field(default_factory=list)

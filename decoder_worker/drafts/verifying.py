@@ -9,7 +9,7 @@ class Draft(NamedTuple):
 
     tokens: list[int]
     odds: list[float]
-    """For each token the share of cases, 0 to 1, in which it is right when those before it are."""
+    """The share of cases, 0 to 1, in which each token is right when those before it are."""
 
     def gains(self) -> list[float]:
         """Return the expected tokens of a pass by depth: ``gains()[d]`` for the first ``d`` tokens of the draft."""
