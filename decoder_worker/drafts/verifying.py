@@ -26,6 +26,10 @@ NOTHING = Draft([], [])
 class Drafter(Protocol):
     """Follows the answer of one page and guesses what comes next."""
 
+    @property
+    def expected_tokens(self) -> int:
+        """Return about how many tokens the answer has, rather fewer; 0: not known."""
+
     def propose(self, limit: int) -> Draft:
         """Return at most ``limit`` tokens; the scheduler verifies as many of them as pay."""
 
@@ -35,6 +39,8 @@ class Drafter(Protocol):
 
 class NoDrafts:
     """The drafter of a page for which nothing is guessed."""
+
+    expected_tokens = 0
 
     def propose(self, limit: int) -> Draft:
         """Return no tokens."""
@@ -49,6 +55,11 @@ class KnownAnswer:
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens, self._done = list(tokens), 0
+
+    @property
+    def expected_tokens(self) -> int:
+        """Return the number of all tokens."""
+        return len(self._tokens)
 
     def propose(self, limit: int) -> Draft:
         """Return the next tokens of the answer."""

@@ -64,6 +64,7 @@ class FlawedAnswer:
 
     def __init__(self, tokens: Sequence[int], rng: random.Random) -> None:
         self._tokens, self._rng, self._done = list(tokens), rng, 0
+        self.expected_tokens = len(self._tokens)
 
     def propose(self, limit: int) -> Draft:
         """Return a random number of tokens, some of them wrong."""
