@@ -13,7 +13,7 @@ down, which has brought macOS kernels to panic (mlx#3186); nothing here calls wh
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeAlias, cast
 
 import mlx.core as mx
 from dotsctl.decoder_worker import bare_mlx_lm  # noqa: F401
@@ -25,7 +25,7 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 FREED_BYTES = 1 << 30
 """Buffers that MLX may keep for reuse; its own limit on a Mac is nearly all of the memory."""
 
-Network = qwen2.Model
+Network: TypeAlias = qwen2.Model
 STEP = 256
 """Columns by which the caches of running pages grow; growing copies them."""
 
@@ -199,7 +199,8 @@ class BatchAdapter:
         choices = cast(list[list[int]], best.tolist())
         tokens = certain = [accepted(row.draft, choice) for row, choice in zip(rows, choices, strict=True)]
         if lead is not None:
-            certain = [_certain(*each, self.tie_gap) for each in zip(tokens, lead.tolist(), strict=True)]
+            leads = cast(list[list[float]], lead.tolist())
+            certain = [_certain(each, by, self.tie_gap) for each, by in zip(tokens, leads, strict=True)]
         self._keep([len(each) for each in certain])
         if certain == tokens:
             return tokens

@@ -8,7 +8,9 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 import platformdirs
@@ -78,10 +80,10 @@ def measure(network: Network) -> RowTimes:
     singles, single_s = _single_rows(network, caches, rows[: SINGLE_ROWS[1]])
     seconds, difference = [(1, single_s)], 0.0
     for width in WIDTHS:
-        scores, spent_s = _fastest(lambda width=width: pass_scores(network, mx.array([rows[:width]]), caches))
+        scores, spent_s = _fastest(partial(pass_scores, network, mx.array([rows[:width]]), caches))
         compared = min(width, len(singles))
-        apart = mx.max(mx.abs(scores[0, :compared] - singles[:compared])).item()
-        difference = max(difference, float(apart))
+        apart = mx.max(mx.abs(scores[0, :compared] - singles[:compared]))
+        difference = max(difference, cast(float, apart.item()))
         seconds.append((width, max(spent_s, seconds[-1][1])))
     for cache in caches:
         cache.select([0] * PAGES)
@@ -98,7 +100,8 @@ def _clock() -> Callable[[], float]:
 def _single_rows(network: Network, caches: list[RaggedCache], rows: list[int]) -> tuple[mx.array, float]:
     """Return the scores (rows, vocabulary) of tokens in passes of their own, and the seconds of the fastest."""
     clock = _clock()
-    found, fastest, began = [], float("inf"), clock()
+    found: list[mx.array] = []
+    fastest, began = float("inf"), clock()
     for row in rows:
         if len(found) >= SINGLE_ROWS[0] and clock() - began > BUDGET_S:
             break

@@ -71,7 +71,10 @@ class PageRun:
     prompt_tokens: int
     last: int = 0
     """Newest token; of the prompt at first."""
-    account: Account = field(default_factory=Account)
+
+    def __post_init__(self) -> None:
+        self.account = Account(self.drafter.expected_tokens)
+        """The gains and costs of its drafts."""
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Field(IntEnum):
-    """What a frame leads to."""
+    """The kinds of fields of a cell."""
 
     SIDE_0 = 0
     SIDE_1 = 1
@@ -46,7 +46,7 @@ class ReadCell:
     sides: list[int] = field(default_factory=list)
     category: str = ""
     text: str = ""
-    """Without JSON's backslashes."""
+    """The text without JSON's backslashes."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class CellReader:
     last: Field | None = None
     """The field before the frame that is being written; none: there was none yet."""
     written: str = ""
-    """What is there of the frame, side or category that is being written."""
+    """The part that is there of the frame, side or category that is being written."""
     _escape: str = ""
     _frames: dict[tuple[Field | None, str], Frame] = field(default_factory=dict)
 

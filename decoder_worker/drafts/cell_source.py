@@ -17,7 +17,7 @@ PREFIX = re.compile(r"(?:#+ |[*•+-] )?(?:\*\*)?(?:<\w+>)*")
 DIGITS = (Kind.LOW_DIGIT, Kind.MIDDLE_DIGIT, Kind.HIGH_DIGIT)
 GUESSES = (Kind.LOW_GUESS, Kind.MIDDLE_GUESS, Kind.HIGH_GUESS)
 LINE_END = "\n"
-"""What a cell probably has between two blocks, as between the items of a list."""
+"""The separator that a cell probably has between two blocks, as between the items of a list."""
 LIST_END = '"}]'
 SHORT = 64
 """Characters up to which a block without an end of sentence may be a heading."""

@@ -13,9 +13,9 @@ from dotsctl.decoder_worker.drafts.verifying import Draft
 ALLOWANCE = 0.012
 """Share of a page's time that drafts may cost it at most."""
 FIRST_ALLOWANCE = 1.0
-"""The same at the beginning, in passes of one row."""
+"""Most that they may cost in the beginning, in passes of one row, by the length that the answer probably has."""
 PROVEN = 8
-"""Guesses in a row that were right, verified or not, after which a page drafts again that has used up its allowance."""
+"""Guesses in a row that were right, verified or not, after which a page drafts that has no allowance left."""
 MARGIN = 1.01
 """Expected gain in tokens a second below which a pass has one row a page."""
 
@@ -57,8 +57,10 @@ class RowCosts:
 
 @dataclass
 class Account:
-    """What drafts have won and cost one page, in passes of one row."""
+    """The gains and costs of the drafts of one page, in passes of one row."""
 
+    expected_tokens: int = 0
+    """Tokens that the answer probably has; 0: not known."""
     balance: float = 0.0
     """Passes that were saved, less those that rows of drafts took."""
     tokens: int = 0
@@ -74,8 +76,8 @@ class Account:
 
     def affords(self, extra: float) -> bool:
         """Return whether a pass may take so much more than one of one row, though nothing may come of it."""
-        allowed = FIRST_ALLOWANCE + ALLOWANCE * self.tokens
-        return self.balance + allowed >= extra or self.proven >= PROVEN
+        allowed = max(ALLOWANCE * self.tokens, min(FIRST_ALLOWANCE, ALLOWANCE * self.expected_tokens))
+        return self.balance + allowed >= extra or (self.proven >= PROVEN and extra <= FIRST_ALLOWANCE)
 
 
 @functools.lru_cache(maxsize=256)

@@ -33,7 +33,7 @@ LEAST_CHANCE = 0.02
 
 @dataclass
 class _Candidate:
-    """What one source guesses."""
+    """The guess of one source."""
 
     tokens: list[int] = field(default_factory=list)
     kinds: list[Kind] = field(default_factory=list)
@@ -79,6 +79,9 @@ class PageDrafter:
         self._odds = Odds()
         self._guess, self._repeat = _Candidate(), _Candidate()
         self._num_tokens = 0
+        letters = sum(len(block.text) for block in hint.blocks) if hint is not None else 0
+        self.expected_tokens = int(letters / PRIOR_CHARACTERS)
+        """About as many tokens as the hint has; 0: there is none."""
 
     def propose(self, limit: int) -> Draft:
         """Return at most ``limit`` tokens: those of the source from which most are expected."""

@@ -40,13 +40,13 @@ class BlockBoxes:
     """The boxes of a hint in pixels of the resized page, and what the cells read so far tell about them."""
 
     boxes: list[Box | None]
-    """In the order of the hint; none: a block without a place."""
+    """The boxes in the order of the hint; none: a block without a place."""
     size: tuple[int, int]
     """Width and height of the resized page."""
     last_block: int = -1
     """The latest of the blocks that lie in a cell which was read."""
     _seen: list[list[tuple[float, int]]] = field(default_factory=lambda: [[], [], [], []])
-    """For each side the block's place and the cell's of matched cells, the newest last."""
+    """The place of the block and that of the cell, for each side of matched cells, the newest last."""
     _cells: list[Sequence[int]] = field(default_factory=list)
     _step: int = 0
     """Greatest common divisor of all sides that were read."""

@@ -46,7 +46,7 @@ class TextSource:
         self.is_in_tag = False
         """Whether the answer has begun a tag of HTML that it has not ended."""
         self.joint = joint
-        """What the answer had between the last two blocks."""
+        """The separator that the answer had between the last two blocks."""
         self._gap = ""
         """The blank space of the answer between two blocks, while nothing has come behind it."""
 

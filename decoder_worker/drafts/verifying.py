@@ -9,7 +9,7 @@ class Draft(NamedTuple):
 
     tokens: list[int]
     odds: list[float]
-    """For each token the share of cases, 0 to 1, in which it is right when those before it are."""
+    """The share of cases, 0 to 1, in which each token is right when those before it are."""
 
     def gains(self) -> list[float]:
         """Return the expected tokens of a pass by depth: ``gains()[d]`` for the first ``d`` tokens of the draft."""
@@ -26,6 +26,10 @@ NOTHING = Draft([], [])
 class Drafter(Protocol):
     """Follows the answer of one page and guesses what comes next."""
 
+    @property
+    def expected_tokens(self) -> int:
+        """Return about how many tokens the answer has, rather fewer; 0: not known."""
+
     def propose(self, limit: int) -> Draft:
         """Return at most ``limit`` tokens; the scheduler verifies as many of them as pay."""
 
@@ -35,6 +39,8 @@ class Drafter(Protocol):
 
 class NoDrafts:
     """The drafter of a page for which nothing is guessed."""
+
+    expected_tokens = 0
 
     def propose(self, limit: int) -> Draft:
         """Return no tokens."""
@@ -49,6 +55,11 @@ class KnownAnswer:
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens, self._done = list(tokens), 0
+
+    @property
+    def expected_tokens(self) -> int:
+        """Return the number of all tokens."""
+        return len(self._tokens)
 
     def propose(self, limit: int) -> Draft:
         """Return the next tokens of the answer."""

@@ -70,7 +70,8 @@ def test_an_unlikely_draft_is_not_verified_and_a_likely_one_of_another_page_is()
 
 def test_a_page_that_has_lost_time_drafts_no_more_until_its_guesses_prove_right() -> None:
     costs, guess = RowCosts.linear(0.3), draft(*[0.95] * 7)
-    account = Account()
+    account = Account(expected_tokens=100)
+    assert best_width(costs, [guess], [account], 16) > 1
     while best_width(costs, [guess], [account], 16) > 1:
         account.book(Draft([1], [0.95]), [2], 2.0)  # nothing of it was right
     assert -2.0 <= account.balance <= 0
@@ -82,3 +83,24 @@ def test_a_page_that_has_lost_time_drafts_no_more_until_its_guesses_prove_right(
 
 def test_without_drafts_a_pass_has_one_row_a_page() -> None:
     assert best_width(RowCosts.linear(0.0), [NOTHING, NOTHING], rich(2), 16) == 1
+
+
+def test_a_page_of_unknown_length_drafts_only_what_was_right_before() -> None:
+    costs, guess, account = RowCosts.linear(0.3), draft(*[0.95] * 7), Account()
+    assert best_width(costs, [guess], [account], 16) == 1
+    for _ in range(PROVEN):
+        account.book(Draft([1], [0.95]), [1], 1.0)
+    assert costs.of(1, best_width(costs, [guess], [account], 16)) <= 2.0
+    account.balance = 5.0
+    assert best_width(costs, [guess], [account], 16) == 8
+
+
+@given(st.lists(st.integers(1, 16), max_size=200), st.integers(0, 900))
+def test_drafts_that_are_never_right_cost_hardly_any_time(lengths: list[int], expected: int) -> None:
+    """However likely they seem, and whichever length the answer has in the end."""
+    costs, account, spent = RowCosts.linear(0.3), Account(expected), 0.0
+    for length in lengths:
+        width = best_width(costs, [draft(*[0.99] * length)], [account], 16)
+        spent += costs.of(1, width)
+        account.book(draft(*[0.99] * length), [7], costs.of(1, width))
+    assert spent <= len(lengths) + max(1.0, 0.012 * len(lengths)) + 1e-9

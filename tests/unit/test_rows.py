@@ -197,6 +197,7 @@ class Guesses:
 
     def __init__(self, answer: list[int], first: int) -> None:
         self._known, self._first, self._passes = KnownAnswer(answer), first, 0
+        self.expected_tokens = len(answer)
 
     def propose(self, limit: int) -> Draft:
         self._passes += 1

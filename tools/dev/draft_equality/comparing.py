@@ -37,7 +37,7 @@ SEED = 4_000_000
 
 
 @dataclass
-class Outcome:
+class DraftComparison:
     """The comparison of all pages with one kind of weights."""
 
     kind: str
@@ -64,6 +64,7 @@ class FlawedAnswer:
 
     def __init__(self, tokens: Sequence[int], rng: random.Random) -> None:
         self._tokens, self._rng, self._done = list(tokens), rng, 0
+        self.expected_tokens = len(self._tokens)
 
     def propose(self, limit: int) -> Draft:
         """Return a random number of tokens, some of them wrong."""
@@ -77,7 +78,7 @@ class FlawedAnswer:
         self._done += len(tokens)
 
 
-def compare(folder: Path, num_pages: int, kinds: Sequence[str]) -> Iterator[Outcome]:
+def compare(folder: Path, num_pages: int, kinds: Sequence[str]) -> Iterator[DraftComparison]:
     """Yield the comparison for each kind of weights.
 
     Args:
@@ -95,7 +96,7 @@ def compare(folder: Path, num_pages: int, kinds: Sequence[str]) -> Iterator[Outc
             nn.quantize(model.network, **asdict(KINDS[kind]))
             mx.eval(model.network.parameters())
         times = measure(model.network)
-        outcome = Outcome(kind, times.difference)
+        outcome = DraftComparison(kind, times.difference)
         for number, page in enumerate(pages):
             _compare_page(outcome, model, _spliced(model, folder, page, number), times.tie_gap, number)
         yield outcome
@@ -120,7 +121,7 @@ def _spliced(model: TextModel, folder: Path, page: EncodedPage, number: int) -> 
     return SplicedPage(built.ids, embeddings)
 
 
-def _compare_page(outcome: Outcome, model: TextModel, page: SplicedPage, tie_gap: float, number: int) -> None:
+def _compare_page(outcome: DraftComparison, model: TextModel, page: SplicedPage, tie_gap: float, number: int) -> None:
     """Read a page twice, and add what came of it."""
     adapter = BatchAdapter(model.network, prefill_chunk=256, tie_gap=tie_gap)
     plain, _ = _answer(adapter, model, page, NoDrafts())
