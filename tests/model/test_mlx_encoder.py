@@ -124,7 +124,7 @@ def test_a_wrong_option_is_refused_with_what_is_known(model: Path, option: dict[
     ("on_gpu", "fused", "expected"),
     [
         (False, True, MLXEncoderOptions(256, 4096, False, "float32")),
-        (True, True, MLXEncoderOptions(None, 4096, True, "bfloat16")),
+        (True, True, MLXEncoderOptions(0, 4096, True, "bfloat16")),
         (True, False, MLXEncoderOptions(1024, 4096, True, "bfloat16")),
     ],
 )
