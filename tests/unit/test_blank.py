@@ -76,6 +76,17 @@ def test_faint_text_on_noisy_paper_is_not_blank(ink: int) -> None:
     assert not is_blank(page)
 
 
+@pytest.mark.parametrize("paper", [(120, 130, 140), (255, 255, 255), (0, 0, 0)])
+@pytest.mark.parametrize(("difference", "is_ink"), [(23, False), (24, True)])
+def test_ink_begins_at_a_difference_of_24_levels_in_one_channel(
+    paper: tuple[int, int, int], difference: int, is_ink: bool
+) -> None:
+    for channel in range(3):
+        pixels = np.full((60, 60, 3), paper, np.uint8)
+        pixels[30, 30, channel] = abs(paper[channel] - difference)
+        assert is_blank(Image.fromarray(pixels)) is not is_ink
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 90), st.integers(1, 90)) | st.just((1300, 40)) | st.just((40, 3700)),
