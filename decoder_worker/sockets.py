@@ -1,35 +1,26 @@
-"""The decoder's I/O thread: owns all sockets, so that the main thread can belong to the model.
+"""The decoder's sockets, on a thread of their own.
 
 It takes embeddings off the data plane, sends ``Received`` at once (from then on this process answers for the page), and
-passes on the messages of the main thread. The two threads share two queues and a pipe that wakes this one.
+passes on the messages of the main thread.
 """
 
 import logging
-import os
 import queue
-import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from dotsctl.protocol import codec, tensor
 from dotsctl.protocol.errors import ErrorCode, ProtocolError
 from dotsctl.protocol.link import Link, Links
-from dotsctl.protocol.messages import (
-    CancelRequest,
-    Embeddings,
-    HintRequest,
-    Message,
-    Received,
-    RequestFailed,
-    Stop,
-)
+from dotsctl.protocol.messages import CancelRequest, Embeddings, HintRequest, Received, RequestFailed, Stop
 from dotsctl.protocol.worker.shell import Control
+from dotsctl.protocol.worker.socket_thread import SocketThread
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
-IDLE_S = 60.0
 REMEMBERED_CANCELS = 256
 
 
@@ -45,28 +36,16 @@ class Arrived:
 Event = Arrived | CancelRequest | HintRequest | Stop
 
 
-class DecoderSockets:
-    """Runs the I/O thread; its methods are for the main thread."""
+class DecoderSockets(SocketThread):
+    """The sockets; the methods are for the main thread, except ``turn``."""
 
     def __init__(self, links: Links, control: Control, pull: Link, width: int) -> None:
         """Take over the sockets; no other thread may use them from here on."""
-        self._links, self._control, self._pull, self._width = links, control, pull, width
+        super().__init__(links, control)
+        self._pull, self._width = pull, width
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._to_send: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._cancelled: OrderedDict[tuple[int, int], None] = OrderedDict()
         """Attempts that were cancelled before their embeddings came."""
-        self._wake_reader, self._wake_writer = os.pipe()
-        os.set_blocking(self._wake_reader, False)
-        self._thread = threading.Thread(target=self._run, name="sockets", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def send(self, message: Message) -> None:
-        """Queue a message for the coordinator."""
-        self._to_send.put(message)
-        os.write(self._wake_writer, b"\0")
 
     def next_event(self, timeout_s: float) -> Event | None:
         """Return the next event, or none after ``timeout_s`` seconds; 0 does not wait."""
@@ -75,23 +54,14 @@ class DecoderSockets:
         except queue.Empty:
             return None
 
-    def _run(self) -> None:
-        """Serve the sockets for the life of the process; a fault here must end the process, not only the thread."""
-        try:
-            while True:
-                readable = self._links.wait(IDLE_S, [self._control.link, self._pull], [self._wake_reader])
-                if self._wake_reader in readable:
-                    self._send_all()
-                self._read_control()
-                self._read_embeddings()
-        except Exception:
-            log.exception("the I/O thread failed; the worker ends and is started again")
-            os._exit(1)
+    def readable(self) -> Iterable[Link]:
+        """The data plane."""
+        return (self._pull,)
 
-    def _send_all(self) -> None:
-        os.read(self._wake_reader, 65_536)
-        while not self._to_send.empty():
-            self._control.send(self._to_send.get_nowait())
+    def turn(self) -> None:
+        """Read both sockets."""
+        self._read_control()
+        self._read_embeddings()
 
     def _read_control(self) -> None:
         while received := self._control.receive():

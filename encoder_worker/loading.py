@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from dotsctl.encoder_worker.checks import check_spec, checked
-from dotsctl.encoder_worker.plugin import Encoder, EncoderSpec, PageImage, Report
+from dotsctl.encoder_worker.plugin import Encoder, EncoderSpec, PageImage, Report, encode_images
 from dotsctl.protocol.worker.plugin_faults import load_faults
 from dotsctl.protocol.worker.plugin_options import require_all_read
 from dotsctl.protocol.worker.plugins import Plugin
@@ -40,7 +40,7 @@ def load_encoder(plugin: Plugin, model: Path, texts: Mapping[str, str], report: 
         report("warm-up page")
         require_all_read(options, str(plugin))
         with load_faults(str(plugin), "the warm-up page"):
-            checked(encoder.encode([blank_page()]), 1, spec)
+            checked(encode_images(encoder, [blank_page()]), 1, spec)
     except BaseException:  # the contract: closed once, also after a failed load
         close(plugin, encoder)
         raise

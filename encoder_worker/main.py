@@ -1,6 +1,7 @@
 """Process shell of the encoder worker: arguments, plugin, warm-up, exit code."""
 
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -25,25 +26,31 @@ def main() -> None:
     """Run one encoder worker and exit."""
     arguments = read_arguments(Role.ENCODER)
     prepare_process(arguments)
-    with Links() as links:
-        control = Control(links, arguments, Role.ENCODER)
-        configure = control.handshake(release(__version__))
-        try:
-            plugin, encoder, spec, load_s = load(configure, control)
-        except DotsctlError as error:
-            control.load_failed(error)
-            links.wait(5.0, [control.link])  # sockets drop unsent messages when they close
-            sys.exit(error.exit_code)
-        except RuntimeError:  # the GPU refuses work from this process
-            log.exception("%s", configure.plugin)
-            sys.exit(START_AGAIN)
-        try:
-            reads = plugin.description.reads_pages
-            control.ready(Ready(spec.fingerprint, spec.width, "", 1, (), load_s, spec.buckets, spec.device, reads))
-            EncoderService(links, control, encoder, spec, str(plugin)).run()
-        finally:
-            close(plugin, encoder)
-    sys.exit(ExitCode.OK)
+    links = Links()
+    control = Control(links, arguments, Role.ENCODER)
+    configure = control.handshake(release(__version__))
+    try:
+        plugin, encoder, spec, load_s = load(configure, control)
+    except DotsctlError as error:
+        control.load_failed(error)
+        links.wait(5.0, [control.link])  # sockets drop unsent messages when they close
+        sys.exit(error.exit_code)
+    except RuntimeError:  # macOS ended or refused work on the GPU
+        log.exception("%s", configure.plugin)
+        sys.exit(START_AGAIN)
+    reads = plugin.description.reads_pages
+    control.ready(Ready(spec.fingerprint, spec.width, "", 1, (), load_s, spec.buckets, spec.device, reads))
+    service = EncoderService(links, control, encoder, spec, str(plugin))
+    code: int = ExitCode.OK
+    try:
+        service.run()
+    except RuntimeError:  # macOS ended or refused work on the GPU
+        log.exception("%s", plugin)
+        code = START_AGAIN
+    finally:
+        close(plugin, encoder)
+    # The other threads still own the sockets and the render process, so the process ends without tearing them down.
+    os._exit(code)
 
 
 def load(configure: Configure, control: Control) -> tuple[Plugin, Encoder, EncoderSpec, float]:

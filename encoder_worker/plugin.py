@@ -7,6 +7,10 @@ is heavy (numpy, a framework) is imported in ``load``. The object is made and us
 alone, always on the main thread. The worker calls ``load`` once, ``encode`` for a warm-up page and then for request
 after request, and ``close`` at the end.
 
+A plugin may have a fourth method, ``prepare`` (:class:`PreparingEncoder`): what a page takes before the device is
+needed. The worker calls it in a second thread for the next request while ``encode`` computes the present one, so that
+the device does not wait for it. It prepares one request ahead and no more.
+
 Whatever a plugin raises in ``load`` or on the warm-up page ends the worker with one line that names the plugin and the
 exception; it is not started again. What it raises later fails the page alone. ``encoder_worker/checks.py`` checks every
 answer, that to the warm-up page included.
@@ -15,7 +19,7 @@ answer, that to the warm-up page included.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from dotsctl.protocol.page_geometry import PageGeometry
 from dotsctl.protocol.parts import Device
@@ -87,7 +91,7 @@ class EncodedPage:
 
 
 class Encoder(Protocol):
-    """The three calls of a plugin, all on the main thread of the encoder worker."""
+    """The three calls of every plugin, all on the main thread of the encoder worker."""
 
     def load(self, model: Path, options: Any, report: Report) -> EncoderSpec:
         """Load the model; called once, before everything else.
@@ -104,10 +108,11 @@ class Encoder(Protocol):
             MissingError: a dependency or a file is missing.
         """
 
-    def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
+    def encode(self, images: Sequence[Any]) -> list[EncodedPage]:
         """Encode the images of one request, in order: nearly always one.
 
-        The worker sends the arrays before the next call and keeps no reference afterwards.
+        Each is a :class:`PageImage`, or what ``prepare`` returned for it where the plugin has that method. The worker
+        sends the arrays before the next call and keeps no reference afterwards.
 
         Raises:
             PageError: an image cannot be read; the worker continues with the next request.
@@ -117,3 +122,30 @@ class Encoder(Protocol):
 
     def close(self) -> None:
         """Free everything; called once, also after a failed ``load``."""
+
+
+@runtime_checkable
+class PreparingEncoder(Encoder, Protocol):
+    """A plugin that prepares pages beside its computation."""
+
+    def prepare(self, image: PageImage) -> Any:
+        """Return one image in the form that ``encode`` takes: opened, resized, cut into patches.
+
+        Called in a thread of its own, one call at a time, while ``encode`` may run on the main thread: it computes
+        with Pillow and numpy, never on the plugin's device, and changes nothing that ``encode`` uses. What it raises
+        is the outcome of the request, as if ``encode`` had raised it. The result is dropped when the request is
+        cancelled.
+
+        Raises:
+            PageError, MemoryError, BlankPage: see ``encode``.
+        """
+
+
+def prepared(encoder: Encoder, images: Sequence[PageImage]) -> list[Any]:
+    """Return images in the form that the ``encode`` of a plugin takes. Raises what ``prepare`` raises."""
+    return [encoder.prepare(image) for image in images] if isinstance(encoder, PreparingEncoder) else list(images)
+
+
+def encode_images(encoder: Encoder, images: Sequence[PageImage]) -> list[EncodedPage]:
+    """Prepare and encode the images of one request, one after the other. Raises what the plugin raises."""
+    return encoder.encode(prepared(encoder, images))

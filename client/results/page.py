@@ -7,15 +7,17 @@ The JSON form has ``"schema": "dotsctl/1"``; keys are only ever added to it. Its
 
 - ``queue``: in the runtime, before the encoder gets the page. The second wait of pages that are
   encoded ahead is not part of it.
-- ``open``, ``resize``, ``encode``: the picture's bytes to pixels, those to patches, the vision tower.
-- ``encode_total``: all that the encoder did for the page; a little more than the three together.
+- ``open``, ``resize``: the picture's bytes to pixels, those to patches; beside the computation of the page before.
+- ``prepare_wait``: the part of these two for which the encoder stood still, as the page before was done already.
+- ``encode``: the vision tower.
+- ``encode_total``: the encoder's time for the page: a little more than ``prepare_wait`` and ``encode`` together.
 - ``wait``: with the decoder, before there was room in its batch.
 - ``first_token``: from there to the first token, which is the prefill of the prompt and the embeddings.
 - ``decode``: from the same moment to the last token; ``first_token`` is part of it, and so is the work for other pages
   of the batch.
 - ``total``: from the runtime's acceptance of the page to its result. It holds what stands above except its parts
-  (``open``, ``resize``, ``encode``, ``first_token``), the way between the processes, and attempts that a worker's
-  death ended.
+  (``open``, ``resize``, ``prepare_wait``, ``encode``, ``first_token``), the way between the processes, and attempts
+  that a worker's death ended.
 
 A blank page ends with ``encode_total`` and ``total``; one that failed has none; one that was read twice has those of
 the time whose text it has. ``encode`` is all that a plugin does not name otherwise.

@@ -19,6 +19,7 @@ from dotsctl.client.runtime.worker_process import log_tail, worker_command
 from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.protocol import left_workers
 from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.blas import thread_settings
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class WorkerProcesses:
                 stdout=output,
                 stderr=output,
                 cwd=self._folder,
+                env={**os.environ, **thread_settings()},
                 start_new_session=True,
             )
         self._running[slot.role, epoch] = process, path

@@ -43,8 +43,8 @@ def lost_with(role: Role, epoch: int, in_flight: list[Request]) -> list[Request]
 
 
 def in_compute(role: Role, epoch: int, in_flight: list[Request]) -> list[Request]:
-    """Requests that may have killed the worker of a role: the encoder works on one page, the oldest."""
+    """Requests that may have killed the worker of a role: the encoder computes the oldest, and prepares the next."""
     if role is Role.DECODER:
         return [r for r in in_flight if r.state >= RequestState.RECEIVED]
     encoding = [r for r in in_flight if r.state is RequestState.ENCODING and r.encoder_epoch == epoch]
-    return sorted(encoding, key=lambda r: r.changed_at)[:1]
+    return sorted(encoding, key=lambda r: r.changed_at)[:2]

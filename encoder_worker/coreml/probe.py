@@ -82,7 +82,7 @@ def _packages(arguments: argparse.Namespace, build: Build, steps: Steps) -> Enco
 
 def _mlx(arguments: argparse.Namespace, steps: Steps) -> Encode:
     """The MLX encoder as it is used on this machine; it is imported for this alone."""
-    from dotsctl.encoder_worker.plugin import PageImage
+    from dotsctl.encoder_worker.plugin import PageImage, encode_images
     from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
     from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions
     from dotsctl.protocol.worker.blas import preload_blas
@@ -95,7 +95,7 @@ def _mlx(arguments: argparse.Namespace, steps: Steps) -> Encode:
 
     def one_page() -> NDArray[np.float32]:
         steps.begin(f"page of {arguments.bucket} patches through the MLX encoder")
-        (page,) = encoder.encode([image])
+        (page,) = encode_images(encoder, [image])
         return as_float32(page.embeddings, spec.dtype)
 
     return one_page

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dotsctl.encoder_worker.coreml.manifest import REFERENCE, Build, find_build
 from dotsctl.encoder_worker.coreml.offers import offers
@@ -20,6 +20,9 @@ from dotsctl.protocol.geometry import PixelLimits
 from dotsctl.protocol.machine.memory import encoder_need
 from dotsctl.protocol.model.directory import fingerprint
 from dotsctl.protocol.worker.plugins import PluginDescription
+
+if TYPE_CHECKING:
+    from dotsctl.encoder_worker.image import Patches
 
 FLOAT16_BYTES = 2
 REFERENCE_FLOPS = 1.7e10
@@ -77,29 +80,36 @@ class CoreMLEncoder:
         self._dtype = np.dtype(build.precision)
         return EncoderSpec(digest, build.width, self._dtype.str, self._buckets, DEVICES[units])
 
-    def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
-        """Encode the images of a request; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
-
-        Timings are ``open`` (file to pixels), ``resize`` (to patches) and ``encode`` (the tower), in milliseconds.
+    def prepare(self, image: PageImage) -> "tuple[Patches, dict[str, float]]":
+        """Return the patches of an image in its bucket, and the milliseconds of ``open`` (to pixels) and ``resize``.
 
         Raises:
-            PageError: an image is no readable picture, or cannot be resized or computed.
+            PageError: the image is no readable picture, or cannot be resized.
             BlankPage: nothing is on the page, and the client requested this check.
         """
-        try:
-            return [self._encode(image) for image in images]
-        except CommandFailedError as error:  # Core ML cannot compute this page; the next one may be fine
-            raise PageError(error.problem, error.remedy, code=ErrorCode.INTERNAL) from error
-
-    def _encode(self, page: PageImage) -> EncodedPage:
         from dotsctl.encoder_worker.coreml.bucket_patches import patches_in_bucket
         from dotsctl.encoder_worker.opening import prepare_page
 
-        patches, timings_ms = prepare_page(page, self._limits, partial(patches_in_bucket, buckets=self._buckets))
+        return prepare_page(image, self._limits, partial(patches_in_bucket, buckets=self._buckets))
+
+    def encode(self, images: "Sequence[tuple[Patches, dict[str, float]]]") -> list[EncodedPage]:
+        """Encode the prepared images of a request; see :class:`dotsctl.encoder_worker.plugin.PreparingEncoder`.
+
+        To the timings of :meth:`prepare` comes ``encode``, the tower.
+
+        Raises:
+            PageError: Core ML cannot compute an image.
+        """
+        try:
+            return [self._encode(*image) for image in images]
+        except CommandFailedError as error:  # Core ML cannot compute this page; the next one may be fine
+            raise PageError(error.problem, error.remedy, code=ErrorCode.INTERNAL) from error
+
+    def _encode(self, patches: "Patches", timings_ms: dict[str, float]) -> EncodedPage:
         start = time.perf_counter()
         embeddings = self._tower.encode(patches.values, patches.grid).astype(self._dtype)
-        timings_ms["encode"] = (time.perf_counter() - start) * 1e3
-        return EncodedPage(embeddings, patches.grid, patches.geometry, timings_ms)
+        encode_ms = (time.perf_counter() - start) * 1e3
+        return EncodedPage(embeddings, patches.grid, patches.geometry, {**timings_ms, "encode": encode_ms})
 
     def close(self) -> None:
         """Release the programs."""

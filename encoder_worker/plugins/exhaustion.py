@@ -1,4 +1,4 @@
-"""Memory or GPU time that runs out: what an encoding needs, and what to try instead. Imports no MLX.
+"""Memory that runs out: what an encoding needs, and what to try instead. Imports no MLX.
 
 On a GPU a failed allocation is an error that can be caught. On a CPU MLX 0.32 computes on with the null pointer that it
 got, or Linux ends the process before that; so there the need is compared with what is free beforehand.
@@ -17,9 +17,6 @@ in float32 with 1,000 to 4,000 patches: 21 to 26. In bfloat16 fewer bytes."""
 SCORES = 2
 """Score matrices of a chunk that are alive at once."""
 ITEM_BYTES = 4
-CALL_FLOP = 2e12
-"""Operations of one attention call on a GPU. Its kernel cannot be interrupted, and macOS ends what holds the GPU for
-about 5 s (reports of MLX users); an M1, the slowest, has a peak of 2.6 TFLOP/s."""
 
 
 def smaller_chunks(query_chunk: int, num_patches: int) -> Iterator[int]:
@@ -29,18 +26,6 @@ def smaller_chunks(query_chunk: int, num_patches: int) -> Iterator[int]:
     while chunk > SMALLEST_CHUNK:
         chunk = max(SMALLEST_CHUNK, chunk // 2)
         yield chunk
-
-
-def gpu_chunk(config: VisionConfig, num_patches: int) -> int:
-    """Return the query chunk with which one attention call over an image has at most :data:`CALL_FLOP` operations.
-
-    A query takes 4 num_patches embed_dim operations: a product with all keys and one with all values.
-
-    Returns:
-        A multiple of :data:`SMALLEST_CHUNK`, or 0 where the image fits into one call.
-    """
-    queries = int(CALL_FLOP / (4 * num_patches * config.embed_dim))
-    return 0 if queries >= num_patches else max(1, queries // SMALLEST_CHUNK) * SMALLEST_CHUNK
 
 
 def needed_bytes(config: VisionConfig, num_patches: int, query_chunk: int) -> int:

@@ -25,9 +25,9 @@ from dotsctl.protocol.worker.fakes import (
     fake_fingerprint,
     hold_lock,
     misbehave,
+    refuse_as_gpu,
     wait_at_gate,
 )
-from dotsctl.protocol.worker.gpu_faults import REFUSED_TEXTS
 from dotsctl.protocol.worker.plugin_options import option
 from dotsctl.protocol.worker.plugins import PluginDescription
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid", "no-memory", "blank")
+PAGE_FAULTS = (*FAULTS, "refuse", "wrong-width", "wrong-dtype", "not-finite", "wrong-grid", "no-memory")
+PREPARE_FAULTS = (*FAULTS, "refuse", "blank")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,11 @@ class FakeEncoderOptions:
 
     encode_ms: float = option(0.0, "milliseconds that a page takes, the making of its array included", minimum=0)
     embed_mib: float = option(1 / 64, "size of a page's embeddings in MiB", minimum=0, maximum=1024)
+    prepare_ms: float = option(0.0, "milliseconds that the preparation of a page takes", minimum=0)
     fault: str = option("", "what happens to the pages chosen by 'on'", choices=PAGE_FAULTS)
+    prepare_fault: str = option(
+        "", "what happens in the preparation of the pages chosen by 'on'", choices=PREPARE_FAULTS
+    )
     on: str = option("", "only pages whose bytes contain this text are faulty", shown_default="all")
     load_fault: str = option("", "what happens instead of loading", choices=LOAD_FAULTS)
     hold_ms: float = option(
@@ -60,12 +65,21 @@ class FakeEncoderOptions:
         minimum=0,
     )
     gate: str = option("", "FIFO: a page is held while it exists and until a writer has opened and closed it")
+    prepare_gate: str = option("", "the same for the preparation of the pages chosen by 'on'")
     load_gate: str = option("", "the same for loading")
     buckets: tuple[int, ...] = option((), "page sizes in patches that it claims to have", shown_default="any size")
     device: Device = option(Device.CPU, "device that it claims to compute on")
     resolution_loss: float = option(
         0.0, "share of each page's resolution that it claims to have lost", minimum=0, maximum=1
     )
+
+
+@dataclass(frozen=True)
+class FakePreparedPage:
+    """A page and its bytes."""
+
+    page: PageImage
+    content: bytes
 
 
 class FakeEncoder:
@@ -100,13 +114,28 @@ class FakeEncoder:
             device=self._options.device,
         )
 
-    def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
-        """Return the digest of each image's bytes, or cause the requested fault; the warm-up page is never faulty."""
-        return [self._encode(image) for image in images]
+    def prepare(self, image: PageImage) -> FakePreparedPage:
+        """Take the bytes of a page, or cause the requested fault; the warm-up page is never faulty."""
+        content = image.content if image.content is not None else image.pixels.tobytes()  # type: ignore[union-attr]
+        if not self._warm:
+            return FakePreparedPage(image, content)
+        is_chosen = self._options.on.encode() in content
+        if is_chosen and self._options.prepare_gate:
+            wait_at_gate(Path(self._options.prepare_gate))
+        if self._options.prepare_ms:
+            threading.Event().wait(self._options.prepare_ms / 1000)
+        fault = self._options.prepare_fault if is_chosen else ""
+        if fault == "blank" and image.check_blank:
+            raise BlankPage(PageGeometry(source=(28, 28), orientation=1, resized=(28, 28), scale=(1.0, 1.0)))
+        self._misbehave(fault)
+        return FakePreparedPage(image, content)
 
-    def _encode(self, page: PageImage) -> EncodedPage:
+    def encode(self, images: Sequence[FakePreparedPage]) -> list[EncodedPage]:
+        """Return the digest of each image's bytes, or cause the requested fault; the warm-up page is never faulty."""
+        return [self._encode(image.page, image.content) for image in images]
+
+    def _encode(self, page: PageImage, content: bytes) -> EncodedPage:
         started = time.monotonic()
-        content = page.content if page.content is not None else page.pixels.tobytes()  # type: ignore[union-attr]
         fault = self._options.fault if self._warm and self._options.on.encode() in content else ""
         if self._warm and self._options.gate:
             wait_at_gate(Path(self._options.gate))
@@ -116,11 +145,7 @@ class FakeEncoder:
         self._warm = True
         self._misbehave(fault)
         if 0 < self._options.gpu_pages < self._num_pages:
-            raise RuntimeError(
-                f"[METAL] Command buffer execution failed: {REFUSED_TEXTS[1]} (00000004:{REFUSED_TEXTS[0]})"
-            )
-        if fault == "blank" and page.check_blank:
-            raise BlankPage(PageGeometry(source=(28, 28), orientation=1, resized=(28, 28), scale=(1.0, 1.0)))
+            refuse_as_gpu()
         rows = max(1, round(self._options.embed_mib * 2**20 / (4 * WIDTH)))
         values = digest_rows(hashlib.sha256(content).digest(), rows)
         values = {"wrong-width": values[:, :-1].copy(), "wrong-dtype": values.astype("f8")}.get(fault, values)

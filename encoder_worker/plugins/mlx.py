@@ -7,7 +7,7 @@ what to install. Nor is numpy: the command line imports this module for its desc
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dotsctl.encoder_worker.plugin import EncodedPage, EncoderSpec, PageImage, Report
 from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions
@@ -23,6 +23,9 @@ from dotsctl.protocol.parts import Device, Role
 from dotsctl.protocol.worker import mlx as mlx_facts
 from dotsctl.protocol.worker.blas import preload_blas
 from dotsctl.protocol.worker.plugins import PluginDescription
+
+if TYPE_CHECKING:
+    from dotsctl.encoder_worker.image import Patches
 
 WIRE_DTYPES = {"float32": "<f4", "bfloat16": "bf16", "float16": "<f2"}
 """Type of the embeddings on the wire, by the option ``dtype``."""
@@ -80,30 +83,38 @@ class MLXEncoder:
         report("loading the vision tower")
         files = [str(file) for file in tensor_files(model, Role.ENCODER)]
         tower = vision_weights.load_tower(config, files, dtype, bool(chosen.compile), plan)
-        self._runner = tower_runner.TowerRunner(tower, config, dtype, chosen.query_chunk, chosen.pack_patches, on_gpu)
+        self._runner = tower_runner.TowerRunner(
+            tower, config, dtype, chosen.query_chunk or 0, chosen.pack_patches, on_gpu
+        )
         device = Device.GPU if on_gpu else Device.CPU
         return EncoderSpec(digest, config.hidden_size, WIRE_DTYPES[str(chosen.dtype)], device=device)
 
-    def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
-        """Encode the images of a request; see :class:`dotsctl.encoder_worker.plugin.Encoder`.
-
-        Timings are ``open`` (file to pixels), ``resize`` (to patches) and ``encode`` (the tower; each image's share by
-        its patches), in milliseconds.
+    def prepare(self, image: PageImage) -> "tuple[Patches, dict[str, float]]":
+        """Return the patches of an image, and the milliseconds of ``open`` (file to pixels) and ``resize``.
 
         Raises:
-            PageError: an image is no readable picture, cannot be resized, or does not fit into memory.
+            PageError: the image is no readable picture, or cannot be resized.
             BlankPage: nothing is on the page, and the client requested this check.
         """
         from dotsctl.encoder_worker.opening import prepare_page
 
-        prepared = [prepare_page(image, self._limits) for image in images]
-        pages = [patches for patches, _ in prepared]
+        return prepare_page(image, self._limits)
+
+    def encode(self, images: "Sequence[tuple[Patches, dict[str, float]]]") -> list[EncodedPage]:
+        """Encode the prepared images of a request; see :class:`dotsctl.encoder_worker.plugin.PreparingEncoder`.
+
+        To the timings of :meth:`prepare` comes ``encode``: the tower, each image's share by its patches.
+
+        Raises:
+            PageError: an image does not fit into memory.
+        """
+        pages = [patches for patches, _ in images]
         start = time.perf_counter()
         embeddings = self._runner.encode([page.values for page in pages], [page.grid for page in pages])
         share_ms = (time.perf_counter() - start) * 1e3 / max(1, sum(len(page.values) for page in pages))
         return [
             EncodedPage(rows, page.grid, page.geometry, timings | {"encode": share_ms * len(page.values)})
-            for rows, (page, timings) in zip(embeddings, prepared, strict=True)
+            for rows, (page, timings) in zip(embeddings, images, strict=True)
         ]
 
     def close(self) -> None:

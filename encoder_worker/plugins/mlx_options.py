@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from dotsctl.encoder_worker.plugins.exhaustion import CALL_FLOP
+from dotsctl.encoder_worker.plugins.gpu_pace import TARGET_S
 from dotsctl.protocol.worker.mlx import CACHE_MIB, DTYPE_DEFAULT, DTYPE_HELP, DTYPES
 from dotsctl.protocol.worker.plugin_options import MemoryPart, option
 
@@ -20,10 +20,10 @@ class MLXEncoderOptions:
 
     query_chunk: int | None = option(
         None,
-        "patches that attend at a time, 0 for all at once: fewer need less memory and more time",
+        "most patches that attend at a time, 0 for any number: fewer need less memory and more time",
         minimum=0,
-        shown_default=f"{CPU_QUERY_CHUNK} on a CPU; on a GPU as many as keep a call below {CALL_FLOP / 1e12:g} TFLOP, "
-        f"as macOS ends long ones, or {GPU_QUERY_CHUNK} where heads of this width have no fused kernel",
+        shown_default=f"{CPU_QUERY_CHUNK} on a CPU; on a GPU 0, or {GPU_QUERY_CHUNK} where heads of this width have no "
+        f"fused kernel, and never more than the GPU computes in {TARGET_S * 1000:g} ms",
     )
     pack_patches: int = option(PACK_PATCHES, "most patches of several images that share a call", minimum=0)
     compile: bool | None = option(
@@ -37,13 +37,13 @@ class MLXEncoderOptions:
     )
 
     def on(self, on_gpu: bool, fused_heads: bool) -> "MLXEncoderOptions":
-        """Return the same with everything chosen, except a ``query_chunk`` that depends on the page (None).
+        """Return the same with everything chosen.
 
         Args:
             on_gpu: whether MLX computes on a GPU.
             fused_heads: whether it has a fused attention kernel for heads of this width.
         """
-        chunk = CPU_QUERY_CHUNK if not on_gpu else None if fused_heads else GPU_QUERY_CHUNK
+        chunk = CPU_QUERY_CHUNK if not on_gpu else 0 if fused_heads else GPU_QUERY_CHUNK
         return replace(
             self,
             query_chunk=chunk if self.query_chunk is None else self.query_chunk,

@@ -1,5 +1,4 @@
-"""Runs the vision tower over the images of a request: packed into calls, and in smaller calls when memory runs out or
-macOS ends a computation on the GPU that took too long."""
+"""Runs the vision tower over the images of a request: packed into calls, and in smaller calls when memory runs out."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,16 +6,17 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from dotsctl.encoder_worker.packing import pack
-from dotsctl.encoder_worker.plugins.exhaustion import free_bytes, gpu_chunk, needed_bytes, smaller_chunks
+from dotsctl.encoder_worker.plugins.exhaustion import free_bytes, needed_bytes, smaller_chunks
+from dotsctl.encoder_worker.plugins.gpu_pace import TARGET_S, GpuPace
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.geometry import PATCH_PX
 from dotsctl.protocol.machine.memory import is_exhaustion
-from dotsctl.protocol.worker.gpu_faults import is_interrupted
+from dotsctl.protocol.worker.gpu_faults import piece_share
 from numpy.typing import NDArray
 
 Grid = tuple[int, int]
-Tower = Callable[[mx.array, Sequence[Grid], int], mx.array]
+Tower = Callable[[mx.array, Sequence[Grid], int, GpuPace | None], mx.array]
 """Called as :class:`VisionTower` is."""
 MIB = 1 << 20
 
@@ -29,7 +29,7 @@ class TowerRunner:
         tower: Tower,
         config: VisionConfig,
         dtype: mx.Dtype,
-        query_chunk: int | None,
+        query_chunk: int,
         pack_patches: int,
         on_gpu: bool,
     ) -> None:
@@ -39,14 +39,13 @@ class TowerRunner:
             tower: the network.
             config: its sizes.
             dtype: what it computes in.
-            query_chunk: patches that attend at a time; 0: all; None: as many as a GPU computes in one short call.
+            query_chunk: most patches that attend at a time; 0: any number.
             pack_patches: most patches of several images in a call.
-            on_gpu: whether a failed allocation can be caught.
+            on_gpu: whether a failed allocation can be caught, and submissions must be short.
         """
         self.tower, self.config, self.dtype = tower, config, dtype
         self.query_chunk, self.pack_patches, self.on_gpu = query_chunk, pack_patches, on_gpu
-        self._interruption = ""
-        """The last error of MLX for the current image after macOS ended a call; empty: there was none."""
+        self._pace = GpuPace(TARGET_S * piece_share()) if on_gpu else None
 
     def encode(self, patches: Sequence[NDArray[np.float32]], grids: Sequence[Grid]) -> list[NDArray[Any]]:
         """Embeddings (num_embeddings, hidden_size) of each image, float32, float16, or bfloat16 held as uint16.
@@ -56,7 +55,8 @@ class TowerRunner:
             grids: patches from top to bottom and from left to right of each image.
 
         Raises:
-            PageError: E_OOM, an image does not fit into memory, or macOS ends its computation however small the calls.
+            PageError: E_OOM, an image does not fit into memory.
+            RuntimeError: macOS ended or refused a computation on the GPU.
         """
         found: list[NDArray[Any]] = []
         for places in pack([len(values) for values in patches], self.pack_patches):
@@ -65,30 +65,20 @@ class TowerRunner:
         return found
 
     def _encode_group(self, patches: list[NDArray[np.float32]], grids: list[Grid]) -> list[NDArray[Any]]:
-        """Embeddings of images in one call, or, when that fails for lack of memory or time, in a call for each."""
+        """Embeddings of images in one call, or, when that fails for lack of memory, in a call for each."""
         if len(patches) == 1:
             return [self._encode_single(patches[0], grids[0])]
-        chunk = self._first_chunk(max(len(values) for values in patches))
-        together = self._attempt(np.concatenate(patches), grids, chunk)
+        together = self._attempt(np.concatenate(patches), grids, self.query_chunk)
         if together is None:
             return [self._encode_single(values, grid) for values, grid in zip(patches, grids, strict=True)]
         ends = np.cumsum([len(values) // 4 for values in patches])[:-1]
         return [np.ascontiguousarray(part) for part in np.split(together, ends)]
 
     def _encode_single(self, patches: NDArray[np.float32], grid: Grid) -> NDArray[Any]:
-        self._interruption = ""
-        for chunk in smaller_chunks(self._first_chunk(len(patches)), len(patches)):
+        for chunk in smaller_chunks(self.query_chunk, len(patches)):
             embeddings = self._attempt(patches, [grid], chunk)
             if embeddings is not None:
                 return embeddings
-        if self._interruption:
-            raise PageError(
-                f"macOS ended the computation of {len(patches)} patches on the GPU, even with {chunk} queries a call "
-                f"({self._interruption})",
-                f"make the page smaller with --max-pixels {len(patches) * PATCH_PX**2 // 2}, "
-                "or close other programs that use the GPU",
-                code=ErrorCode.OOM,  # tried once more alone, as a page that did not fit into memory
-            )
         needed = needed_bytes(self.config, len(patches), chunk)
         free = free_bytes()
         raise PageError(
@@ -98,23 +88,17 @@ class TowerRunner:
             code=ErrorCode.OOM,
         )
 
-    def _first_chunk(self, num_patches: int) -> int:
-        """Query chunk of the first attempt at an image; 0: all queries at once."""
-        return gpu_chunk(self.config, num_patches) if self.query_chunk is None else self.query_chunk
-
     def _attempt(self, patches: NDArray[np.float32], grids: list[Grid], chunk: int) -> NDArray[Any] | None:
-        """Embeddings of all rows, (num_embeddings, hidden_size); None when memory or time does not suffice."""
+        """Embeddings of all rows, (num_embeddings, hidden_size); None when memory does not suffice."""
         if not self.on_gpu and self._is_too_large(len(patches), chunk):
             return None
         try:
-            embeddings = self.tower(mx.array(patches).astype(self.dtype), grids, chunk)
+            embeddings = self.tower(mx.array(patches).astype(self.dtype), grids, chunk, self._pace)
             if embeddings.dtype == mx.bfloat16:  # numpy has no such type: its bits travel
                 embeddings = embeddings.view(mx.uint16)
             return np.array(embeddings)
         except (MemoryError, RuntimeError) as error:
-            if is_interrupted(error):
-                self._interruption = str(error)
-            elif not is_exhaustion(error):
+            if not is_exhaustion(error):
                 raise
         # Only here, where the exception and the arrays in its traceback are gone, is there something to free.
         mx.clear_cache()

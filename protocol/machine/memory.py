@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 NUMBERS_A_PATCH = 27
 """Numbers that the tower has in memory at its peak for each patch, in units of its width."""
+PREPARED_BYTES_A_PATCH = 6 * 14 * 14 * 3
+"""The page that is prepared while another one is computed: its pixels before and after resizing, and its patches in
+float32."""
 SMALL_PAGE_PATCHES = 2520
 """A4 at 72 dpi, below which hardly any page can be read."""
 SMALL_PAGE_POSITIONS = 2048
@@ -94,8 +97,8 @@ class Need:
 
 
 def tower_bytes(vision: "VisionSizes", num_patches: int, item_bytes: int) -> int:
-    """Working set of the tower above its weights for a page of so many patches."""
-    return NUMBERS_A_PATCH * vision.embed_dim * num_patches * item_bytes
+    """Working set of the tower above its weights for a page of so many patches, and the next such page, prepared."""
+    return (NUMBERS_A_PATCH * vision.embed_dim * item_bytes + PREPARED_BYTES_A_PATCH) * num_patches
 
 
 def position_bytes(text: "TextSizes", item_bytes: int) -> int:

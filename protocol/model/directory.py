@@ -9,12 +9,15 @@ import hashlib
 import json
 import os
 import re
+import select
 import shlex
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import platformdirs
 from dotsctl.protocol.errors import MissingError, UsageError
+from dotsctl.protocol.locks import try_lock
 from dotsctl.protocol.model.files import open_regular, read_file, write_file
 
 DEMO = "demo"
@@ -24,6 +27,9 @@ SMALL_BUILD = "dots.mocr-4bit"
 """Short name of the smallest build of dots.mocr, which a Mac with 8 GB can load."""
 FINGERPRINTED = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "prompts.json")
 """Files besides the tensors that the model's answers depend on."""
+HASHING_S = 300.0
+"""Longest wait for the fingerprint that another process computes."""
+HASHING_CHECK_MS = 20
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -108,19 +114,39 @@ def fingerprint(folder: Path) -> str:
     """sha256 over configuration, tokenizer and tensor bytes of a model, hexadecimal.
 
     Hashing 6 GB takes seconds, so the result is cached by what the system reports of every file: path, size, inode and
-    times. A tool that keeps size and modification time, as ``cp -p``, changes the others.
+    times. A tool that keeps size and modification time, as ``cp -p``, changes the others. Of several processes that
+    need it at the same time, as the two workers, one computes it and the others wait for its cache entry.
     """
     files = _fingerprinted_files(folder)
     cached = _cache_entry(files)
     if value := read_fingerprint(cached):
         return value
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0")
-        with open_regular(file) as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    _remember(cached, digest.hexdigest())
+    with _hashing_alone(files):
+        if value := read_fingerprint(cached):
+            return value
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(file.name.encode() + b"\0")
+            with open_regular(file) as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        _remember(cached, digest.hexdigest())
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _hashing_alone(files: list[Path]) -> Iterator[None]:
+    """Wait while another process hashes these files; where the first one cannot be locked, do not wait.
+
+    The lock lies on a file of the model, so nothing is left behind, and it ends with the process that holds it.
+    """
+    with contextlib.ExitStack() as stack:
+        if files:
+            stream, pause = stack.enter_context(open_regular(files[0])), select.poll()
+            deadline = time.monotonic() + HASHING_S
+            with contextlib.suppress(OSError):
+                while not try_lock(stream.fileno()) and time.monotonic() < deadline:
+                    pause.poll(HASHING_CHECK_MS)
+        yield
 
 
 def cached_fingerprint(folder: Path) -> str | None:

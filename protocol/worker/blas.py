@@ -17,6 +17,8 @@ from pathlib import Path
 
 from dotsctl.protocol.model.files import read_file
 
+WORKERS = 2
+"""The processes of a runtime that compute at the same time."""
 SYSTEM_LIBRARY = "libopenblas.so.0"
 CPU_INFO = Path("/proc/cpuinfo")
 CORE_TYPE = "OPENBLAS_CORETYPE"
@@ -29,18 +31,36 @@ WHEEL_PARTS = ("libquadmath", "libgfortran", "libgomp", "libopenblas")
 """Libraries inside the faiss-cpu wheel; each needs the ones in front of it."""
 
 
+def usable_cores() -> int:
+    """Return the cores that this process may use; at least one."""
+    if sys.platform.startswith("linux"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def thread_settings() -> dict[str, str]:
+    """Return the environment variables for the BLAS threads of a worker: half of the cores; empty on macOS.
+
+    Two workers with as many threads as there are cores each slow each other down. A number that the user has set in
+    ``OPENBLAS_NUM_THREADS`` or ``OMP_NUM_THREADS`` is kept. A process gets them at its start, because NumPy reads them
+    when it is imported.
+    """
+    if not sys.platform.startswith("linux"):
+        return {}
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, usable_cores() // WORKERS))
+    return {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS") or threads}
+
+
 @cache
 def preload_blas() -> str | None:
     """Load an optimised BLAS for MLX and return its name for the log; None where none was found.
 
-    The thread count is set to one for each worker, unless ``OPENBLAS_NUM_THREADS`` or ``OMP_NUM_THREADS`` is set
-    already: two workers with as many threads as there are cores each slow each other down. No effect on macOS, where
-    MLX computes with Metal and Accelerate.
+    The number of its threads is that of :func:`thread_settings`. No effect on macOS, where MLX computes with Metal and
+    Accelerate.
     """
     if not sys.platform.startswith("linux"):
         return None
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+    os.environ.update(thread_settings())
     libraries = blas_libraries()
     before = os.environ.get(CORE_TYPE)
     os.environ.update(blas_kernels(libraries))

@@ -10,11 +10,13 @@ import threading
 from pathlib import Path
 
 from dotsctl.protocol.model.directory import fingerprint
+from dotsctl.protocol.worker.gpu_faults import INTERRUPTED_TEXTS, REFUSED_TEXTS, piece_share
 
 WIDTH = 1024
 """Columns of the embeddings: a digest of 32 bytes as 32 numbers, again and again."""
-FAULTS = ("die", "hang", "raise", "spin", "allocate")
-"""The faults that both can cause at a page."""
+FAULTS = ("die", "hang", "raise", "spin", "allocate", "ignored", "timeout")
+"""The faults that both can cause at a page; the last two are those of a GPU."""
+TIMEOUT_TEXT = f"GPU Timeout Error (00000002:{INTERRUPTED_TEXTS[0]})"
 LOAD_FAULTS = ("die", "hang", "refuse")
 
 
@@ -33,6 +35,7 @@ def misbehave(fault: str, plugin: str) -> None:
     """Do one of :data:`FAULTS`; anything else is nothing.
 
     Raises:
+        RuntimeError: for ``ignored``, and for ``timeout`` while pieces of work have their usual size, as MLX does.
         ZeroDivisionError: for ``raise``.
         MemoryError: for ``allocate``, where the system keeps limits of memory.
     """
@@ -47,6 +50,19 @@ def misbehave(fault: str, plugin: str) -> None:
             spin()
         case "allocate":
             exhaust_memory()
+        case "ignored":
+            refuse_as_gpu()
+        case "timeout" if piece_share() == 1:
+            raise RuntimeError(f"[METAL] Command buffer execution failed: Caused {TIMEOUT_TEXT}")
+
+
+def refuse_as_gpu() -> None:
+    """Raise what MLX does after faults of the GPU, when that takes no more work of a process.
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(f"[METAL] Command buffer execution failed: {REFUSED_TEXTS[1]} (00000004:{REFUSED_TEXTS[0]})")
 
 
 def spin() -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dotsctl.protocol.errors import REINSTALL, CommandFailedError, DotsctlError, MissingError, PageError
-from dotsctl.protocol.worker.gpu_faults import is_refused
+from dotsctl.protocol.worker.gpu_faults import is_gpu_fault
 
 MAX_CHARACTERS = 300
 REMEDY = "repair it, or choose another plugin; 'dotsctl logs' and -v show the traceback"
@@ -27,7 +27,7 @@ def load_faults(where: str, step: str) -> Iterator[None]:
     Raises:
         MissingError: a module is not installed, or cannot be imported.
         CommandFailedError: everything else that is no error of dotsctl already.
-        RuntimeError: the GPU refuses work; only this one is worth another start.
+        RuntimeError: macOS ended or refused work on the GPU; only this one is worth another start.
     """
     try:
         with import_errors(where):
@@ -37,7 +37,7 @@ def load_faults(where: str, step: str) -> Iterator[None]:
     except DotsctlError:
         raise
     except (Exception, SystemExit) as error:
-        if is_refused(error):
+        if is_gpu_fault(error):
             raise
         raise CommandFailedError(f"{where} {raised(error)} in {step}{location_of(error)}", REMEDY) from error
 

@@ -33,6 +33,8 @@ METHODS: Mapping[PluginRole, tuple[str, ...]] = {
     Role.DECODER: ("load", "has_room", "admit", "step", "cancel", "close"),
     HINT: ("load", "hint"),
 }
+OPTIONAL_METHODS: dict[PluginRole, tuple[str, ...]] = {Role.ENCODER: ("prepare",), Role.DECODER: ("prefill",), HINT: ()}
+"""The methods that the contracts allow a plugin to leave out."""
 BLIND = Need(encoder_bytes=0, decoder_bytes=0, small_page_bytes=PROCESS_BYTES)
 """Memory of a plugin that states none, or that has no model: its process alone."""
 
@@ -179,6 +181,9 @@ def described(role: PluginRole, name: str, found: Any, where: str = "") -> Plugi
         raise CommandFailedError(f"{where} is a {type(found).__name__}, not a class", remedy)
     if missing := [method for method in METHODS[role] if not callable(getattr(found, method, None))]:
         raise CommandFailedError(f"{where} has no method {missing[0]}", remedy)
+    for method in OPTIONAL_METHODS[role]:
+        if not callable(getattr(found, method, len)):
+            raise CommandFailedError(f"{where}: {method} is no method", remedy)
     description = getattr(found, "description", PluginDescription())
     if not isinstance(description, PluginDescription):
         kind = type(description).__name__

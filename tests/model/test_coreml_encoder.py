@@ -14,7 +14,7 @@ from dotsctl import Client
 from dotsctl.encoder_worker.coreml import probe_process
 from dotsctl.encoder_worker.coreml.library import import_coremltools
 from dotsctl.encoder_worker.coreml.manifest import Build, Chunk, builds_directory
-from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, PageImage
+from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, PageImage, encode_images
 from dotsctl.encoder_worker.plugins import coreml
 from dotsctl.encoder_worker.plugins.coreml import CoreMLEncoder
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
@@ -71,7 +71,7 @@ def picture(width: int, height: int) -> Image.Image:
 
 
 def encode(encoder: Any, content: bytes, **options: Any) -> EncodedPage:
-    (page,) = encoder.encode([PageImage(content, None, options.pop("max_pixels", None), **options)])
+    (page,) = encode_images(encoder, [PageImage(content, None, options.pop("max_pixels", None), **options)])
     return page
 
 
@@ -143,7 +143,7 @@ def test_a_lower_pixel_limit_and_fewer_buckets_are_followed() -> None:
 def test_several_images_are_encoded_in_order() -> None:
     encoder = loaded()
     contents = [png(picture(308, 280)), png(picture(364, 224))]
-    pages = encoder.encode([PageImage(content, None, None) for content in contents])
+    pages = encode_images(encoder, [PageImage(content, None, None) for content in contents])
     assert [page.grid for page in pages] == [(20, 22), (16, 26)]
     assert all(page.timings_ms.keys() == {"open", "resize", "encode"} for page in pages)
 

@@ -15,7 +15,7 @@ from dotsctl.encoder_worker.coreml.admission import Admission
 from dotsctl.encoder_worker.coreml.golden_page import Golden, golden_of
 from dotsctl.encoder_worker.coreml.manifest import GOLDEN, Build
 from dotsctl.encoder_worker.coreml.probing import Probe
-from dotsctl.encoder_worker.plugin import PageImage
+from dotsctl.encoder_worker.plugin import PageImage, encode_images
 from dotsctl.encoder_worker.plugins.coreml import CoreMLEncoder
 from dotsctl.protocol.errors import CommandFailedError, MissingError, OutputError, PageError
 from dotsctl.protocol.machine.identity import Machine, framework_versions, this_machine
@@ -291,7 +291,7 @@ def test_an_error_of_a_prediction_is_one_of_the_load_or_of_the_page(
     encoder = load()
     on_a_mac("raise")
     with pytest.raises(PageError, match="E5RT: ANE inference operation failed") as reported:
-        encoder.encode([PageImage(None, np.asarray(golden_page.draw_picture(24)), None)])
+        encode_images(encoder, [PageImage(None, np.asarray(golden_page.draw_picture(24)), None)])
     assert reported.value.code == "E_INTERNAL"
 
 

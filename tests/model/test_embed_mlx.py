@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dotsctl.encoder_worker.plugin import PageImage
+from dotsctl.encoder_worker.plugin import PageImage, encode_images
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 from dotsctl.protocol.errors import ExitCode
 from dotsctl.protocol.model.directory import demo_directory, fingerprint
@@ -29,7 +29,7 @@ def test_a_png_and_a_pdf_become_what_the_encoder_makes_of_them(
     assert embed.run(inputs=inputs, max_pixels=40_000, force=False, **order) == ExitCode.OK
     encoder = MLXEncoder()
     load_plugin(encoder, demo_directory(), {}, lambda _: None)
-    (expected,) = encoder.encode([PageImage(LETTER.read_bytes(), None, 40_000)])
+    (expected,) = encode_images(encoder, [PageImage(LETTER.read_bytes(), None, 40_000)])
     found = {path.name: np.load(path) for path in tmp_path.rglob("*.npz")}
     assert sorted(found) == ["letter.npz", "one.npz"]
     letter, pdf = found["letter.npz"], found["one.npz"]

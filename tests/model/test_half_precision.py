@@ -12,7 +12,7 @@ import pytest
 from dotsctl.decoder_worker.plugin import EncodedPrompt
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
 from dotsctl.encoder_worker.image import Patches
-from dotsctl.encoder_worker.plugin import PageImage
+from dotsctl.encoder_worker.plugin import PageImage, encode_images
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
@@ -360,7 +360,7 @@ def read_page(model: Path, dtype: str) -> tuple[str, np.ndarray, str]:
     encoder, decoder = MLXEncoder(), MLXDecoder()
     try:
         spec = load_plugin(encoder, model, {"dtype": dtype}, lambda line: None)
-        (page,) = encoder.encode([PageImage(page_bytes(), None, None)])
+        (page,) = encode_images(encoder, [PageImage(page_bytes(), None, None)])
         header = describe(page.embeddings, spec.dtype)
         load_plugin(decoder, model, {"dtype": dtype}, lambda line: None)
         decoder.admit(EncodedPrompt(1, page.embeddings, "text", None, 20, None))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.encoder_worker.plugin import PageImage
+from dotsctl.encoder_worker.plugin import PageImage, encode_images
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions
 from dotsctl.protocol.errors import MissingError, UsageError
@@ -39,8 +39,8 @@ def encoder(model: Path) -> Any:
 def test_a_file_and_its_pixels_give_the_same_embeddings(encoder: MLXEncoder) -> None:
     content = png(120, 90)
     pixels = np.asarray(Image.open(io.BytesIO(content)))
-    from_file = encoder.encode([PageImage(content, None, None)])[0]
-    from_pixels = encoder.encode([PageImage(None, pixels, None)])[0]
+    from_file = encode_images(encoder, [PageImage(content, None, None)])[0]
+    from_pixels = encode_images(encoder, [PageImage(None, pixels, None)])[0]
     assert np.array_equal(from_file.embeddings, from_pixels.embeddings)
     assert from_file.geometry == from_pixels.geometry
     assert from_file.geometry.source == (120, 90)
@@ -51,11 +51,11 @@ def test_a_file_and_its_pixels_give_the_same_embeddings(encoder: MLXEncoder) -> 
 
 def test_a_lower_pixel_limit_makes_fewer_embeddings_and_a_higher_one_changes_nothing(encoder: MLXEncoder) -> None:
     content = png(900, 900)
-    standard = len(encoder.encode([PageImage(content, None, None)])[0].embeddings)
+    standard = len(encode_images(encoder, [PageImage(content, None, None)])[0].embeddings)
     assert standard <= 200_000 // 784
-    assert len(encoder.encode([PageImage(content, None, 50_000)])[0].embeddings) <= 50_000 // 784
-    assert len(encoder.encode([PageImage(content, None, 784)])[0].embeddings) == 1
-    assert len(encoder.encode([PageImage(content, None, 10_000_000)])[0].embeddings) == standard
+    assert len(encode_images(encoder, [PageImage(content, None, 50_000)])[0].embeddings) <= 50_000 // 784
+    assert len(encode_images(encoder, [PageImage(content, None, 784)])[0].embeddings) == 1
+    assert len(encode_images(encoder, [PageImage(content, None, 10_000_000)])[0].embeddings) == standard
 
 
 def test_an_encoder_process_gets_by_without_mlx_lm(model: Path) -> None:
@@ -73,8 +73,8 @@ def test_images_of_one_request_give_what_each_gives_alone(model: Path) -> None:
     images = [PageImage(png(*size), None, None) for size in [(120, 90), (60, 200), (56, 56), (300, 280)]]
     made = MLXEncoder()
     load_plugin(made, model, {"pack_patches": "150"}, lambda note: None)
-    together = made.encode(images)
-    alone = [made.encode([image])[0] for image in images]
+    together = encode_images(made, images)
+    alone = [encode_images(made, [image])[0] for image in images]
     made.close()
     assert [page.geometry for page in together] == [page.geometry for page in alone]
     assert [page.grid for page in together] == [page.grid for page in alone]
@@ -88,7 +88,7 @@ def test_bfloat16_is_announced_and_travels_as_bits(model: Path) -> None:
     load_plugin(wide, model, {"dtype": "float32"}, lambda note: None)
     spec = load_plugin(narrow, model, {"dtype": "bfloat16"}, lambda note: None)
     image = PageImage(png(120, 90), None, None)
-    (expected,), (found,) = wide.encode([image]), narrow.encode([image])
+    (expected,), (found,) = encode_images(wide, [image]), encode_images(narrow, [image])
     assert (spec.dtype, found.embeddings.dtype) == ("bf16", np.uint16)
     values = (found.embeddings.astype(np.uint32) << 16).view(np.float32)
     assert 0 < np.abs(values - expected.embeddings).mean() < 0.1 * np.abs(expected.embeddings).mean()
@@ -98,7 +98,7 @@ def test_a_compiled_encoder_gives_the_same(model: Path, encoder: MLXEncoder) -> 
     compiled = MLXEncoder()
     load_plugin(compiled, model, {"compile": "on"}, lambda note: None)
     image = PageImage(png(120, 90), None, None)
-    (expected,), (found,) = encoder.encode([image]), compiled.encode([image])
+    (expected,), (found,) = encode_images(encoder, [image]), encode_images(compiled, [image])
     assert np.abs(found.embeddings - expected.embeddings).max() < 1e-5
 
 
@@ -124,7 +124,7 @@ def test_a_wrong_option_is_refused_with_what_is_known(model: Path, option: dict[
     ("on_gpu", "fused", "expected"),
     [
         (False, True, MLXEncoderOptions(256, 4096, False, "float32")),
-        (True, True, MLXEncoderOptions(None, 4096, True, "bfloat16")),
+        (True, True, MLXEncoderOptions(0, 4096, True, "bfloat16")),
         (True, False, MLXEncoderOptions(1024, 4096, True, "bfloat16")),
     ],
 )

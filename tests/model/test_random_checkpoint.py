@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dotsctl.decoder_worker.plugins.mlx import MLXDecoder
-from dotsctl.encoder_worker.plugin import PageImage
+from dotsctl.encoder_worker.plugin import PageImage, encode_images
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 from dotsctl.tools.random_checkpoint.checkpoint import write_checkpoint
 from dotsctl.tools.random_checkpoint.shape import Shape
@@ -37,7 +37,7 @@ def test_both_workers_load_one_and_embeddings_are_neither_tiny_nor_huge(folders:
     encoder, decoder = MLXEncoder(), MLXDecoder()
     assert load_plugin(encoder, folders[dtype], {}, lambda note: None).width == 32
     pixels = np.random.default_rng(0).integers(0, 256, (112, 84, 3), np.uint8)
-    embeddings = encoder.encode([PageImage(None, pixels, None)])[0].embeddings
+    embeddings = encode_images(encoder, [PageImage(None, pixels, None)])[0].embeddings
     assert embeddings.shape == (12, 32)
     assert np.isfinite(embeddings).all()
     assert 0.1 < embeddings.std() < 10

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dotsctl.encoder_worker.plugins import exhaustion, tower_runner
+from dotsctl.encoder_worker.plugins import tower_runner
+from dotsctl.encoder_worker.plugins.gpu_pace import GpuPace
 from dotsctl.encoder_worker.plugins.tower_runner import TowerRunner
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import ErrorCode, PageError
+from dotsctl.protocol.worker.gpu_faults import note_faults
 
 mx = pytest.importorskip("mlx.core")
 
@@ -27,7 +29,7 @@ class Narrow:
     calls: list[tuple[int, int]] = field(default_factory=list)
     """Patches and query chunk of each call."""
 
-    def __call__(self, patches: Any, grids: Sequence[Grid], query_chunk: int) -> Any:
+    def __call__(self, patches: Any, grids: Sequence[Grid], query_chunk: int, pace: GpuPace | None) -> Any:
         num_patches = len(patches)
         assert num_patches == sum(height * width for height, width in grids)
         self.calls.append((num_patches, query_chunk))
@@ -36,7 +38,7 @@ class Narrow:
         return patches[::4]  # (num_patches / 4, 588)
 
 
-def runner(tower: Narrow, query_chunk: int | None = 512, pack_patches: int = 4096, on_gpu: bool = True) -> TowerRunner:
+def runner(tower: Narrow, query_chunk: int = 512, pack_patches: int = 4096, on_gpu: bool = True) -> TowerRunner:
     return TowerRunner(tower, CONFIG, mx.float32, query_chunk, pack_patches, on_gpu)
 
 
@@ -92,29 +94,11 @@ WATCHDOG = RuntimeError(
 )
 
 
-def test_a_page_whose_computation_macos_ended_is_tried_with_shorter_calls() -> None:
-    tower = Narrow(room=1024 * 150, error=WATCHDOG)
-    patches, grids = images((32, 32))
-    (found,) = runner(tower).encode(patches, grids)
-    assert tower.calls == [(1024, 512), (1024, 256), (1024, 128)]
-    assert np.array_equal(found, patches[0][::4])
-
-
-def test_images_whose_common_computation_macos_ended_are_encoded_one_by_one() -> None:
-    tower = Narrow(room=20 * 512, error=WATCHDOG)
-    assert len(runner(tower).encode(*images((4, 4), (2, 4)))) == 2
-    assert [count for count, _ in tower.calls] == [24, 16, 8]
-
-
-def test_a_page_that_macos_ends_every_time_fails_with_the_reason_and_the_remedy() -> None:
+def test_a_computation_that_macos_ended_is_an_error_that_ends_the_process() -> None:
     tower = Narrow(room=0, error=WATCHDOG)
-    made = runner(tower)
-    with pytest.raises(PageError, match=r"1024 patches .* 64 queries .*GPU Timeout.* --max-pixels 100352") as caught:
-        made.encode(*images((32, 32)))
-    assert caught.value.code is ErrorCode.OOM
-    tower.error = MemoryError()
-    with pytest.raises(PageError, match="not enough memory"):
-        made.encode(*images((32, 32)))
+    with pytest.raises(RuntimeError, match="GPU Timeout"):
+        runner(tower).encode(*images((32, 32)))
+    assert len(tower.calls) == 1
 
 
 def test_a_refusing_gpu_is_an_error_that_no_smaller_chunk_answers() -> None:
@@ -127,14 +111,21 @@ def test_a_refusing_gpu_is_an_error_that_no_smaller_chunk_answers() -> None:
     assert len(tower.calls) == 1
 
 
-def test_on_a_gpu_the_chunk_follows_from_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exhaustion, "CALL_FLOP", 4 * 256 * 1024 * CONFIG.embed_dim)
-    tower = Narrow(room=1 << 40)
-    made = runner(tower, query_chunk=None, pack_patches=2048)
-    made.encode(*images((32, 32)))
-    made.encode(*images((16, 16)))
-    made.encode(*images((32, 32), (16, 16)))
-    assert tower.calls == [(1024, 256), (256, 0), (1280, 256)]
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_submissions_are_short_on_a_gpu_and_shorter_after_faults(on_gpu: bool) -> None:
+    found = []
+
+    def tower(patches: Any, grids: Sequence[Grid], query_chunk: int, pace: GpuPace | None) -> Any:
+        found.append(pace.target_s if pace else None)
+        return patches[::4]
+
+    for faults in (0, 1, 2):
+        note_faults(faults)
+        try:
+            TowerRunner(tower, CONFIG, mx.float32, 0, 4096, on_gpu).encode(*images((4, 4)))
+        finally:
+            note_faults(0)
+    assert found == ([0.05, 0.05, 0.0125] if on_gpu else [None] * 3)
 
 
 def test_another_error_is_not_mistaken_for_exhaustion() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dotsctl.encoder_worker.plugins.gpu_pace import GpuPace
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.tools.reference.exact_tower import ExactTower
@@ -85,6 +86,62 @@ def test_attention_in_chunks_equals_attention_at_once(model: Path, query_chunk: 
     made = tower(model)
     whole = np.array(made(patches, [(4, 6)]))
     assert np.abs(np.array(made(patches, [(4, 6)], query_chunk)) - whole).max() < 1e-5
+
+
+@pytest.mark.parametrize("query_chunk", [0, 7, 256])
+@pytest.mark.parametrize("grid", [(2, 2), (10, 4), (24, 30)])
+def test_attention_in_numpy_equals_that_of_mlx(
+    model: Path, monkeypatch: pytest.MonkeyPatch, grid: tuple[int, int], query_chunk: int
+) -> None:
+    patches = mx.array(random_patches(grid))
+    made = tower(model)
+    in_numpy = np.array(made(patches, [grid], query_chunk))
+    monkeypatch.setattr("dotsctl.encoder_worker.plugins.numpy_attention.applies", lambda x: False)
+    in_mlx = np.array(made(patches, [grid], query_chunk))
+    assert np.abs(in_numpy - in_mlx).max() < 1e-5 * np.abs(in_mlx).max()
+    assert not np.array_equal(in_numpy, in_mlx)  # else one of them was not computed
+
+
+def test_attention_in_numpy_is_for_float32_on_a_cpu_alone() -> None:
+    from dotsctl.encoder_worker.plugins import numpy_attention
+
+    assert numpy_attention.applies(mx.zeros(1))
+    assert not any(numpy_attention.applies(mx.zeros(1).astype(dtype)) for dtype in (mx.bfloat16, mx.float16))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_attention_in_numpy_stands_large_scores(scale: float) -> None:
+    from dotsctl.encoder_worker.plugins import numpy_attention
+
+    q, k, v = (mx.array(np.random.default_rng(seed).normal(size=(2, 30, 8)).astype(np.float32)) for seed in range(3))
+    expected = np.array(mx.fast.scaled_dot_product_attention(q[None] * scale, k[None], v[None], scale=0.5))[0]
+    found = np.array(numpy_attention.attend(q * scale, k, v, 0.5, 7))
+    assert np.isfinite(found).all() and np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+@pytest.mark.parametrize("query_chunk", [0, 100])
+def test_the_tower_in_short_submissions_gives_the_same(
+    model: Path, monkeypatch: pytest.MonkeyPatch, dtype: Any, query_chunk: int
+) -> None:
+    """In pieces of 64 rows, as on a GPU so slow that no more of them fit into 50 ms."""
+    monkeypatch.setattr("dotsctl.encoder_worker.plugins.numpy_attention.applies", lambda x: False)
+    patches, grid = mx.array(random_patches((20, 20))).astype(dtype), (20, 20)
+    made = tower(model, dtype)
+    whole = np.array(made(patches, [grid]).astype(mx.float32))
+    submissions: list[float] = []
+
+    class Slow(GpuPace):
+        def timed(self, flop: float, compute: Callable[[], None]) -> None:
+            submissions.append(flop)
+            compute()
+
+    pace = Slow()
+    pace.flop = 1.0
+    found = np.array(made(patches, [grid], query_chunk, pace).astype(mx.float32))
+    assert np.abs(found - whole).max() < (1e-5 if dtype == mx.float32 else 0.05) * np.abs(whole).max()
+    assert len(submissions) == 2 * 4 * 6 + 2  # of two layers: qkv, attention, projection, network; and the merger
+    assert max(submissions) == 64 * 2 * 256 * (256 + 48)  # 64 rows of the merger
 
 
 SEVERAL = [(2, 2), (4, 6), (10, 4), (2, 12), (4, 6)]

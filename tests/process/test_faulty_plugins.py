@@ -219,9 +219,14 @@ def test_a_wrong_option_is_reported_with_its_limits(
         ("DigestEncoder = 7", CommandFailedError, "is a int, not a class"),
         ("def DigestEncoder(): pass", CommandFailedError, "is a function, not a class"),
         ("class DigestEncoder:\n    def load(self): pass", CommandFailedError, "has no method encode"),
+        (
+            ENCODER.replace("class DigestEncoder:", "class DigestEncoder:\n    prepare = None"),
+            CommandFailedError,
+            "prepare is no method",
+        ),
         (ENCODER.replace("PluginDescription(", "dict("), CommandFailedError, "description is a dict, not a Plugin"),
     ],
-    ids=["raises", "exits", "module", "value", "function", "method", "description"],
+    ids=["raises", "exits", "module", "value", "function", "method", "preparation", "description"],
 )
 def test_what_is_no_plugin_is_reported_at_once(
     plugin: Callable[..., Path], start: Start, source: str, error: type[Exception], words: str

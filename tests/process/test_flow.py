@@ -21,6 +21,13 @@ def test_encoding_and_decoding_overlap(run_folder: Path) -> None:
     assert min(outcome.busy.values()) > 0.6
 
 
+@pytest.mark.timing
+def test_pages_are_prepared_while_earlier_ones_are_encoded(run_folder: Path) -> None:
+    """Only the first page, with 40 ms of about two seconds, finds the encoder without work."""
+    runs = (bench_pipeline.measure(32, 1, encode_ms=60, decode_ms=30, prepare_ms=40) for _ in range(3))
+    assert any(0.01 < outcome.unprepared < 0.05 for outcome in runs), "in three runs the encoder waited for pages"
+
+
 @pytest.mark.timeout(300)
 def test_many_pages_keep_to_the_credits_and_leave_memory_flat(run_folder: Path) -> None:
     """One array of 10 MiB more or less in flight is noise of up to 5 %, a leak is there in every run: so two tries."""

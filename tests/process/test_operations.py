@@ -106,11 +106,20 @@ def test_a_watched_status_is_a_line_each_time_and_ends_with_the_runtime(
 def test_every_stage_of_a_page_is_timed_and_the_parts_are_no_more_than_the_total(run_folder: Path) -> None:
     picture = io.BytesIO()
     Image.new("RGB", (56, 56), "white").save(picture, "PNG")
-    with Client(encoder="fake:encode_ms=20,fault=blank", decoder="fake:decode_ms=40", private=True) as client:
+    with Client(encoder="fake:encode_ms=20,prepare_fault=blank", decoder="fake:decode_ms=40", private=True) as client:
         (page,) = client.ocr([picture.getvalue()], check_blank=False)
         (blank,) = client.ocr([picture.getvalue()])
     timings = page.timings_ms
-    assert list(timings) == ["queue", "encode", "encode_total", "wait", "first_token", "decode", "total"]
+    assert list(timings) == [
+        "queue",
+        "prepare_wait",
+        "encode",
+        "encode_total",
+        "wait",
+        "first_token",
+        "decode",
+        "total",
+    ]
     assert min(timings.values()) >= 0.0
     assert 20 <= timings["encode"] <= timings["encode_total"]
     assert timings["first_token"] <= timings["decode"] > 35

@@ -39,7 +39,7 @@ def test_several_images_of_one_request_arrive_in_order_and_are_one_answer(start:
 
 
 def test_a_blank_page_is_answered_by_the_encoder_alone(start: Start) -> None:
-    instance = start("fake:fault=blank,on=empty", "fake")
+    instance = start("fake:prepare_fault=blank,on=empty", "fake")
     instance.session.open_job("images")
     instance.session.send(*submit_images([b"empty page"], check_blank=True))
     answer = result_of(instance, "images")

@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from dotsctl.protocol.worker.blas import CORE_TYPE, CORES, SYSTEM_LIBRARY, blas_kernels, blas_libraries
+from dotsctl.client.runtime.processes import WorkerProcesses
+from dotsctl.client.runtime.worker_slots import DECODER
+from dotsctl.protocol.worker.blas import CORE_TYPE, CORES, SYSTEM_LIBRARY, blas_kernels, blas_libraries, thread_settings
 
 PROGRAM = """
 import os, sys
@@ -40,8 +42,26 @@ def test_a_fast_blas_is_in_the_global_scope_before_mlx_is_imported() -> None:
 
 
 @on_linux
-def test_each_worker_gets_one_thread() -> None:
-    assert run()[0].endswith(" 1 1")
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (8, 4)])
+def test_each_worker_gets_half_of_the_cores_as_threads(
+    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    assert thread_settings() == {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+
+
+@on_linux
+def test_numpy_in_a_worker_has_the_threads_of_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy reads them when it is imported, so the process must have them from its start."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    program = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['OPENBLAS_NUM_THREADS'])"
+    processes = WorkerProcesses(tmp_path, tmp_path, "", lambda *_: [sys.executable, "-c", program])
+    processes.spawn(DECODER, 1, tmp_path / "log")
+    processes.stop_all(20.0)
+    assert (tmp_path / "log").read_text().split() == [thread_settings()["OMP_NUM_THREADS"], "3"]
 
 
 @on_linux

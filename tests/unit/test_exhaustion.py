@@ -3,10 +3,10 @@
 import sys
 
 import pytest
-from dotsctl.encoder_worker.plugins.exhaustion import CALL_FLOP, free_bytes, gpu_chunk, needed_bytes, smaller_chunks
+from dotsctl.encoder_worker.plugins.exhaustion import free_bytes, needed_bytes, smaller_chunks
 from dotsctl.encoder_worker.plugins.vision_config import VisionConfig
 from dotsctl.protocol.machine.memory import is_exhaustion
-from dotsctl.protocol.worker.gpu_faults import is_interrupted, is_refused
+from dotsctl.protocol.worker.gpu_faults import is_gpu_fault, is_interrupted, is_refused, note_faults, piece_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,9 +61,9 @@ METAL = "[METAL] Command buffer execution failed: "
         "Impacting Interactivity",
     ],
 )
-def test_a_computation_that_macos_ended_is_neither_exhaustion_nor_the_end_of_the_process(text: str) -> None:
+def test_a_computation_that_macos_ended_is_no_exhaustion_and_needs_a_new_process(text: str) -> None:
     error = RuntimeError(METAL + text)
-    assert is_interrupted(error) and not is_refused(error) and not is_exhaustion(error)
+    assert is_interrupted(error) and is_gpu_fault(error) and not is_refused(error) and not is_exhaustion(error)
     assert not is_interrupted(ValueError(METAL + text))
 
 
@@ -72,21 +72,16 @@ def test_a_gpu_that_ignores_this_process_is_distinguished_from_one_that_ended_a_
         "Ignored (for causing prior/excessive GPU errors) (00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)"
     )
     error = RuntimeError(METAL + text)
-    assert is_refused(error) and not is_interrupted(error) and not is_exhaustion(error)
+    assert is_refused(error) and is_gpu_fault(error) and not is_interrupted(error) and not is_exhaustion(error)
 
 
-@pytest.mark.parametrize(("patches", "chunk"), [(8_640, 0), (18_000, 0), (19_824, 16_384), (57_600, 5_632)])
-def test_a_page_on_a_gpu_gets_the_largest_chunk_that_macos_does_not_end(patches: int, chunk: int) -> None:
-    assert gpu_chunk(DOTS, patches) == chunk
-
-
-@given(st.integers(4, 1_000_000))
-def test_one_attention_call_on_a_gpu_is_short_for_pages_of_every_size(patches: int) -> None:
-    chunk = gpu_chunk(DOTS, patches)
-    queries = chunk or patches
-    flop = 4 * queries * patches * DOTS.embed_dim
-    assert flop <= CALL_FLOP or chunk == 64
-    assert not chunk or 4 * (chunk + 64) * patches * DOTS.embed_dim > CALL_FLOP, "it could be larger"
+@pytest.mark.parametrize(("faults", "share"), [(0, 1.0), (1, 1.0), (2, 0.25), (3, 0.0625)])
+def test_pieces_of_work_become_smaller_at_the_second_fault(faults: int, share: float) -> None:
+    note_faults(faults)
+    try:
+        assert piece_share() == share
+    finally:
+        note_faults(0)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ ONLY_IN = {
     ],
     "mlx": [
         "encoder_worker/plugins/mlx.py",
+        "encoder_worker/plugins/numpy_attention.py",
         "encoder_worker/plugins/tower_runner.py",
         "encoder_worker/plugins/vision_*.py",
         "decoder_worker/plugins/mlx.py",

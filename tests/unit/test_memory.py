@@ -111,7 +111,7 @@ def test_memory_that_may_run_short_is_a_warning_with_remedies(
     with caplog.at_level(logging.WARNING):
         require_memory(pipeline_need(dots, FLOAT32, 4 * GIB), MemoryLimit(16 * GIB))
     (message,) = caplog.messages
-    for words in ("9.56 GB", "4.29 GB", "17.18 GB", "Close other programs", "--max-pixels", "cache_mib"):
+    for words in ("9.76 GB", "4.29 GB", "17.18 GB", "Close other programs", "--max-pixels", "cache_mib"):
         assert words in message
 
 

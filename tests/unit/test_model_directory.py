@@ -1,8 +1,12 @@
 """Finding a model and its fingerprint."""
 
+import hashlib
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import platformdirs
 import pytest
@@ -160,3 +164,30 @@ def test_weights_replaced_by_a_tool_that_keeps_size_and_time_have_another_finger
     other.replace(weights)
     assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (found.st_size, found.st_mtime_ns)
     assert fingerprint(folder) != before
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_of_several_processes_that_need_a_fingerprint_at_once_one_hashes_at_a_time_and_the_others_read_it(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cached: bool
+) -> None:
+    """Descriptors of one process stand for several: ``flock`` belongs to the open file."""
+    folder = install(models / "a")
+    if not is_cached:
+        (tmp_path / "cache").write_text("a file where the folder should be")
+    original, at_once, most, hashed = hashlib.file_digest, threading.Semaphore(0), 0, []
+    together = 0
+
+    def digest(stream: BinaryIO, name: str) -> Any:
+        nonlocal together, most
+        together += 1
+        most = max(most, together)
+        at_once.acquire(timeout=0.2)  # time for the others to come as well
+        hashed.append(stream)
+        together -= 1
+        return original(stream, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    with ThreadPoolExecutor(3) as threads:
+        values = set(threads.map(fingerprint, [folder] * 3))
+    assert len(values) == 1 and most == 1
+    assert len(hashed) == (3 if is_cached else 9)  # of the three files

@@ -79,6 +79,20 @@ APPEND = "pages.append(EncodedPage(embeddings, patches.grid, patches.geometry, t
             "patches.geometry,", "__import__('dataclasses').replace(patches.geometry, source=(28, 28)),",
             "page of 56x56 px", "geometry has a page of 28x28 px, the page has 56x56 px",
         ),
+        (
+            "return prepare_page(image, self._limits)",
+            "import threading; assert threading.current_thread() is threading.main_thread(), 'a thread'\n"
+            "        return prepare_page(image, self._limits)",
+            "preparation", "raised AssertionError: a thread",
+        ),
+        (
+            "return prepare_page(image, self._limits)",
+            "patches, times = prepare_page(image, self._limits)\n"
+            "        shared = self.__dict__.setdefault(patches.values.shape, patches.values)\n"
+            "        shared[:] = patches.values\n"
+            "        return __import__('dataclasses').replace(patches, values=shared), times",
+            "preparation", "prepare must change nothing that encode uses, and return arrays of its own",
+        ),
         ("return pages", "raise RuntimeError('odd page')\n        return pages", "load and warm-up page", "odd page"),
         (
             "prepare_page(image, self._limits)",
@@ -97,14 +111,14 @@ APPEND = "pages.append(EncodedPage(embeddings, patches.grid, patches.geometry, t
         ),
         ("colours[:, repeated]", "colours[::-1][:, repeated]", "order of rows", "row by row from the top left"),
         (
-            "for image in images:", "for image in images[:1] * len(images):",
+            "for patches, timings_ms in images:", "for patches, timings_ms in images[:1] * len(images):",
             "several images", "image 2 of a request of two has other embeddings than alone",
         ),
         ("return pages", "return None", "load and warm-up page", "encode returned None, not a list of EncodedPage"),
         (
-            "            patches, timings_ms",
-            "            if image.content is not None:\n                raise ValueError('no file')\n"
-            "            patches, timings_ms",
+            "        return prepare_page(",
+            "        if image.content is not None:\n            raise ValueError('no file')\n"
+            "        return prepare_page(",
             "damaged file", "raised ValueError: no file",
         ),
         (

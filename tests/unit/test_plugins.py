@@ -15,6 +15,7 @@ from dotsctl.client.settings.choices import choose, find_model_for, runtime_conf
 from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.decoder_worker.loading import load_decoder
 from dotsctl.encoder_worker.loading import load_encoder
+from dotsctl.encoder_worker.plugin import encode_images
 from dotsctl.encoder_worker.plugins.fake import FakeEncoder
 from dotsctl.protocol.errors import CommandFailedError, MissingError, UsageError
 from dotsctl.protocol.model.directory import demo_directory
@@ -201,7 +202,7 @@ class Undeclared:
         return self.fake.load(model, find_plugin(Role.ENCODER, "fake").options({"embed_mib": str(size / 256)}), report)
 
     def encode(self, images: Any) -> Any:
-        return self.fake.encode(images)
+        return encode_images(self.fake, images)
 
     def close(self) -> None:
         pass

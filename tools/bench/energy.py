@@ -16,7 +16,7 @@ from dotsctl.encoder_worker.coreml.golden_page import draw_picture
 from dotsctl.encoder_worker.coreml.manifest import MANIFEST, builds_directory
 from dotsctl.encoder_worker.loading import load_encoder
 from dotsctl.encoder_worker.opening import read_limits
-from dotsctl.encoder_worker.plugin import PageImage
+from dotsctl.encoder_worker.plugin import PageImage, encode_images
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.geometry import PATCH_PX
 from dotsctl.protocol.machine.identity import Machine, this_machine
@@ -121,12 +121,12 @@ def _measure_one(
     say(f"loading encoder {choice}")
     encoder, _ = load_encoder(find_plugin(Role.ENCODER, choice.name), model, choice.options, say)
     try:
-        encoder.encode([page])  # warms up
+        encode_images(encoder, [page])  # warms up
         say(f"encoding pages of {patches} patches for {seconds:.0f} s")
         with metering(seconds) as meter:
             started, pages = time.perf_counter(), 0
             while not pages or (meter.is_running and time.perf_counter() - started < seconds + SLACK_S):
-                encoder.encode([page])
+                encode_images(encoder, [page])
                 pages += 1
             page_s = (time.perf_counter() - started) / pages
             watts = above(mean_watts(meter.samples()), idle)

@@ -58,9 +58,12 @@ def _parse_balance(_: click.Context, __: click.Parameter, texts: tuple[str, ...]
     callback=_parse_balance,
     help="Milliseconds per page; may be repeated.",
 )
+@click.option("--prepare-ms", type=float, default=0.0, show_default=True, help="Milliseconds to prepare a page.")
 @click.option("--check", is_flag=True, help="Exit 1 above 1.10 of the ideal (1.05 where one stage is slower).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def pipeline(pages: int, embed_mib: float, balances: list[tuple[float, float]], check: bool, as_json: bool) -> None:
+def pipeline(
+    pages: int, embed_mib: float, balances: list[tuple[float, float]], prepare_ms: float, check: bool, as_json: bool
+) -> None:
     """Compare the pipeline with an ideal one and with none.
 
     The fake encoder and the serial fake decoder take the given times; the clock runs from the moment when both
@@ -68,7 +71,7 @@ def pipeline(pages: int, embed_mib: float, balances: list[tuple[float, float]], 
     """
     from dotsctl.tools.bench import pipeline as bench_pipeline
 
-    outcomes = [bench_pipeline.measure(pages, embed_mib, *balance) for balance in balances]
+    outcomes = [bench_pipeline.measure(pages, embed_mib, *balance, prepare_ms) for balance in balances]
     verdict = bench_pipeline.verdict(outcomes)
     if as_json:
         print_json(verdict, {"runs": [asdict(outcome) | {"ratio": outcome.ratio} for outcome in outcomes]})

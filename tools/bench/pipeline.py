@@ -14,7 +14,7 @@ from dotsctl.protocol.parts import ImageHeader, ImageKind, Role
 from dotsctl.tools.measuring.memory import rss_bytes
 from dotsctl.tools.measuring.report_text import LegendEntry
 
-HEAD = "encode/decode  ideal s  wall s  ratio  no overlap s  ratio  outstanding  busy enc/dec  RSS drift"
+HEAD = "encode/decode  ideal s  wall s  ratio  no overlap s  ratio  outstanding  busy enc/dec  unprepared  RSS drift"
 LEGEND = (
     LegendEntry("encode/decode", "milliseconds per page of the fake encoder and of the fake decoder"),
     LegendEntry("ideal s", "one page through both stages, and the slower stage for each other page"),
@@ -23,6 +23,7 @@ LEGEND = (
     ),
     LegendEntry("outstanding", "most pages between encoder and decoder at once"),
     LegendEntry("busy enc/dec", "share of the time in which each worker had work"),
+    LegendEntry("unprepared", "share of the time in which the encoder stood still until a page was prepared"),
     LegendEntry("RSS drift", "memory in the last quarter of the pages over that in the second, by process"),
 )
 
@@ -42,6 +43,8 @@ class PipelineOutcome:
     """Most pages that held a credit at once."""
     busy: dict[str, float]
     """Share of the run in which a worker had work."""
+    unprepared: float = 0.0
+    """Share of the run in which the encoder stood still until a page was prepared."""
     rss_drift: dict[str, float] = field(default_factory=dict)
     """Mean resident memory of each process in the last quarter of the pages over that in the second."""
 
@@ -59,7 +62,7 @@ class PipelineOutcome:
         serial_ratio = f"{self.serial_s / self.ideal_s:.2f}" if self.ideal_s else "-"
         return (
             f"{balance:<13}  {self.ideal_s:7.2f}  {self.wall_s:6.2f}  {ratio:>5}  {self.serial_s:12.2f}  "
-            f"{serial_ratio:>5}  {self.max_outstanding:11d}  {busy:>12}  {drift}"
+            f"{serial_ratio:>5}  {self.max_outstanding:11d}  {busy:>12}  {self.unprepared:10.1%}  {drift}"
         )
 
 
@@ -78,38 +81,46 @@ def verdict(outcomes: Sequence[PipelineOutcome]) -> str:
     )
 
 
-def measure(pages: int, embed_mib: float, encode_ms: float, decode_ms: float) -> PipelineOutcome:
+def measure(
+    pages: int, embed_mib: float, encode_ms: float, decode_ms: float, prepare_ms: float = 0.0
+) -> PipelineOutcome:
     """Read fake pages twice: with overlap, then one by one."""
-    encoder = f"fake:encode_ms={encode_ms},embed_mib={embed_mib}"
+    encoder = f"fake:encode_ms={encode_ms},prepare_ms={prepare_ms},embed_mib={embed_mib}"
     with Client(encoder=encoder, decoder=f"fake:decode_ms={decode_ms}", private=True) as client:
         memory = Memory(client)
-        wall_s = read_pages(client, pages, memory)
+        wall_s, waited_s = read_pages(client, pages, memory)
         status = client.status()
     with Client(encoder=encoder, decoder=f"fake:decode_ms={decode_ms}", private=True, window=1) as client:
-        serial_s = read_pages(client, pages, None)
+        serial_s, _ = read_pages(client, pages, None)
     slower_s = max(encode_ms, decode_ms) / 1000
     return PipelineOutcome(
         pages=pages,
         encode_ms=encode_ms,
         decode_ms=decode_ms,
-        ideal_s=(encode_ms + decode_ms) / 1000 + (pages - 1) * slower_s,
+        ideal_s=(prepare_ms + encode_ms + decode_ms) / 1000 + (pages - 1) * slower_s,
         wall_s=wall_s,
         serial_s=serial_s,
         max_outstanding=status.counters["max_outstanding"],
         busy={str(worker.role): worker.busy_share for worker in status.workers},
+        unprepared=waited_s / wall_s,
         rss_drift=memory.drift(),
     )
 
 
-def read_pages(client: Client, pages: int, memory: "Memory | None") -> float:
-    """Seconds for all pages; each must come back without an error."""
-    started = time.monotonic()
+def read_pages(client: Client, pages: int, memory: "Memory | None") -> tuple[float, float]:
+    """Seconds for all pages, and of these the time in which the encoder stood still until a page was prepared.
+
+    Raises:
+        CommandFailedError: a page failed.
+    """
+    started, waited_ms = time.monotonic(), 0.0
     for page in client.ocr(_fake_pages(pages)):
         if page.error is not None:
             raise CommandFailedError(f"page {page.index} failed: {page.error.message}")
+        waited_ms += page.timings_ms["prepare_wait"]
         if memory is not None:
             memory.sample()
-    return time.monotonic() - started
+    return time.monotonic() - started, waited_ms / 1000
 
 
 def _fake_pages(pages: int) -> Iterator[PageInput]:

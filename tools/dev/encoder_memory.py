@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import numpy as np
 from dotsctl.client.cli.printing import exiting_on_error
-from dotsctl.encoder_worker.plugin import PageImage
+from dotsctl.encoder_worker.plugin import PageImage, encode_images
 from dotsctl.encoder_worker.plugins.mlx import MLXEncoder
 from dotsctl.encoder_worker.plugins.mlx_options import MLXEncoderOptions
 from dotsctl.protocol.errors import ExitCode, MissingError, UsageError
@@ -75,12 +75,12 @@ def cli(model: Path, patches: int, options: str, limit_mib: int) -> None:
     encoder.load(model, parse_options(MLXEncoderOptions, parse(options), "encoder mlx"), lambda note: None)
     import mlx.core as mx  # after the plugin has loaded a fast BLAS
 
-    encoder.encode([PageImage(None, np.full((56, 56, 3), 255, np.uint8), None)])
+    encode_images(encoder, [PageImage(None, np.full((56, 56, 3), 255, np.uint8), None)])
     mx.clear_cache()
     weights, before = mx.get_active_memory(), resident_peak_bytes(reset=True)
     mx.reset_peak_memory()
     started = time.process_time()
-    (page,) = encoder.encode([PageImage(None, pixels, max_pixels=None)])
+    (page,) = encode_images(encoder, [PageImage(None, pixels, max_pixels=None)])
     took_s = time.process_time() - started
     above = mx.get_peak_memory() - weights
     after = resident_peak_bytes()

@@ -209,4 +209,4 @@ def try_plan(tower: VisionTower, plan: HalfPlan, page: tuple[mx.array, Places], 
         block.clear()
         mx.clear_cache()
     x = tower.post_trunk_norm(x) if tower.post_norm else x
-    return judged(plan, cosines, worst_cosine(tower.merger(x), measured.results))
+    return judged(plan, cosines, worst_cosine(tower.merger(x, places), measured.results))

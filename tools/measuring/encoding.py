@@ -12,7 +12,7 @@ from dotsctl.client.inputs.pages import PageInput
 from dotsctl.client.settings.runtime_config import PluginChoice
 from dotsctl.encoder_worker.checks import checked
 from dotsctl.encoder_worker.loading import load_encoder
-from dotsctl.encoder_worker.plugin import EncodedPage, PageImage
+from dotsctl.encoder_worker.plugin import EncodedPage, PageImage, encode_images
 from dotsctl.protocol.parts import Role
 from dotsctl.protocol.worker.plugins import find_plugin
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class PageEncoder:
     def encode_image(self, image: PageImage) -> EncodedPage:
         """The same for a picture in the form in which the worker gives it to a plugin."""
         with redirect_stdout(sys.stderr):
-            pages = self._encoder.encode([image])
+            pages = encode_images(self._encoder, [image])
         checked(pages, 1, self.spec)
         (page,) = pages
         return page

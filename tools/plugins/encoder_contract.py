@@ -2,12 +2,21 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 
 import numpy as np
 from dotsctl.encoder_worker.checks import checked
 from dotsctl.encoder_worker.loading import close, load_encoder
-from dotsctl.encoder_worker.plugin import BlankPage, EncodedPage, Encoder, EncoderSpec, PageImage
+from dotsctl.encoder_worker.plugin import (
+    BlankPage,
+    EncodedPage,
+    Encoder,
+    EncoderSpec,
+    PageImage,
+    PreparingEncoder,
+    encode_images,
+)
 from dotsctl.protocol.geometry import CELL_PX, PATCH_PX
 from dotsctl.tools.plugins.contract import (
     BrokenContractError,
@@ -26,6 +35,7 @@ SIZES = ((56, 56), (280, 224), (224, 280), (301, 197), (560, 84))
 """Widths and heights in pixels of the pages, some of them no multiples of a cell."""
 ROW_SIZE = (5 * CELL_PX, 4 * CELL_PX)
 MAX_PIXELS = 40_000
+PREPARED_PAGES = 4
 TOLERANCE = 0.02
 """Largest difference of embeddings that should be equal, as a share of their largest magnitude."""
 
@@ -51,6 +61,7 @@ class EncoderContract:
             Step("different pages", self._different),
             Step("order of rows", self._row_order),
             Step("several images", self._several),
+            Step("preparation", self._preparation),
             Step("blank page", self._blank),
             Step("damaged file", self._damaged),
             Step("close", self._close),
@@ -71,7 +82,7 @@ class EncoderContract:
     def _encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
         """Encode images and check the answer as the worker does; arrays are copied, as the plugin may reuse them."""
         assert self._encoder is not None
-        pages = self._encoder.encode(images)
+        pages = encode_images(self._encoder, images)
         checked(pages, len(images), self._spec)
         return [EncodedPage(p.embeddings.copy(), p.grid, p.geometry, p.timings_ms) for p in pages]
 
@@ -153,6 +164,30 @@ class EncoderContract:
             if page.grid != other.grid or distance(page.embeddings, other.embeddings) > TOLERANCE:
                 raise BrokenContractError(f"image {number} of a request of two has other embeddings than alone")
         return "two images in one request give what they give alone"
+
+    def _preparation(self) -> str:
+        """A page is prepared in another thread while one that was prepared before is encoded."""
+        encoder = self._encoder
+        if not isinstance(encoder, PreparingEncoder):
+            raise NotApplicableError("it has no method prepare: a page is opened and encoded in one call")
+        pages = [drawn((280, 224), seed) for seed in range(PREPARED_PAGES)]
+        expected = [self._encode([page])[0].embeddings for page in pages]
+        found = []
+        with ThreadPoolExecutor(1) as thread:
+            ahead = [thread.submit(encoder.prepare, page) for page in pages[:1]]
+            for number in range(len(pages)):
+                ready = ahead.pop(0).result()
+                ahead += [thread.submit(encoder.prepare, page) for page in pages[number + 1 : number + 2]]
+                if ahead and number == 0:
+                    wait(ahead)  # so that a buffer that two preparations share is found at the first page
+                found.append(encoder.encode([ready])[0].embeddings.copy())
+        for number, (one, other) in enumerate(zip(found, expected, strict=True), 1):
+            if distance(one, other) > TOLERANCE:
+                raise BrokenContractError(
+                    f"page {number} has other embeddings when the next one is prepared in a thread meanwhile: prepare "
+                    "must change nothing that encode uses, and return arrays of its own"
+                )
+        return f"{len(pages)} pages prepared in a thread give what they give without it"
 
     def _blank(self) -> str:
         white = np.full((280, 280, 3), 255, np.uint8)

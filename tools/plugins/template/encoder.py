@@ -18,6 +18,7 @@ from dotsctl.protocol.worker.plugins import PluginDescription
 
 if TYPE_CHECKING:  # the command line imports this module to list plugins: import numpy and frameworks in load
     import numpy as np
+    from dotsctl.encoder_worker.image import Patches
     from numpy.typing import NDArray
 
 
@@ -42,14 +43,19 @@ class TemplateEncoder:
         self._width = int(read_json(model, "config.json")["hidden_size"])
         return EncoderSpec(fingerprint(model), self._width, "<f4", device=Device.CPU)
 
-    def encode(self, images: Sequence[PageImage]) -> list[EncodedPage]:
-        """Encode each image: one embedding for each block of 2x2 patches, rows of blocks from top to bottom."""
+    def prepare(self, image: PageImage) -> "tuple[Patches, dict[str, float]]":
+        """Return the patches of an image; called in another thread, for the next page while ``encode`` runs.
+
+        It opens the page, raises BlankPage where that was requested, and applies the resize rule and max_pixels.
+        """
         from dotsctl.encoder_worker.opening import prepare_page
 
+        return prepare_page(image, self._limits)
+
+    def encode(self, images: "Sequence[tuple[Patches, dict[str, float]]]") -> list[EncodedPage]:
+        """Encode each prepared image: one embedding for each block of 2x2 patches, from left to right, then down."""
         pages = []
-        for image in images:
-            # Opens the page, raises BlankPage where that was requested, applies the resize rule and max_pixels.
-            patches, timings_ms = prepare_page(image, self._limits)
+        for patches, timings_ms in images:
             embeddings = self._embed(patches.values)  # (patches / 4, width)
             pages.append(EncodedPage(embeddings, patches.grid, patches.geometry, timings_ms))
         return pages
