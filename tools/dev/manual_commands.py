@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -32,7 +33,7 @@ LIMIT_S = 300.0
 PDF_PAGES = 12
 SKIPPED = (
     (r"\bpull\b", "needs the network"),
-    (r"\b(show|rm) dots\.ocr", "needs an installed model"),
+    (r"\b(show|rm) dots\.", "needs an installed model"),
     (r"coreml(?!:compute_units=reference)|bench energy", "needs a Mac, or takes minutes"),
     (r"\b(MODEL|DIR|FOLDER|NAME|SIZE|STYLE|six|packed|OUT)\b", "has names to be filled in"),
     (r"plugins check colours|--encoder colours", "needs the plugin to be installed"),
@@ -54,6 +55,8 @@ class ManualCommand:
     @property
     def skipped(self) -> str:
         """The reason why it is not run; empty: it is."""
+        if "tools.dev.train" in self.line and find_spec("torch") is None:
+            return "needs PyTorch, which is not installed"
         return next((reason for pattern, reason in SKIPPED if re.search(pattern, self.line)), "")
 
     @property
@@ -94,6 +97,8 @@ def prepare(folder: Path) -> None:
         (folder / name).write_bytes(pages[0].read_bytes())
     (folder / "answer.txt").write_text("an answer", "utf-8")
     (folder / "hint.json").write_text('{"blocks": [{"text": "an answer", "box": null}], "size": null, "source": ""}')
+    (folder / "scan.txt").write_text("an answer", "utf-8")
+    (folder / "texts").mkdir()
     (folder / "answers").mkdir()
     for name in ("page", *(page.stem for page in pages[:2])):
         (folder / "answers" / f"{name}.txt").write_text("an answer", "utf-8")
