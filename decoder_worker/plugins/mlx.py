@@ -73,7 +73,7 @@ class MLXDecoder:
         report("decoding a warm-up page")
         self._loaded.warm_up()
         device = Device.GPU if self._loaded.on_gpu else Device.CPU
-        return DecoderSpec(digest, self._loaded.width, options.batch, self._loaded.tasks, device)
+        return DecoderSpec(digest, self._loaded.width, self._loaded.capacity, self._loaded.tasks, device)
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
         """Return whether fewer than ``batch`` pages are held and the page fits into ``cache_mib`` with them."""
@@ -90,6 +90,10 @@ class MLXDecoder:
     def step(self) -> list[Piece]:
         """One prefill chunk where a page waits for one, and one pass where pages run."""
         return self._decoder.step()
+
+    def prefill(self) -> bool:
+        """One prefill chunk where a page waits for one; whether a page waits for another one."""
+        return self._decoder.prefill()
 
     def cancel(self, page_id: int) -> None:
         """Forget a page; unknown ids are ignored."""
