@@ -1,7 +1,8 @@
 """Pages in, pieces of text out: prompt, splice, rows, stop rule and text put together. Used by the MLX plugin alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from dotsctl.decoder_worker.adapter import BatchAdapter, SplicedPage
@@ -9,7 +10,7 @@ from dotsctl.decoder_worker.drafts.depth import RowCosts
 from dotsctl.decoder_worker.drafts.page_drafter import PageDrafter
 from dotsctl.decoder_worker.model import UNSCALED, load_model
 from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish, Piece
-from dotsctl.decoder_worker.plugins.mlx_options import MLXDecoderOptions
+from dotsctl.decoder_worker.plugins.mlx_options import MLXDecoderOptions, usual_batch
 from dotsctl.decoder_worker.prompt import PromptBuilder
 from dotsctl.decoder_worker.quantised import QuantisedDecoder
 from dotsctl.decoder_worker.row_timing import known_or_measured
@@ -20,11 +21,13 @@ from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.decoder_worker.text import TextStream, decode
 from dotsctl.protocol.errors import MissingError
 from dotsctl.protocol.machine.identity import Machine
-from dotsctl.protocol.machine.memory import is_exhaustion
+from dotsctl.protocol.machine.memory import is_exhaustion, memory_limit
 from dotsctl.protocol.model.half_precision import HalfPlan
+from dotsctl.protocol.model.validation import validate_checkpoint
 from dotsctl.protocol.parts import FinishReason
-from dotsctl.protocol.worker.gpu_faults import is_interrupted
+from dotsctl.protocol.worker.gpu_faults import piece_share
 
+T = TypeVar("T")
 WARM_UP_ID = -1
 NOT_FINITE_TEXT = "computes NaN or infinity in place of the scores of the next token"
 UNMEASURED = RowCosts(((1, 1.0), (2, 2.0)))
@@ -52,12 +55,17 @@ class PageDecoder:
         self._model = load_model(folder, options.cache_mib << 20, quantised, options.dtype, plan)
         self._context = min(self._model.context, options.context or self._model.context)
         self._prompts = PromptBuilder(self._model.tokenizer, read_prompts(folder), self._model.image_token_id)
-        self._adapter = BatchAdapter(
-            self._model.network, options.prefill_chunk, self._model.on_gpu, options.mlx_cache_mib << 20
-        )
+        chunk = max(1, round(options.prefill_chunk * piece_share()))
+        self._adapter = BatchAdapter(self._model.network, chunk, self._model.on_gpu, options.mlx_cache_mib << 20)
         positions = (options.cache_mib << 20) // self._model.position_bytes
-        self.scheduler = RowScheduler(self._adapter, options.batch, options.rows, positions, UNMEASURED)
+        batch = options.batch or usual_batch(validate_checkpoint(folder), options, memory_limit().usable_bytes)
+        self.scheduler = RowScheduler(self._adapter, batch, options.rows, positions, UNMEASURED)
         self._streams: dict[int, TextStream] = {}
+
+    @property
+    def capacity(self) -> int:
+        """Most pages at once."""
+        return self.scheduler.capacity
 
     @property
     def width(self) -> int:
@@ -105,17 +113,22 @@ class PageDecoder:
         """One prefill chunk where a page waits for one, and one pass where pages run.
 
         Raises:
-            MemoryError: there is not enough memory for the pages, or macOS ended the pass on the GPU because it took
-                too long; all of them are forgotten.
+            MemoryError: there is not enough memory for the pages; all of them are forgotten.
         """
+        return [self._piece(gain) for gain in self._computed(self.scheduler.step)]
+
+    def prefill(self) -> bool:
+        """One prefill chunk where a page waits for one; whether a page waits for another one. Raises as step does."""
+        return self._computed(self.scheduler.prefill)
+
+    def _computed(self, compute: Callable[[], T]) -> T:
+        """Return what the model computes; when that fails for lack of memory, forget all pages."""
         try:
-            gains = self.scheduler.step()
+            return compute()
         except (MemoryError, RuntimeError) as error:
-            if not (is_exhaustion(error) or is_interrupted(error)):
+            if not is_exhaustion(error):
                 raise
             problem = str(error)
-        else:
-            return [self._piece(gain) for gain in gains]
         # Memory can be freed only here, where the exception and the arrays in its traceback are gone.
         self.scheduler.clear()
         self._streams.clear()

@@ -5,13 +5,13 @@ attribute ``description`` states its options, its memory, and whether it can run
 The command line imports the module of a plugin that is chosen, so what is heavy is imported in ``load``. The object is
 made and used in the decoder worker's process alone, always on the main thread. The worker calls ``load`` once, then
 again and again ``admit`` while there is room and ``step`` while pages run, ``cancel`` at any time between two
-steps, and ``close`` at the end.
+steps, and ``close`` at the end. A plugin may have a method ``prefill`` besides (:class:`PrefillingDecoder`).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from dotsctl.protocol.page_geometry import Box, PageGeometry
 from dotsctl.protocol.page_hint import PageHint
@@ -133,3 +133,17 @@ class Decoder(Protocol):
 
     def close(self) -> None:
         """Free everything; called once, also after a failed ``load``."""
+
+
+@runtime_checkable
+class PrefillingDecoder(Decoder, Protocol):
+    """A plugin that computes prompts apart from decoding passes."""
+
+    def prefill(self) -> bool:
+        """Compute a part of the prompt of a page that was admitted, and no decoding pass; whether more are left.
+
+        Called in place of ``step`` while the worker waits for more pages, so that these find the prompts computed.
+
+        Raises:
+            MemoryError: as ``step``.
+        """

@@ -144,9 +144,14 @@ class RowScheduler(Generic[Page]):
 
     def step(self) -> list[Gain]:
         """One prefill chunk where a page waits for one, and one pass where pages run."""
+        self.prefill()
+        return self._pass() if self._running else []
+
+    def prefill(self) -> bool:
+        """One prefill chunk where a page waits for one, and no pass; whether a page waits for another one."""
         if self._prefilling:
             self._prefill(self._prefilling[0])
-        return self._pass() if self._running else []
+        return bool(self._prefilling)
 
     def cancel(self, page_id: int) -> None:
         """Forget a page; unknown ids are ignored."""

@@ -7,11 +7,12 @@ many as the coordinator has credits.
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from dotsctl.decoder_worker.plugin import Decoder, EncodedPrompt, Finish, Piece
+from dotsctl.decoder_worker.gathering import Gathering
+from dotsctl.decoder_worker.plugin import Decoder, EncodedPrompt, Finish, Piece, PrefillingDecoder
 from dotsctl.decoder_worker.sockets import Arrived, DecoderSockets
 from dotsctl.protocol.errors import ErrorCode, PageError
 from dotsctl.protocol.messages import (
@@ -20,12 +21,13 @@ from dotsctl.protocol.messages import (
     Decoded,
     Done,
     Embeddings,
+    Gather,
     HintRequest,
     RequestFailed,
     Stop,
 )
 from dotsctl.protocol.page_hint import PageHint
-from dotsctl.protocol.worker.gpu_faults import is_interrupted, is_refused
+from dotsctl.protocol.worker.gpu_faults import is_gpu_fault
 from dotsctl.protocol.worker.plugin_faults import location_of, raised
 
 log = logging.getLogger(__name__)
@@ -57,10 +59,11 @@ class DecodingPage:
 class DecoderService:
     """Serves until the coordinator requests the end."""
 
-    def __init__(self, sockets: DecoderSockets, decoder: Decoder, where: str) -> None:
-        """Prepare; ``where`` names the plugin in errors."""
-        self._where = where
+    def __init__(self, sockets: DecoderSockets, decoder: Decoder, where: str, gathering: Gathering) -> None:
+        """Prepare; ``where`` names the plugin in errors, ``gathering`` decides when a pass waits for more pages."""
+        self._where, self._gathering = where, gathering
         self._sockets, self._decoder = sockets, decoder
+        self._prefill = decoder.prefill if isinstance(decoder, PrefillingDecoder) else lambda: False
         self._waiting: deque[tuple[Arrived, float]] = deque()
         self._running: dict[int, DecodingPage] = {}
         self._hints: OrderedDict[tuple[int, int], PageHint] = OrderedDict()
@@ -69,30 +72,57 @@ class DecoderService:
 
     def run(self) -> None:
         """Decode; returns after ``Stop``."""
+        wait_s = IDLE_S
         while not self._stopped:
-            self._read_events(0.0 if self._running or self._waiting else IDLE_S)
+            self._read_events(wait_s)
             self._admit()
-            if self._running and not self._stopped:
-                self._step()
+            if self._stopped:
+                return
+            wait_s = self._advance() if self._running else 0.0 if self._waiting else IDLE_S
 
-    def _step(self) -> None:
-        """One pass; memory that runs out costs the running pages this attempt, and no page more than that.
+    def _advance(self) -> float:
+        """Decode one step further, or only prefill while more pages are waited for; the seconds until the next call.
+
+        Raises:
+            Exception: as :meth:`_step`.
+        """
+        now = time.monotonic()
+        gather_s = self._gathering.remaining_s(len(self._running), now, is_full=bool(self._waiting))
+        if not gather_s:
+            self._step(self._decoder.step)
+            return 0.0
+        is_left = False
+
+        def prefill() -> list[Piece]:
+            nonlocal is_left
+            is_left = self._prefill()
+            return []
+
+        self._step(prefill)
+        return 0.0 if is_left else gather_s
+
+    def _step(self, compute: Callable[[], list[Piece]]) -> None:
+        """One call of the plugin; memory that runs out costs the running pages this attempt, and no page more.
 
         Raises:
             Exception: what the plugin raised where several pages run, or through the GPU: a new process tries again.
         """
+        started, pages = time.monotonic(), len(self._running)
+        is_pass = all(page.first_token_at is not None for page in self._running.values())
         try:
-            pieces = checked_pieces(self._decoder.step(), self._running)
+            pieces = checked_pieces(compute(), self._running)
         except MemoryError as error:
             reason = error or "not enough memory"
             text = f"the decoder could not continue with {len(self._running)} pages ({reason}): lower --max-pixels"
             self._fail_running(ErrorCode.OOM, text)
         except (Exception, SystemExit) as error:
-            if len(self._running) > 1 or is_refused(error) or is_interrupted(error):
+            if len(self._running) > 1 or is_gpu_fault(error):
                 raise
             log.exception("%s", self._where)
             self._fail_running(ErrorCode.INTERNAL, f"{self._where} {raised(error)}{location_of(error)}")
         else:
+            if is_pass and pieces:
+                self._gathering.costs.passed(pages, time.monotonic() - started)
             for piece in pieces:
                 self._pass_on(piece)
 
@@ -116,6 +146,8 @@ class DecoderService:
                     self._cancel(event)
                 case HintRequest():
                     self._keep(event)
+                case Gather(for_s):
+                    self._gathering.permit(for_s, time.monotonic())
                 case Stop():
                     self._stopped = True
             event = self._sockets.next_event(0.0)
@@ -157,7 +189,7 @@ class DecoderService:
                 self._fail(header, ErrorCode.OOM, "not enough memory to decode this page: lower --max-pixels")
                 continue
             except (Exception, SystemExit) as error:
-                if is_refused(error) or is_interrupted(error):
+                if is_gpu_fault(error):
                     raise
                 log.exception("%s, request %d", self._where, header.request_id)
                 self._decoder.cancel(header.request_id)

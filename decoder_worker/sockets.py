@@ -14,7 +14,7 @@ from typing import Any
 from dotsctl.protocol import codec, tensor
 from dotsctl.protocol.errors import ErrorCode, ProtocolError
 from dotsctl.protocol.link import Link, Links
-from dotsctl.protocol.messages import CancelRequest, Embeddings, HintRequest, Received, RequestFailed, Stop
+from dotsctl.protocol.messages import CancelRequest, Embeddings, Gather, HintRequest, Received, RequestFailed, Stop
 from dotsctl.protocol.worker.shell import Control
 from dotsctl.protocol.worker.socket_thread import SocketThread
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Arrived:
     """(num_embeddings, width)."""
 
 
-Event = Arrived | CancelRequest | HintRequest | Stop
+Event = Arrived | CancelRequest | Gather | HintRequest | Stop
 
 
 class DecoderSockets(SocketThread):
@@ -71,7 +71,7 @@ class DecoderSockets(SocketThread):
                 if len(self._cancelled) > REMEMBERED_CANCELS:
                     self._cancelled.popitem(last=False)
                 self._events.put(received.message)
-            elif isinstance(received.message, HintRequest | Stop):
+            elif isinstance(received.message, Gather | HintRequest | Stop):
                 self._events.put(received.message)
             else:
                 log.warning("%s is not for a decoder", type(received.message).__name__)

@@ -16,6 +16,7 @@ from dotsctl.protocol.errors import DotsctlError, ExitCode
 from dotsctl.protocol.link import Links
 from dotsctl.protocol.messages import Configure, Ready
 from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.gpu_faults import note_faults
 from dotsctl.protocol.worker.plugins import Plugin, find_plugin
 from dotsctl.protocol.worker.shell import START_AGAIN, Control, prepare_process, read_arguments
 
@@ -61,6 +62,7 @@ def load(configure: Configure, control: Control) -> tuple[Plugin, Encoder, Encod
     """
     started = time.monotonic()
     limit_rendering(configure.render_timeout_s)
+    note_faults(configure.gpu_faults)
     plugin = find_plugin(Role.ENCODER, configure.plugin)
     encoder, spec = load_encoder(plugin, Path(configure.model), configure.options, control.report)
     return plugin, encoder, spec, time.monotonic() - started

@@ -50,6 +50,8 @@ class ErrorCode(StrEnum):
     """Two different pages under one job and page index."""
     DEADLINE = "E_DEADLINE"
     """The page took longer than it may."""
+    GPU = "E_GPU"
+    """macOS ended or refused the work on the GPU each time that the page was computed."""
     INTERNAL = "E_INTERNAL"
     """A worker raised an error of an unexpected kind."""
     MODEL_MISMATCH = "E_MODEL_MISMATCH"
@@ -92,6 +94,7 @@ ANSWERS: dict[str, ErrorAnswer] = {
     ErrorCode.CANCELLED: ErrorAnswer(ExitCode.SOME_FAILED, 503),
     ErrorCode.CONFLICT: ErrorAnswer(ExitCode.SOME_FAILED, 500),
     ErrorCode.DEADLINE: ErrorAnswer(ExitCode.SOME_FAILED, 504),
+    ErrorCode.GPU: ErrorAnswer(ExitCode.SOME_FAILED, 503),
     ErrorCode.INTERNAL: ErrorAnswer(ExitCode.SOME_FAILED, 500),
     ErrorCode.MODEL_MISMATCH: ErrorAnswer(ExitCode.SOME_FAILED, 503),
     ErrorCode.OOM: ErrorAnswer(ExitCode.SOME_FAILED, 503),

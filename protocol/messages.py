@@ -24,6 +24,7 @@ from dotsctl.protocol.errors import ErrorCode
 from dotsctl.protocol.page_geometry import PageGeometry
 from dotsctl.protocol.page_hint import PageHint
 from dotsctl.protocol.parts import (
+    MAX_GATHER_S,
     MAX_IMAGES,
     Capability,
     Device,
@@ -279,6 +280,11 @@ class Configure:
     model_name: str
     render_timeout_s: float
     """Longest time for which an encoder may have the file of a page decoded."""
+    gpu_faults: int = 0
+    """Times in a row that macOS ended or refused the work of this slot on the GPU, or that on a page that waits."""
+
+    def __post_init__(self) -> None:
+        require(self.gpu_faults >= 0, f"gpu_faults {self.gpu_faults} is negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +321,20 @@ class HintRequest:
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Finish nothing more and exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Let the batch fill before it is decoded further: for a decoder that shares its device with an encoder.
+
+    More pages are coming, and no client waits for the text while it is decoded. Each one replaces the one before.
+    """
+
+    for_s: float
+    """Longest time from now without a decoding pass; 0: decode at once whatever the batch."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.for_s <= MAX_GATHER_S, f"for_s {self.for_s} is not 0 to {MAX_GATHER_S:g}")
 
 
 # --- workers to coordinator ------------------------------------------------------------------------------------------
@@ -488,7 +508,7 @@ Message = (
     ClientHello | Submit | CancelJob | HintPage | StatusRequest | SwapEncoder
     | Welcome | Accepted | Busy | PageTokens | Restarted | PageResult | PageFailed | Status | Ping | Refused | Bye
     | SwapResult
-    | Configure | Encode | CancelRequest | HintRequest | Stop
+    | Configure | Encode | CancelRequest | HintRequest | Stop | Gather
     | WorkerHello | Loading | Ready | LoadFailed | Encoded | Dropped | Received | Consumed
     | Decoded | Done | RequestFailed | Blank
     | Embeddings
@@ -498,7 +518,7 @@ MESSAGE_TYPES: dict[int, type[Message]] = {
     1: ClientHello, 2: Submit, 3: CancelJob, 4: StatusRequest, 6: SwapEncoder, 7: HintPage,
     20: Welcome, 21: Accepted, 22: Busy, 23: PageTokens, 24: Restarted, 25: PageResult, 26: PageFailed, 27: Status,
     28: Ping, 29: Refused, 30: Bye, 31: SwapResult,
-    40: Configure, 41: Encode, 42: CancelRequest, 43: Stop, 44: HintRequest,
+    40: Configure, 41: Encode, 42: CancelRequest, 43: Stop, 44: HintRequest, 45: Gather,
     60: WorkerHello, 61: Loading, 62: Ready, 63: LoadFailed, 64: Encoded, 65: Dropped, 66: Received, 67: Consumed,
     68: Decoded, 69: Done, 70: RequestFailed, 71: Blank,
     80: Embeddings,

@@ -19,6 +19,8 @@ MIN_PIXELS = 784
 """The size of the smallest page that an encoder takes: 28 x 28."""
 MAX_IMAGES = 16
 """Images in one request."""
+MAX_GATHER_S = 3600.0
+"""The longest time for which a decoder may be requested to wait for more pages."""
 MAX_EMBEDDINGS = 57_600
 """The limit for one request: four of the largest pages, which have 11,289,600 pixels over 28 x 28 each."""
 

@@ -11,6 +11,7 @@ from dataclasses import InitVar, dataclass, field, replace
 
 from dotsctl.client.runtime.crash_attribution import SOLO_DEATHS
 from dotsctl.client.runtime.delivery import CoreCommand, Kill, ToClient, ToWorker
+from dotsctl.client.runtime.device_sharing import DeviceSharing
 from dotsctl.client.runtime.dispatch import Dispatcher
 from dotsctl.client.runtime.encoder_choice import EncoderChoice
 from dotsctl.client.runtime.ledger import Ledger
@@ -45,6 +46,8 @@ from dotsctl.protocol.messages import (
 )
 from dotsctl.protocol.parts import Role
 
+ALONE_GPU_FAULTS, MAX_GPU_FAULTS = 2, 3
+"""Faults of the GPU during a page after which it runs alone, and after which it is given up."""
 MAX_HELD_BYTES = 512 * 1024 * 1024
 """Image bytes above which clients that already have a page in the ledger must wait."""
 
@@ -66,6 +69,7 @@ class Coordinator:
     stopping: str = ""
     """The reason why no new page is taken; empty while pages are taken."""
     outcomes: Outcomes = field(init=False)
+    _sharing: DeviceSharing = field(init=False)
     _dispatcher: Dispatcher = field(init=False)
     _capacity: int = 1
     """Pages in the decoder's batch; remembered while a decoder restarts."""
@@ -80,6 +84,7 @@ class Coordinator:
         self.table = WorkerTable(len(self.encoder_names))
         self.ledger.lane_of = self.choice.lane_of
         self.outcomes = Outcomes(self.ledger, self.table, self.choice, self.decoder_name, self._commands)
+        self._sharing = DeviceSharing(self.limits, self.ledger, self.table)
         self._dispatcher = Dispatcher(self.limits, self.outcomes)
 
     # --- queries of the loop -----------------------------------------------------------------------------------------
@@ -95,6 +100,11 @@ class Coordinator:
     def counters(self) -> Counters:
         """Return the counters since the start."""
         return self.outcomes.counters
+
+    @property
+    def gpu_faults(self) -> int:
+        """Return the most faults of the GPU during one of the pages that wait."""
+        return max((request.gpu_faults for request in self.ledger.requests.values()), default=0)
 
     @property
     def workers(self) -> dict[WorkerSlot, Worker]:
@@ -223,6 +233,8 @@ class Coordinator:
                 self._to_worker(role, epoch, CancelRequest(message.request_id, message.attempt))
             return
         request.changed_at = now
+        if isinstance(message, Done):
+            self._sharing.read(message)
         if reason := self.choice.reason_to_fall_back(request, role, message):
             request.needs_first = True
             self.outcomes.retry(request, reason, now)
@@ -230,10 +242,18 @@ class Coordinator:
             self.outcomes.advance(request, message, now)
         self._dispatch(now)
 
-    def worker_dead(self, role: Role, epoch: int, reason: str, now: float, *, by_page: bool = True) -> None:
+    def worker_dead(
+        self, role: Role, epoch: int, reason: str, now: float, *, by_page: bool = True, is_gpu_fault: bool = False
+    ) -> None:
         """A worker's process has ended; pages that it answered for start a new attempt.
 
-        ``by_page``: whether a page may be the cause.
+        Args:
+            role: of the worker.
+            epoch: of the process.
+            reason: how it ended.
+            now: time of the event.
+            by_page: whether a page may be the cause.
+            is_gpu_fault: whether macOS ended or refused its work on the GPU.
         """
         self._account(now)
         if (worker := self._serving(role, epoch)) is None:
@@ -253,11 +273,22 @@ class Coordinator:
             ids = {request.request_id for request in candidates}
             suspects = [r for r in in_compute(role, epoch, in_flight) if r.request_id in ids]
             self.outcomes.crashes.died(suspects, candidates, alone=len(in_flight) == 1)
+        computed = in_compute(role, epoch, in_flight)
+        for request in (computed if role is Role.DECODER else computed[:1]) if is_gpu_fault else []:
+            request.gpu_faults += 1
+            request.suspect = request.suspect or request.gpu_faults >= ALONE_GPU_FAULTS
         for request in reversed(lost):  # each goes to the front of its queue, so the oldest must come last
             if self.outcomes.crashes.is_poison(request, now):
                 deaths = f"{request.solo_deaths} times while working on this page alone"
                 text = f"the {role} {worker.name} died {deaths}; {reason}"
                 self.outcomes.fail(request, ErrorCode.POISON, text)
+            elif request.gpu_faults >= MAX_GPU_FAULTS:
+                text = (
+                    f"macOS ended or refused the work of the {role} {worker.name} on the GPU {request.gpu_faults} "
+                    "times while it computed this page, also alone and in smaller pieces: close other programs that "
+                    "use the GPU, or lower --max-pixels"
+                )
+                self.outcomes.fail(request, ErrorCode.GPU, text)
             else:
                 # A death that only the unexplained ones before it excuse must not count against the worker.
                 self.outcomes.settled += request.solo_deaths >= SOLO_DEATHS
@@ -307,6 +338,8 @@ class Coordinator:
 
     def _dispatch(self, now: float) -> None:
         self._dispatcher.dispatch(now, is_ready=self.all_ready)
+        if (command := self._sharing.update(now)) is not None:
+            self._commands.append(command)
 
     def _accept(self, request: Request) -> None:
         self._to_client(request.client, Accepted(*request.address))
@@ -324,9 +357,13 @@ class Coordinator:
     def _account(self, now: float) -> None:
         """Add the time since the last event to the busy time, or extend the timeout, of each worker."""
         for worker in self.table.serving:
-            if has_work(worker.role, worker.epoch, self.ledger):
+            is_owing = has_work(worker.role, worker.epoch, self.ledger)
+            if is_owing:
                 worker.busy_s += now - max(self._accounted_at, worker.since)
-            else:  # silence counts from the moment a report is due
+            if not is_owing or self._sharing.is_gathering(worker):  # silence counts from the moment a report is due
                 worker.progress_at = now
+        if self._sharing.is_gathering(self.table.in_slot(DECODER)):
+            for request in self.ledger.in_state(RequestState.DECODING):
+                request.changed_at = now
         self.choice.elapsed(self.ledger, now - self._accounted_at)
         self._accounted_at = now

@@ -26,6 +26,8 @@ class Ledger:
         self.requests: dict[int, Request] = {}
         self.held_bytes = 0
         """Bytes of the images of all requests."""
+        self.num_streaming = 0
+        """Requests whose client gets the text while it is decoded."""
         self.encoder_indexes: dict[Lane, int | None] = {}
         """Indexes of the encoders that the requests of a lane go to, where the coordinator chooses; none: they wait."""
         self.lane_of: Callable[[Request], Lane] = lane_of_encoder
@@ -100,6 +102,7 @@ class Ledger:
         self._by_state[request.state][request.request_id] = request
         request.by_state = self._by_state
         self.held_bytes += request.nbytes
+        self.num_streaming += submit.stream
         request.lane = self.lane_of(request)
         self._queue.add(request)
         return request
@@ -114,6 +117,7 @@ class Ledger:
         del self._by_state[request.state][request.request_id]
         request.by_state = None
         self.held_bytes -= request.nbytes
+        self.num_streaming -= request.submit.stream
         if request.state is not RequestState.QUEUED:
             return
         if request.suspect:

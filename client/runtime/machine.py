@@ -63,6 +63,7 @@ from dotsctl.protocol.messages import (
     WorkerHello,
 )
 from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.shell import START_AGAIN
 
 log = logging.getLogger(__name__)
 
@@ -205,8 +206,9 @@ class RuntimeMachine:
         reason = self._supervisor.exit_reason(worker, code)
         log.warning("%s (epoch %d) ended: %s", worker.slot, worker.epoch, reason)
         was_readiness = self._readiness.ended(worker.role, worker.epoch, now)
-        by_page = not worker.was_stopped and not was_readiness
-        self.core.worker_dead(worker.role, worker.epoch, reason, now, by_page=by_page)
+        is_gpu_fault = code == START_AGAIN
+        by_page = not (worker.was_stopped or was_readiness or is_gpu_fault)
+        self.core.worker_dead(worker.role, worker.epoch, reason, now, by_page=by_page, is_gpu_fault=is_gpu_fault)
         self._supervisor.ended(worker, code, reason, now)
         if trial is not None:
             self._swaps.died(worker, trial, tail, now)
@@ -319,7 +321,8 @@ class RuntimeMachine:
         choice, options = decoder_options(config) if worker.slot == DECODER else encoder_options(config, index)
         if worker.role is Role.ENCODER:
             options = {**options, **self.core.choice.options(index)}
-        configure = Configure(choice.name, options, config.model, config.model_name, config.render_timeout_s)
+        faults = max(worker.gpu_faults, self.core.gpu_faults)
+        configure = Configure(choice.name, options, config.model, config.model_name, config.render_timeout_s, faults)
         self._commands.append(ToWorker(worker.role, worker.epoch, configure))
 
     def _ready(self, worker: Worker, message: Ready, now: float) -> None:

@@ -33,7 +33,7 @@ from dotsctl.protocol.messages import (
 from dotsctl.protocol.parts import Role
 
 MAX_POISON = 3
-"""Pages in a row that are found to be poison; from here on it is the worker, and its deaths are counted on."""
+"""Pages in a row that end with their worker; from here on it is the worker, and its deaths are counted on."""
 MAX_STALLS = 2
 
 
@@ -112,7 +112,7 @@ class Outcomes:
             self.counters.cancelled += 1
         else:
             self.counters.failed += 1
-            self._poison_in_a_row += code is ErrorCode.POISON
+            self._poison_in_a_row += code in (ErrorCode.POISON, ErrorCode.GPU)
             self.settled += self._poison_in_a_row < MAX_POISON
         self._send(request.client, PageFailed(*request.address, code, text))
 

@@ -57,6 +57,8 @@ class Request:
     """A worker died with this request in its compute; it runs alone until it is cleared."""
     solo_deaths: int = 0
     """Deaths of a worker during which this was the only request in flight."""
+    gpu_faults: int = 0
+    """Times that macOS ended or refused a worker's work on the GPU while the worker computed this request."""
     stalls: int = 0
     embedding_bytes: int = 0
     """The size of this attempt's embeddings, as the encoder reported; 0 before."""

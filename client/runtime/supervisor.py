@@ -23,6 +23,8 @@ STOP_GRACE_S = 15.0
 """The time from the request to stop to SIGKILL; a hard kill of a process with much wired memory has leaked it."""
 KILL_WAIT_S = 5.0
 """The time for the system to remove a process after SIGKILL; one that waits for a dead disk stays."""
+COOL_DOWN = 10.0
+"""The shortest pause after a fault of the GPU, as a multiple of the configured one; 5 s by default."""
 TRACEBACK_S = 0.5
 """The time from the request for a traceback to SIGKILL."""
 
@@ -72,6 +74,8 @@ class Supervisor:
 
     def _plan_restart(self, worker: Worker, code: int | None, now: float) -> None:
         worker.failures += 1
+        is_gpu_fault = code == START_AGAIN
+        worker.gpu_faults = worker.gpu_faults + 1 if is_gpu_fault else 0
         if worker.state is WorkerState.LOADING and code is not None and code >= 0 and code != START_AGAIN:
             worker.state, worker.failed_loading = WorkerState.FATAL, True
             worker.verdict = f"the {worker.slot} worker ended itself with {worker.last_exit} while loading"
@@ -86,14 +90,20 @@ class Supervisor:
                     " while it loaded, usually because memory ran out. Close other programs, or "
                     "choose a smaller model or another plugin"
                 )
+            if is_gpu_fault:
+                worker.verdict += (
+                    " because macOS ended or refused its work on the GPU. Close other programs that use the GPU, lower "
+                    "--max-pixels, or restart the Mac"
+                )
             return
         pause = 0.0 if worker.failures == 1 else self._config.backoff_s * 2 ** (worker.failures - 2)
-        worker.state, worker.start_at = WorkerState.BACKOFF, now + min(MAX_BACKOFF_S, pause)
+        cool_down = COOL_DOWN * self._config.backoff_s if is_gpu_fault else 0.0
+        worker.state, worker.start_at = WorkerState.BACKOFF, now + min(MAX_BACKOFF_S, max(pause, cool_down))
 
     def progress(self) -> None:
         """A page was finished: deaths before it do not count as deaths in a row any more."""
         for worker in self._table:
-            worker.failures = 0
+            worker.failures = worker.gpu_faults = 0
 
     def retire(self, worker: Worker, now: float) -> None:
         """Wait for a process that was requested to stop."""

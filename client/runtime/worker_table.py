@@ -63,6 +63,8 @@ class Worker:
     """The time to start it again, in BACKOFF."""
     failures: int = 0
     """Deaths in a row without a finished page between them."""
+    gpu_faults: int = 0
+    """Processes in a row that ended because macOS ended or refused their work on the GPU."""
     last_exit: str = ""
     ended_for: str = ""
     """The reason why we ended the present process, or the last one; empty: it died by itself."""

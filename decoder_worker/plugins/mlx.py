@@ -80,7 +80,7 @@ class MLXDecoder:
             weights = str(quantisation or "own weights")
             self._loaded.time_rows((digest, weights, options.dtype or "", version(MLX)), this_machine())
         device = Device.GPU if self._loaded.on_gpu else Device.CPU
-        return DecoderSpec(digest, self._loaded.width, options.batch, self._loaded.tasks, device)
+        return DecoderSpec(digest, self._loaded.width, self._loaded.capacity, self._loaded.tasks, device)
 
     def has_room(self, prompt: EncodedPrompt) -> bool:
         """Return whether fewer than ``batch`` pages are held and the page fits into ``cache_mib`` with them."""
@@ -97,6 +97,10 @@ class MLXDecoder:
     def step(self) -> list[Piece]:
         """One prefill chunk where a page waits for one, and one pass where pages run."""
         return self._decoder.step()
+
+    def prefill(self) -> bool:
+        """One prefill chunk where a page waits for one; whether a page waits for another one."""
+        return self._decoder.prefill()
 
     def cancel(self, page_id: int) -> None:
         """Forget a page; unknown ids are ignored."""

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT_S = 30.0
 SEND_TIMEOUT_S = 30.0
 START_AGAIN = 75
-"""Exit code of a worker that could not load through no fault of its plugin (EX_TEMPFAIL): another start may help."""
+"""Exit code of a worker whose work on the GPU macOS ended or refused (EX_TEMPFAIL): another start may help."""
 TRACEBACK_SIGNAL = signal.SIGUSR2
 """The signal that makes a worker write the stacks of all its threads into its log, and continue."""
 

@@ -1,5 +1,6 @@
 """Faults 1, 2, 3 and 5: workers that die at the worst moments."""
 
+import hashlib
 import os
 import signal
 from collections.abc import Callable
@@ -76,6 +77,34 @@ def test_an_encoder_that_the_gpu_refuses_is_started_again_and_its_page_is_read(s
     assert instance.restarts(Role.ENCODER) == 2
     log = next(Path(worker.log) for worker in instance.status().workers if worker.role is Role.ENCODER)
     assert "SubmissionsIgnored" in log.with_name("encoder.1.log").read_text()
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("fault", ["timeout", "ignored"])
+def test_a_fault_of_the_gpu_restarts_the_worker_and_condemns_no_page(start: Start, role: Role, fault: str) -> None:
+    """The page that meets the watchdog is read in smaller pieces; one that is refused each time fails alone."""
+    contents = [b"first", b"second", b"third"]
+    bad = hashlib.sha256(contents[1]).hexdigest()[:8]
+    plugins = {Role.ENCODER: "fake:encode_ms=5", Role.DECODER: "fake:batch=2"}
+    plugins[role] += f",fault={fault},on={'second' if role is Role.ENCODER else bad}"
+    instance = start(plugins[Role.ENCODER], plugins[Role.DECODER], max_starts=20)
+    answers = instance.read(contents)
+    if fault == "ignored":
+        failed = answers.pop(1)
+        assert isinstance(failed, PageFailed) and failed.code is ErrorCode.GPU
+        assert "3 times" in failed.message and "--max-pixels" in failed.message
+    assert all(text_of(answer) == fake_text(contents[number]) for number, answer in answers.items())
+    assert 2 <= instance.restarts(role) <= 3
+    assert instance.status().counters["failed"] == (fault == "ignored")
+
+
+def test_a_worker_that_the_gpu_never_serves_is_given_up_with_the_remedy(start: Start) -> None:
+    instance = start("fake:fault=ignored", "fake", max_starts=2)
+    instance.session.open_job("job")
+    instance.session.send(*submit("job", 0, b"page"))
+    with pytest.raises(CommandFailedError, match=r"macOS ended or refused its work on the GPU\. Close other"):
+        while instance.session.next_of("job", 20.0) is not None:
+            pass
 
 
 def test_tokens_of_a_dead_decoder_are_void_and_the_text_is_exact(start: Start, gates: list[Gate]) -> None:

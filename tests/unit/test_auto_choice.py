@@ -351,7 +351,8 @@ def test_the_encoder_that_is_needed_less_is_unloaded_and_comes_back_when_a_page_
     small, large = made.submit(), made.submit(LARGE)
     commands = made.core.take_commands()
     assert Wake(WorkerSlot(Role.ENCODER, FIRST)) in commands
-    assert [c.message.request_id for c in commands if isinstance(c, ToWorker)] == [made.request(small)[0]]  # type: ignore[union-attr]
+    sent = [c.message for c in commands if isinstance(c, ToWorker) and isinstance(c.message, Encode)]
+    assert [message.request_id for message in sent] == [made.request(small)[0]]
     made.ready(WorkerSlot(Role.ENCODER, FIRST))
     assert made.places() == {large: FIRST}
 

@@ -91,6 +91,10 @@ def instances(declared: Any) -> st.SearchStrategy[Any]:
         fields |= {"job_id": texts.filter(bool), "page_index": st.integers(0, 2**63 - 1), "encoder": small}
     if declared is messages.SwapEncoder:
         fields["place"] = small
+    if declared is messages.Configure:
+        fields["gpu_faults"] = small
+    if declared is messages.Gather:
+        fields["for_s"] = st.floats(0, parts.MAX_GATHER_S)
     if declared in (messages.Submit, messages.Encode):
         fields["images"] = st.lists(files | pictures, min_size=1, max_size=parts.MAX_IMAGES).map(tuple)
     if declared is messages.Embeddings:

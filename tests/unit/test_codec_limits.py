@@ -159,6 +159,10 @@ def test_a_header_above_its_limit_is_refused_at_both_ends() -> None:
     assert str(MAX_HEADER_BYTES) in str(refusal(PREAMBLE, packed(t=NUMBERS["Loading"], note="x" * MAX_HEADER_BYTES)))
 
 
+CONFIGURE = {
+    **{"plugin": "p", "options": {}, "model": "m", "model_name": "n"},
+    **{"render_timeout_s": 1.0, "gpu_faults": 0},
+}
 WRONG_FIELDS: list[tuple[str, dict[str, Any], str]] = [
     ("ClientHello", {"pid": True, "version": "1"}, "ClientHello.pid: expected an integer of 64 bits, got bool 'True'"),
     ("ClientHello", {"pid": 1.0, "version": "1"}, "ClientHello.pid: expected an integer"),
@@ -171,12 +175,19 @@ WRONG_FIELDS: list[tuple[str, dict[str, Any], str]] = [
     ("Refused", {"message": "r", "code": 3}, "Refused.code: expected one of E_BAD_IMAGE"),
     (
         "Configure",
-        {"plugin": "p", "options": {"a": 1}, "model": "m", "model_name": "n", "render_timeout_s": 1.0},
+        {**CONFIGURE, "options": {"a": 1}},
         "Configure.options.a: ",
+    ),
+    ("Gather", {"for_s": -0.5}, "for_s -0.5 is not 0 to 3600"),
+    ("Gather", {"for_s": 3601.0}, "for_s 3601.0 is not 0 to 3600"),
+    (
+        "Configure",
+        {**CONFIGURE, "gpu_faults": -1},
+        "gpu_faults -1 is negative",
     ),
     (
         "Configure",
-        {"plugin": "p", "options": ["a"], "model": "m", "model_name": "n", "render_timeout_s": 1.0},
+        {**CONFIGURE, "options": ["a"]},
         "options: expected a map",
     ),
 ]

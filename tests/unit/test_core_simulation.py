@@ -19,6 +19,8 @@ from dotsctl.client.runtime import (
 )
 from dotsctl.client.runtime.auto import AutoChoice
 from dotsctl.client.runtime.backlog import Backlog
+from dotsctl.client.runtime.delivery import ToWorker
+from dotsctl.client.runtime.device_sharing import DeviceSharing
 from dotsctl.client.runtime.dispatch import Dispatcher
 from dotsctl.client.runtime.ending import Ending
 from dotsctl.client.runtime.ledger import Ledger
@@ -37,6 +39,7 @@ from dotsctl.protocol.machine.measured_costs import Preference
 from dotsctl.protocol.messages import (
     Blank,
     CancelRequest,
+    Gather,
     HintPage,
     HintRequest,
     Message,
@@ -120,13 +123,11 @@ def _forgetful_of_sent_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Custody moves on the encoder's word: what it had sent and not delivered is lost with it."""
     original = core.Coordinator.worker_dead
 
-    def worker_dead(
-        self: core.Coordinator, role: Role, epoch: int, reason: str, now: float, *, by_page: bool = True
-    ) -> None:
+    def worker_dead(self: core.Coordinator, role: Role, epoch: int, reason: str, now: float, **causes: bool) -> None:
         sent = [r for r in self.ledger.in_flight() if r.state is RequestState.SENT and role is Role.ENCODER]
         for request in sent:
             request.state = RequestState.RECEIVED
-        original(self, role, epoch, reason, now, by_page=by_page)
+        original(self, role, epoch, reason, now, **causes)
 
     monkeypatch.setattr(core.Coordinator, "worker_dead", worker_dead)
     monkeypatch.setattr(core.Coordinator, "tick", lambda *_: None)
@@ -481,6 +482,52 @@ def _hints_for_the_attempt_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "HintRequest", lambda request_id, _, hint: HintRequest(request_id, 1, hint))
 
 
+# --- one device for both halves ---
+
+
+def _gathering_goes_on_when_nothing_more_is_coming(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = DeviceSharing.update
+
+    def update(self: DeviceSharing, now: float) -> ToWorker | None:
+        told = original(self, now)
+        return told if told is not None and told.message != Gather(0.0) else None
+
+    monkeypatch.setattr(DeviceSharing, "update", update)
+
+
+def _streaming_pages_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ledger, "num_streaming", property(lambda self: 0, lambda self, value: None), raising=False)
+
+
+def _gathering_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DeviceSharing, "_gather_s", lambda self, now: 60.0)
+
+
+# --- faults of the GPU ---
+
+
+def _faults_of_the_gpu_make_suspects(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = core.Coordinator.worker_dead
+
+    def worker_dead(
+        self: core.Coordinator,
+        role: Role,
+        epoch: int,
+        reason: str,
+        now: float,
+        *,
+        by_page: bool = True,
+        is_gpu_fault: bool = False,
+    ) -> None:
+        original(self, role, epoch, reason, now, by_page=by_page or is_gpu_fault)
+
+    monkeypatch.setattr(core.Coordinator, "worker_dead", worker_dead)
+
+
+def _no_cooling_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "COOL_DOWN", 0.0)
+
+
 # --- sleep ---
 
 
@@ -543,6 +590,11 @@ def _sleep_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
         _hints_that_are_kept_back,
         _hints_for_another_page,
         _hints_for_the_attempt_before,
+        _gathering_goes_on_when_nothing_more_is_coming,
+        _streaming_pages_are_gathered,
+        _gathering_for_a_minute,
+        _faults_of_the_gpu_make_suspects,
+        _no_cooling_down,
     ],
 )
 def test_the_simulation_notices_a_broken_runtime(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dotsctl.decoder_worker.plugins.mlx_options import MLXDecoderOptions, usual_batch
 from dotsctl.protocol.errors import ExitCode, MissingError
 from dotsctl.protocol.geometry import PixelLimits
 from dotsctl.protocol.machine import memory, sysctl
@@ -54,6 +55,24 @@ def test_the_working_set_of_a_page_is_near_what_was_measured(dots: CheckpointFac
         limits = PixelLimits(3136, num_patches * 196)
         estimated_mib = encoder_need(replace(dots, limits=limits), FLOAT32).largest_page_bytes / (1 << 20)
         assert 0.95 < estimated_mib / measured_mib < 1.15
+
+
+@pytest.mark.parametrize(
+    ("usable_gib", "options", "pages"),
+    [
+        (64, MLXDecoderOptions(dtype="bfloat16"), 16),
+        (64, MLXDecoderOptions(dtype="float32"), 10),  # 4 GiB of keys and values
+        (64, MLXDecoderOptions(dtype="float32", cache_mib=8192), 16),
+        (64, MLXDecoderOptions(dtype="bfloat16", cache_mib=512), 2),
+        (64, MLXDecoderOptions(dtype="bfloat16", cache_mib=512, context=2000), 9),
+        (7, MLXDecoderOptions(dtype="bfloat16"), 3),
+        (3, MLXDecoderOptions(dtype="bfloat16"), 1),
+    ],
+)
+def test_as_many_pages_are_decoded_at_once_as_fit_into_memory(
+    dots: CheckpointFacts, usable_gib: int, options: MLXDecoderOptions, pages: int
+) -> None:
+    assert usual_batch(dots, options, usable_gib * GIB) == pages
 
 
 def test_the_complete_cache_counts_only_where_memory_may_run_short(dots: CheckpointFacts) -> None:

@@ -152,6 +152,14 @@ def test_each_fault_of_an_encoder_is_found_by_a_step_that_names_it(
             "unknown task", "raised TypeError",
         ),
         ("self._running.pop(page_id, None)", "self._running.pop(page_id)", "cancel", "raised KeyError"),
+        ("    def cancel(", "    def prefill(self): return True\n\n    def cancel(", "prefill", "a prompt is left"),
+        ("    def cancel(", "    def prefill(self): pass\n\n    def cancel(", "prefill", "prefill returned None"),
+        (
+            "    def cancel(",
+            "    def prefill(self):\n        for page in self._running.values(): page.words[0] = 'other'\n"
+            "        return False\n\n    def cancel(",
+            "prefill", "the answer changes when prefill is called",
+        ),
         ("self._running.pop(page_id, None)", "pass", "cancel", "has_room is false although fewer pages run"),
         (
             "[prompt.page_id] = Running(words,", "[prompt.page_id] = Running(Late(prompt.embeddings),",

@@ -244,3 +244,15 @@ def tie(
 ) -> dict[int, list[int]]:
     model.rescored += 1
     return score(rows, look_ahead=False)
+
+
+def test_prompts_are_computed_without_a_pass_and_the_answers_stay_the_same() -> None:
+    rows, model = scheduler()
+    runs = {page_id: run() for page_id in (1, 2)}
+    rows.admit(1, Script(1, [5, 6, END]), runs[1])
+    rows.admit(2, Script(3, [7, END]), runs[2])
+    assert [rows.prefill() for _ in range(5)] == [True, True, True, False, False]
+    assert model.log == ["prefill"] * 4 and rows.passes == 0
+    while rows.pages:
+        rows.step()
+    assert [runs[page_id].stop.tokens for page_id in (1, 2)] == [[5, 6], [7]]

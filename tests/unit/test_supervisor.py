@@ -9,7 +9,7 @@ from dotsctl.client.runtime.worker_slots import DECODER, ENCODER
 from dotsctl.client.runtime.worker_table import Worker, WorkerState, WorkerTable
 from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol.parts import Role
-from dotsctl.protocol.worker.shell import TRACEBACK_SIGNAL
+from dotsctl.protocol.worker.shell import START_AGAIN, TRACEBACK_SIGNAL
 
 FAKE = PluginChoice("fake")
 KILLED = Signal(Role.ENCODER, 1, signal.SIGKILL)
@@ -65,6 +65,22 @@ def test_the_first_restart_comes_at_once_and_the_pauses_double_up_to_a_limit() -
         assert worker.state is WorkerState.STARTING
     assert pauses == [0.0, 4.0, 8.0, 16.0, MAX_BACKOFF_S, MAX_BACKOFF_S, MAX_BACKOFF_S]
     assert worker.epoch == 8
+
+
+def test_after_a_fault_of_the_gpu_the_next_process_comes_after_a_pause_and_the_faults_are_counted() -> None:
+    made = Processes()
+    worker, pauses = made.start(), []
+    for now in (0.0, 100.0, 200.0):
+        made.die(now, START_AGAIN)
+        pauses.append(worker.start_at - now)
+        made.supervisor.start_due(now + 99.0)
+    assert pauses == [5.0, 5.0, 5.0] and worker.gpu_faults == 3
+    made.die(300.0, -signal.SIGKILL)
+    assert worker.gpu_faults == 0
+    made.supervisor.start_due(399.0)
+    made.die(400.0, START_AGAIN)
+    assert worker.state is WorkerState.FATAL
+    assert worker.verdict.endswith("lower --max-pixels, or restart the Mac")
 
 
 def test_the_fifth_death_in_a_row_is_the_last() -> None:

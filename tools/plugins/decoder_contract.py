@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 from dotsctl.decoder_worker.loading import close, load_decoder
-from dotsctl.decoder_worker.plugin import Decoder, DecoderSpec, EncodedPrompt, Finish, Piece
+from dotsctl.decoder_worker.plugin import Decoder, DecoderSpec, EncodedPrompt, Finish, Piece, PrefillingDecoder
 from dotsctl.encoder_worker.plugins.fake import digest_rows
 from dotsctl.protocol.geometry import CELL_PX, PixelLimits, fit
 from dotsctl.protocol.parts import FinishReason
@@ -51,6 +51,7 @@ class DecoderContract:
             Step("max_tokens", self._max_tokens),
             Step("unknown task", self._unknown_task),
             Step("several pages", self._several),
+            *([Step("prefill", self._prefill)] if hasattr(self._subject.plugin.cls, "prefill") else []),
             Step("cancel", self._cancel),
             Step("close", self._close),
         ]
@@ -165,6 +166,28 @@ class DecoderContract:
             self._admit(prompt)
         self._run(*prompts)
         return f"{number} pages at once are all finished"
+
+    def _prefill(self) -> str:
+        """Prompts that are computed apart from the passes change no answer, and come to an end."""
+        answers = []
+        for is_apart in (False, True):
+            prompt = self._prompt(self._embeddings(2))
+            self._admit(prompt)
+            if is_apart:
+                self._prefill_all()
+            answers.append(self._run(prompt)[prompt.page_id].text)
+        if answers[0] != answers[1]:
+            raise BrokenContractError("the answer changes when prefill is called before the first step")
+        return "prompts computed ahead change no answer"
+
+    def _prefill_all(self) -> None:
+        assert isinstance(self.decoder, PrefillingDecoder)
+        for _ in range(MOST_STEPS):
+            if (is_left := self.decoder.prefill()) is False:
+                return
+            if is_left is not True:
+                raise BrokenContractError(f"prefill returned {is_left!r:.40}, not whether a prompt is left")
+        raise BrokenContractError(f"a prompt is left after {MOST_STEPS} calls of prefill")
 
     def _cancel(self) -> str:
         """A cancelled page gives no further piece, and leaves room."""

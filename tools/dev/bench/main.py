@@ -1,4 +1,4 @@
-"""``python -P -m dotsctl.tools.dev.bench control | coordinator | rendering | simulate``: for developers."""
+"""``python -P -m dotsctl.tools.dev.bench control | coordinator | devices | rendering | simulate``: for developers."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from dotsctl.client.cli.printing import exiting_on_error
 from dotsctl.tools.bench.main import machine_text
 from dotsctl.tools.dev.bench import control as bench_control
 from dotsctl.tools.dev.bench import coordinator as bench_coordinator
+from dotsctl.tools.dev.bench import devices as bench_devices
 from dotsctl.tools.dev.bench import rendering as bench_rendering
 from dotsctl.tools.dev.bench import simulation as bench_simulation
 
@@ -18,7 +19,7 @@ PROGRESS_S = 5.0
 
 @click.group()
 def cli() -> None:
-    """Measure the coordinator and the rendering of pages, and play the simulation."""
+    """Measure the coordinator and the rendering of pages, and play the simulations."""
 
 
 @cli.command()
@@ -103,6 +104,31 @@ def simulate(seeds: int, first: int, processes: int | None, as_json: bool) -> No
     for line in sorted(outcome.failing):
         click.echo(line, err=True)
     sys.exit(bool(outcome.failing))
+
+
+@cli.command()
+@click.option("--pages", type=click.IntRange(min=16), default=64, show_default=True, help="Pages to read.")
+@click.option(
+    "--check", is_flag=True, help="Exit 1 below a machine's least gain on one device, or 0.95 of the ideal on two."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def devices(pages: int, check: bool, as_json: bool) -> None:
+    """Simulate both halves on one GPU and on two devices.
+
+    On one GPU, halves that take turns are compared with halves that compute at any time, each submission waiting for
+    one of the other process. On two devices the halves are compared with the ideal pipeline. Times are estimates.
+    """
+    outcomes = [bench_devices.measure(machine, pages) for machine in bench_devices.MACHINES]
+    if as_json:
+        found = [asdict(outcome) | {"gain": outcome.gain, "overlap": outcome.overlap} for outcome in outcomes]
+        click.echo(json.dumps({"machines": found}))
+    for outcome in [] if as_json else outcomes:
+        click.echo(
+            f"{outcome.machine.name}: one GPU {outcome.free_s:,.0f} s at any time, {outcome.phases_s:,.0f} s in turns, "
+            f"{outcome.gain:.2f} times the pages; two devices {outcome.two_devices_s:,.0f} s, {outcome.overlap:.3f} of "
+            "the ideal"
+        )
+    sys.exit(check and not all(outcome.is_as_promised for outcome in outcomes))
 
 
 @cli.command()

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from dotsctl.client.runtime.delivery import Abandon, Release, Signal, Spawn, ToWorker
 from dotsctl.client.runtime.machine import RuntimeMachine
 from dotsctl.client.runtime.request import RequestState
-from dotsctl.client.runtime.supervisor import KILL_WAIT_S, MAX_BACKOFF_S, STOP_GRACE_S, TRACEBACK_S
+from dotsctl.client.runtime.supervisor import COOL_DOWN, KILL_WAIT_S, MAX_BACKOFF_S, STOP_GRACE_S, TRACEBACK_S
 from dotsctl.client.runtime.worker_slots import WorkerSlot
 from dotsctl.client.runtime.worker_table import LEAVING, WorkerState
 from dotsctl.protocol.messages import Configure, Encode
 from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.shell import START_AGAIN
 from dotsctl.tools.dev.chaos.promises import BrokenPromise
 from dotsctl.tools.dev.chaos.schedule_plan import Clock, SchedulePlan, TrialEnd
 from dotsctl.tools.dev.chaos.simulated_workers import (
@@ -149,18 +150,19 @@ class SupervisionPromises:
         row = self.machine.table.find(*process.name)
         if row is None or not row.is_alive:
             raise BrokenPromise(f"{process.slot} (epoch {process.epoch}) ran and the runtime had forgotten it")
-        self._died(process, row.state not in LEAVING)
+        self._died(process, row.state not in LEAVING, is_gpu_fault=code == START_AGAIN)
         if row.state not in LEAVING and process.trial in FINAL and process.has_failed:
             self._failed_for_good.add(process.slot)
 
-    def _died(self, process: SimulatedProcess, is_in_slot: bool) -> None:
+    def _died(self, process: SimulatedProcess, is_in_slot: bool, *, is_gpu_fault: bool = False) -> None:
         if not is_in_slot or process.is_released:
             return
         deaths, config = self.deaths[process.slot], self.machine.config
         deaths.in_row += 1
         self._has_failed = self._has_failed or deaths.in_row >= config.max_starts
         pause = 0.0 if deaths.in_row == 1 else min(MAX_BACKOFF_S, config.backoff_s * 2 ** (deaths.in_row - 2))
-        deaths.restart_from = self.clock.now + pause
+        cool_down = COOL_DOWN * config.backoff_s if is_gpu_fault else 0.0
+        deaths.restart_from = self.clock.now + min(MAX_BACKOFF_S, max(pause, cool_down))
 
     def replaced(self, index: int) -> None:
         """Note that another encoder has a slot: deaths of the old one do not count against it."""

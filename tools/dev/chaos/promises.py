@@ -21,6 +21,10 @@ from dotsctl.tools.dev.chaos.simulated_workers import (
     SimulatedWorkers,
 )
 
+LATE_S = 0.5
+"""The time after which what is done at once has surely been done."""
+LONG_TURN_S = 1000.0
+"""Simulated time between two turns from which on the machine slept."""
 INDEX_TURNS = 10
 """Turns between two comparisons of the ledger's index with the states of the requests."""
 
@@ -40,6 +44,9 @@ class PagePromises:
     """Requests that went to the alternative last, without having requested it."""
     failed_by_alternative: set[int] = field(default_factory=set)
     """Requests that the alternative must not get again."""
+    _in_vain_since: dict[tuple[Role, int], float] = field(default_factory=dict)
+    """The decoders that wait for more pages in vain, and since when."""
+    _checked_at: float = 0.0
     _turns: int = 0
     _order: list[int] = field(default_factory=list)
     """Requests in the order in which they were dispatched."""
@@ -57,6 +64,9 @@ class PagePromises:
         suspects = [r for r in in_flight if r.suspect]
         if suspects and len(in_flight) > 1:
             raise BrokenPromise(f"request {suspects[0].request_id} is a suspect and does not run alone")
+        may_suspect = self.workers.real_deaths or self.plan.hungry or self.plan.loss or len(self.plan.gpu_faults) > 1
+        if suspects and not may_suspect:
+            raise BrokenPromise(f"request {suspects[0].request_id} is a suspect although no worker died of a page")
         self._turns += 1
         if self._turns % INDEX_TURNS == 0:
             self._check_index()
@@ -65,6 +75,29 @@ class PagePromises:
             row = self.machine.table.find(Role.ENCODER, request.encoder_epoch)
             if is_with_encoder and (row is None or row.ready is None):
                 raise BrokenPromise(f"request {request.request_id} waits for an encoder that is gone")
+        self._check_gathering(in_flight)
+
+    def _check_gathering(self, in_flight: list[Request]) -> None:
+        """A decoder waits for more pages only while some are coming and no client streams, and never for long.
+
+        Where messages are lost or overtake each other, the last of these alone holds.
+        """
+        now = self.workers.now
+        if now - self._checked_at > LONG_TURN_S:  # the machine slept
+            self._in_vain_since.clear()
+        self._checked_at = now
+        with_encoder = [r for r in in_flight if r.state in (RequestState.ENCODING, RequestState.SENT)]
+        is_in_vain = not with_encoder or any(request.submit.stream for request in in_flight)
+        is_orderly = not self.plan.loss and not self.plan.reorder
+        for process in self.workers.processes.values():
+            if process.gathers_until - now > self.machine.config.stall_timeout_s:
+                raise BrokenPromise(f"{process.slot} is to wait for more pages for {process.gathers_until - now:.0f} s")
+            is_waiting = process.alive and process.stopped_at is None and bool(process.gathered)
+            if not (is_waiting and is_in_vain and is_orderly):
+                self._in_vain_since.pop(process.name, None)
+            elif now - self._in_vain_since.setdefault(process.name, now) > self.plan.delay_s + LATE_S:
+                why = "a client waits for its text" if with_encoder else "nothing more is coming"
+                raise BrokenPromise(f"{process.slot} waits for more pages although {why}")
 
     def _check_bytes(self, outstanding: list[Request]) -> None:
         """All but the request that was dispatched last are below the limit of bytes."""

@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import count
 
 from dotsctl.client.runtime.worker_slots import DECODER, WorkerSlot
-from dotsctl.protocol.parts import Role
+from dotsctl.protocol.parts import Device, Role
 
 FOREVER_S = float("inf")
 LONG_DELAY_S = 2.0
@@ -129,6 +129,12 @@ class SchedulePlan:
     """The time at which the complete machine sleeps; infinite: never."""
     reads_pages: bool
     """Whether workers must read the readiness page before they get pages of clients."""
+    streaming: float
+    """Share of the pages whose client gets the text while it is decoded."""
+    gpu_faults: list[float]
+    """Times at which macOS ends or refuses the work of some process on the GPU."""
+    decoder_device: Device
+    encoder_device: Device
 
     @property
     def slots(self) -> list[WorkerSlot]:
@@ -176,6 +182,10 @@ class SchedulePlan:
             signals=_signals(rng),
             sleep_at=rng.uniform(0, 20) if rng.random() < 0.05 else FOREVER_S,
             reads_pages=rng.random() < 0.3,
+            streaming=rng.choice((0.0, 0.0, 0.2, 1.0)),
+            gpu_faults=[rng.uniform(0, 20) for _ in range(rng.choice((0, 0, 0, 1, 2)))],
+            decoder_device=rng.choice((Device.CPU, Device.GPU)),
+            encoder_device=rng.choice((Device.CPU, Device.GPU, Device.NE)),
         )
 
 

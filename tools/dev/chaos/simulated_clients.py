@@ -145,7 +145,8 @@ class SimulatedClients:
             if self._plan.alternative:
                 size = 1700 if page in self._plan.large else self._rng.choice((28, 280))
             image = ImageHeader(ImageKind.FILE, 1, size, size)
-            submit = Submit("job", page, str(page), (image,), OPTIONS, True, self.asks_for(page))
+            streams = self._rng.random() < self._plan.streaming
+            submit = Submit("job", page, str(page), (image,), OPTIONS, streams, self.asks_for(page))
             self._send(name, submit, (b"x",))
             if self._hint_rng.random() < HINTED:
                 self._clock.at(self._hint_rng.uniform(0, LATEST_HINT_S), partial(self._hint, name, page))

@@ -75,6 +75,7 @@ class SimulatedPages:
     def _arrived(self, decoder: "SimulatedProcess", key: int, attempt: int, page: int | None) -> None:
         """The embeddings of a page have come to the decoder."""
         decoder.held[key] = attempt
+        self._end_of_gathering(decoder)
         self._workers.say(decoder, Received(key, attempt))
         decoder.free_at = max(decoder.free_at, self._clock.now) + self._rng.uniform(0.01, 1) / self._plan.batch
         self._workers.run(
@@ -84,6 +85,9 @@ class SimulatedPages:
     def _decode(self, decoder: "SimulatedProcess", key: int, attempt: int, page: int | None, step: int) -> None:
         """One step of a page in the decoder's batch."""
         if decoder.held.get(key) != attempt:
+            return
+        if step > 0 and self.is_gathering(decoder):
+            decoder.gathered.append(partial(self._decode, decoder, key, attempt, page, step))
             return
         geometry = SHRUNK if self._is_shrunk[key, attempt] else GEOMETRY
         if step == 0:
@@ -106,6 +110,22 @@ class SimulatedPages:
             return
         again = partial(self._decode, decoder, key, attempt, page, step + 1)
         self._workers.run(decoder, self._rng.uniform(0.01, 0.5), again)
+
+    def gather(self, decoder: "SimulatedProcess", for_s: float) -> None:
+        """Let a decoder wait for more pages, or no longer."""
+        decoder.gathers_until = self._clock.now + for_s
+        self._workers.run(decoder, for_s, partial(self._end_of_gathering, decoder))
+
+    def is_gathering(self, decoder: "SimulatedProcess") -> bool:
+        """Return whether a decoder waits for more pages."""
+        return self._clock.now < decoder.gathers_until and 0 < len(decoder.held) < self._plan.batch
+
+    def _end_of_gathering(self, decoder: "SimulatedProcess") -> None:
+        """Compute the passes that have waited, unless the decoder is to wait still."""
+        if not self.is_gathering(decoder):
+            gathered, decoder.gathered = decoder.gathered, []
+            for work in gathered:
+                work()
 
     def _run_out_of_memory(self, decoder: "SimulatedProcess") -> None:
         """All pages in the decoder lose this attempt."""

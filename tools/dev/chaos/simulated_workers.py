@@ -15,6 +15,7 @@ from dotsctl.protocol.messages import (
     Configure,
     Dropped,
     Encode,
+    Gather,
     LoadFailed,
     Message,
     Ready,
@@ -22,6 +23,7 @@ from dotsctl.protocol.messages import (
     WorkerHello,
 )
 from dotsctl.protocol.parts import Role
+from dotsctl.protocol.worker.shell import START_AGAIN
 from dotsctl.tools.dev.chaos.schedule_plan import FOREVER_S, Alternative, Clock, SchedulePlan, TrialEnd
 from dotsctl.tools.dev.chaos.simulated_pages import SimulatedPages
 
@@ -67,6 +69,10 @@ class SimulatedProcess:
     """Whether it has read a page that is no client's: the readiness page."""
     held: dict[int, int] = field(default_factory=dict)
     """Attempt by request that it has in work."""
+    gathers_until: float = 0.0
+    """The time until which a decoder waits for more pages."""
+    gathered: list[Callable[[], None]] = field(default_factory=list)
+    """The passes that a decoder computes when it does not wait any more."""
 
     @property
     def role(self) -> Role:
@@ -89,13 +95,19 @@ class SimulatedWorkers:
         self.num_spawned = 0
         self.real_deaths = 0
         """Deaths of ready workers that may be attributed to a page; those of an alternative that always dies, of
-        processes that were requested to end, and of stopped ones that the runtime ended do not count."""
+        processes that were requested to end, of stopped ones that the runtime ended, and by faults of the GPU do not
+        count."""
         self.exited: Callable[[SimulatedProcess, int], None] = lambda process, code: None
         """Called when the end of a process is reported."""
         self._is_undead_due = plan.is_undead
         self._load_deaths = dict(plan.load_deaths)
         self.pages = SimulatedPages(plan, rng, clock, machine, self)
         self._last_arrival: dict[tuple[str, Role, int], float] = {}
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds since the start."""
+        return self._clock.now
 
     # --- processes ---------------------------------------------------------------------------------------------------
 
@@ -154,12 +166,18 @@ class SimulatedWorkers:
         buckets = (BUCKET,) if self.behaviour(process) else ()
         fingerprint = ("0" if process.trial is TrialEnd.FOREIGN else "f") * 64
         reads = self._plan.reads_pages
-        return Ready(fingerprint, WIDTH, endpoint, batch, ("text",), 0.0, buckets, reads_pages=reads)
+        device = self._plan.decoder_device if is_decoder else self._plan.encoder_device
+        return Ready(fingerprint, WIDTH, endpoint, batch, ("text",), 0.0, buckets, device, reads)
 
     def kill_any(self) -> None:
         """Let some process die, as the system or a user may kill it."""
         if running := [process for process in self.processes.values() if process.alive]:
             self.die(self._rng.choice(running), -signal.SIGKILL, is_foreign=True)
+
+    def fault_of_gpu(self) -> None:
+        """Let some process end because macOS ended or refused its work on the GPU."""
+        if running := [p for p in self.processes.values() if p.alive and p.is_ready and p.stopped_at is None]:
+            self.die(self._rng.choice(running), START_AGAIN)
 
     def die(self, process: SimulatedProcess, code: int, *, is_foreign: bool = False) -> None:
         """Let a process end, by a signal that is not of the runtime or otherwise; it notices that a little later."""
@@ -167,6 +185,7 @@ class SimulatedWorkers:
             return
         process.alive = False
         is_real = process.is_ready and not process.is_released and self.behaviour(process) not in DYING
+        is_real = is_real and code != START_AGAIN
         self.real_deaths += is_real and (is_foreign or process.stopped_at is None)
         process.held.clear()
 
@@ -261,6 +280,8 @@ class SimulatedWorkers:
                 self._load(process, message)
             case Encode():
                 self.pages.encode(process, message)
+            case Gather():
+                self.pages.gather(process, message.for_s)
             case CancelRequest():
                 if process.held.get(message.request_id) == message.attempt:
                     del process.held[message.request_id]

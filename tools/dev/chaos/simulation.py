@@ -119,6 +119,8 @@ class Schedule:
         self.clients.begin()
         for _ in range(plan.deaths):
             at(rng.uniform(0, 30), self.workers.kill_any)
+        for delay_s in plan.gpu_faults:
+            at(delay_s, self.workers.fault_of_gpu)
         for duration_s in plan.stops:
             at(rng.uniform(0, 20), partial(self.workers.stop_any, duration_s))
         for delay_s, number in plan.signals:
