@@ -327,8 +327,8 @@ class RuntimeMachine:
 
     def _ready(self, worker: Worker, message: Ready, now: float) -> None:
         """A worker has loaded its model; workers with different models never talk."""
-        if worker.state in LEAVING and worker.trial is None:
-            return  # it is about to end
+        if worker.is_retired:
+            return
         self._model = self._model or Model(worker.slot, message.fingerprint, message.width)
         difference = self._model.difference(message)
         if difference and worker.trial is not None:
@@ -349,6 +349,8 @@ class RuntimeMachine:
         """Admit or refuse the workers that have read the readiness page, or need not."""
         for outcome in outcomes:
             worker, verdict = outcome.worker, outcome.verdict
+            if worker.is_retired:  # another encoder took its slot while it read
+                continue
             if verdict.judgement is Judgement.REFUSED:
                 self.failed_for_good(worker, f"{verdict.reason}: {NOT_READ}", ExitCode.COMMAND, now, has_loaded=True)
                 continue

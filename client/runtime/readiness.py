@@ -134,6 +134,9 @@ class Readiness:
         """Admit the candidates that need no page, and begin the page for the first of the others."""
         outcomes = []
         for worker, ready in list(self._candidates.values()):
+            if worker.is_retired:
+                del self._candidates[worker.role, worker.epoch]
+                continue
             if self._reading is not None or not worker.is_alive:
                 continue
             partner = self._partner(worker)

@@ -111,6 +111,11 @@ class Worker:
         return self.slot.role
 
     @property
+    def is_retired(self) -> bool:
+        """Return whether it is in no slot and will not get one: what it still says counts no more."""
+        return self.state in LEAVING and self.trial is None
+
+    @property
     def is_loading(self) -> bool:
         """Return whether a process runs that is not ready yet and is not being ended."""
         is_before_ready = self.state in (WorkerState.STARTING, WorkerState.LOADING, WorkerState.TRIAL)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dotsctl.client.runtime.delivery import ToClient, ToWorker
+from dotsctl.client.runtime.delivery import Spawn, ToClient, ToWorker
 from dotsctl.client.runtime.machine import RELEASE, RuntimeMachine
 from dotsctl.client.runtime.readiness_page import (
     FILE,
@@ -18,6 +18,7 @@ from dotsctl.client.runtime.readiness_page import (
     readiness_page,
 )
 from dotsctl.client.runtime.worker_slots import identity_of
+from dotsctl.client.runtime.worker_table import WorkerState
 from dotsctl.client.settings.runtime_config import PluginChoice, RuntimeConfig
 from dotsctl.protocol.errors import ErrorCode, ExitCode
 from dotsctl.protocol.geometry import PageGeometry
@@ -254,6 +255,24 @@ def test_a_swap_to_an_encoder_that_reads_nothing_keeps_the_old_one() -> None:
     (answer,) = to_client(runtime.say(Role.DECODER, 1, done("nothing", page.request_id)), SwapResult)
     assert isinstance(answer, SwapResult) and not answer.swapped and "no word of the readiness page" in answer.message
     assert runtime.machine.ending.bye is None
+
+
+def test_an_encoder_whose_slot_is_taken_while_it_waits_for_the_page_is_not_started_again() -> None:
+    runtime = Runtime()
+    runtime.start()
+    runtime.machine.from_client(CLIENT, SwapEncoder("second", {}, 0), (), runtime.now)
+    runtime.take()
+    runtime.exit(Role.ENCODER, 1)  # epoch 2 is on trial, so 3 is the next one of the slot
+    runtime.exit(Role.DECODER, 1)
+    runtime.load(Role.ENCODER, 2)
+    runtime.load(Role.ENCODER, 3)
+    (page,) = encodes(runtime.load(Role.DECODER, 2))
+    runtime.say(Role.DECODER, 2, done(RIGHT, page.request_id))
+    assert encodes(runtime.tick(1.0)) == []
+    retired = runtime.machine.table.find(Role.ENCODER, 3)
+    assert retired is not None and retired.state is WorkerState.RETIRING
+    assert not [command for command in runtime.exit(Role.ENCODER, 3) if isinstance(command, Spawn)]
+    assert runtime.machine.table.find(Role.ENCODER, 3) is None
 
 
 def test_a_page_without_progress_is_repeated_and_then_ends_the_half_that_has_it() -> None:
