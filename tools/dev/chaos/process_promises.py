@@ -198,8 +198,8 @@ class SupervisionPromises:
         limit_s = config.stopped_timeout_s + LATE_S + KILL_WAIT_S
         if self.has_slept or not process.alive:
             return
-        if process.stopped_at is not None and now > process.stopped_at + limit_s:
-            raise BrokenPromise(f"{process.slot} is stopped for {now - process.stopped_at:.1f} s and still there")
+        if process.stopped_at is not None and now > process.last_stop_at + limit_s:
+            raise BrokenPromise(f"{process.slot} is stopped for {now - process.last_stop_at:.1f} s and still there")
         released_at = self._released_at.get(process.name)
         if released_at is not None and now > released_at + STOP_GRACE_S + LATE_S + KILL_WAIT_S:
             raise BrokenPromise(f"{process.slot} is still there {now - released_at:.1f} s after it was let go")

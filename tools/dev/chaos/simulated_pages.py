@@ -34,6 +34,8 @@ class SimulatedPages:
         """The encoder that has a request, by request."""
         self._is_shrunk: dict[tuple[int, int], bool] = {}
         """Whether a page lost resolution, by request and attempt."""
+        self._small: set[int] = set()
+        """Requests that take no memory from others: readiness pages."""
 
     def encode(self, encoder: "SimulatedProcess", request: Encode) -> None:
         """Begin to encode a page."""
@@ -75,6 +77,8 @@ class SimulatedPages:
     def _arrived(self, decoder: "SimulatedProcess", key: int, attempt: int, page: int | None) -> None:
         """The embeddings of a page have come to the decoder."""
         decoder.held[key] = attempt
+        if page is None:
+            self._small.add(key)
         self._end_of_gathering(decoder)
         self._workers.say(decoder, Received(key, attempt))
         decoder.free_at = max(decoder.free_at, self._clock.now) + self._rng.uniform(0.01, 1) / self._plan.batch
@@ -95,7 +99,7 @@ class SimulatedPages:
         elif step == 1 and page in self._plan.killers and self._plan.killed_role is Role.DECODER:
             self._workers.die(decoder, -signal.SIGSEGV)
             return
-        elif step == 1 and page in self._plan.hungry and len(decoder.held) > 1:
+        elif step == 1 and page in self._plan.hungry and len(decoder.held.keys() - self._small) > 1:
             self._run_out_of_memory(decoder)
             return
         elif step < 3:

@@ -56,6 +56,8 @@ class SimulatedProcess:
     free_at: float = 0.0
     stopped_at: float | None = None
     """The time since which it is stopped; none: it runs."""
+    last_stop_at: float = 0.0
+    """Start of the latest stop, however short the one before was over."""
     stopped_before: float = 0.0
     """The time since which it had been stopped when it last resumed."""
     resumed_at: float = float("-inf")
@@ -94,9 +96,9 @@ class SimulatedWorkers:
         """Every process whose end was not reported."""
         self.num_spawned = 0
         self.real_deaths = 0
-        """Deaths of ready workers that may be attributed to a page; those of an alternative that always dies, of
-        processes that were requested to end, of stopped ones that the runtime ended, and by faults of the GPU do not
-        count."""
+        """Deaths of ready workers that may be attributed to a page. Not those of an alternative that always dies, unless
+        a page requested it, of processes that were requested to end, of stopped ones that the runtime ended, and by
+        faults of the GPU."""
         self.exited: Callable[[SimulatedProcess, int], None] = lambda process, code: None
         """Called when the end of a process is reported."""
         self._is_undead_due = plan.is_undead
@@ -184,8 +186,8 @@ class SimulatedWorkers:
         if not process.alive:
             return
         process.alive = False
-        is_real = process.is_ready and not process.is_released and self.behaviour(process) not in DYING
-        is_real = is_real and code != START_AGAIN
+        is_by_itself = self.behaviour(process) in DYING and not self._has_requested_page(process)
+        is_real = process.is_ready and not process.is_released and not is_by_itself and code != START_AGAIN
         self.real_deaths += is_real and (is_foreign or process.stopped_at is None)
         process.held.clear()
 
@@ -195,6 +197,11 @@ class SimulatedWorkers:
                 self._machine.exited(process.role, process.epoch, code, "", self._clock.now)
 
         self._clock.at(self._rng.uniform(0.001, 0.1), noticed)
+
+    def _has_requested_page(self, process: SimulatedProcess) -> bool:
+        """Return whether an encoder has a page that requested it, so that no other encoder takes the page over."""
+        requests = map(self._machine.core.ledger.requests.get, process.held)
+        return any(request is not None and request.submit.encoder is not None for request in requests)
 
     def signal(self, process: SimulatedProcess, number: int) -> None:
         """Deliver a signal of the runtime to a process."""
@@ -219,6 +226,7 @@ class SimulatedWorkers:
             return
         is_again = self._clock.now - process.resumed_at < RESUMED_S
         process.stopped_at = process.stopped_before if is_again else self._clock.now
+        process.last_stop_at = self._clock.now
         if duration_s < FOREVER_S:
             self._clock.at(duration_s, partial(self._resume, process))
 
