@@ -35,7 +35,6 @@ class CellSource:
         self, hint: PageHint | None, hint_text: HintText | None, geometry: PageGeometry | None, *, has_text: bool
     ) -> None:
         """Begin before the first cell; ``has_text`` tells whether the task's cells have texts."""
-        self._hint, self._words = hint, hint_text
         self._text = TextSource(hint_text, LINE_END) if hint_text is not None else None
         self._boxes = BlockBoxes.of(hint, geometry)
         self._reader = CellReader(has_text)
@@ -52,7 +51,8 @@ class CellSource:
     def context(self) -> str:
         """The part of the answer that decides how what follows is split into tokens: the sides of a box."""
         reader = self._reader
-        if reader.cell is None or (reader.at or reader.last) not in SIDES or len(reader.cell.sides) > 3:
+        place = reader.last if reader.at is None else reader.at
+        if reader.cell is None or place not in SIDES or len(reader.cell.sides) > 3:
             return ""
         sides = [f"{side}{reader.frame(Field(number)).text}" for number, side in enumerate(reader.cell.sides)]
         if reader.at is None and sides:
@@ -93,8 +93,8 @@ class CellSource:
         elif before is Field.TEXT and cell.text:
             found = PREFIX.match(cell.text)
             self._prefixes[cell.category] = found[0] if found else ""
-        if self._reader.at is Field.TEXT and self._inside and self._text is not None and self._words is not None:
-            self._text.move_to(self._words.block_starts[self._inside[0]])
+        if self._reader.at is Field.TEXT and self._inside and self._text is not None:
+            self._text.move_to(self._text.hint.block_starts[self._inside[0]])
 
     def predict(self, characters: int) -> Iterator[Span]:
         """Yield what probably follows, cell by cell; each text has at most so many characters."""
@@ -134,9 +134,10 @@ class CellSource:
                 at, last, category, written = None, at, guess, ""
             else:
                 is_present = not planned and reader.at is Field.TEXT
-                if is_present and self._text is not None and self._text.is_in_tag:
-                    return
-                yield from self._texts(characters) if is_present else self._first_text(block, category, characters)
+                if self._text is None or (is_present and self._text.is_in_tag):
+                    return  # the end of the text is not known
+                start = None if is_present or block is None else self._text.hint.block_starts[block]
+                yield from self._texts(self._text, category, start, characters)
                 at, last, written = None, at, ""
 
     def _is_last(self, planned: list[int]) -> bool:
@@ -148,34 +149,29 @@ class CellSource:
             return self._categories[self._looks[block]]
         return self._following.get(self._category_before, CATEGORIES["text"])
 
-    def _first_text(self, block: int | None, category: str, characters: int) -> Iterator[Span]:
-        """Guess the text of a cell that has not begun."""
-        if self._words is None:
-            return
-        prefix = self._prefixes.get(category, "")
-        if block is None:
-            yield from self._texts(characters)
-            return
-        start = self._words.block_starts[block]
-        text = self._words.text[start : min(self._words.block_end(start), start + characters)]
-        yield Span(_escaped(prefix + text), Kind.START)
+    def _texts(self, source: TextSource, category: str, start: int | None, characters: int) -> Iterator[Span]:
+        """Guess the text of a cell.
 
-    def _texts(self, characters: int) -> Iterator[Span]:
-        """Guess the rest of the text that is being read, block by block."""
-        cell, source, words = self._reader.cell, self._text, self._words
-        if source is None or words is None or cell is None:
+        Args:
+            source: the place in the hint.
+            category: of the cell.
+            start: the place where the text of a cell begins that has not begun; none: that of ``source``.
+            characters: most of each block.
+        """
+        prefix = self._prefixes.get(category, "")
+        if start is not None:
+            yield Span(_escaped(prefix + source.hint.beginning(start, characters)), Kind.START)
             return
-        if not cell.text and self._reader.at is Field.TEXT and (prefix := self._prefixes.get(cell.category, "")):
+        cell = self._reader.cell
+        if prefix and self._reader.at is Field.TEXT and cell is not None and not cell.text:
             yield Span(_escaped(prefix), Kind.START)
         for span in source.predict(characters, to_block_end=True):
             yield Span(_escaped(span.text), span.kind)
         for block in self._inside:
-            start = words.block_starts[block]
-            if start > source.at:
-                text = words.text[start : min(words.block_end(start), start + characters)]
-                prefix = self._prefixes.get(cell.category, "") if source.joint[-1] == LINE_END else ""
-                yield Span(_escaped(source.joint + prefix), Kind.JOINT)
-                yield Span(_escaped(text), Kind.START)
+            following = source.hint.block_starts[block]
+            if following > source.at:
+                yield Span(_escaped(source.joint + (prefix if source.joint[-1] == LINE_END else "")), Kind.JOINT)
+                yield Span(_escaped(source.hint.beginning(following, characters)), Kind.START)
 
 
 def _spans(text: str, kind: Kind) -> Iterator[Span]:

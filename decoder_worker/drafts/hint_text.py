@@ -54,6 +54,10 @@ class HintText:
             return self.block_starts[block] - len(BLOCK_END)
         return len(self.text)
 
+    def beginning(self, at: int, characters: int) -> str:
+        """Return the text from a place on, at most to the end of its block."""
+        return self.text[at : min(self.block_end(at), at + characters)]
+
     def has(self, word: str) -> bool:
         """Return whether a word stands anywhere in the hint."""
         return (key(word),) in self._places

@@ -119,6 +119,8 @@ class PageDrafter:
 
     def _encoded(self, context: str, spans: list[Span]) -> _Candidate:
         """Return the guessed text as tokens, each with the least certain kind of its characters."""
+        if not spans:
+            return _Candidate()
         text = "".join(span.text for span in spans)
         kinds = [span.kind for span in spans for _ in span.text]
         found = self._tokenizer.encode(context + text, add_special_tokens=False)

@@ -37,7 +37,7 @@ class TextSource:
             hint: its text.
             joint: what the answer probably has between two blocks.
         """
-        self._hint = hint
+        self.hint = hint
         self.at = 0
         """The place in the hint's text where the answer is expected to go on."""
         self.run = 0
@@ -75,13 +75,13 @@ class TextSource:
         """Yield about as many characters that probably follow; with ``to_block_end`` no more than the block has."""
         if self.is_in_tag:
             return
-        text, at = self._hint.text, self.at
+        text, at = self.hint.text, self.at
         if self._is_at_opening():
             while at < len(text) and text[at].isspace():
                 at += 1
         kind = self.level
         while at < len(text) and characters > 0:
-            end = self._hint.block_end(at)
+            end = self.hint.block_end(at)
             if at < end:
                 yield Span(text[at : min(end, at + characters)], kind)
                 characters -= end - at
@@ -99,7 +99,7 @@ class TextSource:
 
     def _followed(self, text: str) -> int | None:
         """Return the place behind a piece that goes on as the hint does, markup and spaces aside; none: it does not."""
-        hint, at = self._hint.text, self.at
+        hint, at = self.hint.text, self.at
         is_plain = not (self.is_in_tag or self._gap or BLOCK_END[0] in text)
         if is_plain and hint.startswith(text, at):
             return at + len(text)
@@ -125,7 +125,7 @@ class TextSource:
 
     def _behind_space(self, space: str, at: int) -> int:
         """Return the place behind the blank space of the hint; the answer's own may be shorter or longer."""
-        hint = self._hint.text
+        hint = self.hint.text
         if self._gap or hint.startswith(BLOCK_END, at):
             self._gap = (self._gap + space)[:LONGEST_JOINT]
         while at < len(hint) and hint[at].isspace():
@@ -134,12 +134,12 @@ class TextSource:
 
     def _relocate(self, text: str, before: str) -> None:
         """Find the place by the latest words; where none agrees, take a misread word for read."""
-        words = [word for word in WORD.findall(self._tail) if word[0].isalnum() or self._hint.has(word)]
+        words = [word for word in WORD.findall(self._tail) if word[0].isalnum() or self.hint.has(word)]
         is_open = self._tail[-1].isalnum()
         self.run = 0
         if not words or not any(character.isalnum() for character in text):
             return
-        if (found := self._hint.find(words, self.at, is_open=is_open)) is not None:
+        if (found := self.hint.find(words, self.at, is_open=is_open)) is not None:
             self.at, self.run = found
             return
         begins = text[0].isspace() or not before[-1:].isalnum()
@@ -147,11 +147,11 @@ class TextSource:
             self._skip_word()
 
     def _is_inside_word(self) -> bool:
-        text, at = self._hint.text, self.at
+        text, at = self.hint.text, self.at
         return 0 < at < len(text) and text[at - 1].isalnum() and text[at].isalnum()
 
     def _skip_word(self) -> None:
-        text = self._hint.text
+        text = self.hint.text
         while self.at < len(text) and text[self.at].isspace():
             self.at += 1
         while self.at < len(text) and not text[self.at].isspace():
