@@ -23,18 +23,20 @@ FORMAT = 1
 """The version of the stored figures; others are measured anew."""
 WIDTHS = (2, 4, 8, 16)
 """Rows of a page that are measured, besides one."""
-PAGES = 4
+PAGES = 2
 """Pages of the one pass with several."""
 PROMPT = 32
 """Positions that are computed; their keys and values are repeated up to ``CONTEXT``."""
 CONTEXT = 1024
-"""Positions behind which the rows stand, as those of a page; kernels change with them."""
-SINGLE_ROWS = (2, 4)
-"""Fewest and most passes of one row, which are compared with the rows of the others."""
+"""Most positions behind which the rows stand, as those of a page; kernels change with them."""
+POSITIONS_A_COLUMN = 8
+"""Positions that a model can have for each of these: a small model reads small pages."""
+SINGLE_ROWS = 4
+"""Passes of one row, which are compared with the rows of the others."""
 REPEATS = 2
 """Most passes of a width; the fastest counts."""
 BUDGET_S = 0.004
-"""Time after which a pass is not repeated."""
+"""Time after which a pass is not repeated on a CPU."""
 SAFETY = 4.0
 """The gap of a tie, in differences that were measured: two scores move against each other, and other rows by more."""
 
@@ -75,9 +77,10 @@ def measure(network: Network) -> RowTimes:
     """Time passes of one row and of several, and compare their scores."""
     vocabulary = network.args.vocab_size
     ids = [(7919 * place + 1) % vocabulary for place in range(PROMPT + max(WIDTHS))]
-    caches = repeated_caches(network, ids[:PROMPT], CONTEXT)
+    columns = max(PROMPT, min(CONTEXT, network.args.max_position_embeddings // POSITIONS_A_COLUMN))
+    caches = repeated_caches(network, ids[:PROMPT], columns)
     rows = ids[PROMPT:]
-    singles, single_s = _single_rows(network, caches, rows[: SINGLE_ROWS[1]])
+    singles, single_s = _single_rows(network, caches, rows[:SINGLE_ROWS])
     seconds, difference = [(1, single_s)], 0.0
     for width in WIDTHS:
         scores, spent_s = _fastest(partial(pass_scores, network, mx.array([rows[:width]]), caches))
@@ -88,23 +91,26 @@ def measure(network: Network) -> RowTimes:
     for cache in caches:
         cache.select([0] * PAGES)
     _, several_s = _fastest(lambda: pass_scores(network, mx.array([[row] for row in rows[:PAGES]]), caches))
+    mx.clear_cache()  # of the caches of several pages
     page_s = max(0.0, several_s - dict(seconds)[PAGES]) / (PAGES - 1)
     return RowTimes(RowCosts(tuple(seconds), page_s), difference)
 
 
 def _clock() -> Callable[[], float]:
     """Return what passes are timed with: on a CPU its own time, which does not depend on other work."""
-    return time.perf_counter if mx.default_device().type == mx.DeviceType.gpu else time.process_time
+    return time.perf_counter if _on_gpu() else time.process_time
+
+
+def _on_gpu() -> bool:
+    return bool(mx.default_device().type == mx.DeviceType.gpu)
 
 
 def _single_rows(network: Network, caches: list[RaggedCache], rows: list[int]) -> tuple[mx.array, float]:
     """Return the scores (rows, vocabulary) of tokens in passes of their own, and the seconds of the fastest."""
     clock = _clock()
     found: list[mx.array] = []
-    fastest, began = float("inf"), clock()
+    fastest = float("inf")
     for row in rows:
-        if len(found) >= SINGLE_ROWS[0] and clock() - began > BUDGET_S:
-            break
         started = clock()
         scores = pass_scores(network, mx.array([[row]]), caches)
         mx.eval(scores)
@@ -119,13 +125,13 @@ def _single_rows(network: Network, caches: list[RaggedCache], rows: list[int]) -
 
 def _fastest(run: Callable[[], mx.array]) -> tuple[mx.array, float]:
     """Return a result as float32, and the seconds of the fastest of a few runs."""
-    clock = _clock()
+    clock, fewest = _clock(), REPEATS if _on_gpu() else 1  # the first pass of a shape compiles its kernels
     fastest, began = float("inf"), clock()
-    for _ in range(REPEATS):
+    for count in range(1, REPEATS + 1):
         started = clock()
         scores = run()
         mx.eval(scores)
         fastest = min(fastest, clock() - started)
-        if clock() - began > BUDGET_S:
+        if count >= fewest and clock() - began > BUDGET_S:
             break
     return scores.astype(mx.float32), fastest
