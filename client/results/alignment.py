@@ -26,6 +26,8 @@ PIECE_COST = (3.0, 1.0)
 """The cost of a piece without ink: at all, and for each em of its width."""
 BLOB_COST = (0.8, 1.5)
 """The cost of ink without a piece: at all, and for each em of its width."""
+MOST_BEHIND = 12.0
+"""The cost above the cheapest state from which no further ink is left out."""
 BREAK_COST = 4.0
 """The cost of a word that is divided at the end of a line."""
 HYPHEN_EM = 0.33
@@ -46,6 +48,10 @@ class Span(NamedTuple):
 
     first: int
     last: int
+
+
+SKIPPED = Span(-1, -1)
+"""Marks the step that leaves a blob out."""
 
 
 class Alignment(NamedTuple):
@@ -89,18 +95,10 @@ def align(pieces: Sequence[Piece], blobs: Sequence[Blob], em_px: float) -> Align
     spans: list[Span | None] = []
     step: _State | None = best
     while step is not None and step.before is not None:
-        if not _is_skip(step):
+        if step.span is not SKIPPED:
             spans.append(step.span)
         step = step.before
     return Alignment(tuple(reversed(spans)), total / max(len(pieces), 1))
-
-
-SKIPPED = Span(-1, -1)
-"""Marks the step that leaves a blob out."""
-
-
-def _is_skip(state: _State) -> bool:
-    return state.span is SKIPPED
 
 
 def _offer(states: dict[int, _State], at: int, cost: float, before: _State, span: Span | None) -> None:
@@ -111,9 +109,9 @@ def _offer(states: dict[int, _State], at: int, cost: float, before: _State, span
 
 
 def _with_skips(states: dict[int, _State], blobs: Sequence[Blob], em_px: float) -> dict[int, _State]:
-    """Add the states in which blobs are left out that follow; as many as two in a row, and those of a line."""
+    """Add the states in which blobs that follow are left out, as far as these can still become the cheapest."""
     found = dict(states)
-    limit = min((state.cost for state in states.values()), default=0.0) + 12.0
+    limit = min(state.cost for state in states.values()) + MOST_BEHIND
     at = min(found)
     while at < len(blobs):
         state = found.get(at)

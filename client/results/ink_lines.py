@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_COST = 3.5
 """The mean cost of a piece above which the ink is not that of the text."""
+GOOD_COST = 0.7
+"""The mean cost of a piece up to which no other order of reading is tried."""
 LEAST_PLACED = 0.5
 """The share of pieces that must have ink of their own."""
 CLOSE_EM = 0.35
@@ -40,11 +42,53 @@ class InkLines:
         if ink is None or not rows:
             return None
         blobs = _blobs(rows, text, em_px)
-        found = _aligned(text.pieces, blobs, em_of_ink(text.pieces, blobs, em_px))
+        found, blobs = _best(text, blobs, em_px)
         num_placed = sum(span is not None for span in found.spans)
         if found.cost > MOST_COST or num_placed < LEAST_PLACED * len(text.pieces):
             return None
         return joined(_Placing(ink, rows, blobs, text).placed(_grown(found.spans, blobs, em_px)))
+
+
+def _best(text: Printed, blobs: list[Blob], em_px: float) -> tuple[Alignment, list[Blob]]:
+    """Return the alignment of a text, and the blobs in the order that its spans count.
+
+    The rows of a table are read line by line; where its cells have several lines, each column is read on its own.
+    """
+    found = _aligned(text.pieces, blobs, em_of_ink(text.pieces, blobs, em_px))
+    columns = _columns(text, blobs) if found.cost > GOOD_COST else None
+    if columns is None:
+        return found, blobs
+    spans: list[Span | None] = [None] * len(text.pieces)
+    cost, ordered = 0.0, list[Blob]()
+    for field, own in enumerate(columns):
+        places = [place for place, piece in enumerate(text.pieces) if piece.field == field]
+        if places and own:
+            pieces = [text.pieces[place] for place in places]
+            column = _aligned(pieces, own, em_of_ink(pieces, own, em_px))
+            for place, span in zip(places, column.spans, strict=True):
+                spans[place] = span and Span(span.first + len(ordered), span.last + len(ordered))
+            cost += column.cost * len(pieces)
+        ordered += own
+    by_columns = Alignment(tuple(spans), cost / len(text.pieces))
+    is_better = by_columns.cost < found.cost and any(spans)
+    return (by_columns, ordered) if is_better else (found, blobs)
+
+
+def _columns(text: Printed, blobs: Sequence[Blob]) -> list[list[Blob]] | None:
+    """Return the blobs of each column of a table, divided at its widest gaps; none: it has fewer gaps than columns."""
+    num_columns = max(piece.field for piece in text.pieces) + 1
+    reached, gaps = float("-inf"), list[tuple[float, float]]()
+    for blob in sorted(blobs, key=lambda each: each.start):
+        if blob.start > reached > float("-inf"):
+            gaps.append((blob.start - reached, blob.start))
+        reached = max(reached, blob.end)
+    if num_columns == 1 or len(gaps) < num_columns - 1:
+        return None
+    edges = sorted(start for _, start in sorted(gaps)[-(num_columns - 1) :])
+    columns: list[list[Blob]] = [[] for _ in range(num_columns)]
+    for blob in blobs:
+        columns[sum(edge <= blob.start for edge in edges)].append(blob)
+    return columns
 
 
 def _aligned(pieces: Sequence[Piece], blobs: Sequence[Blob], em_px: float) -> Alignment:
