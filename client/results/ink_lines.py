@@ -10,7 +10,7 @@ from dotsctl.client.results.cell import PixelBox
 from dotsctl.client.results.estimated_lines import em_guess
 from dotsctl.client.results.ink import CellInk, InkRow, PageInk
 from dotsctl.client.results.placed import Line, PlacedPiece, joined
-from dotsctl.client.results.printed import Piece, Printed
+from dotsctl.client.results.printed import Printed, PrintedPiece
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -91,7 +91,7 @@ def _columns(text: Printed, blobs: Sequence[Blob]) -> list[list[Blob]] | None:
     return columns
 
 
-def _aligned(pieces: Sequence[Piece], blobs: Sequence[Blob], em_px: float) -> Alignment:
+def _aligned(pieces: Sequence[PrintedPiece], blobs: Sequence[Blob], em_px: float) -> Alignment:
     """Return the alignment; once more with the type size that the first one shows, if that is another one."""
     found = align(pieces, blobs, em_px)
     ratios = [
@@ -160,7 +160,7 @@ class _Placing:
                 placed.append(PlacedPiece(piece, placed[-1].bbox, placed[-1].line))
                 continue
             line = self._blobs[(neighbour.last - 1) if follows else neighbour.first].line
-            placed.append(PlacedPiece(piece, self._beside(neighbour, line, follows=follows), line, estimated=True))
+            placed.append(PlacedPiece(piece, self._next_to(neighbour, line, follows=follows), line, estimated=True))
         return placed
 
     def _box(self, span: Span) -> PixelBox:
@@ -172,7 +172,7 @@ class _Placing:
             start, end = -end, -start
         return self._ink.box(self._rows[line], start, end)
 
-    def _beside(self, neighbour: Span, line: int, *, follows: bool) -> PixelBox:
+    def _next_to(self, neighbour: Span, line: int, *, follows: bool) -> PixelBox:
         """The box of a mark as wide as it is high is, behind the neighbour's ink or in front of it."""
         x0, y0, x1, y1 = self._box(neighbour)
         width = max(1, (y1 - y0) // 4)
@@ -198,12 +198,12 @@ class _Placing:
             at = max(end, at + 1)
         return found
 
-    def _goes_against(self, piece: Piece, span: Span | None, first: Span | None) -> bool:
+    def _goes_against(self, piece: PrintedPiece, span: Span | None, first: Span | None) -> bool:
         if span is None or first is None or not piece.is_ltr or piece.is_rtl:
             return False
         return self._blobs[span.first].line == self._blobs[first.first].line == self._blobs[span.last - 1].line
 
-    def _mirrored(self, pieces: Sequence[Piece], spans: Sequence[Span]) -> list[Span | None]:
+    def _mirrored(self, pieces: Sequence[PrintedPiece], spans: Sequence[Span]) -> list[Span | None]:
         """Align pieces with the ink of their spans from the other side."""
         first, last = spans[0].first, spans[-1].last
         own = self._blobs[first:last]

@@ -8,7 +8,7 @@ from dotsctl.client.results.cell import Cell
 from dotsctl.client.results.ink_lines import InkLines
 from dotsctl.client.results.lines import Line, lines_of
 from dotsctl.tools.dev.word_boxes.pages import TruePage, foreign_page, latin_page, rotated
-from dotsctl.tools.dev.word_boxes.score import Score, overlap, score
+from dotsctl.tools.dev.word_boxes.score import WordScore, overlap, score
 from dotsctl.tools.pages.fonts import font
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -146,8 +146,8 @@ def test_headers_and_footers_are_left_out_on_request() -> None:
     assert [each.place for each in lines_of(cells, header_footer=False)] == [1]
 
 
-def pages(kind: str, seeds: Sequence[int], degrees: float = 0.0) -> Score:
-    total = Score()
+def pages(kind: str, seeds: Sequence[int], degrees: float = 0.0) -> WordScore:
+    total = WordScore()
     for seed in seeds:
         page: TruePage = (
             latin_page(seed) if kind == "latin" else foreign_page(seed, kind, str(font("dejavu-sans", 20).path))
