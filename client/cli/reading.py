@@ -31,7 +31,7 @@ from dotsctl.client.jobs.page_options import AskOptions
     "--format",
     "format_",
     type=click.Choice(FORMATS),
-    help="Output format; html and overlay draw boxes; hocr and alto have words. [default: the ending of -o, else md]",
+    help="Output format; html and overlay draw boxes, pdf is searchable. [default: the ending of -o, else md]",
 )
 @click.option(
     "--images",

@@ -140,6 +140,10 @@ class ProgressReport(OutputEvents):
         self.num_lost += 1
         self.line(f"{source}: {error}")
 
+    def note(self, source: str, text: str) -> None:
+        """See :class:`OutputEvents`."""
+        self.notice(f"{source}: {text}")
+
     def read_elsewhere(self, pages: int) -> None:
         """See :class:`OutputEvents`."""
         self.num_elsewhere += pages

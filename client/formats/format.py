@@ -99,6 +99,10 @@ class Writer(ABC):
         """Remove everything that was written."""
 
 
+Note = Callable[[str, str], None]
+"""Takes the name of an input, and a sentence about its output that the user should know."""
+
+
 class FileFormat(Format):
     """A format that is no text: one file of other bytes, or several."""
 
@@ -106,5 +110,5 @@ class FileFormat(Format):
     """The kind of content, as "pictures"."""
 
     @abstractmethod
-    def writer(self, path: Path, pixels: "PagePixels") -> Writer:
+    def writer(self, path: Path, pixels: "PagePixels", note: Note) -> Writer:
         """Return the object that writes one document to ``path``."""

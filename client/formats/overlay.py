@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dotsctl.client.files.part_file import PartFiles
 from dotsctl.client.files.written import WrittenFile
-from dotsctl.client.formats.format import FileFormat, Writer
+from dotsctl.client.formats.format import FileFormat, Note, Writer
 from dotsctl.client.formats.pictures import PagePixels, png
 from dotsctl.client.results.categories import colour
 from dotsctl.client.results.cell import Cell
@@ -98,7 +98,7 @@ class OverlayFormat(FileFormat):
     content = "pictures"
     needs_cells = True
 
-    def writer(self, path: Path, pixels: PagePixels) -> Writer:
+    def writer(self, path: Path, pixels: PagePixels, note: Note) -> Writer:
         """See :meth:`FileFormat.writer`."""
         return OverlayWriter(path, pixels)
 

@@ -5,7 +5,7 @@ A page of a PDF is rendered again, at the same resolution. Only one page is held
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,14 +26,20 @@ from PIL import Image
 class PagePixels:
     """Loads the pages of documents again."""
 
-    def __init__(self, names: Sequence[str], find: Callable[[Page], PageInput | None]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        find: Callable[[Page], PageInput | None],
+        passwords: Mapping[str, str] | None = None,
+    ) -> None:
         """Prepare, without loading anything yet.
 
         Args:
             names: of the documents, in their order.
             find: where a page came from; none: it no longer exists.
+            passwords: by the name of the document.
         """
-        self.names, self._find = names, find
+        self.names, self._find, self._passwords = names, find, passwords or {}
 
     @classmethod
     def of_files(cls, documents: Sequence[InputFile]) -> "PagePixels":
@@ -44,7 +50,22 @@ class PagePixels:
             document, ranges = by_name[page.source], PageRanges(((page.page, page.page),))
             return next(replace(document, selection=replace(document.selection, pages=ranges, hint="")).pages(), None)
 
-        return cls(list(by_name), find)
+        passwords = {document.name: document.selection.password or "" for document in documents}
+        return cls(list(by_name), find, passwords)
+
+    def password(self, name: str) -> str:
+        """Return the password of a document; empty: none."""
+        return self._passwords.get(name, "")
+
+    def original(self, page: Page) -> Path | bytes | None:
+        """Return the file that a page came from, or the bytes of one; none: it was a picture in memory."""
+        found = self._find(page)
+        return None if found is None else found.path or found.content
+
+    def has_text(self, page: Page) -> bool:
+        """Return whether the document has text on a page before any is added."""
+        found = self._find(page)
+        return found is not None and found.has_text()
 
     def load(self, page: Page) -> Image.Image:
         """The page as viewers show it, RGB.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dotsctl.client.formats.format import Format
 
-FORMATS = ("md", "txt", "json", "jsonl", "html", "overlay", "hocr", "alto")
+FORMATS = ("md", "txt", "json", "jsonl", "html", "overlay", "hocr", "alto", "pdf")
 """A format is the object ``FORMAT`` of the module of its name in this folder."""
 
 

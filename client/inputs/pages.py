@@ -51,6 +51,8 @@ class PageInput:
     error: PageError | None = None
     """The reason why this page cannot be read, with the remedy."""
     reader: Callable[[], LoadedPage] | None = field(default=None, repr=False, compare=False)
+    content: bytes | None = field(default=None, repr=False, compare=False)
+    """The bytes of the file, where it has no path; none: a picture in memory."""
     text_finder: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
     """Returns whether the document has text on the page; none: it is of a kind that has none."""
     hint_finder: "Callable[[], HintAnswer | None] | None" = field(default=None, repr=False, compare=False)
@@ -183,4 +185,4 @@ def pages_of_bytes(content: bytes, name: str, selection: Selection = ALL) -> Ite
     """The pages of a picture file or a PDF that was read already."""
     from dotsctl.client.inputs.loading import pages_in
 
-    return pages_in(content, PageInput(name, None), selection)
+    return pages_in(content, PageInput(name, None, content=content), selection)

@@ -32,7 +32,9 @@ PICTURE_SUFFIX = re.compile(
 )
 """Endings, in lower case, by which a file in a folder is considered a page."""
 
-OF_RESULTS = re.compile(r"\.overlay\.png\Z|\.overlay/page-\d{4,}\.png\Z|/images/(?:\d{4,}-)?page-\d{4,}-\d{2,}\.png\Z")
+OF_RESULTS = re.compile(
+    r"\.searchable\.pdf\Z|\.overlay\.png\Z|\.overlay/page-\d{4,}\.png\Z|/images/(?:\d{4,}-)?page-\d{4,}-\d{2,}\.png\Z"
+)
 """Pictures that formats write next to scans (``formats/``): a later run over the folder does not read
 them."""
 

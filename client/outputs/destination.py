@@ -90,7 +90,9 @@ class FileOutput(Output):
     ) -> None:
         self._path, self._options = path, options
         self._journal = Journal(path.parent)
-        self._writer = make_writer(path, PagePixels.of_files(documents), style, options.events.lose)
+        self._writer = make_writer(
+            path, PagePixels.of_files(documents), style, options.events.lose, options.events.note
+        )
         self._source = identity(documents[0]) if len(documents) == 1 else ""
         place = _place(path)
         self._store = PageStore(place.parent, place.name)

@@ -50,8 +50,8 @@ class Document:
         """Write the document; the ending of ``path`` chooses the format.
 
         Args:
-            path: as ``report.md``, ``.txt``, ``.json``, ``.jsonl``, ``.html``, ``.hocr``, ``.alto.xml`` or
-                ``.overlay.png``.
+            path: as ``report.md``, ``.txt``, ``.json``, ``.jsonl``, ``.html``, ``.hocr``, ``.alto.xml``,
+                ``.pdf`` or ``.overlay.png``.
             header_footer: whether text has the headers and footers of pages.
             images: pictures on pages in Markdown: ``files``, ``embed`` or ``none``; none: ``files``.
             overwrite: whether files that exist are replaced; inputs never are.

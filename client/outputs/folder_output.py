@@ -157,7 +157,7 @@ class FolderOutput(Output):
         name = page.source
         if name not in self._open:
             pixels = PagePixels.of_files([self._documents[name]])
-            writer = make_writer(self.path_of(name), pixels, self._style)
+            writer = make_writer(self.path_of(name), pixels, self._style, note=self._events.note)
             self._open[name] = _Open(writer, self._store(name), page, set(page.requested))
         document = self._open[name]
         self._take(document, page)

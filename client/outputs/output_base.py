@@ -58,6 +58,9 @@ class OutputEvents:
     def lose(self, source: str, error: DotsctlError) -> None:
         """The result of one input could not be written, or not completely; the others continue."""
 
+    def note(self, source: str, text: str) -> None:
+        """There is something to know about the output of one input."""
+
     def read_elsewhere(self, pages: int) -> None:
         """Another run has read these pages of a document."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dotsctl.client.files.part_file import PartFile
 from dotsctl.client.files.written import WrittenFile
-from dotsctl.client.formats.format import FileFormat, PageSources, Writer
+from dotsctl.client.formats.format import FileFormat, Note, PageSources, Writer
 from dotsctl.client.formats.pictures import Cutter, PagePixels
 from dotsctl.client.formats.stream import Lost, Stream
 from dotsctl.client.formats.style import Style
@@ -49,7 +49,11 @@ class TextWriter(Writer):
         self._file.discard()
 
 
-def make_writer(path: Path, pixels: PagePixels, style: Style, lost: Lost | None = None) -> Writer:
+def make_writer(
+    path: Path, pixels: PagePixels, style: Style, lost: Lost | None = None, note: Note = lambda _source, _text: None
+) -> Writer:
     """Return the writer of a format; a format that is no text takes the pages of one document."""
     chosen = style.format
-    return chosen.writer(path, pixels) if isinstance(chosen, FileFormat) else TextWriter(path, pixels, style, lost)
+    if isinstance(chosen, FileFormat):
+        return chosen.writer(path, pixels, note)
+    return TextWriter(path, pixels, style, lost)

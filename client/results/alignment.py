@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dotsctl.client.results.printed import SPACE_EM, Piece
+from dotsctl.client.results.printed import SPACE_EM, PrintedPiece
 
 BEAM = 48
 """States that are kept after each piece."""
@@ -26,6 +26,8 @@ PIECE_COST = (3.0, 1.0)
 """The cost of a piece without ink: at all, and for each em of its width."""
 BLOB_COST = (0.8, 1.5)
 """The cost of ink without a piece: at all, and for each em of its width."""
+MOST_BEHIND = 12.0
+"""The cost above the cheapest state from which no further ink is left out."""
 BREAK_COST = 4.0
 """The cost of a word that is divided at the end of a line."""
 HYPHEN_EM = 0.33
@@ -37,7 +39,7 @@ class Blob:
 
     line: int
     start: float
-    """Where it begins in the direction of reading, in pixels."""
+    """The place in the direction of reading at which it begins, in pixels."""
     end: float
 
 
@@ -48,11 +50,15 @@ class Span(NamedTuple):
     last: int
 
 
+SKIPPED = Span(-1, -1)
+"""Marks the step that leaves a blob out."""
+
+
 class Alignment(NamedTuple):
     """The result of a search."""
 
     spans: tuple[Span | None, ...]
-    """For each piece its blobs; none: it has no ink."""
+    """The blobs of each piece; none: it has no ink."""
     cost: float
     """The mean cost of a piece; above 3 little of the text fits the ink."""
 
@@ -65,7 +71,7 @@ class _State(NamedTuple):
     """Whether the blob in front of this state belongs to a piece."""
 
 
-def align(pieces: Sequence[Piece], blobs: Sequence[Blob], em_px: float) -> Alignment:
+def align(pieces: Sequence[PrintedPiece], blobs: Sequence[Blob], em_px: float) -> Alignment:
     """Return the blobs of each piece.
 
     Args:
@@ -89,18 +95,10 @@ def align(pieces: Sequence[Piece], blobs: Sequence[Blob], em_px: float) -> Align
     spans: list[Span | None] = []
     step: _State | None = best
     while step is not None and step.before is not None:
-        if not _is_skip(step):
+        if step.span is not SKIPPED:
             spans.append(step.span)
         step = step.before
     return Alignment(tuple(reversed(spans)), total / max(len(pieces), 1))
-
-
-SKIPPED = Span(-1, -1)
-"""Marks the step that leaves a blob out."""
-
-
-def _is_skip(state: _State) -> bool:
-    return state.span is SKIPPED
 
 
 def _offer(states: dict[int, _State], at: int, cost: float, before: _State, span: Span | None) -> None:
@@ -111,9 +109,9 @@ def _offer(states: dict[int, _State], at: int, cost: float, before: _State, span
 
 
 def _with_skips(states: dict[int, _State], blobs: Sequence[Blob], em_px: float) -> dict[int, _State]:
-    """Add the states in which blobs are left out that follow; as many as two in a row, and those of a line."""
+    """Add the states in which blobs that follow are left out, as far as these can still become the cheapest."""
     found = dict(states)
-    limit = min((state.cost for state in states.values()), default=0.0) + 12.0
+    limit = min(state.cost for state in states.values()) + MOST_BEHIND
     at = min(found)
     while at < len(blobs):
         state = found.get(at)
@@ -136,7 +134,7 @@ def _ink_costs(blobs: Sequence[Blob], em_px: float) -> list[float]:
 
 
 def _gap_cost(
-    state: _State, at: int, blobs: Sequence[Blob], piece: Piece, em_px: float, *, is_wide_expected: bool
+    state: _State, at: int, blobs: Sequence[Blob], piece: PrintedPiece, em_px: float, *, is_wide_expected: bool
 ) -> float:
     """The cost of beginning a piece at a blob, by the gap in front of it."""
     if not state.is_taken or at >= len(blobs) or at == 0 or blobs[at].line != blobs[at - 1].line:
@@ -148,7 +146,7 @@ def _gap_cost(
     return min(MOST_GAP_COST, (max(0.0, least - gap_em) / GAP_TOLERANCE_EM) ** 2)
 
 
-def _ways(at: int, piece: Piece, blobs: Sequence[Blob], em_px: float) -> list[tuple[int, float]]:
+def _ways(at: int, piece: PrintedPiece, blobs: Sequence[Blob], em_px: float) -> list[tuple[int, float]]:
     """The ends that a piece may have which begins at a blob, with their costs."""
     if at >= len(blobs):
         return []
@@ -177,11 +175,11 @@ def _ways(at: int, piece: Piece, blobs: Sequence[Blob], em_px: float) -> list[tu
     return ways
 
 
-def _may_break(piece: Piece) -> bool:
+def _may_break(piece: PrintedPiece) -> bool:
     return len(piece.text) > 4 and piece.text.isalpha()
 
 
-def em_of_ink(pieces: Sequence[Piece], blobs: Sequence[Blob], guess_px: float) -> float:
+def em_of_ink(pieces: Sequence[PrintedPiece], blobs: Sequence[Blob], guess_px: float) -> float:
     """Return the type size in pixels with which the pieces are as wide as all ink; gaps above an em do not count.
 
     The result lies between half and twice the guess.

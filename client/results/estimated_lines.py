@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from dotsctl.client.results.cell import PixelBox
 from dotsctl.client.results.placed import Line, PlacedPiece, joined
-from dotsctl.client.results.printed import SPACE_EM, Piece, Printed
+from dotsctl.client.results.printed import SPACE_EM, Printed, PrintedPiece
 
 PITCH_EM = 1.25
 """The distance of lines in em, as most documents are set."""
@@ -35,7 +35,7 @@ def em_guess(bbox: PixelBox, text: Printed) -> float:
 
 def estimated(bbox: PixelBox, text: Printed) -> tuple[Line, ...]:
     """Return lines of equal height that fill a box; a table's rows have equal heights and its columns equal widths."""
-    rows: dict[int, list[Piece]] = {}
+    rows: dict[int, list[PrintedPiece]] = {}
     for piece in text.pieces:
         rows.setdefault(piece.row, []).append(piece)
     columns = max(piece.field for piece in text.pieces) + 1
@@ -55,7 +55,7 @@ def estimated(bbox: PixelBox, text: Printed) -> tuple[Line, ...]:
     return joined(placed)
 
 
-def _block(bbox: PixelBox, pieces: Sequence[Piece], em: float, first: int, *, is_rtl: bool) -> list[PlacedPiece]:
+def _block(bbox: PixelBox, pieces: Sequence[PrintedPiece], em: float, first: int, *, is_rtl: bool) -> list[PlacedPiece]:
     """Wrap pieces in a box; ``first`` is the number of the first line."""
     x0, y0, x1, y1 = bbox
     lines = _wrapped(pieces, (x1 - x0) / em)
@@ -75,8 +75,8 @@ def _block(bbox: PixelBox, pieces: Sequence[Piece], em: float, first: int, *, is
     return placed
 
 
-def _wrapped(pieces: Sequence[Piece], width_em: float) -> list[list[Piece]]:
-    lines: list[list[Piece]] = []
+def _wrapped(pieces: Sequence[PrintedPiece], width_em: float) -> list[list[PrintedPiece]]:
+    lines: list[list[PrintedPiece]] = []
     for piece in pieces:
         if not lines or _length([*lines[-1], piece]) > width_em * 1.02:
             lines.append([])
@@ -84,7 +84,7 @@ def _wrapped(pieces: Sequence[Piece], width_em: float) -> list[list[Piece]]:
     return lines
 
 
-def _length(pieces: Sequence[Piece]) -> float:
+def _length(pieces: Sequence[PrintedPiece]) -> float:
     return sum(each.width_em + SPACE_EM * (number > 0 and not each.is_glued) for number, each in enumerate(pieces))
 
 

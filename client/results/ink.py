@@ -21,7 +21,7 @@ STRIP_PX = 16
 """The width of columns that are shifted together where a page is turned."""
 MOST_SKEW = math.tan(math.radians(3))
 LEAST_GAIN = 1.03
-"""How much sharper rows must be when a page is turned back, for it to count as turned."""
+"""The gain in sharpness of its rows, turned back, from which a page counts as turned."""
 RULE_EM = (5.0, 2.2)
 """Ink that is longer than this without a gap is a rule and no letter: across and down, in em."""
 

@@ -10,13 +10,15 @@ from dotsctl.client.results.cell import PixelBox
 from dotsctl.client.results.estimated_lines import em_guess
 from dotsctl.client.results.ink import CellInk, InkRow, PageInk
 from dotsctl.client.results.placed import Line, PlacedPiece, joined
-from dotsctl.client.results.printed import Piece, Printed
+from dotsctl.client.results.printed import Printed, PrintedPiece
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MOST_COST = 3.5
 """The mean cost of a piece above which the ink is not that of the text."""
+GOOD_COST = 0.7
+"""The mean cost of a piece up to which no other order of reading is tried."""
 LEAST_PLACED = 0.5
 """The share of pieces that must have ink of their own."""
 CLOSE_EM = 0.35
@@ -40,14 +42,56 @@ class InkLines:
         if ink is None or not rows:
             return None
         blobs = _blobs(rows, text, em_px)
-        found = _aligned(text.pieces, blobs, em_of_ink(text.pieces, blobs, em_px))
+        found, blobs = _best(text, blobs, em_px)
         num_placed = sum(span is not None for span in found.spans)
         if found.cost > MOST_COST or num_placed < LEAST_PLACED * len(text.pieces):
             return None
         return joined(_Placing(ink, rows, blobs, text).placed(_grown(found.spans, blobs, em_px)))
 
 
-def _aligned(pieces: Sequence[Piece], blobs: Sequence[Blob], em_px: float) -> Alignment:
+def _best(text: Printed, blobs: list[Blob], em_px: float) -> tuple[Alignment, list[Blob]]:
+    """Return the alignment of a text, and the blobs in the order that its spans count.
+
+    The rows of a table are read line by line; where its cells have several lines, each column is read on its own.
+    """
+    found = _aligned(text.pieces, blobs, em_of_ink(text.pieces, blobs, em_px))
+    columns = _columns(text, blobs) if found.cost > GOOD_COST else None
+    if columns is None:
+        return found, blobs
+    spans: list[Span | None] = [None] * len(text.pieces)
+    cost, ordered = 0.0, list[Blob]()
+    for field, own in enumerate(columns):
+        places = [place for place, piece in enumerate(text.pieces) if piece.field == field]
+        if places and own:
+            pieces = [text.pieces[place] for place in places]
+            column = _aligned(pieces, own, em_of_ink(pieces, own, em_px))
+            for place, span in zip(places, column.spans, strict=True):
+                spans[place] = span and Span(span.first + len(ordered), span.last + len(ordered))
+            cost += column.cost * len(pieces)
+        ordered += own
+    by_columns = Alignment(tuple(spans), cost / len(text.pieces))
+    is_better = by_columns.cost < found.cost and any(spans)
+    return (by_columns, ordered) if is_better else (found, blobs)
+
+
+def _columns(text: Printed, blobs: Sequence[Blob]) -> list[list[Blob]] | None:
+    """Return the blobs of each column of a table, divided at its widest gaps; none: it has fewer gaps than columns."""
+    num_columns = max(piece.field for piece in text.pieces) + 1
+    reached, gaps = float("-inf"), list[tuple[float, float]]()
+    for blob in sorted(blobs, key=lambda each: each.start):
+        if blob.start > reached > float("-inf"):
+            gaps.append((blob.start - reached, blob.start))
+        reached = max(reached, blob.end)
+    if num_columns == 1 or len(gaps) < num_columns - 1:
+        return None
+    edges = sorted(start for _, start in sorted(gaps)[-(num_columns - 1) :])
+    columns: list[list[Blob]] = [[] for _ in range(num_columns)]
+    for blob in blobs:
+        columns[sum(edge <= blob.start for edge in edges)].append(blob)
+    return columns
+
+
+def _aligned(pieces: Sequence[PrintedPiece], blobs: Sequence[Blob], em_px: float) -> Alignment:
     """Return the alignment; once more with the type size that the first one shows, if that is another one."""
     found = align(pieces, blobs, em_px)
     ratios = [
@@ -116,7 +160,7 @@ class _Placing:
                 placed.append(PlacedPiece(piece, placed[-1].bbox, placed[-1].line))
                 continue
             line = self._blobs[(neighbour.last - 1) if follows else neighbour.first].line
-            placed.append(PlacedPiece(piece, self._beside(neighbour, line, follows=follows), line, estimated=True))
+            placed.append(PlacedPiece(piece, self._next_to(neighbour, line, follows=follows), line, estimated=True))
         return placed
 
     def _box(self, span: Span) -> PixelBox:
@@ -128,7 +172,7 @@ class _Placing:
             start, end = -end, -start
         return self._ink.box(self._rows[line], start, end)
 
-    def _beside(self, neighbour: Span, line: int, *, follows: bool) -> PixelBox:
+    def _next_to(self, neighbour: Span, line: int, *, follows: bool) -> PixelBox:
         """The box of a mark as wide as it is high is, behind the neighbour's ink or in front of it."""
         x0, y0, x1, y1 = self._box(neighbour)
         width = max(1, (y1 - y0) // 4)
@@ -154,12 +198,12 @@ class _Placing:
             at = max(end, at + 1)
         return found
 
-    def _goes_against(self, piece: Piece, span: Span | None, first: Span | None) -> bool:
+    def _goes_against(self, piece: PrintedPiece, span: Span | None, first: Span | None) -> bool:
         if span is None or first is None or not piece.is_ltr or piece.is_rtl:
             return False
         return self._blobs[span.first].line == self._blobs[first.first].line == self._blobs[span.last - 1].line
 
-    def _mirrored(self, pieces: Sequence[Piece], spans: Sequence[Span]) -> list[Span | None]:
+    def _mirrored(self, pieces: Sequence[PrintedPiece], spans: Sequence[Span]) -> list[Span | None]:
         """Align pieces with the ink of their spans from the other side."""
         first, last = spans[0].first, spans[-1].last
         own = self._blobs[first:last]

@@ -11,10 +11,10 @@ from typing import Protocol
 from dotsctl.client.results.cell import Cell, PixelBox
 from dotsctl.client.results.estimated_lines import estimated
 from dotsctl.client.results.markdown import chosen
-from dotsctl.client.results.placed import Line, Word
+from dotsctl.client.results.placed import Line, PrintedWord
 from dotsctl.client.results.printed import Printed, printed
 
-__all__ = ["CellLines", "Line", "LineSource", "Word", "lines_of"]
+__all__ = ["CellLines", "Line", "LineSource", "PrintedWord", "lines_of"]
 
 
 class LineSource(Protocol):
@@ -32,7 +32,7 @@ class CellLines:
     """The place of the cell among those of its page, from 0."""
     cell: Cell
     lines: tuple[Line, ...]
-    """In reading order; empty for a picture, and for a cell without a text or without a box."""
+    """The lines in reading order; none for a picture, and for a cell without a text or without a box."""
     is_rtl: bool = False
     """Whether the text runs from right to left."""
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from dotsctl.client.results.cell import PixelBox
-from dotsctl.client.results.printed import Piece
+from dotsctl.client.results.printed import PrintedPiece
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class PrintedWord:
     """Characters without a space between them; of a script without spaces, all that one line has of them."""
 
     bbox: PixelBox
@@ -21,8 +21,8 @@ class Word:
 class Line:
     """A printed line, or the part of it that is in one cell of a table."""
 
-    words: tuple[Word, ...]
-    """In reading order, at least one; of right-to-left text the first one is on the right."""
+    words: tuple[PrintedWord, ...]
+    """The words in reading order, at least one; of right-to-left text the first one is on the right."""
     estimated: bool = False
     """Whether its place, or that of a word, is derived from the text and the cell's box and not found on the page."""
     is_continued: bool = False
@@ -43,7 +43,7 @@ class Line:
 class PlacedPiece:
     """A piece of text with its box."""
 
-    piece: Piece
+    piece: PrintedPiece
     bbox: PixelBox
     line: int
     """The number of its printed line in the cell."""
@@ -72,7 +72,7 @@ def joined(pieces: Sequence[PlacedPiece]) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-def _words(pieces: Sequence[PlacedPiece]) -> Iterable[Word]:
+def _words(pieces: Sequence[PlacedPiece]) -> Iterable[PrintedWord]:
     """Yield words; a piece that is glued to the one before belongs to its word."""
     word: list[PlacedPiece] = []
     for each in pieces:
@@ -83,5 +83,5 @@ def _words(pieces: Sequence[PlacedPiece]) -> Iterable[Word]:
     yield _word(word)
 
 
-def _word(pieces: Sequence[PlacedPiece]) -> Word:
-    return Word(around(each.bbox for each in pieces), "".join(each.piece.text for each in pieces))
+def _word(pieces: Sequence[PlacedPiece]) -> PrintedWord:
+    return PrintedWord(around(each.bbox for each in pieces), "".join(each.piece.text for each in pieces))

@@ -31,7 +31,7 @@ INLINE_FORMULA = re.compile(r"\$[^$]{1,2000}\$")
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PrintedPiece:
     """A part of a text that is on one printed line: a word, a part of one, or one sign of a script without spaces."""
 
     text: str
@@ -51,8 +51,8 @@ class Piece:
 class Printed:
     """The text of a cell."""
 
-    pieces: tuple[Piece, ...]
-    """In reading order."""
+    pieces: tuple[PrintedPiece, ...]
+    """The pieces in reading order."""
     is_rtl: bool = False
     """Whether most of its letters run from right to left."""
     is_on_page: bool = True
@@ -82,12 +82,12 @@ def printed(cell: Cell) -> Printed:
     return Printed(tuple(pieces), is_rtl=rtl > ltr)
 
 
-def _pieces(text: str, row: int, field: int) -> tuple[Piece, ...]:
+def _pieces(text: str, row: int, field: int) -> tuple[PrintedPiece, ...]:
     found = []
     for token in text.split():
         for number, part in enumerate(_parts(token)):
             rtl, ltr = _directions(part)
-            found.append(Piece(part, width_em(part), row, field, number > 0, rtl, ltr))
+            found.append(PrintedPiece(part, width_em(part), row, field, number > 0, rtl, ltr))
     return tuple(found)
 
 

@@ -57,6 +57,7 @@ ONLY_IN = {
         "tools/dev/page_sets/pdf_sheet.py",
     ],
     "pillow_heif": ["protocol/model/pixels.py"],
+    "pikepdf": ["client/formats/pdf_pages.py", "client/formats/pdf_pictures.py"],
     "huggingface_hub": ["client/models/hub.py"],
     "httpx2": ["client/models/hub.py"],
 }
@@ -248,6 +249,8 @@ def test_client_and_protocol_need_only_the_base_dependencies_when_they_are_impor
         ("dotsctl.client.connection.attach", ["numpy", "PIL", "click", "rich", "asyncio"]),
         ("dotsctl.client.jobs.calls", ["numpy", "PIL", "click", "rich", "asyncio"]),
         ("dotsctl.client.inputs.loading", ["pypdfium2", "pillow_heif"]),
+        ("dotsctl.client.formats.hocr", ["numpy", "PIL", "pikepdf"]),
+        ("dotsctl.client.formats.pdf_process", ["numpy", "PIL", "pikepdf"]),
         ("dotsctl.client.cli.pull", ["huggingface_hub", "httpx2", "rich"]),
         ("dotsctl.client.cli.models", ["huggingface_hub", "numpy", "zmq"]),
         ("dotsctl.client.runtime.main", ["numpy", "PIL", "mlx", "mlx_lm", "coremltools"]),

@@ -8,7 +8,7 @@ from dotsctl.client.results.cell import Cell
 from dotsctl.client.results.ink_lines import InkLines
 from dotsctl.client.results.lines import Line, lines_of
 from dotsctl.tools.dev.word_boxes.pages import TruePage, foreign_page, latin_page, rotated
-from dotsctl.tools.dev.word_boxes.score import Score, overlap, score
+from dotsctl.tools.dev.word_boxes.score import WordScore, overlap, score
 from dotsctl.tools.pages.fonts import font
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,6 +88,32 @@ def test_each_cell_of_a_table_is_a_line_of_its_own() -> None:
     assert all(overlap(line.bbox, box) > 0.8 for line, box in zip(lines, boxes, strict=True))
 
 
+def test_the_cells_of_a_table_may_have_several_lines() -> None:
+    image = Image.new("RGB", (640, 260), "white")
+    pen, face = ImageDraw.Draw(image), font("dejavu-sans", 20)
+    columns = [
+        ["Material", "Printing paper", "of linen, white", "Ink"],
+        ["Remarks", "bought in the", "spring", "to be mixed"],
+    ]
+    rows = [30, 80, 106, 156]
+    boxes = {}
+    for column, texts in enumerate(columns):
+        for top, text in zip(rows, texts, strict=True):
+            place = (30 + 300 * column, top)
+            pen.text(place, text, font=face, fill="black")
+            boxes[text] = tuple(map(int, pen.textbbox(place, text, font=face)))
+    html = (
+        "<table><tr><td>Material</td><td>Remarks</td></tr><tr><td>Printing paper of linen, white</td>"
+        "<td>bought in the spring</td></tr><tr><td>Ink</td><td>to be mixed</td></tr></table>"
+    )
+    lines = read(image, Cell((20, 20, 600, 190), "Table", html))
+    assert [line.text for line in lines] == [
+        "Material", "Remarks", "Printing paper", "of linen, white", "bought in the", "spring", "Ink", "to be mixed"
+    ]  # fmt: skip
+    assert all(overlap(line.bbox, boxes[line.text]) > 0.8 for line in lines)
+    assert not any(line.estimated for line in lines)
+
+
 def test_a_page_without_pixels_has_estimated_lines_that_fill_the_cell() -> None:
     lines = read(None, Cell((100, 100, 400, 220), "Text", " ".join(WORDS)))
     assert len(lines) > 1 and all(line.estimated for line in lines)
@@ -120,8 +146,8 @@ def test_headers_and_footers_are_left_out_on_request() -> None:
     assert [each.place for each in lines_of(cells, header_footer=False)] == [1]
 
 
-def pages(kind: str, seeds: Sequence[int], degrees: float = 0.0) -> Score:
-    total = Score()
+def pages(kind: str, seeds: Sequence[int], degrees: float = 0.0) -> WordScore:
+    total = WordScore()
     for seed in seeds:
         page: TruePage = (
             latin_page(seed) if kind == "latin" else foreign_page(seed, kind, str(font("dejavu-sans", 20).path))

@@ -14,8 +14,8 @@ from dotsctl.tools.doctor.child import answering, ask
 from dotsctl.tools.doctor.report import Check, Finding, fail, ok, warn
 
 REQUIRED = (
-    "click", "httpx2", "huggingface-hub", MLX, MLX_LM, "msgpack", "numpy", "pillow", "pillow-heif", "platformdirs",
-    "pypdfium2", "pyzmq", "rapidfuzz", "rich", "tokenizers",
+    "click", "httpx2", "huggingface-hub", MLX, MLX_LM, "msgpack", "numpy", "pikepdf", "pillow", "pillow-heif",
+    "platformdirs", "pypdfium2", "pyzmq", "rapidfuzz", "rich", "tokenizers",
 )  # fmt: skip
 """Distributions that dotsctl requires on every system."""
 BLAS = "faiss-cpu"

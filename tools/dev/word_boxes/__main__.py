@@ -7,7 +7,7 @@ import click
 from dotsctl.client.results.ink_lines import InkLines
 from dotsctl.client.results.lines import lines_of
 from dotsctl.tools.dev.word_boxes.pages import TruePage, foreign_page, latin_page, rotated
-from dotsctl.tools.dev.word_boxes.score import Score, score
+from dotsctl.tools.dev.word_boxes.score import WordScore, score
 from dotsctl.tools.pages.fonts import font
 
 LEAST = {"upright": (0.97, 0.90), "skewed": (0.90, 0.0)}
@@ -35,9 +35,9 @@ def main(number: int, seed: int, skew: float, han_font: str | None, check: bool,
     foreign = number // 10
     kinds = {"latin": number - foreign * (3 if han_font else 2), "hebrew": foreign, "arabic": foreign}
     kinds |= {"han": foreign} if han_font else {}
-    total = Score()
+    total = WordScore()
     for kind, count in kinds.items():
-        part = Score()
+        part = WordScore()
         for place, page in enumerate(pages(kind, count, seed, han_font)):
             page = rotated(page, skew) if skew else page
             found = lines_of(page.cells, InkLines(page.image))
@@ -53,7 +53,7 @@ def main(number: int, seed: int, skew: float, han_font: str | None, check: bool,
         raise SystemExit(1)
 
 
-def _line(name: str, number: int, found: Score) -> str:
+def _line(name: str, number: int, found: WordScore) -> str:
     return (
         f"{name:8} {number:3} pages  lines {found.line_share:7.2%} of {found.lines:5}  "
         f"words {found.word_share:7.2%} of {found.words:5}  estimated lines {found.estimated}"

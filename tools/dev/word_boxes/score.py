@@ -12,7 +12,7 @@ LINE_OVERLAP, WORD_OVERLAP = 0.8, 0.6
 
 
 @dataclass(frozen=True)
-class Score:
+class WordScore:
     """Counts of a page, or of several."""
 
     lines: int = 0
@@ -22,8 +22,8 @@ class Score:
     estimated: int = 0
     """Lines of the answer that are estimated."""
 
-    def __add__(self, other: "Score") -> "Score":
-        return Score(
+    def __add__(self, other: "WordScore") -> "WordScore":
+        return WordScore(
             self.lines + other.lines,
             self.lines_found + other.lines_found,
             self.words + other.words,
@@ -52,20 +52,20 @@ def overlap(one: Sequence[float], other: Sequence[float]) -> float:
     return across * down / (sum(areas) - across * down)
 
 
-def score(page: TruePage, found: Sequence[CellLines]) -> Score:
+def score(page: TruePage, found: Sequence[CellLines]) -> WordScore:
     """Compare the lines of a page with the true ones; words are compared in their order."""
-    total = Score(estimated=sum(line.estimated for cell in found for line in cell.lines))
+    total = WordScore(estimated=sum(line.estimated for cell in found for line in cell.lines))
     for cell in found:
         true = [line for line in page.lines if line.element == cell.place]
         total += _cell_score([line.words for line in true], cell.lines)
     return total
 
 
-def _cell_score(true: Sequence[Sequence[Box]], found: Sequence[Line]) -> Score:
+def _cell_score(true: Sequence[Sequence[Box]], found: Sequence[Line]) -> WordScore:
     lines_found = sum(
         any(overlap(around_all(words), line.bbox) >= LINE_OVERLAP for line in found) for words in true if words
     )
     true_words = [word for words in true for word in words]
     own_words = [word.bbox for line in found for word in line.words]
     words_found = sum(overlap(one, other) >= WORD_OVERLAP for one, other in zip(true_words, own_words, strict=False))
-    return Score(len(true), lines_found, len(true_words), words_found)
+    return WordScore(len(true), lines_found, len(true_words), words_found)
