@@ -96,8 +96,8 @@ class SimulatedWorkers:
         """Every process whose end was not reported."""
         self.num_spawned = 0
         self.real_deaths = 0
-        """Deaths of ready workers that may be attributed to a page. Not those of an alternative that always dies
-        (unless a page requested it), of processes that were requested to end, of stopped ones that the runtime ended, and by
+        """Deaths of ready workers that a page may have caused. Not those of an alternative that always dies (unless a
+        page requested it), of processes that were requested to end, of stopped ones that the runtime ended, and by
         faults of the GPU."""
         self.exited: Callable[[SimulatedProcess, int], None] = lambda process, code: None
         """Called when the end of a process is reported."""
