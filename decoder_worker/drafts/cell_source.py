@@ -8,7 +8,7 @@ from dotsctl.decoder_worker.drafts.cell_reader import SIDES, CellReader, Field, 
 from dotsctl.decoder_worker.drafts.hint_text import BULLET, HintText, block_text
 from dotsctl.decoder_worker.drafts.odds import Kind
 from dotsctl.decoder_worker.drafts.sides import BlockBoxes, Side, completion
-from dotsctl.decoder_worker.drafts.text_source import Span, TextSource
+from dotsctl.decoder_worker.drafts.text_source import GuessedText, TextSource
 from dotsctl.protocol.page_geometry import PageGeometry
 from dotsctl.protocol.page_hint import PageHint
 
@@ -96,7 +96,7 @@ class CellSource:
         if self._reader.at is Field.TEXT and self._inside and self._text is not None:
             self._text.move_to(self._text.hint.block_starts[self._inside[0]])
 
-    def predict(self, characters: int) -> Iterator[Span]:
+    def predict(self, characters: int) -> Iterator[GuessedText]:
         """Yield what probably follows, cell by cell; each text has at most so many characters."""
         reader = self._reader
         cell = reader.cell or ReadCell()
@@ -149,7 +149,7 @@ class CellSource:
             return self._categories[self._looks[block]]
         return self._following.get(self._category_before, CATEGORIES["text"])
 
-    def _texts(self, source: TextSource, category: str, start: int | None, characters: int) -> Iterator[Span]:
+    def _texts(self, source: TextSource, category: str, start: int | None, characters: int) -> Iterator[GuessedText]:
         """Guess the text of a cell.
 
         Args:
@@ -160,31 +160,31 @@ class CellSource:
         """
         prefix = self._prefixes.get(category, "")
         if start is not None:
-            yield Span(_escaped(prefix + source.hint.beginning(start, characters)), Kind.START)
+            yield GuessedText(_escaped(prefix + source.hint.beginning(start, characters)), Kind.START)
             return
         cell = self._reader.cell
         if prefix and self._reader.at is Field.TEXT and cell is not None and not cell.text:
-            yield Span(_escaped(prefix), Kind.START)
+            yield GuessedText(_escaped(prefix), Kind.START)
         for span in source.predict(characters, to_block_end=True):
-            yield Span(_escaped(span.text), span.kind)
+            yield GuessedText(_escaped(span.text), span.kind)
         for block in self._inside:
             following = source.hint.block_starts[block]
             if following > source.at:
-                yield Span(_escaped(source.joint + (prefix if source.joint[-1] == LINE_END else "")), Kind.JOINT)
-                yield Span(_escaped(source.hint.beginning(following, characters)), Kind.START)
+                yield GuessedText(_escaped(source.joint + (prefix if source.joint[-1] == LINE_END else "")), Kind.JOINT)
+                yield GuessedText(_escaped(source.hint.beginning(following, characters)), Kind.START)
 
 
-def _spans(text: str, kind: Kind) -> Iterator[Span]:
+def _spans(text: str, kind: Kind) -> Iterator[GuessedText]:
     """Yield a text that is decided by its first token."""
-    yield Span(text[:1], kind)
-    yield Span(text[1:], Kind.FRAME)
+    yield GuessedText(text[:1], kind)
+    yield GuessedText(text[1:], Kind.FRAME)
 
 
-def _digits(side: Side, digits: str) -> Iterator[Span]:
+def _digits(side: Side, digits: str) -> Iterator[GuessedText]:
     for place in range(len(digits) - 1, -1, -1):
         kinds = DIGITS if side.has_block else GUESSES
         kind = Kind.KNOWN_SIDE if side.is_known else kinds[min(place, 2)]
-        yield Span(digits[len(digits) - 1 - place], kind)
+        yield GuessedText(digits[len(digits) - 1 - place], kind)
 
 
 def _look(text: str) -> str:

@@ -8,7 +8,7 @@ from dotsctl.decoder_worker.drafts.cell_source import CellSource
 from dotsctl.decoder_worker.drafts.hint_text import HintText
 from dotsctl.decoder_worker.drafts.odds import PRIOR, Kind, Odds
 from dotsctl.decoder_worker.drafts.repeats import Repeats
-from dotsctl.decoder_worker.drafts.text_source import Span, TextSource
+from dotsctl.decoder_worker.drafts.text_source import GuessedText, TextSource
 from dotsctl.decoder_worker.drafts.verifying import NOTHING, Draft
 from dotsctl.decoder_worker.text import TextStream
 from dotsctl.protocol.model.tasks import LAYOUT_ONLY, AnswerKind, answer_kind
@@ -105,7 +105,7 @@ class PageDrafter:
                 self._source.push(text)
         self._num_tokens += len(tokens)
 
-    def _spans(self, source: TextSource | CellSource, limit: int) -> list[Span]:
+    def _spans(self, source: TextSource | CellSource, limit: int) -> list[GuessedText]:
         """Return about ``limit`` tokens of guessed text, fewer where it is hardly right to its end."""
         letters = (len(self._stream.text) + PRIOR_TOKENS * PRIOR_CHARACTERS) / (self._num_tokens + PRIOR_TOKENS)
         characters, chance, spans = int(limit * letters) + 1, 1.0, []
@@ -117,7 +117,7 @@ class PageDrafter:
                 break
         return spans
 
-    def _encoded(self, context: str, spans: list[Span]) -> _Candidate:
+    def _encoded(self, context: str, spans: list[GuessedText]) -> _Candidate:
         """Return the guessed text as tokens, each with the least certain kind of its characters."""
         if not spans:
             return _Candidate()

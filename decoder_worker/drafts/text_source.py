@@ -17,7 +17,7 @@ OPENING = frozenset("([{>“")
 """Signs that no space follows."""
 
 
-class Span(NamedTuple):
+class GuessedText(NamedTuple):
     """A piece of guessed text."""
 
     text: str
@@ -71,7 +71,7 @@ class TextSource:
         """The kind of the next guess."""
         return Kind(min(Kind.TEXT_0 + self.run, Kind.TEXT_3))
 
-    def predict(self, characters: int, *, to_block_end: bool = False) -> Iterator[Span]:
+    def predict(self, characters: int, *, to_block_end: bool = False) -> Iterator[GuessedText]:
         """Yield about as many characters that probably follow; with ``to_block_end`` no more than the block has."""
         if self.is_in_tag:
             return
@@ -83,12 +83,12 @@ class TextSource:
         while at < len(text) and characters > 0:
             end = self.hint.block_end(at)
             if at < end:
-                yield Span(text[at : min(end, at + characters)], kind)
+                yield GuessedText(text[at : min(end, at + characters)], kind)
                 characters -= end - at
                 kind = Kind.TEXT_3
             if to_block_end or characters <= 0:
                 break
-            yield Span(self.joint, Kind.JOINT)
+            yield GuessedText(self.joint, Kind.JOINT)
             characters -= len(self.joint)
             at = end + len(BLOCK_END)
 
