@@ -334,7 +334,7 @@ def _reading(options: OcrOptions, client: "Client") -> Reading:
     style = options.style
     if style.format.needs_cells and not has_cells(task):
         raise UsageError(
-            f"-f {style.format_} draws boxes, but the task {task!r} returns none",
+            f"-f {style.format_} needs boxes, but the task {task!r} returns none",
             f"choose another --task, as {LAYOUT.name}",
         )
     key = options.reading.key(default_task=client.tasks[0])
