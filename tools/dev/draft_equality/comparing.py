@@ -20,6 +20,7 @@ from dotsctl.decoder_worker.splice import splice
 from dotsctl.decoder_worker.stop import StopRule
 from dotsctl.decoder_worker.tasks import read_prompts
 from dotsctl.encoder_worker.plugin import EncodedPage, PageImage
+from dotsctl.encoder_worker.plugins import MLX
 from dotsctl.protocol.model.quantisation import KINDS
 from dotsctl.tools.measuring.encoding import PageEncoder, kept
 from dotsctl.tools.pages.truths import printed_pages
@@ -103,7 +104,7 @@ def compare(folder: Path, num_pages: int, kinds: Sequence[str]) -> Iterator[Draf
 
 
 def _encoded(folder: Path, num_pages: int) -> list[EncodedPage]:
-    encoder = PageEncoder(PluginChoice("mlx"), folder, lambda note: None)
+    encoder = PageEncoder(PluginChoice(MLX), folder, lambda note: None)
     found = []
     for truth in printed_pages(num_pages, SEED):
         assert isinstance(truth.image, Image.Image)
