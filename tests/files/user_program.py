@@ -18,12 +18,14 @@ from dotsctl import (
     ErrorCode,
     ExitCode,
     Failure,
+    HintBlock,
     Inputs,
     MissingError,
     OutputError,
     Page,
     PageError,
     PageEvent,
+    PageHint,
     PageInput,
     PageRestarted,
     PageText,
@@ -67,6 +69,8 @@ def several(scan: Source, stack: list[PageInput]) -> list[Cell]:
     with Client(model="demo", memory="8G") as client, FakeClient(["text", PageError("torn")]) as fake:
         document: Document = client.read(["a.png", Path("b.pdf"), b"", Image.new("RGB", (9, 9))])
         document.save("out.md", header_footer=False)
+        hint = PageHint((HintBlock("text", HEAD),), (100.0, 200.0))
+        client.read("a.png", hint=lambda page: hint if page.page == 1 else None)
         events: list[PageEvent | Page] = list(fake.events(scan))
         answer: Page = client.ask("Why?", stack, **ask)
         status: Status = client.status()

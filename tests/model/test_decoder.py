@@ -161,7 +161,9 @@ def test_pages_that_join_and_leave_read_as_they_would_alone(
 
 
 def test_long_pages_share_the_memory_they_are_given(endless: Path, pages: list[np.ndarray]) -> None:
-    decoder = make(endless, cache_mib="2")  # 5,461 positions of 384 bytes: two pages with 2,048 tokens to come
+    decoder = make(
+        endless, cache_mib="2", batch="8"
+    )  # 5,461 positions of 384 bytes: two pages with 2,048 tokens to come
     prompts = [EncodedPrompt(i, page, "text", None, 5, None) for i, page in enumerate(pages)]
     decoder.admit(prompts[0])
     assert decoder.has_room(prompts[1])

@@ -26,6 +26,7 @@ READ = {
     "missing.png": ([LETTER, "there is no such file"], []),
     "AsyncClient": ([LETTER], []),
     "Page.from_record": ([LETTER], []),
+    "HintBlock(": ([LETTER], []),
 }
 """Words that only one recipe has; then words that it prints, and files that it writes."""
 

@@ -12,6 +12,7 @@ from tests.process.conftest import dotsctl
 pytestmark = pytest.mark.process
 ENCODER = (TEMPLATES / "encoder.py").read_text()
 CALL = "        pages = []\n"
+PREPARATION = "        return prepare_page(image, self._limits)\n"
 
 
 def check(*words: str) -> tuple[int, list[str]]:
@@ -24,10 +25,12 @@ def check(*words: str) -> tuple[int, list[str]]:
 
 @pytest.fixture
 def plugin(install: Callable[..., None]) -> Callable[[str], None]:
-    """Install the template of an encoder with statements at the beginning of ``encode``."""
+    """Install the template of an encoder with statements at the beginning of ``encode``, or of ``prepare`` if they are
+    about the image."""
 
     def make(statements: str) -> None:
-        source = ENCODER.replace(CALL, f"        {statements}\n{CALL}")
+        call = PREPARATION if "image." in statements else CALL
+        source = ENCODER.replace(call, f"        {statements}\n{call}")
         install("stranger_plugin", source, cls="TemplateEncoder")
 
     return make
@@ -37,7 +40,7 @@ def test_a_sound_plugin_passes_with_exit_code_0(plugin: Callable[[str], None]) -
     plugin("pass")
     code, lines = check()
     assert code == 0, lines
-    assert lines[-1] == "17 ok, 0 skipped, 0 FAIL: encoder 'digest' keeps the contract"
+    assert lines[-1] == "18 ok, 0 skipped, 0 FAIL: encoder 'digest' keeps the contract"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +50,7 @@ def test_a_sound_plugin_passes_with_exit_code_0(plugin: Callable[[str], None]) -
         ("import os; os.kill(os.getpid(), 11)", "load and warm-up page", "its process ended by signal SIGSEGV"),
         ("import threading; threading.Event().wait()", "load and warm-up page", "hangs: no answer within 4 s"),
         (
-            "if images[0].max_pixels: import os; os.abort()",
+            "if image.max_pixels: import os; os.abort()",
             "max_pixels", "its process ended by signal SIGABRT",
         ),
         ("print('hello', flush=True)", "standard output", "bytes to standard output: use logging"),

@@ -63,7 +63,15 @@ def test_the_file_of_the_folder_wins_over_that_of_the_user(runs: list[OcrOptions
 
 def values() -> dict[str, Any]:
     """A value for every option that a table may have."""
-    given = {"box": "1,2,30,40", "pages": "1-3", "format": "json", "images": "none", "quality": "fast", "task": "text"}
+    given = {
+        "box": "1,2,30,40",
+        "pages": "1-3",
+        "format": "json",
+        "images": "none",
+        "quality": "fast",
+        "task": "text",
+        "hint": "none",
+    }
     found: dict[str, Any] = {}
     for key, option in configurable(ocr).items():
         number = 900 if isinstance(option.type, click.types.IntParamType) else "x"

@@ -188,7 +188,7 @@ def test_a_file_that_appears_while_pages_are_read_is_kept(
     assert "all.md exists, and it was edited or not written by dotsctl" in result.stderr
 
 
-@pytest.mark.parametrize("target", ["out.pdf", "out.docx", ""])
+@pytest.mark.parametrize("target", ["out.doc", "out.docx", ""])
 def test_a_name_without_a_known_format_is_a_usage_error(client: type[FakeClient], target: str) -> None:
     pictures("a.png", "b.png")
     for inputs in (["a.png"], ["a.png", "b.png"]):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dotsctl.decoder_worker import service
+from dotsctl.decoder_worker.gathering import Gathering
 from dotsctl.decoder_worker.plugin import EncodedPrompt, Finish, Piece
 from dotsctl.decoder_worker.service import DecoderService
 from dotsctl.decoder_worker.sockets import Arrived, Event
@@ -65,7 +66,7 @@ def arrived(request_id: int, attempt: int = 1, hint: PageHint | None = None) -> 
 def served(*events: Event | None) -> tuple[dict[int, PageHint | None], dict[int, str], DecoderService]:
     """The hints that the plugin got, the sources that the answers name, and the service."""
     sockets, decoder = Sockets(list(events)), Decoder()
-    made = DecoderService(sockets, decoder, "decoder 'test'")  # type: ignore[arg-type]
+    made = DecoderService(sockets, decoder, "decoder 'test'", Gathering(1, 1))  # type: ignore[arg-type]
     made.run()
     got = {prompt.page_id: prompt.hint for prompt in decoder.prompts}
     return got, {each.request_id: each.hint for each in sockets.sent if isinstance(each, Done)}, made

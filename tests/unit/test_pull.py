@@ -35,7 +35,7 @@ def test_a_pull_installs_what_dotsctl_needs_and_fetches_nothing_else(remote: Fak
     assert [path.name for path in pull_home.iterdir()] == ["dots.small"]
     assert listener.present_bytes == listener.announced_bytes == sum(len(remote.files[name]) for name in wanted)
     assert listener.lines[:2] == [f"{REPO}@{COMMIT}", "9 files, 853 kB; licence: other (dots-terms)"]
-    assert [line.split(" at least")[0] for line in listener.lines[2:]] == ["memory: 417 MiB"]
+    assert [line.split(" at least")[0] for line in listener.lines[2:]] == ["memory: 426 MiB"]
 
 
 def test_the_record_reports_where_a_model_comes_from(remote: FakeHub) -> None:
