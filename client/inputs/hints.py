@@ -10,14 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dotsctl.client.inputs.pages import PageInput
 from dotsctl.protocol.errors import MissingError, UsageError
 from dotsctl.protocol.model.file_names import shown
 from dotsctl.protocol.model.files import open_regular
 from dotsctl.protocol.page_geometry import Box
 from dotsctl.protocol.page_hint import MAX_HINT_BYTES, HintBlock, PageHint
+
+if TYPE_CHECKING:
+    from dotsctl.client.inputs.pages import PageInput
+else:
+    PageInput = Any  # help needs the options alone, and pages import what opens files
 
 AUTO = "auto"
 NONE = "none"
