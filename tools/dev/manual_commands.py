@@ -105,6 +105,7 @@ def prepare(folder: Path) -> None:
     (folder / "tests").symlink_to(CHECKOUT / "tests")
     sheets = [Image.new("RGB", (200, 100), "white") for _ in range(PDF_PAGES)]
     sheets[0].save(folder / "report.pdf", save_all=True, append_images=sheets[1:])
+    sheets[0].save(folder / "scan.pdf")
 
 
 def environment(folder: Path) -> dict[str, str]:
