@@ -93,7 +93,7 @@ def test_the_kernels_are_the_fastest_that_the_processor_has_even_if_the_library_
     if expected is None or blas_libraries() == [SYSTEM_LIBRARY]:
         pytest.skip("the library chooses by itself here")
     done = subprocess.run([sys.executable, "-P", "-c", CORE], capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout.split() == [expected.lower(), "None"], "and nothing else in the process is told so"
+    assert done.stdout.split() == [expected.lower(), "None"], "other libraries of the process choose by themselves"
 
 
 def test_kernels_follow_from_the_flags_of_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
