@@ -1,4 +1,4 @@
-"""What rows of a pass cost and how their scores differ: measured once, remembered by model and machine."""
+"""Costs of the rows of a pass and differences of their scores: measured once, remembered by model and machine."""
 
 import time
 from pathlib import Path
