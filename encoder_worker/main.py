@@ -16,7 +16,7 @@ from dotsctl.protocol.errors import DotsctlError, ExitCode
 from dotsctl.protocol.link import Links
 from dotsctl.protocol.messages import Configure, Ready
 from dotsctl.protocol.parts import Role
-from dotsctl.protocol.worker.gpu_faults import note_faults
+from dotsctl.protocol.worker.gpu_faults import is_gpu_fault, note_faults
 from dotsctl.protocol.worker.plugins import Plugin, find_plugin
 from dotsctl.protocol.worker.shell import START_AGAIN, Control, prepare_process, read_arguments
 
@@ -45,7 +45,9 @@ def main() -> None:
     code: int = ExitCode.OK
     try:
         service.run()
-    except RuntimeError:  # macOS ended or refused work on the GPU
+    except RuntimeError as error:
+        if not is_gpu_fault(error):
+            raise
         log.exception("%s", plugin)
         code = START_AGAIN
     finally:
